@@ -1,0 +1,57 @@
+"""The claims of a lease token, a JWT (RFC 7519) that labd signs with EdDSA (RFC 8037) and agents verify offline."""
+
+from dataclasses import dataclass
+from typing import Any
+
+ALGORITHM = "Ed25519"
+"""The only accepted JWS algorithm (RFC 9864 name of EdDSA over Curve25519)."""
+ISSUER = "labd"
+BENCH_METADATA = "labd-bench"
+"""gRPC metadata key that names the bench a call is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseClaims:
+    """Who may act on which bench, and until when."""
+
+    lease: str
+    bench: str
+    epoch: int
+    """Fencing number of the bench: the agent refuses any below the highest that it has seen."""
+    holder: str
+    scope: str
+    """What the holder may do: "bench" is everything."""
+    expires_at: int
+    """Seconds since the Unix epoch, on labd's clock."""
+
+    def to_jwt(self) -> dict[str, Any]:
+        """The JWT claim set."""
+        return {
+            "iss": ISSUER,
+            "sub": self.lease,
+            "aud": self.bench,
+            "epoch": self.epoch,
+            "holder": self.holder,
+            "scope": self.scope,
+            "exp": self.expires_at,
+        }
+
+    @classmethod
+    def from_jwt(cls, claims: dict[str, Any]) -> "LeaseClaims":
+        """Raises ValueError, naming the claim, when one is missing, of the wrong type, or not labd's."""
+        if claims.get("iss") != ISSUER:
+            raise ValueError(f"claim iss is {claims.get('iss')!r}, not {ISSUER!r}")
+        fields: dict[str, Any] = {}
+        for claim, field, kind in (
+            ("sub", "lease", str),
+            ("aud", "bench", str),
+            ("epoch", "epoch", int),
+            ("holder", "holder", str),
+            ("scope", "scope", str),
+            ("exp", "expires_at", int),
+        ):
+            value = claims.get(claim)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f"claim {claim} is {value!r}, not of type {kind.__name__}")
+            fields[field] = value
+        return cls(**fields)

@@ -1,0 +1,221 @@
+"""The shapes of the REST API's answers. Times are RFC 3339 text in UTC; durations are in seconds."""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+Health = Literal["healthy", "unhealthy", "offline"]
+BenchState = Literal["available", "leased", "recovering", "unavailable"]
+LeaseState = Literal["QUEUED", "GRANTED", "ENDED"]
+LeaseEnd = Literal["released", "expired", "heartbeat_lost", "cancelled", "bench_removed"]
+RunState = Literal["PENDING", "RUNNING", "PASSED", "FAILED", "ERROR", "CANCELLED"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Bus(TypedDict):
+    """A CAN bus of a bench."""
+
+    name: str
+    interface: str
+    channel: str
+    fd: bool
+    messages: list[str]
+
+
+class Did(TypedDict):
+    """A data identifier that an ECU's description knows."""
+
+    name: str
+    did: int
+    type: str
+    unit: str
+
+
+class Ecu(TypedDict):
+    """A diagnostic ECU of a bench. IDs as in SocketCAN: bit 31 marks a 29-bit one."""
+
+    name: str
+    bus: str
+    request_id: int
+    response_id: int
+    simulated: bool
+    dids: list[Did]
+
+
+class Bench(TypedDict):
+    """A bench as labd knows it."""
+
+    name: str
+    agent: str
+    address: str
+    """host:port of the agent's gRPC door."""
+    labels: dict[str, str]
+    health: Health
+    health_reason: str
+    state: BenchState
+    """recovering: the former lease has ended, the agent has not confirmed the clean-up yet."""
+    lease_id: str | None
+    holder: str | None
+    epoch: int
+    last_seen: str | None
+    buses: list[Bus]
+    ecus: list[Ecu]
+
+
+class Lease(TypedDict):
+    """A lease, waiting, live or ended."""
+
+    id: str
+    state: LeaseState
+    selector: str
+    holder: str
+    priority: int
+    duration_s: float
+    """How long it may last once granted."""
+    ttl_s: float
+    """It ends when no heartbeat came for this long."""
+    position: int | None
+    """While QUEUED: 1 is next in the queue."""
+    bench: str | None
+    address: str | None
+    epoch: int | None
+    created_at: str
+    granted_at: str | None
+    expires_at: str | None
+    """Hard end of a granted lease."""
+    heartbeat_by: str
+    ended_at: str | None
+    end_reason: LeaseEnd | None
+    token: NotRequired[str | None]
+    """The signed lease token, while GRANTED; only in answers about one lease."""
+
+
+class CaseCounts(TypedDict):
+    """How many test cases of a run ended how."""
+
+    passed: int
+    failed: int
+    error: int
+
+
+class Run(TypedDict):
+    """One execution of one scenario."""
+
+    id: str
+    name: str
+    state: RunState
+    reason: str
+    """Why it FAILED or ended in ERROR, in one line; empty otherwise."""
+    selector: str
+    holder: str
+    priority: int
+    timeout_s: float
+    lease_id: str | None
+    bench: str | None
+    position: int | None
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+    cases: CaseCounts | None
+
+
+class LogLine(TypedDict):
+    """A line of a run's log. Sequence numbers start at 1 and have no gaps."""
+
+    seq: int
+    time: str
+    level: LogLevel
+    text: str
+
+
+class AssignedBench(TypedDict):
+    """Where a run's bench is, and the right to it."""
+
+    name: str
+    address: str
+    token: str
+    labels: dict[str, str]
+
+
+class Limits(TypedDict):
+    """What a run may use."""
+
+    timeout_s: float
+    memory_bytes: int
+    output_bytes: int
+
+
+class Assignment(TypedDict):
+    """What a runner needs to execute its run."""
+
+    run_id: str
+    name: str
+    script: str
+    files: dict[str, str]
+    """Further Lua files by path relative to the script."""
+    lease_id: str
+    ttl_s: float
+    benches: list[AssignedBench]
+    limits: Limits
+
+
+class Frame(TypedDict):
+    """A CAN frame in a result: candump's notation, seconds since the Unix epoch."""
+
+    bus: str
+    time: float
+    frame: str
+
+
+class Failure(TypedDict):
+    """Why a case did not pass."""
+
+    message: str
+    file: str | None
+    line: int | None
+    traceback: str
+
+
+class Step(TypedDict):
+    """Something that a case did, ``at_s`` after the start of the case."""
+
+    at_s: float
+    text: str
+
+
+class CaseResult(TypedDict):
+    """One test case."""
+
+    name: str
+    verdict: Literal["passed", "failed", "error"]
+    duration_s: float
+    steps: list[Step]
+    failure: Failure | None
+    frames: list[Frame]
+    """The last frames on the bench's buses before the failure; empty when the case passed."""
+
+
+class Result(TypedDict):
+    """The result document of a run (version 1)."""
+
+    version: Literal[1]
+    name: str
+    verdict: Literal["passed", "failed", "error"]
+    reason: str
+    failure: Failure | None
+    """What broke outside every case: the script did not load, ran out of time, memory or output."""
+    benches: list[str]
+    started_at: str
+    duration_s: float
+    cases: list[CaseResult]
+    log_lines: int
+    log_lines_dropped: int
+
+
+class Problem(TypedDict):
+    """An error answer (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[dict[str, Any]]]
+    """For each bad field: ``field``, ``value`` and ``message``."""
