@@ -1,0 +1,56 @@
+# Every target sets up what it needs: git, make and python3 (3.11 or newer, with venv and pip) are enough to start.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PROTOS := $(wildcard bench_agent/protocol/*.proto)
+
+.PHONY: help setup demo test test-vcan bench lint proto docs lock clean
+
+help: ## what the targets do
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+$(VENV)/ready: requirements-dev.lock pyproject.toml
+	@echo "setting up $(VENV) (once; takes a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: $(VENV)/ready ## the virtual environment with labd, labctl and bench-agent in it
+
+demo: $(VENV)/ready ## labd, an agent with two simulated benches and the example scenarios, from nothing
+	@exec $(BIN)/python deploy/demo/demo.py
+
+test: $(VENV)/ready ## every test that can run on this machine
+	$(BIN)/python -m pytest
+	tests/vcan/run
+
+test-vcan: $(VENV)/ready ## only the tests on real SocketCAN
+	tests/vcan/run
+
+bench: $(VENV)/ready ## the figures, each beside its baseline; writes build/bench.json
+	$(BIN)/python -m tests.benchmarks
+
+lint: $(VENV)/ready ## ruff, mypy, the layers of the house, stale generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest -q tests/unit/test_proto_fresh.py
+
+proto: $(VENV)/ready ## generate the gRPC code
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
+		--mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
+
+docs: $(VENV)/ready ## the documentation as HTML in build/docs
+	$(BIN)/python docs/reference/generate.py
+	$(BIN)/sphinx-build --quiet -W --keep-going -b html docs build/docs
+
+lock: ## refresh the lock files (needs uv)
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --upgrade \
+		--custom-compile-command "make lock" --quiet pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --upgrade \
+		--custom-compile-command "make lock" --quiet pyproject.toml --extra dev -o requirements-dev.lock
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis

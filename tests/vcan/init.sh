@@ -1,0 +1,18 @@
+#!/bin/sh
+# The modules stand in the order of their dependencies.
+# Process 1 of the user-mode kernel that `run` boots: makes vcan0, runs the tests, keeps their exit code, powers off.
+# LABD_ROOT, LABD_OUT and LABD_MODULES come from the kernel's command line; pytest's arguments from a file, a line each.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 LABD_VCAN=1
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs -o size=512m tmpfs /tmp
+for module in net/can/can net/can/can-raw net/can/can-bcm net/can/can-gw drivers/net/can/dev/can-dev drivers/net/can/vcan; do
+    insmod "$LABD_MODULES/kernel/$module.ko"
+done
+ip link set lo up
+ip link add dev vcan0 type vcan && ip link set vcan0 mtu 72 up
+cd "$LABD_ROOT" && xargs -d '\n' .venv/bin/python -m pytest -p no:cacheprovider tests/vcan <"$LABD_OUT/arguments"
+echo $? >"$LABD_OUT/exit-code"
+sync
+echo o >/proc/sysrq-trigger
+while :; do sleep 1; done
