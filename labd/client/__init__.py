@@ -1,0 +1,60 @@
+"""The Python SDK of labd's REST API: leases of benches, runs of scenarios, their logs and results.
+
+```python
+from labd.client import LabClient
+
+with LabClient("http://127.0.0.1:8470") as lab:
+    for bench in lab.benches("platform=meb"):
+        print(bench["name"], bench["state"])
+```
+
+Importing it costs next to nothing; the HTTP library is loaded with the first request.
+"""
+
+from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
+from labd.client.lab import DEFAULT_URL, LabClient
+from labd.client.types import (
+    AssignedBench,
+    Assignment,
+    Bench,
+    Bus,
+    CaseCounts,
+    CaseResult,
+    Did,
+    Ecu,
+    Failure,
+    Frame,
+    Lease,
+    Limits,
+    LogLine,
+    Problem,
+    Result,
+    Run,
+    Step,
+)
+
+__all__ = [
+    "DEFAULT_URL",
+    "AssignedBench",
+    "Assignment",
+    "Bench",
+    "Bus",
+    "CaseCounts",
+    "CaseResult",
+    "Did",
+    "Ecu",
+    "Failure",
+    "Frame",
+    "LabClient",
+    "LabError",
+    "LabUnreachable",
+    "Lease",
+    "Limits",
+    "LogLine",
+    "Problem",
+    "ProblemError",
+    "Result",
+    "Run",
+    "Step",
+    "UnexpectedAnswer",
+]

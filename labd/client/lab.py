@@ -1,0 +1,188 @@
+"""LabClient: one method for each route of the REST API."""
+
+from collections.abc import Generator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, cast
+from urllib.parse import quote
+
+from labd.client import log_stream
+from labd.client.transport import Transport
+from labd.client.types import Assignment, Bench, Lease, LogLine, Result, Run
+
+DEFAULT_URL = "http://127.0.0.1:8470"
+_API = "api/v1"
+
+
+class LabClient:
+    """A client of one labd. Threads may share it.
+
+    Every method raises `LabUnreachable` when labd does not answer within ``timeout_s``, `ProblemError` when it refuses
+    (its message names what is wrong), and `UnexpectedAnswer` when the URL is not labd's. ``token`` is the bearer token
+    of a run, which the runner-only routes ask for.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None, timeout_s: float = 10) -> None:
+        self._http = Transport(url, token=token, timeout_s=timeout_s)
+
+    @property
+    def url(self) -> str:
+        """Where labd is, without a slash at the end."""
+        return self._http.url
+
+    def __enter__(self) -> "LabClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    # Benches
+
+    def benches(self, selector: str | None = None) -> list[Bench]:
+        """The benches whose labels match ``selector`` (Kubernetes' grammar: ``a=b, c in (d,e), !f``), or all."""
+        return cast(list[Bench], self._get("benches", {"selector": selector} if selector else None))
+
+    def bench(self, name: str) -> Bench:
+        """One bench by name."""
+        return cast(Bench, self._get(f"benches/{_segment(name)}"))
+
+    # Leases
+
+    def create_lease(
+        self,
+        *,
+        selector: str = "",
+        holder: str,
+        duration_s: float = 3600,
+        ttl_s: float = 30,
+        priority: int = 0,
+    ) -> Lease:
+        """Asks for a bench that matches ``selector``: QUEUED until one is free, then GRANTED.
+
+        It ends ``duration_s`` after it was granted at the latest, and ``ttl_s`` after the last heartbeat, waiting or
+        granted. Refused at once when no known bench can ever match.
+        """
+        body = {
+            "selector": selector,
+            "holder": holder,
+            "duration_s": duration_s,
+            "ttl_s": ttl_s,
+            "priority": priority,
+        }
+        return cast(Lease, self._call("POST", "leases", body))
+
+    def lease(self, lease_id: str) -> Lease:
+        """One lease, with its token while it is GRANTED."""
+        return cast(Lease, self._get(f"leases/{_segment(lease_id)}"))
+
+    def leases(self, state: str | None = None) -> list[Lease]:
+        """The leases in a state (QUEUED, GRANTED or ENDED), or all, without their tokens."""
+        return cast(list[Lease], self._get("leases", {"state": state} if state else None))
+
+    def heartbeat(self, lease_id: str) -> Lease:
+        """Keeps a waiting or granted lease alive for another TTL; the answer carries the token when GRANTED."""
+        return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/heartbeat", repeatable=True))
+
+    def release(self, lease_id: str) -> Lease:
+        """Ends a lease, or takes it out of the queue. Releasing an ended one changes nothing."""
+        return cast(Lease, self._call("DELETE", f"leases/{_segment(lease_id)}", repeatable=True))
+
+    # Runs
+
+    def create_run(
+        self,
+        *,
+        script: str,
+        name: str = "scenario.lua",
+        files: Mapping[str, str] | None = None,
+        selector: str = "",
+        holder: str,
+        priority: int = 0,
+        timeout_s: float = 300,
+    ) -> Run:
+        """Submits a Lua scenario. ``files`` are further Lua files by path relative to the script, for ``require``.
+
+        ``timeout_s`` counts from the moment that the run starts.
+        """
+        body = {
+            "script": script,
+            "name": name,
+            "files": dict(files or {}),
+            "selector": selector,
+            "holder": holder,
+            "priority": priority,
+            "timeout_s": timeout_s,
+        }
+        return cast(Run, self._call("POST", "runs", body))
+
+    def run(self, run_id: str) -> Run:
+        """One run."""
+        return cast(Run, self._get(f"runs/{_segment(run_id)}"))
+
+    def runs(self, state: str | None = None, limit: int = 50) -> list[Run]:
+        """The newest runs, in a state (PENDING, RUNNING, PASSED, FAILED, ERROR, CANCELLED) or all."""
+        return cast(list[Run], self._get("runs", {"limit": limit} | ({"state": state} if state else {})))
+
+    def cancel_run(self, run_id: str) -> Run:
+        """Stops a run, or takes it out of the queue."""
+        return cast(Run, self._call("POST", f"runs/{_segment(run_id)}/cancel", repeatable=True))
+
+    def follow_log(self, run_id: str, after: int = 0) -> Generator[LogLine, None, Run]:
+        """The log from line ``after`` + 1 on, as it grows, until the run has ended; the generator returns the run.
+
+        A broken connection is resumed where it broke; LabUnreachable comes after `log_stream.ATTEMPTS` fruitless
+        attempts in a row.
+        """
+        ended = yield from log_stream.follow(self._http, self._log(run_id), after=after, until_now=False)
+        return ended if ended is not None else self.run(run_id)
+
+    def log(self, run_id: str, after: int = 0) -> Generator[LogLine, None, None]:
+        """The log from line ``after`` + 1 on, up to its present end."""
+        yield from log_stream.follow(self._http, self._log(run_id), after=after, until_now=True)
+
+    def result(self, run_id: str) -> Result:
+        """The result document of an ended run."""
+        return cast(Result, self._get(f"runs/{_segment(run_id)}/result"))
+
+    def junit(self, run_id: str) -> str:
+        """The result of an ended run as JUnit XML."""
+        return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/junit", repeatable=True).text
+
+    # For runners only; these need the run's token.
+
+    def assignment(self, run_id: str) -> Assignment:
+        """What to execute, and where."""
+        return cast(Assignment, self._get(f"runs/{_segment(run_id)}/assignment"))
+
+    def append_log(self, run_id: str, first_seq: int, lines: Sequence[Mapping[str, str]]) -> int:
+        """Hands over log lines (``time``, ``level``, ``text``), numbered from ``first_seq`` on.
+
+        Returns the highest sequence number that labd has stored. Lines that it has already are ignored, so that a
+        batch may be sent again; a gap is refused (409).
+        """
+        body = {"first_seq": first_seq, "lines": [dict(line) for line in lines]}
+        answer = self._call("POST", f"runs/{_segment(run_id)}/log", body, repeatable=True)
+        return int(answer["acknowledged"])
+
+    def put_result(self, run_id: str, document: Result | Mapping[str, Any], junit: str) -> None:
+        """Hands over the result: the document and JUnit XML."""
+        body = {"document": document, "junit": junit}
+        self._http.request("PUT", f"{_API}/runs/{_segment(run_id)}/result", json=body, repeatable=True)
+
+    def _log(self, run_id: str) -> str:
+        return f"{_API}/runs/{_segment(run_id)}/log"
+
+    def _get(self, path: str, params: Mapping[str, str | int] | None = None) -> Any:
+        return self._http.json(self._http.request("GET", f"{_API}/{path}", params=params, repeatable=True))
+
+    def _call(self, method: str, path: str, body: object | None = None, *, repeatable: bool = False) -> Any:
+        return self._http.json(self._http.request(method, f"{_API}/{path}", json=body, repeatable=repeatable))
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")
