@@ -1,0 +1,198 @@
+"""Data identifiers of an ECU: what the bytes of ReadDataByIdentifier mean, and who may read or write them.
+
+Tester and simulated ECU share these models, so that both ends of the wire agree by construction.
+"""
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+
+from ecu_adapters.yaml_file import field_error, model_error, nearest
+
+DidValue = int | float | str | bytes
+"""What a data identifier can hold. Raw bytes are written as hex text in YAML."""
+
+
+_Value = TypeVar("_Value", bound=DidValue)
+
+
+class Access(BaseModel):
+    """When a data identifier may be read or written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    session: list[str] | None = Field(default=None, description="names of sessions; every session without it")
+    security: int | None = Field(default=None, description="level that must be unlocked")
+
+
+class _Did(BaseModel):
+    """What all kinds of data identifiers have in common."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    did: int = Field(ge=0, le=0xFFFF)
+    read: Access | Literal[False] = Access()
+    write: Access | Literal[False] = False
+
+
+class AsciiDid(_Did):
+    """Text of fixed length. Shorter values are filled up with ``pad``, which reading strips again."""
+
+    type: Literal["ascii"]
+    length: int = Field(ge=1, le=4092, description="bytes")
+    pad: int = Field(default=0x20, ge=0, le=0xFF)
+    value: str = ""
+
+    @field_validator("value")
+    @classmethod
+    def _value_fits(cls, value: str, info: ValidationInfo) -> str:
+        return _fits(cls, value, info)
+
+    @property
+    def unit(self) -> str:
+        """Text has no unit."""
+        return ""
+
+    def encode(self, value: DidValue) -> bytes:
+        """Raises ValueError when the value is no ASCII text or too long."""
+        if not isinstance(value, str):
+            raise ValueError(f"expected text of at most {self.length} characters, not {value!r}")
+        if not value.isascii():
+            raise ValueError(f"expected ASCII text, not {value!r}")
+        if len(value) > self.length:
+            raise ValueError(f"{value!r} has {len(value)} characters; at most {self.length} fit")
+        return value.encode("ascii").ljust(self.length, bytes([self.pad]))
+
+    def decode(self, data: bytes) -> str:
+        """The text; bytes beyond ASCII appear as ``\\xNN``."""
+        return data.rstrip(bytes([self.pad])).decode("ascii", "backslashreplace")
+
+
+class HexDid(_Did):
+    """Raw bytes of fixed length."""
+
+    type: Literal["hex"]
+    length: int = Field(ge=1, le=4092, description="bytes")
+    value: str = Field(default="", validate_default=True)
+
+    @field_validator("value")
+    @classmethod
+    def _value_fits(cls, value: str, info: ValidationInfo) -> str:
+        # Without a value, all bytes are zero.
+        value = value or "00" * int(info.data.get("length", 0))
+        return _fits(cls, value, info)
+
+    @property
+    def unit(self) -> str:
+        """Raw bytes have no unit."""
+        return ""
+
+    def encode(self, value: DidValue) -> bytes:
+        """From bytes or hex text. Raises ValueError when it is neither, or the length differs."""
+        if isinstance(value, str):
+            try:
+                value = bytes.fromhex(value)
+            except ValueError:
+                raise ValueError(f"expected hex digits in pairs, not {value!r}") from None
+        if not isinstance(value, bytes):
+            raise ValueError(f"expected {self.length} bytes, not {value!r}")
+        if len(value) != self.length:
+            raise ValueError(f"expected {self.length} bytes, not {len(value)} ({value.hex()})")
+        return value
+
+    def decode(self, data: bytes) -> bytes:
+        """The bytes as they are."""
+        return data
+
+
+class NumberDid(_Did):
+    """A big-endian integer, unsigned (``uint``) or two's complement (``int``); physical = raw * scale + offset."""
+
+    type: Literal["uint", "int"]
+    length: int = Field(ge=1, le=8, description="bytes")
+    scale: float = 1
+    offset: float = 0
+    unit: str = ""
+    min: float | None = Field(default=None, description="smallest physical value that may be written")
+    max: float | None = Field(default=None, description="greatest physical value that may be written")
+    choices: dict[int, str] = Field(default={}, description="names of raw values")
+    value: int | float | str = 0
+
+    _raw_of: dict[str, int] = PrivateAttr(default_factory=dict)
+
+    @field_validator("scale")
+    @classmethod
+    def _scale_not_zero(cls, scale: float) -> float:
+        if scale == 0:
+            raise ValueError("scale must not be 0")
+        return scale
+
+    @field_validator("value")
+    @classmethod
+    def _value_fits(cls, value: int | float | str, info: ValidationInfo) -> int | float | str:
+        return _fits(cls, value, info)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        self._raw_of = {name: raw for raw, name in self.choices.items()}
+        low, high = self._raw_range()
+        errors = [
+            field_error(("choices", raw), f"{raw} does not fit {self.type} of {self.length} bytes ({low} .. {high})")
+            for raw in self.choices
+            if not low <= raw <= high
+        ]
+        if len(self._raw_of) < len(self.choices):
+            errors.append(field_error(("choices",), "two raw values have the same name"))
+        if self.min is not None and self.max is not None and self.min > self.max:
+            errors.append(field_error(("min",), f"min {self.min:g} is above max {self.max:g}"))
+        if errors:
+            raise model_error("did", errors)
+        return self
+
+    def encode(self, value: DidValue) -> bytes:
+        """From a number or the name of a choice. Raises ValueError when it is unknown or out of range."""
+        if isinstance(value, str):
+            raws = self._raw_of or {name: raw for raw, name in self.choices.items()}
+            if value not in raws:
+                raise ValueError(f"{value!r} is no number and no name of a choice; {nearest(value, raws)}")
+            raw = raws[value]
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"expected a number, not {value!r}")
+        else:
+            low, high = self._physical_range()
+            if not low <= value <= high:
+                raise ValueError(f"{value:g} is out of range {low:g} .. {high:g}" + (f" {self.unit}".rstrip()))
+            raw = int(value) if self._is_plain() and value == int(value) else round((value - self.offset) / self.scale)
+        return raw.to_bytes(self.length, "big", signed=self.type == "int")
+
+    def decode(self, data: bytes) -> int | float | str:
+        """The name of the choice, or else the physical value (an int where scale and offset are 1 and 0)."""
+        raw = int.from_bytes(data, "big", signed=self.type == "int")
+        if raw in self.choices:
+            return self.choices[raw]
+        # Rounding hides what binary floating point makes of 3 * 0.1.
+        return raw if self._is_plain() else round(raw * self.scale + self.offset, 10)
+
+    def _is_plain(self) -> bool:
+        return self.scale == 1 and self.offset == 0
+
+    def _raw_range(self) -> tuple[int, int]:
+        bits = 8 * self.length
+        return (-(1 << bits - 1), (1 << bits - 1) - 1) if self.type == "int" else (0, (1 << bits) - 1)
+
+    def _physical_range(self) -> tuple[float, float]:
+        ends = [raw if self._is_plain() else raw * self.scale + self.offset for raw in self._raw_range()]
+        low, high = min(ends), max(ends)
+        return (low if self.min is None else max(low, self.min)), (high if self.max is None else min(high, self.max))
+
+
+Did = Annotated[AsciiDid | HexDid | NumberDid, Field(discriminator="type")]
+"""Any data identifier; ``type`` says which."""
+
+
+def _fits(model: type[Any], value: _Value, info: ValidationInfo) -> _Value:
+    """Encodes the initial value once, so that a wrong one is found when the file is read."""
+    # Fields that are wrong themselves are missing here; they are reported on their own.
+    if all(name in info.data for name in model.model_fields if name != "value"):
+        model.model_construct(**info.data).encode(value)
+    return value
