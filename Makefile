@@ -19,7 +19,7 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 setup: $(VENV)/ready ## the virtual environment with labd, labctl and bench-agent in it
 
 demo: $(VENV)/ready ## labd, an agent with two simulated benches and the example scenarios, from nothing
-	@exec $(BIN)/python deploy/demo/demo.py
+	@exec $(BIN)/python -m deploy.demo
 
 test: $(VENV)/ready ## every test that can run on this machine
 	$(BIN)/python -m pytest

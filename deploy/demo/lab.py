@@ -1,0 +1,104 @@
+"""A whole lab on this machine: labd and bench agents as processes of their own, stopped together."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labd.client import LabClient
+
+ROOT = Path(__file__).parents[2]
+DEMO_AGENT = ROOT / "deploy" / "demo" / "agent.yaml"
+START_DEADLINE_S = 60.0
+STOP_DEADLINE_S = 15.0
+
+
+class LabStartError(Exception):
+    """A process of the lab died or was not ready in time."""
+
+
+@dataclass
+class Lab:
+    """A running lab. Processes write their output to ``folder/NAME.log``."""
+
+    folder: Path
+    http: str = ""
+    """labd's base URL."""
+    agents: str = ""
+    """host:port at which labd takes agents."""
+    processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+    def client(self) -> LabClient:
+        """A new client of this lab's REST API."""
+        return LabClient(self.http)
+
+    def wait_for(self, what: str, ready: Callable[[], bool], *, deadline_s: float = START_DEADLINE_S) -> None:
+        """Returns once ``ready`` answers True; raises LabStartError when a process died or the deadline (s) is over."""
+        deadline = time.monotonic() + deadline_s
+        while not ready():
+            for name, process in self.processes.items():
+                if process.poll() is not None:
+                    log = (self.folder / f"{name}.log").read_text(errors="replace")
+                    raise LabStartError(f"{name} ended with exit code {process.returncode}:\n{log[-2000:]}")
+            if time.monotonic() > deadline:
+                raise LabStartError(f"no {what} within {deadline_s:.0f} s; see the logs in {self.folder}")
+            time.sleep(0.02)
+
+    def wait_for_benches(self, *names: str) -> None:
+        """Returns once the named benches are available."""
+        with self.client() as client:
+            self.wait_for(
+                f"available benches {', '.join(names)}",
+                lambda: set(names) <= {bench["name"] for bench in client.benches() if bench["state"] == "available"},
+            )
+
+
+@contextmanager
+def service(
+    name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """``python -m ARGUMENTS`` with its output in ``folder/name.log``; at the end SIGTERM, and SIGKILL after a deadline."""
+    with (folder / f"{name}.log").open("wb") as log:
+        # A session of its own: Ctrl-C in the terminal reaches the caller alone, who then stops things in order.
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def running_lab(folder: Path, *agents: Path) -> Iterator[Lab]:
+    """labd with its data in ``folder/labd`` and one agent per configuration file, on free ports of loopback."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lab = Lab(folder)
+    ready_file = folder / "labd" / "labd.json"
+    ready_file.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        labd = ["labd.daemon", "serve", "--data", str(folder / "labd"), "--http", "127.0.0.1:0"]
+        lab.processes["labd"] = stack.enter_context(service("labd", [*labd, "--agents", "127.0.0.1:0"], folder))
+        lab.wait_for("ready labd", ready_file.exists)
+        endpoints = json.loads(ready_file.read_text())
+        lab.http, lab.agents = endpoints["http"], endpoints["agents"]
+        for number, configuration in enumerate(agents, start=1):
+            name = f"agent-{number}" if len(agents) > 1 else "agent"
+            arguments = ["bench_agent.main", "serve", str(configuration), "--listen", "127.0.0.1:0"]
+            arguments += ["--labd", lab.agents, "--data", str(folder / name)]
+            lab.processes[name] = stack.enter_context(service(name, arguments, folder))
+        yield lab
