@@ -2,9 +2,13 @@
 
 Why not pydantic alone: it knows fields, not lines. Here the YAML is composed into nodes first, the nodes remember where
 each value stands, and each error of the model is looked up in them.
+
+Scalars are read as in the core schema of YAML 1.2: ``On`` is text and no truth value, ``0042`` is text and no octal
+number, ``2026-01-31`` is text and no date. (Hex text of digits alone, such as 12345678, still needs quotes.)
 """
 
 import difflib
+import re
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -80,6 +84,28 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known: {shown}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML knows YAML 1.1 only; this is its safe loader with the scalars of YAML 1.2."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+
+
+for _tag, _pattern, _first in (
+    ("tag:yaml.org,2002:bool", r"(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("tag:yaml.org,2002:null", r"(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:int", r"(?:[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0b[01]+)$", "-+0123456789"),
+    (
+        "tag:yaml.org,2002:float",
+        r"(?:[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+))"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        "-+0123456789.",
+    ),
+    ("tag:yaml.org,2002:merge", r"<<$", "<"),
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
+
+
 class YamlFile:
     """A YAML file in memory: its plain data, and the line of every value.
 
@@ -91,7 +117,7 @@ class YamlFile:
         self.data: Any = None
         self._root: yaml.Node | None = None
         text = self._read()
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         try:
             self._root = loader.get_single_node()
             if self._root is not None:
@@ -102,7 +128,7 @@ class YamlFile:
             message = " ".join(part for part in (error.context, error.problem) if part)
             raise ConfigError([Mistake(str(path), mark.line + 1 if mark else 0, "", f"not YAML: {message}")]) from error
         except (yaml.YAMLError, ValueError) as error:
-            # ValueError: a timestamp such as 2024-13-45, which the resolver takes for a date.
+            # ValueError: a value with an explicit tag that does not suit, such as !!int abc.
             raise ConfigError([Mistake(str(path), 0, "", f"not YAML: {error}")]) from error
         finally:
             loader.dispose()
