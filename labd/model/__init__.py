@@ -1,0 +1,1 @@
+"""The nouns of the lab and their state machines. Pure: no I/O, no clock, no framework."""

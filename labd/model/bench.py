@@ -1,0 +1,73 @@
+"""A bench as labd knows it, and when it may be handed out."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from labd.model.selector import NAME_LABEL
+
+
+class Health(StrEnum):
+    """What the agent says of the bench; offline when no agent speaks for it."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    OFFLINE = "offline"
+
+
+class BenchState(StrEnum):
+    """Whether the bench can be leased now.
+
+    RECOVERING: the former lease has ended, the agent has not confirmed the clean-up yet.
+    """
+
+    AVAILABLE = "available"
+    LEASED = "leased"
+    RECOVERING = "recovering"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A named rig. ``last_seen`` is in seconds since the Unix epoch."""
+
+    name: str
+    agent: str
+    address: str
+    """host:port at which lease holders reach it."""
+    labels: dict[str, str]
+    healthy: bool
+    health_reason: str
+    buses: list[dict[str, Any]] = field(default_factory=list)
+    ecus: list[dict[str, Any]] = field(default_factory=list)
+    epoch: int = 0
+    """Of the latest lease; only grows."""
+    fenced_epoch: int = 0
+    """The agent has confirmed: no lease of this or a lower epoch can act on the bench."""
+    removed: bool = False
+    """Its agent does not report it any more. Kept for the epoch's sake."""
+    last_seen: float | None = None
+
+    @property
+    def selectable_labels(self) -> dict[str, str]:
+        """The labels that selectors see: the declared ones and the reserved ``name``."""
+        return {**self.labels, NAME_LABEL: self.name}
+
+    @property
+    def fenced(self) -> bool:
+        """Whether the agent has confirmed the end of every lease so far."""
+        return self.fenced_epoch >= self.epoch
+
+    def health(self, attached: bool) -> Health:
+        """The health to show, given whether its agent is attached."""
+        if not attached:
+            return Health.OFFLINE
+        return Health.HEALTHY if self.healthy else Health.UNHEALTHY
+
+    def state(self, attached: bool, leased: bool) -> BenchState:
+        """Whether it can be handed out, given whether its agent is attached and a lease is GRANTED on it."""
+        if leased:
+            return BenchState.LEASED
+        if self.removed or not attached or not self.healthy:
+            return BenchState.UNAVAILABLE
+        return BenchState.AVAILABLE if self.fenced else BenchState.RECOVERING

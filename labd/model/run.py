@@ -1,0 +1,100 @@
+"""A run: one execution of one scenario. ``PENDING → RUNNING → PASSED / FAILED / ERROR / CANCELLED``.
+
+A run is PENDING exactly while its lease is QUEUED, and RUNNING exactly while it is GRANTED: both move together, in
+one transaction. All times are seconds since the Unix epoch on labd's clock.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from labd.model.errors import IllegalTransition
+
+
+class RunState(StrEnum):
+    """Where a run is in its life. FAILED: a check failed. ERROR: script, bench or lab broke."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+    ERROR = "ERROR"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def final(self) -> bool:
+        """Whether the run is over."""
+        return self not in (RunState.PENDING, RunState.RUNNING)
+
+
+class LogLevel(StrEnum):
+    """Weight of a log line."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseCounts:
+    """How many test cases ended how."""
+
+    passed: int
+    failed: int
+    error: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of a run's log; ``seq`` starts at 1 and has no gaps."""
+
+    seq: int
+    time: float
+    level: LogLevel
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """What a run executes."""
+
+    script: str
+    files: dict[str, str]
+    """Further Lua files by path relative to the script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of one scenario, and how it went."""
+
+    id: str
+    seq: int
+    name: str
+    state: RunState
+    reason: str
+    selector: str
+    holder: str
+    priority: int
+    timeout_s: float
+    """Counts from the start of RUNNING."""
+    lease_id: str
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    cases: CaseCounts | None = None
+
+    def start(self, now: float) -> "Run":
+        """The run with its bench. Raises IllegalTransition unless PENDING."""
+        if self.state is not RunState.PENDING:
+            raise IllegalTransition(f"run {self.id} is {self.state}, only a PENDING one can start")
+        return replace(self, state=RunState.RUNNING, started_at=now)
+
+    def finish(self, state: RunState, reason: str, now: float, cases: CaseCounts | None = None) -> "Run":
+        """The run with its verdict. Raises IllegalTransition when it is over already, or the verdict is none."""
+        if self.state.final:
+            raise IllegalTransition(f"run {self.id} is over ({self.state})")
+        if not state.final:
+            raise IllegalTransition(f"{state} is no verdict")
+        if self.state is RunState.PENDING and state not in (RunState.CANCELLED, RunState.ERROR):
+            raise IllegalTransition(f"run {self.id} has not started: it cannot be {state}")
+        return replace(self, state=state, reason=reason, ended_at=now, cases=cases)

@@ -1,0 +1,1 @@
+"""Who gets which bench: pure functions of the queue and the benches."""

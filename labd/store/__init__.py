@@ -1,0 +1,1 @@
+"""What labd remembers: tables, transactions, migrations."""
