@@ -43,7 +43,6 @@ proto: $(VENV)/ready ## generate the gRPC code
 		--mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
 
 docs: $(VENV)/ready ## the documentation as HTML in build/docs
-	$(BIN)/python docs/reference/generate.py
 	$(BIN)/sphinx-build --quiet -W --keep-going -b html docs build/docs
 
 lock: ## refresh the lock files (needs uv)

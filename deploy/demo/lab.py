@@ -61,7 +61,7 @@ class Lab:
 def service(
     name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """``python -m ARGUMENTS`` with its output in ``folder/name.log``; at the end SIGTERM, and SIGKILL after a deadline."""
+    """``python -m ARGUMENTS``, output in ``folder/name.log``; at the end SIGTERM, and SIGKILL after a deadline."""
     with (folder / f"{name}.log").open("wb") as log:
         # A session of its own: Ctrl-C in the terminal reaches the caller alone, who then stops things in order.
         process = subprocess.Popen(

@@ -43,7 +43,10 @@ class Block:
 
 def pages() -> list[Path]:
     """Every page that people read, decision records included."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [
+        ROOT / "README.md",
+        *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name != "generated"),
+    ]
 
 
 def blocks(page: Path) -> Iterator[Block]:

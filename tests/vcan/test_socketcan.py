@@ -1,0 +1,89 @@
+"""The whole path on real SocketCAN: labd, agent on vcan0, the ECU in its own process, can-utils as witness."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.demo.lab import ROOT, Lab
+from labd.client import LabClient
+from labd.client.types import Result, Run
+from tests.vcan.can_utils import Candump, cansend
+
+BOTH_WAYS = """
+local can, test = require("can"), require("test")
+local bus = can.bus("powertrain")
+
+test.case("classic and FD frames go out, and what another node sends comes in", function()
+  bus:send(0x123, "DEADBEEF")
+  bus:send(0x18DA10F1, "0102", {extended = true})
+  bus:send(0x124, string.rep("5A", 64), {fd = true, brs = true})
+  bus:expect(0x321, "C0FFEE", "50s")
+  bus:expect(0x322, string.rep("A5", 48), "50s")
+end)
+"""
+
+
+def finish(client: LabClient, run: Run) -> tuple[Run, Result, str]:
+    log = "\n".join(line["text"] for line in client.follow_log(run["id"]))
+    return client.run(run["id"]), client.result(run["id"]), log
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "scenarios/examples").glob("*.lua")))
+def test_example_passes_on_socketcan(lab: Lab, candump: Candump, name: str) -> None:
+    script = (ROOT / "scenarios/examples" / name).read_text()
+    with lab.client() as client:
+        created = client.create_run(script=script, name=name, holder="test", selector="name=vcan-bench")
+        run, result, log = finish(client, created)
+    assert run["state"] == "PASSED", (run["reason"], log, result)
+    # The witness saw the exchange itself: a request of the tester, or the ECU's cyclic frame.
+    candump.wait_for("7E0#" if "uds" in script else "201#")
+
+
+def test_multi_frame_response_is_isotp_on_the_wire(lab: Lab, candump: Candump) -> None:
+    script = 'require("uds").ecu("ECM"):read("VIN")'
+    with lab.client() as client:
+        run, _, log = finish(
+            client, client.create_run(script=script, name="vin.lua", holder="test", selector="name=vcan-bench")
+        )
+    assert run["state"] == "PASSED", log
+    # ISO 15765-2: first frame with 20 bytes, flow control from the tester, consecutive frames 1 and 2.
+    assert candump.wait_for("7E8#1014") == "7E8#101462F190575657"
+    candump.wait_for("7E0#30")
+    candump.wait_for("7E8#21")
+    candump.wait_for("7E8#22")
+
+
+def test_classic_and_fd_frames_both_ways(lab: Lab, candump: Candump) -> None:
+    with lab.client() as client:
+        created = client.create_run(script=BOTH_WAYS, name="both.lua", holder="test", selector="name=vcan-bench")
+        assert candump.wait_for("123#") == "123#DEADBEEF"
+        assert candump.wait_for("18DA10F1#") == "18DA10F1#0102"
+        assert candump.wait_for("124##") == "124##1" + "5A" * 64
+        # The scenario's expect counts from its last send on, which candump has just seen.
+        cansend("321#C0FFEE")
+        cansend("322##0" + "A5" * 48)
+        run, result, log = finish(client, created)
+    assert run["state"] == "PASSED", (run["reason"], log, result)
+
+
+def test_trace_of_the_lease_holds_what_candump_saw(lab: Lab, candump: Candump) -> None:
+    script = 'require("can").bus("powertrain"):send(0x345, "0011223344556677")'
+    with lab.client() as client:
+        run, _, log = finish(
+            client, client.create_run(script=script, name="trace.lua", holder="test", selector="name=vcan-bench")
+        )
+        assert run["state"] == "PASSED", log
+        candump.wait_for("345#0011223344556677")
+        # The agent closes the trace before it gives the bench back.
+        lab.wait_for_benches("vcan-bench")
+    traces = list((lab.folder / "agent" / "traces" / str(run["lease_id"])).glob("powertrain*.log"))
+    assert traces, "no trace for the lease"
+    assert any("345#0011223344556677" in Path(trace).read_text() for trace in traces)
+
+
+def test_missing_interface_makes_only_its_bench_unhealthy(lab: Lab) -> None:
+    with lab.client() as client:
+        broken, sound = client.bench("broken-bench"), client.bench("vcan-bench")
+    assert broken["health"] == "unhealthy"
+    assert "vcan9" in broken["health_reason"]
+    assert sound["health"] == "healthy"
