@@ -10,7 +10,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 project = "labd"
 author = "the labd authors"
 extensions = ["myst_parser"]
-exclude_patterns = ["decisions/template.md"]
 html_theme = "alabaster"
 html_theme_options = {"description": "Leases ECU benches, runs Lua scenarios on them", "fixed_sidebar": True}
 myst_heading_anchors = 3
