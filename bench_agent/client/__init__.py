@@ -1,0 +1,61 @@
+"""The client half of the bench agent: open a leased bench with its token, get its buses and ECUs.
+
+    with BenchClient("127.0.0.1:8480", "bench-1", token) as bench:
+        vin = bench.ecu("ECM").call("read", did="VIN")
+        bench.bus("powertrain").send_message("EngineControl", {"TargetSpeed": 1500})
+
+Synchronous and thread-safe. Every call has a deadline, and raises a subclass of `BenchError`.
+"""
+
+from bench_agent.client.bench import BenchClient
+from bench_agent.client.bus import BusClient, Expectation, SentMessage
+from bench_agent.client.conditions import Compare, Condition, Equals, Within
+from bench_agent.client.description import BusInfo, Description, DidInfo, EcuInfo
+from bench_agent.client.ecu import EcuClient, UdsExchange
+from bench_agent.client.errors import (
+    BenchError,
+    BenchUnavailable,
+    BusFault,
+    InvalidRequest,
+    LeaseRefused,
+    NegativeResponse,
+    NotFound,
+    UdsInvalid,
+    UdsTimeout,
+    UdsTransport,
+    UdsUnexpected,
+)
+from bench_agent.client.frame_stream import FrameBlock, FrameFilter, FrameStream
+from bench_agent.protocol.frames import Frame
+
+__all__ = [
+    "BenchClient",
+    "BenchError",
+    "BenchUnavailable",
+    "BusClient",
+    "BusFault",
+    "BusInfo",
+    "Compare",
+    "Condition",
+    "Description",
+    "DidInfo",
+    "EcuClient",
+    "EcuInfo",
+    "Equals",
+    "Expectation",
+    "Frame",
+    "FrameBlock",
+    "FrameFilter",
+    "FrameStream",
+    "InvalidRequest",
+    "LeaseRefused",
+    "NegativeResponse",
+    "NotFound",
+    "SentMessage",
+    "UdsExchange",
+    "UdsInvalid",
+    "UdsTimeout",
+    "UdsTransport",
+    "UdsUnexpected",
+    "Within",
+]

@@ -1,0 +1,73 @@
+"""A leased bench."""
+
+import threading
+from types import TracebackType
+
+from bench_agent.client.bus import BusClient
+from bench_agent.client.connection import Connection
+from bench_agent.client.description import Description, from_wire
+from bench_agent.client.ecu import EcuClient
+from bench_agent.client.errors import NotFound
+from bench_agent.client.uds_stream import UdsStream
+from bench_agent.protocol import bench_pb2, frames
+from bench_agent.protocol.frames import Frame
+
+
+class BenchClient:
+    """A bench, opened with the token of the lease. Use as a context manager, or `close` it.
+
+    ``address`` is the agent's host:port; ``timeout_s`` is how long the agent may take to answer, beyond what a call
+    itself asks it to wait. Connects on first use.
+    """
+
+    def __init__(self, address: str, bench: str, token: str, *, timeout_s: float = 10) -> None:
+        self._connection = Connection(address, bench, token, timeout_s)
+        self._uds = UdsStream(self._connection)
+        self._lock = threading.Lock()
+        self._description: Description | None = None
+        self.name = bench
+
+    def __enter__(self) -> "BenchClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def describe(self) -> Description:
+        """What the bench carries, asked anew. Raises a BenchError."""
+        wire = self._connection.ask(self._connection.stub.Describe, bench_pb2.DescribeRequest())
+        description = from_wire(wire)
+        with self._lock:
+            self._description = description
+        return description
+
+    def bus(self, name: str) -> BusClient:
+        """A CAN bus of the bench. Raises NotFound, listing those that exist, or another BenchError."""
+        known = [bus.name for bus in self._known().buses]
+        if name not in known:
+            raise NotFound(f"bench {self.name} has no bus {name!r}; it has {', '.join(known) or 'none'}")
+        return BusClient(self._connection, name)
+
+    def ecu(self, name: str) -> EcuClient:
+        """A diagnostic ECU of the bench. Raises NotFound, listing those that exist, or another BenchError."""
+        known = [ecu.name for ecu in self._known().ecus]
+        if name not in known:
+            raise NotFound(f"bench {self.name} has no ECU {name!r}; it has {', '.join(known) or 'none'}")
+        return EcuClient(self._uds, name)
+
+    def recent(self, count: int) -> dict[str, list[Frame]]:
+        """The last ``count`` frames of each bus during this lease, oldest first. Raises a BenchError."""
+        reply = self._connection.ask(self._connection.stub.Recent, bench_pb2.RecentRequest(count=count))
+        return {bus: list(frames.unbatch(batch)) for bus, batch in sorted(reply.buses.items())}
+
+    def close(self) -> None:
+        """Ends every stream and call. May be called twice."""
+        self._uds.close()
+        self._connection.close()
+
+    def _known(self) -> Description:
+        with self._lock:
+            description = self._description
+        return description or self.describe()

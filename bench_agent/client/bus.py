@@ -1,0 +1,135 @@
+"""A CAN bus of a leased bench."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench_agent.client.conditions import Condition, to_wire
+from bench_agent.client.connection import Connection, to_ms
+from bench_agent.client.errors import InvalidRequest
+from bench_agent.client.frame_stream import FrameFilter, FrameStream
+from bench_agent.protocol import bench_pb2, frames
+from bench_agent.protocol.frames import Frame
+from bench_agent.protocol.values import Plain, from_values, to_values
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """A DBC message that the bus driver has taken."""
+
+    timestamp_ns: int
+    """On the agent's clock, since the Unix epoch."""
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """How waiting for a message or frame ended."""
+
+    met: bool
+    frame: Frame | None
+    """The frame that met the conditions, or else the last that matched the message or ID; None if there was none."""
+    signals: dict[str, Plain] = field(default_factory=dict)
+    """The frame's decoded signals, if the bus has a DBC that knows it."""
+    seen: int = 0
+    """Frames that matched the message or ID."""
+    unmet: tuple[str, ...] = ()
+    """The conditions that the last seen frame did not meet, as text."""
+
+
+class BusClient:
+    """One bus. Cheap to make; thread-safe."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection = connection
+        self.name = name
+
+    def send(self, frame: Frame | Sequence[Frame]) -> int:
+        """Puts one frame or several on the bus, in order.
+
+        Returns when the driver took the last one, ns since the Unix epoch on the agent's clock. Timestamps of the
+        given frames are ignored. Raises a BenchError.
+        """
+        batch = _checked([frame] if isinstance(frame, Frame) else frame)
+        stub = self._connection.stub
+        reply = self._connection.ask(stub.Send, bench_pb2.SendRequest(bus=self.name, frames=batch))
+        return reply.timestamp_ns
+
+    def send_message(self, name: str, signals: Mapping[str, object] | None = None) -> SentMessage:
+        """Encodes a message of the bus' DBC on the agent and sends it.
+
+        ``signals`` are physical values or names from the value table; those left out take the DBC's initial value.
+        Raises a BenchError.
+        """
+        message = bench_pb2.SignalMessage(name=name, signals=_wired(signals or {}))
+        stub = self._connection.stub
+        reply = self._connection.ask(stub.Send, bench_pb2.SendRequest(bus=self.name, message=message))
+        return SentMessage(reply.timestamp_ns, next(frames.unbatch(reply.frames)))
+
+    def expect_message(
+        self, name: str, conditions: Iterable[Condition] = (), timeout_s: float = 1.0, since_ns: int = 0
+    ) -> Expectation:
+        """Waits until one message of the DBC meets all conditions, or ``timeout_s`` have passed.
+
+        Frames with a timestamp after ``since_ns`` count if the agent still remembers them; 0: only those from now on.
+        Not meeting the conditions is no error: look at ``met``. Raises a BenchError.
+        """
+        request = bench_pb2.ExpectRequest(
+            bus=self.name,
+            message=name,
+            conditions=[to_wire(condition) for condition in conditions],
+            timeout_ms=to_ms(timeout_s),
+            since_ns=since_ns,
+        )
+        return self._expect(request, timeout_s)
+
+    def expect_frame(
+        self, can_id: int, data: bytes | None = None, timeout_s: float = 1.0, since_ns: int = 0
+    ) -> Expectation:
+        """Waits for a frame with this ID (SocketCAN form: bit 31 for 29 bits) and, if given, exactly this data.
+
+        Otherwise as `expect_message`.
+        """
+        request = bench_pb2.ExpectRequest(
+            bus=self.name,
+            frame=bench_pb2.FrameMatch(id=can_id, data=data),
+            timeout_ms=to_ms(timeout_s),
+            since_ns=since_ns,
+        )
+        return self._expect(request, timeout_s)
+
+    def stream(self, filters: Sequence[FrameFilter] = (), *, own_frames: bool = False) -> FrameStream:
+        """A live subscription, to be used as a context manager.
+
+        A frame is delivered if any of ``filters`` matches; without filters, all are. ``own_frames``: also those that
+        the agent itself put on the bus. Raises a BenchError.
+        """
+        return FrameStream(self._connection, self.name, filters, own_frames=own_frames)
+
+    def _expect(self, request: bench_pb2.ExpectRequest, timeout_s: float) -> Expectation:
+        reply = self._connection.ask(self._connection.stub.Expect, request, timeout_s)
+        return Expectation(
+            met=reply.met,
+            frame=next(frames.unbatch(reply.frame), None),
+            signals=from_values(reply.signals),
+            seen=reply.seen,
+            unmet=tuple(reply.unmet),
+        )
+
+
+def _checked(listed: Sequence[Frame]) -> bench_pb2.FrameBatch:
+    for frame in listed:
+        try:
+            frames.check(frame)
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from None
+    return frames.batch(listed)
+
+
+def _wired(signals: Mapping[str, object]) -> dict[str, bench_pb2.Value]:
+    for name, value in signals.items():
+        if not isinstance(value, bool | int | float | str):
+            raise InvalidRequest(f"signal {name}: a value is a number or a name, not {value!r}")
+    try:
+        return to_values(signals)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"signals: {error}") from None

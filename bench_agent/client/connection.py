@@ -1,0 +1,56 @@
+"""The channel to one agent, with the lease token on every call."""
+
+from typing import TypeVar
+
+import grpc
+
+from bench_agent.client.errors import from_rpc
+from bench_agent.protocol import bench_pb2_grpc
+from bench_agent.protocol.claims import BENCH_METADATA
+
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 20_000),  # a peer that vanished without a FIN is noticed within 30 s
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.enable_retries", 0),  # a CAN frame or UDS request must never be sent twice behind the caller's back
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+
+
+class Connection:
+    """One gRPC channel to the agent, for one bench under one token. Thread-safe."""
+
+    def __init__(self, address: str, bench: str, token: str, timeout_s: float) -> None:
+        self.bench = bench
+        self.timeout_s = timeout_s
+        """How long the agent may take to answer, beyond what the call itself asks it to wait (s)."""
+        self.target = f"bench {bench} at {address}"
+        self.metadata = (("authorization", f"Bearer {token}"), (BENCH_METADATA, bench))
+        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self.stub = bench_pb2_grpc.BenchStub(self._channel)
+
+    def ask(
+        self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request, wait_s: float = 0.0
+    ) -> Reply:
+        """Calls ``method``; ``wait_s`` is how long the agent is asked to wait before it answers.
+
+        Raises a BenchError.
+        """
+        try:
+            return method(request, timeout=wait_s + self.timeout_s, metadata=self.metadata)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.target) from None
+
+    def close(self) -> None:
+        """Ends every call that is still open on this channel."""
+        self._channel.close()
+
+
+def to_ms(timeout_s: float) -> int:
+    """A timeout for the wire: whole milliseconds, at least 1. Raises ValueError for one that is not positive."""
+    if not 0 < timeout_s <= 86_400:
+        raise ValueError(f"timeout_s is {timeout_s}; it must be above 0 and at most 86400")
+    return max(1, round(timeout_s * 1000))

@@ -1,0 +1,73 @@
+"""What a bench carries, as plain data."""
+
+from dataclasses import dataclass
+
+from bench_agent.protocol import bench_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class BusInfo:
+    """A CAN bus: python-can interface and channel, and the names of its DBC's messages (empty without one)."""
+
+    name: str
+    interface: str
+    channel: str
+    fd: bool
+    messages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DidInfo:
+    """A data identifier that the ECU's description knows."""
+
+    name: str
+    did: int
+    type: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class EcuInfo:
+    """A diagnostic ECU. IDs in SocketCAN form: bit 31 marks a 29-bit one."""
+
+    name: str
+    bus: str
+    request_id: int
+    response_id: int
+    simulated: bool
+    dids: tuple[DidInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A bench: its labels, buses, ECUs and health."""
+
+    name: str
+    labels: dict[str, str]
+    buses: tuple[BusInfo, ...]
+    ecus: tuple[EcuInfo, ...]
+    healthy: bool
+    health_reason: str
+    """Why it is not healthy; empty when it is."""
+
+
+def from_wire(wire: bench_pb2.BenchDescription) -> Description:
+    """The plain form of the agent's answer."""
+    return Description(
+        name=wire.name,
+        labels=dict(wire.labels),
+        buses=tuple(BusInfo(b.name, b.interface, b.channel, b.fd, tuple(b.messages)) for b in wire.buses),
+        ecus=tuple(
+            EcuInfo(
+                e.name,
+                e.bus,
+                e.request_id,
+                e.response_id,
+                e.simulated,
+                tuple(DidInfo(d.name, d.did, d.type, d.unit) for d in e.dids),
+            )
+            for e in wire.ecus
+        ),
+        healthy=wire.health == bench_pb2.HEALTHY,
+        health_reason=wire.health_reason,
+    )

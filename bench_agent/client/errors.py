@@ -1,0 +1,81 @@
+"""What a call on a bench can raise, and how gRPC status codes map to it."""
+
+import grpc
+
+
+class BenchError(Exception):
+    """Base of everything that a bench client raises."""
+
+
+class LeaseRefused(BenchError):
+    """The agent does not accept the lease token: malformed, expired, for another bench, superseded or revoked."""
+
+
+class NotFound(BenchError):
+    """The bench has no such bus or ECU; the message lists those that it has."""
+
+
+class InvalidRequest(BenchError):
+    """The request cannot be carried out as it stands: unknown message or signal, value out of range, bad frame."""
+
+
+class BenchUnavailable(BenchError):
+    """The agent cannot be reached or did not answer in time, or the bus is down; the message says which."""
+
+
+class BusFault(BenchError):
+    """The bus driver refused a frame."""
+
+
+class NegativeResponse(BenchError):
+    """The ECU refused the request (ISO 14229-1, negative response 0x7F)."""
+
+    def __init__(self, service: int, nrc: int, service_name: str, nrc_name: str) -> None:
+        self.service = service
+        """The refused service identifier, for example 0x22."""
+        self.nrc = nrc
+        """The negative response code, for example 0x33."""
+        self.service_name = service_name
+        self.nrc_name = nrc_name
+        super().__init__(f"{service_name} (0x{service:02X}) refused: {nrc_name} (NRC 0x{nrc:02X})")
+
+
+class UdsTimeout(BenchError):
+    """No (final) response came in time."""
+
+
+class UdsTransport(BenchError):
+    """ISO-TP failed (ISO 15765-2): sequence number, flow control, overflow."""
+
+
+class UdsUnexpected(BenchError):
+    """The ECU's response is not one to the request."""
+
+
+class UdsInvalid(InvalidRequest):
+    """The diagnostic request cannot be built: unknown DID, service or argument."""
+
+
+_BY_STATUS: dict[grpc.StatusCode, type[BenchError]] = {
+    grpc.StatusCode.UNAUTHENTICATED: LeaseRefused,
+    grpc.StatusCode.PERMISSION_DENIED: LeaseRefused,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.UNAVAILABLE: BenchUnavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: BenchUnavailable,
+    grpc.StatusCode.CANCELLED: BenchUnavailable,
+    grpc.StatusCode.ABORTED: BusFault,
+}
+
+
+def from_rpc(error: grpc.RpcError, target: str) -> BenchError:
+    """The BenchError for a failed call; ``target`` says which bench at which address."""
+    code = error.code()
+    details = error.details() or code.name
+    kind = _BY_STATUS.get(code, BenchError)
+    match code:
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            return kind(f"{target}: {details}")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return kind(f"{target} did not answer in time")
+    return kind(details)
