@@ -35,7 +35,7 @@ class Inbox(Generic[T]):
             return
         self._scheduled = True
         try:
-            self._loop.call_soon_threadsafe(self._drain)
+            self._loop.call_soon_threadsafe(self.drain)
         except RuntimeError:
             # The loop is closed: nobody is left to take anything.
             self._closed = True
@@ -45,7 +45,8 @@ class Inbox(Generic[T]):
         self._closed = True
         self._items.clear()
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
+        """Consumes what is here; runs on the loop."""
         # Cleared before the queue is read: an item that comes in between wakes the loop once more, and none is lost.
         self._scheduled = False
         # Only what is here now, so that a steady stream does not keep the loop from its other work.
