@@ -82,6 +82,10 @@ class Run:
     started_at: float | None = None
     ended_at: float | None = None
     cases: CaseCounts | None = None
+    log_lines: int = 0
+    """Stored so far: the sequence number of the last one."""
+    log_bytes: int = 0
+    """Their text in UTF-8."""
 
     def start(self, now: float) -> "Run":
         """The run with its bench. Raises IllegalTransition unless PENDING."""

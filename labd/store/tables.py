@@ -93,6 +93,8 @@ runs = Table(
     Column("passed", Integer),
     Column("failed", Integer),
     Column("error", Integer),
+    Column("log_lines", Integer, nullable=False),
+    Column("log_bytes", Integer, nullable=False),
     sqlite_autoincrement=True,
 )
 

@@ -82,6 +82,26 @@ class Unit:
         """QUEUED and GRANTED leases in order of arrival."""
         return self._leases(select(tables.leases).where(tables.leases.c.state.in_(_LIVE_LEASES)))
 
+    def leases_due(self, now: float) -> list[Lease]:
+        """Live leases of which a deadline has passed, in order of arrival."""
+        columns = tables.leases.c
+        return self._leases(
+            select(tables.leases).where(
+                columns.state.in_(_LIVE_LEASES), (columns.heartbeat_by <= now) | (columns.expires_at <= now)
+            )
+        )
+
+    def next_lease_deadline(self) -> float | None:
+        """When the next live lease has to be looked at."""
+        columns = tables.leases.c
+        # A run's waiting lease needs no heartbeat (Lease.overdue).
+        beating = select(func.min(columns.heartbeat_by)).where(
+            columns.state.in_(_LIVE_LEASES), (columns.state == LeaseState.GRANTED) | columns.run_id.is_(None)
+        )
+        ending = select(func.min(columns.expires_at)).where(columns.state == LeaseState.GRANTED)
+        found = [value for query in (beating, ending) if (value := self._connection.scalar(query)) is not None]
+        return min(found, default=None)
+
     def queue(self) -> list[Lease]:
         """QUEUED leases in the order in which they are served."""
         columns = tables.leases.c
@@ -163,6 +183,23 @@ class Unit:
         )
         return [run_of(row) for row in rows.mappings()]
 
+    def runs_due(self, now: float) -> list[Run]:
+        """RUNNING runs whose timeout has passed, in order of arrival."""
+        columns = tables.runs.c
+        rows = self._connection.execute(
+            select(tables.runs)
+            .where(columns.state == RunState.RUNNING, columns.started_at + columns.timeout_s <= now)
+            .order_by(columns.seq)
+        )
+        return [run_of(row) for row in rows.mappings()]
+
+    def next_run_deadline(self) -> float | None:
+        """When the timeout of the next RUNNING run passes."""
+        columns = tables.runs.c
+        return self._connection.scalar(
+            select(func.min(columns.started_at + columns.timeout_s)).where(columns.state == RunState.RUNNING)
+        )
+
     def newest_runs(self, state: RunState | None, limit: int) -> list[Run]:
         """The last ``limit`` runs, newest first."""
         query = select(tables.runs).order_by(tables.runs.c.seq.desc()).limit(limit)
@@ -177,11 +214,6 @@ class Unit:
         return None if row is None else RunInput(row.script, row.files)
 
     # Logs and results
-
-    def last_line(self, run_id: str) -> int:
-        """Sequence number of the last stored line; 0 without one."""
-        columns = tables.run_log.c
-        return self._connection.scalar(select(func.max(columns.seq)).where(columns.run_id == run_id)) or 0
 
     def add_lines(self, run_id: str, lines: Sequence[LogLine]) -> None:
         """Stores lines that follow the last stored one."""

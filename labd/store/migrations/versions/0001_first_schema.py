@@ -79,6 +79,8 @@ def upgrade() -> None:
         sa.Column("passed", sa.Integer),
         sa.Column("failed", sa.Integer),
         sa.Column("error", sa.Integer),
+        sa.Column("log_lines", sa.Integer, nullable=False),
+        sa.Column("log_bytes", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_runs"),
         sa.UniqueConstraint("id", name="uq_runs_id"),
         sa.ForeignKeyConstraint(["lease_id"], ["leases.id"], name="fk_runs_lease_id"),

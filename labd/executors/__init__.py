@@ -1,0 +1,1 @@
+"""Where a run's process lives: one small interface, one file each."""

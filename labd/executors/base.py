@@ -1,0 +1,60 @@
+"""What labd asks of an executor. It reports facts; what they mean for a run is decided in the services."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class ExecutorError(Exception):
+    """The runner could not be started; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A runner to start."""
+
+    run_id: str
+    url: str
+    """Of labd's REST API, as the runner reaches it."""
+    token: str
+    """Opens the runner-only routes of this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The runner lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The runner is gone; ``reason`` says how, in one line or a few."""
+
+    reason: str
+
+
+Status = Alive | Exited
+
+
+class Executor(Protocol):
+    """Starts, watches and ends runners."""
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        """Has `callback(run_id)` called, on a thread of the executor, whenever a runner is gone."""
+
+    def start(self, job: Job) -> None:
+        """Starts a runner; raises ExecutorError. It is never started twice for one run."""
+
+    def status(self, run_id: str) -> Status | None:
+        """What became of the run's runner; None when none was ever started, or it is forgotten."""
+
+    def stop(self, run_id: str) -> None:
+        """Ends the runner, by force if it does not go by itself; returns at once."""
+
+    def forget(self, run_id: str) -> None:
+        """Clears up what a runner that is gone has left."""
+
+    def recover(self, running: Collection[str]) -> None:
+        """Takes over the runners that a former labd started; ends those of runs that are not running any more."""
+
+    def close(self) -> None:
+        """Ends every runner and waits, for a bounded time, until they are gone."""

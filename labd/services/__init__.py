@@ -1,0 +1,1 @@
+"""The use cases: leasing, running, fleet. The only writers of the store."""

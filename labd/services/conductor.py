@@ -1,0 +1,154 @@
+"""The conductor: the one thread that makes things happen by themselves.
+
+It ends what is overdue, and makes the runners follow the runs: level-triggered, so that a missed event costs nothing.
+A RUNNING run without a runner gets one; one whose runner is gone is an ERROR; a run that is over has its runner ended.
+"""
+
+import threading
+
+import structlog
+
+from labd.executors.base import Alive, Executor, ExecutorError, Exited, Job
+from labd.model.run import RunState
+from labd.services.core import Core
+from labd.services.ledger import Effects
+from labd.services.running import Running
+from labd.store.errors import DatabaseBusy
+
+IDLE_S = 60.0
+"""Longest sleep: a look at the deadlines costs little, and forgives a clock that was adjusted."""
+RETRY_S = 1.0
+"""After a step that failed."""
+EXIT_GRACE_S = 5.0
+"""How long a runner may live on after it has reported its result."""
+
+_log = structlog.get_logger()
+
+
+class Conductor:
+    """Start it once everything else is there."""
+
+    def __init__(self, core: Core, running: Running, executor: Executor, url: str) -> None:
+        self._core = core
+        self._running = running
+        self._executor = executor
+        self._url = url
+        self._wake = threading.Condition()
+        self._runs: set[str] = set()
+        self._poked = False
+        self._stopping = False
+        self._linger: dict[str, float] = {}
+        """Runs that have their result, and the time at which their runner is ended."""
+        self._thread = threading.Thread(target=self._loop, name="conductor", daemon=True)
+        core.follow(self._follow)
+        executor.on_change(self._look_at)
+
+    def start(self) -> None:
+        """Takes over from a former labd, then conducts until `stop`."""
+        with self._core.view() as unit:
+            runs = {run.id for run in unit.runs_in(RunState.RUNNING)}
+        self._executor.recover(runs)
+        with self._wake:
+            self._runs |= runs
+        with self._core.transaction() as ledger:
+            ledger.schedule()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the present step is done."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        self._thread.join(timeout=10.0)
+
+    def step(self) -> float:
+        """Does what is due now; returns the seconds until something is due again. Raises DatabaseBusy."""
+        now = self._core.clock.now()
+        with self._wake:
+            self._poked = False
+            runs, self._runs = self._runs, set()
+        for run_id, until in list(self._linger.items()):
+            if now >= until:
+                runs.add(run_id)
+        while runs:
+            run_id = runs.pop()
+            try:
+                self._reconcile(run_id, now)
+            except BaseException:
+                with self._wake:
+                    self._runs |= {run_id, *runs}
+                raise
+        with self._core.view() as unit:
+            deadlines = [unit.next_lease_deadline(), *self._linger.values()]
+            timeout = unit.next_run_deadline()
+        if timeout is not None:
+            deadlines.append(timeout + self._core.limits.grace_s)
+        due = min((deadline for deadline in deadlines if deadline is not None), default=None)
+        if due is not None and due <= now:
+            with self._core.transaction() as ledger:
+                ledger.schedule()
+            return 0.0
+        return IDLE_S if due is None else min(IDLE_S, due - now)
+
+    def _reconcile(self, run_id: str, now: float) -> None:
+        with self._core.view() as unit:
+            run = unit.run(run_id)
+            reported = unit.result(run_id) is not None
+        status = self._executor.status(run_id)
+        if run is not None and run.state is RunState.RUNNING:
+            match status:
+                case None:
+                    self._start(run_id)
+                case Exited(reason):
+                    self._running.fail(run_id, f"{reason}")
+        elif isinstance(status, Exited):
+            self._linger.pop(run_id, None)
+            self._executor.forget(run_id)
+        elif isinstance(status, Alive):
+            # A runner that has reported goes by itself; one that has not is running a run that is over.
+            until = self._linger.setdefault(run_id, now + EXIT_GRACE_S if reported else now)
+            if now >= until:
+                self._linger[run_id] = now + EXIT_GRACE_S
+                self._executor.stop(run_id)
+
+    def _start(self, run_id: str) -> None:
+        try:
+            self._executor.start(Job(run_id, self._url, self._core.signer.run_token(run_id)))
+        except ExecutorError as error:
+            _log.error("runner not started", run=run_id, error=str(error))
+            self._running.fail(run_id, str(error))
+
+    def _follow(self, effects: Effects) -> None:
+        if effects.runs or effects.deadlines:
+            with self._wake:
+                self._runs |= effects.runs
+                self._poked = True
+                self._wake.notify_all()
+
+    def _look_at(self, run_id: str) -> None:
+        with self._wake:
+            self._runs.add(run_id)
+            self._poked = True
+            self._wake.notify_all()
+
+    def _loop(self) -> None:
+        wait = 0.0
+        while True:
+            with self._wake:
+                if not (self._poked or self._runs or self._stopping):
+                    self._wake.wait(timeout=wait)
+                if self._stopping:
+                    return
+            try:
+                wait = self.step()
+            except DatabaseBusy as error:
+                _log.warning("conductor retries", error=str(error))
+                wait = self._pause()
+            except Exception:
+                _log.exception("conductor step failed: retried")
+                wait = self._pause()
+
+    def _pause(self) -> float:
+        with self._wake:
+            self._wake.wait_for(lambda: self._stopping, timeout=RETRY_S)
+        return 0.0

@@ -1,0 +1,47 @@
+"""What the use cases refuse, and why."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class ServiceError(Exception):
+    """A use case was refused; the message is for the person who asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One bad field of a request."""
+
+    field: str
+    value: Any
+    message: str
+    column: int | None = None
+    """1-based, where the value is text with a grammar."""
+
+
+class Invalid(ServiceError):
+    """The request makes no sense; ``errors`` says which fields, and what would be right."""
+
+    def __init__(self, detail: str, *errors: FieldError) -> None:
+        super().__init__(detail)
+        self.errors = errors
+
+
+class NotFound(ServiceError):
+    """There is no such thing."""
+
+
+class Conflict(ServiceError):
+    """Not in the thing's present state."""
+
+
+class TooLarge(ServiceError):
+    """A bound is exceeded."""
+
+
+class Unauthenticated(ServiceError):
+    """No valid token came with the request."""
+
+
+class Forbidden(ServiceError):
+    """The token is for something else."""

@@ -1,0 +1,256 @@
+"""The fleet: agents come and go, benches are reported, fences are ordered and confirmed."""
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import structlog
+
+from labd.model.bench import Bench, BenchState, Health
+from labd.model.lease import Lease, LeaseEnd
+from labd.services.core import Core
+from labd.services.errors import NotFound
+from labd.services.ledger import Effects, FenceOrder, Ledger
+from labd.services.wishes import parse_selector
+from labd.store.unit import Unit
+
+FENCE_REPEAT_S = 30.0
+"""An order to fence that an attached agent has not confirmed for this long is given again, with a warning."""
+CLOCK_MARGIN_S = 60.0
+"""How much longer than it says a lost agent may take a token for valid."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """A bench as its agent sees it."""
+
+    name: str
+    labels: dict[str, str]
+    healthy: bool
+    health_reason: str
+    buses: list[dict[str, Any]]
+    ecus: list[dict[str, Any]]
+    fenced_epoch: int
+
+
+class AgentLink(Protocol):
+    """The way to an attached agent. Methods return at once, from any thread."""
+
+    def fence(self, order: FenceOrder) -> None:
+        """Passes the order on."""
+
+    def close(self, reason: str) -> None:
+        """Ends the stream."""
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One attachment of an agent."""
+
+    agent: str
+    address: str
+    link: AgentLink
+    last_seen: float
+    benches: dict[str, BenchReport] = field(default_factory=dict)
+    """Those that labd takes from this agent, as last reported."""
+    ordered: dict[str, tuple[FenceOrder, float]] = field(default_factory=dict)
+    """Fences not confirmed yet, and the monotonic time of the order."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchView:
+    """A bench as people see it."""
+
+    bench: Bench
+    health: Health
+    state: BenchState
+    lease: Lease | None
+    last_seen: float | None
+
+
+class Fleet:
+    """The use cases of agents and benches."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+        core.follow(self._pass_on_fences)
+
+    # What people ask
+
+    def benches(self, selector: str) -> list[BenchView]:
+        """The benches that match, by name. Raises Invalid."""
+        parsed = parse_selector(selector)
+        with self._core.view() as unit:
+            granted = unit.granted()
+            return [
+                self._view(bench, granted.get(bench.name))
+                for bench in unit.benches()
+                if not bench.removed and parsed.matches(bench.selectable_labels)
+            ]
+
+    def bench(self, name: str) -> BenchView:
+        """One bench. Raises NotFound, naming those there are."""
+        with self._core.view() as unit:
+            bench = unit.bench(name)
+            if bench is None or bench.removed:
+                known = ", ".join(bench.name for bench in unit.benches() if not bench.removed)
+                raise NotFound(f"there is no bench {name!r}; the lab knows {known or 'none yet'}")
+            return self._view(bench, unit.granted_on(name))
+
+    # What agents say
+
+    def attach(
+        self, agent: str, address: str, reports: list[BenchReport], link: AgentLink
+    ) -> tuple[Session, list[FenceOrder]]:
+        """Takes the agent's benches in; returns what is no longer live on each. A former stream of it is ended."""
+        with self._core.transaction() as ledger:
+            session = Session(agent, address, link, ledger.now)
+            for report in reports:
+                self._take(ledger, session, report, attaching=True)
+            for bench in ledger.unit.benches():
+                if bench.agent == agent and bench.name not in session.benches and not bench.removed:
+                    self._remove(ledger, bench)
+            with self._lock:
+                former = self._sessions.get(agent)
+                self._sessions[agent] = session
+            self._core.presence.put(agent, frozenset(session.benches))
+            ledger.schedule()
+            orders = [_standing_order(ledger.unit, name) for name in session.benches]
+            orders = [order for order in orders if order.epoch > 0]
+        if former is not None:
+            former.link.close(f"agent {agent} attached anew")
+        _log.info("agent attached", agent=agent, address=address, benches=sorted(session.benches))
+        return session, orders
+
+    def report(self, session: Session, report: BenchReport) -> None:
+        """Takes in how a bench stands now."""
+        if not self._touch(session) or session.benches.get(report.name) == report:
+            return
+        with self._core.transaction() as ledger:
+            self._take(ledger, session, report, attaching=False)
+            self._core.presence.put(session.agent, frozenset(session.benches))
+            ledger.schedule()
+
+    def fenced(self, session: Session, bench: str, epoch: int) -> None:
+        """The agent has ended all that ran under this or a lower epoch."""
+        report = session.benches.get(bench)
+        if report is None:
+            _log.warning("fence confirmed for a bench of another agent", agent=session.agent, bench=bench)
+            return
+        self.report(session, replace(report, fenced_epoch=max(report.fenced_epoch, epoch)))
+
+    def detach(self, session: Session, reason: str) -> None:
+        """The agent's stream is gone. Its live leases go on: the agent serves them until they expire."""
+        with self._lock:
+            if self._sessions.get(session.agent) is not session:
+                return
+            del self._sessions[session.agent]
+            self._core.presence.drop(session.agent)
+        _log.warning("agent detached", agent=session.agent, reason=reason)
+        with self._core.transaction() as ledger:
+            for name in session.benches:
+                bench = ledger.unit.bench(name)
+                if bench is not None:
+                    ledger.unit.save_bench(replace(bench, last_seen=session.last_seen))
+
+    def repeat_orders(self, session: Session) -> None:
+        """Gives orders again that went unconfirmed for too long."""
+        now = time.monotonic()
+        with self._lock:
+            late = [order for order, since in session.ordered.values() if now - since > FENCE_REPEAT_S]
+            for order in late:
+                session.ordered[order.bench] = (order, now)
+        for order in late:
+            _log.warning("agent has not confirmed the end of a lease", agent=session.agent, bench=order.bench)
+            session.link.fence(order)
+
+    # Inside
+
+    def _touch(self, session: Session) -> bool:
+        with self._lock:
+            if self._sessions.get(session.agent) is not session:
+                return False
+            session.last_seen = self._core.clock.now()
+            return True
+
+    def _take(self, ledger: Ledger, session: Session, report: BenchReport, *, attaching: bool) -> None:
+        known = ledger.unit.bench(report.name)
+        if known is not None and known.agent != session.agent and not self._may_move(ledger, known):
+            _log.error("bench refused: another agent has it", bench=report.name, agent=session.agent, other=known.agent)
+            return
+        lease = ledger.unit.granted_on(report.name)
+        epoch, fenced = report.fenced_epoch, report.fenced_epoch
+        if known is not None:
+            # A database older than the agent's memory: later epochs than the agent has seen, or it refuses them.
+            epoch = max(known.epoch, report.fenced_epoch)
+            # An agent that attaches may have lost its memory; one that is attached may be overtaken by its own answer.
+            fenced = report.fenced_epoch if attaching else max(known.fenced_epoch, report.fenced_epoch)
+        ledger.unit.save_bench(
+            Bench(
+                name=report.name,
+                agent=session.agent,
+                address=session.address,
+                labels=report.labels,
+                healthy=report.healthy,
+                health_reason=report.health_reason,
+                buses=report.buses,
+                ecus=report.ecus,
+                epoch=epoch,
+                fenced_epoch=fenced,
+                removed=False,
+                last_seen=ledger.now,
+            )
+        )
+        session.benches[report.name] = report
+        if lease is not None and lease.epoch is not None and lease.epoch <= fenced:
+            _log.error("agent refuses the live lease of a bench: it ends", bench=report.name, lease=lease.id)
+            ledger.end_lease(lease, LeaseEnd.CANCELLED)
+        with self._lock:
+            order, _ = session.ordered.get(report.name, (None, 0.0))
+            if order is not None and order.epoch <= fenced:
+                del session.ordered[report.name]
+
+    def _may_move(self, ledger: Ledger, bench: Bench) -> bool:
+        """Whether nobody can act on the bench through its former agent any more."""
+        if bench.removed and bench.fenced:
+            return True
+        if self._core.presence.attached(bench.name) or ledger.unit.granted_on(bench.name) is not None:
+            return False
+        last = ledger.unit.last_expiry(bench.name)
+        return bench.fenced or last is None or ledger.now > last + CLOCK_MARGIN_S
+
+    def _remove(self, ledger: Ledger, bench: Bench) -> None:
+        _log.warning("bench removed: its agent does not report it any more", bench=bench.name, agent=bench.agent)
+        ledger.unit.save_bench(replace(bench, removed=True))
+        lease = ledger.unit.granted_on(bench.name)
+        if lease is not None:
+            ledger.end_lease(lease, LeaseEnd.BENCH_REMOVED)
+
+    def _pass_on_fences(self, effects: Effects) -> None:
+        for order in effects.fences:
+            with self._lock:
+                session = next((one for one in self._sessions.values() if order.bench in one.benches), None)
+                if session is not None:
+                    session.ordered[order.bench] = (order, time.monotonic())
+            if session is not None:
+                session.link.fence(order)
+
+    def _view(self, bench: Bench, lease: Lease | None) -> BenchView:
+        attached = self._core.presence.attached(bench.name)
+        with self._lock:
+            session = self._sessions.get(bench.agent)
+        last_seen = session.last_seen if session is not None and attached else bench.last_seen
+        return BenchView(bench, bench.health(attached), bench.state(attached, lease is not None), lease, last_seen)
+
+
+def _standing_order(unit: Unit, name: str) -> FenceOrder:
+    bench, lease = unit.bench(name), unit.granted_on(name)
+    epoch = bench.epoch if bench is not None else 0
+    if lease is not None and lease.epoch is not None:
+        epoch = lease.epoch - 1
+    return FenceOrder(name, epoch, "ended")

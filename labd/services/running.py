@@ -1,0 +1,258 @@
+"""Runs: submitted, followed, cancelled, reported on."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from labd.model.lease import Lease, LeaseState
+from labd.model.run import CaseCounts, LogLevel, LogLine, Run, RunInput, RunState
+from labd.services.core import Core
+from labd.services.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
+from labd.services.identifiers import new_run_id
+from labd.services.leasing import new_lease
+from labd.services.limits import RunLimits
+from labd.services.wishes import parse_selector, require_possible
+from labd.store.unit import StoredResult, Unit
+
+HARD_END_MARGIN_S = 30.0
+"""By how much the hard end of a run's lease lies behind the last moment at which labd ends the run."""
+REASON_LENGTH = 16 * 1024
+"""Longest reason that is kept, in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as people see it."""
+
+    run: Run
+    bench: str | None
+    position: int | None
+    """In the queue, while PENDING."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentView:
+    """What a runner needs."""
+
+    run: Run
+    inputs: RunInput
+    lease: Lease
+    address: str
+    labels: dict[str, str]
+    token: str
+    limits: RunLimits
+
+
+@dataclass(frozen=True, slots=True)
+class NewLine:
+    """A log line as a runner sends it; ``time`` in seconds since the Unix epoch."""
+
+    time: float
+    level: LogLevel
+    text: str
+
+
+class Running:
+    """The use cases of runs."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def create(
+        self,
+        *,
+        script: str,
+        name: str,
+        files: dict[str, str],
+        selector: str,
+        holder: str,
+        timeout_s: float,
+        priority: int = 0,
+    ) -> RunView:
+        """Queues a run; when a bench is free it is RUNNING at once. Raises Invalid."""
+        parsed = parse_selector(selector)
+        limits = self._core.limits
+        with self._core.transaction() as ledger:
+            require_possible(ledger.unit, parsed)
+            run_id = new_run_id()
+            duration_s = timeout_s + limits.grace_s + HARD_END_MARGIN_S
+            lease = new_lease(ledger.now, str(parsed), holder, duration_s, limits.ttl_s, priority, run_id)
+            run = Run(
+                id=run_id,
+                seq=0,
+                name=name,
+                state=RunState.PENDING,
+                reason="",
+                selector=str(parsed),
+                holder=holder,
+                priority=priority,
+                timeout_s=timeout_s,
+                lease_id=lease.id,
+                created_at=ledger.now,
+            )
+            ledger.unit.add_lease(lease)
+            ledger.unit.add_run(run, RunInput(script, files))
+            ledger.schedule()
+            return _view(ledger.unit, _require(ledger.unit, run_id))
+
+    def get(self, run_id: str) -> RunView:
+        """One run. Raises NotFound."""
+        with self._core.view() as unit:
+            return _view(unit, _require(unit, run_id))
+
+    def newest(self, state: RunState | None, limit: int) -> list[RunView]:
+        """Runs, newest first."""
+        with self._core.view() as unit:
+            return [_view(unit, run) for run in unit.newest_runs(state, limit)]
+
+    def cancel(self, run_id: str) -> RunView:
+        """Ends a run before its time; one that is over stays as it is. Raises NotFound."""
+        with self._core.transaction() as ledger:
+            run = _require(ledger.unit, run_id)
+            if not run.state.final:
+                run = ledger.end_run(run, RunState.CANCELLED, "cancelled on request")
+            return _view(ledger.unit, run)
+
+    def fail(self, run_id: str, reason: str) -> None:
+        """Ends a run as ERROR, if it is not over: its runner, or labd, cannot go on."""
+        with self._core.transaction() as ledger:
+            run = ledger.unit.run(run_id)
+            if run is not None and not run.state.final:
+                ledger.end_run(run, RunState.ERROR, _bounded(reason))
+
+    def fail_all(self, reason: str) -> None:
+        """Ends every RUNNING run as ERROR."""
+        with self._core.transaction() as ledger:
+            for run in ledger.unit.runs_in(RunState.RUNNING):
+                ledger.end_run(run, RunState.ERROR, reason)
+
+    def lines(self, run_id: str, after: int, limit: int) -> tuple[list[LogLine], RunView]:
+        """Log lines after sequence number ``after``, and the run, both as of one moment. Raises NotFound."""
+        with self._core.view() as unit:
+            run = _require(unit, run_id)
+            return unit.lines(run_id, after, limit), _view(unit, run)
+
+    def result(self, run_id: str) -> StoredResult:
+        """What the runner reported. Raises NotFound when there is no such run, or it reported nothing."""
+        with self._core.view() as unit:
+            run = _require(unit, run_id)
+            result = unit.result(run_id)
+        if result is None:
+            raise NotFound(
+                f"run {run_id} has no result: it is {run.state}" + (f" ({run.reason})" if run.reason else "")
+            )
+        return result
+
+    # For the runner of the run only
+
+    def authorise(self, run_id: str, token: str | None) -> None:
+        """Raises Unauthenticated without a token, and Forbidden with one that is not this run's."""
+        if token is None:
+            raise Unauthenticated("this route is for the run's runner: send its token as Authorization: Bearer")
+        if not self._core.signer.is_run_token(run_id, token):
+            raise Forbidden(f"the token is not the one of run {run_id!r}")
+
+    def assignment(self, run_id: str) -> AssignmentView:
+        """What to execute, and where. Raises NotFound, and Conflict unless RUNNING."""
+        with self._core.view() as unit:
+            run = _require(unit, run_id)
+            lease = unit.lease(run.lease_id)
+            inputs = unit.inputs(run_id)
+            if run.state is not RunState.RUNNING or lease is None or lease.bench is None or inputs is None:
+                raise Conflict(f"run {run_id} is {run.state}: only a RUNNING one has an assignment")
+            bench = unit.bench(lease.bench)
+            if lease.state is not LeaseState.GRANTED or bench is None:
+                raise Conflict(f"run {run_id} holds no bench: its lease is {lease.state}")
+            return AssignmentView(
+                run,
+                inputs,
+                lease,
+                bench.address,
+                bench.selectable_labels,
+                self._core.signer.lease_token(lease),
+                self._core.limits,
+            )
+
+    def append_log(self, run_id: str, first_seq: int, lines: Sequence[NewLine]) -> int:
+        """Stores lines; those that are stored already are ignored. Returns the last stored sequence number.
+
+        Raises NotFound, Conflict on a gap or when the run is over, and TooLarge beyond the run's bound.
+        """
+        with self._core.transaction() as ledger:
+            run = _require(ledger.unit, run_id)
+            last = run.log_lines
+            if first_seq > last + 1:
+                raise Conflict(
+                    f"the log of run {run_id} ends at {last}: the next line must be {last + 1}, not {first_seq}"
+                )
+            fresh = [
+                LogLine(seq, line.time, line.level, line.text)
+                for seq, line in enumerate(lines, start=first_seq)
+                if seq > last
+            ]
+            if not fresh:
+                return last
+            if run.state is not RunState.RUNNING:
+                raise Conflict(f"run {run_id} is {run.state}: its log is closed at line {last}")
+            size = sum(len(line.text.encode("utf-8")) for line in fresh)
+            most = self._core.limits.stored_output_bytes
+            if run.log_bytes + size > most:
+                raise TooLarge(f"the log of run {run_id} would exceed {most} bytes")
+            ledger.unit.add_lines(run_id, fresh)
+            ledger.unit.save_run(replace(run, log_lines=fresh[-1].seq, log_bytes=run.log_bytes + size))
+            ledger.effects.logs.add(run_id)
+            return fresh[-1].seq
+
+    def put_result(self, run_id: str, document: dict[str, Any], junit: str) -> RunView:
+        """Ends a RUNNING run with its runner's verdict and frees the bench. The same result twice is one result.
+
+        ``document`` is a valid result document. Raises NotFound, and Conflict when the run is over otherwise.
+        """
+        text = json.dumps(document)
+        with self._core.transaction() as ledger:
+            run = _require(ledger.unit, run_id)
+            known = ledger.unit.result(run_id)
+            if known is not None:
+                if known != StoredResult(text, junit):
+                    raise Conflict(f"run {run_id} has another result already")
+                return _view(ledger.unit, run)
+            if run.state is not RunState.RUNNING:
+                raise Conflict(f"run {run_id} is {run.state}: it takes no result")
+            ledger.unit.add_result(run_id, StoredResult(text, junit))
+            run = ledger.end_run(run, _VERDICTS[document["verdict"]], _reason(document), _counts(document))
+            return _view(ledger.unit, run)
+
+
+_VERDICTS = {"passed": RunState.PASSED, "failed": RunState.FAILED, "error": RunState.ERROR}
+
+
+def _counts(document: dict[str, Any]) -> CaseCounts:
+    verdicts = [case["verdict"] for case in document["cases"]]
+    return CaseCounts(verdicts.count("passed"), verdicts.count("failed"), verdicts.count("error"))
+
+
+def _reason(document: dict[str, Any]) -> str:
+    if document["verdict"] == "passed":
+        return ""
+    failures = [document["failure"], *(case["failure"] for case in document["cases"])]
+    messages = [document["reason"], *(failure["message"] for failure in failures if failure)]
+    return _bounded(next((message for message in messages if message), f"the runner reported {document['verdict']}"))
+
+
+def _bounded(reason: str) -> str:
+    return reason if len(reason) <= REASON_LENGTH else reason[: REASON_LENGTH - 1] + "…"
+
+
+def _require(unit: Unit, run_id: str) -> Run:
+    run = unit.run(run_id)
+    if run is None:
+        raise NotFound(f"there is no run {run_id!r}")
+    return run
+
+
+def _view(unit: Unit, run: Run) -> RunView:
+    lease = unit.lease(run.lease_id)
+    if lease is None:
+        return RunView(run, None, None)
+    return RunView(run, lease.bench, unit.position(lease))

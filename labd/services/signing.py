@@ -1,0 +1,81 @@
+"""labd's keys: lease tokens for agents to verify offline, and run tokens for the runner-only routes."""
+
+import hashlib
+import hmac
+import json
+import math
+import os
+from pathlib import Path
+
+from joserfc import jwt
+from joserfc.jwk import KeySet, OKPKey
+
+from bench_agent.protocol.claims import ALGORITHM, LeaseClaims
+from labd.model.lease import Lease
+
+KEY_NAME = "signing-key.pem"
+SCOPE = "bench"
+
+
+class KeyUnusable(Exception):
+    """The key file cannot be read; the message names it."""
+
+
+class Signer:
+    """Signs with the Ed25519 key of the data directory, which is made on first use."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises KeyUnusable."""
+        path = directory / KEY_NAME
+        try:
+            if not path.exists():
+                _create(path)
+            key = OKPKey.import_key(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise KeyUnusable(f"the signing key {path} cannot be read: {error}") from error
+        if key.curve_name != ALGORITHM or not key.is_private:
+            raise KeyUnusable(f"the signing key {path} is not a private {ALGORITHM} key")
+        self._kid = key.thumbprint()
+        self._key = OKPKey.import_key(key.as_dict(private=True), {"kid": self._kid, "use": "sig", "alg": ALGORITHM})
+        self._run_secret = hashlib.sha256(b"labd run tokens\0" + path.read_bytes()).digest()
+
+    @property
+    def jwks(self) -> str:
+        """The public half as a JWK set (RFC 7517), as JSON text."""
+        return json.dumps(KeySet([self._key]).as_dict(private=False))
+
+    def lease_token(self, lease: Lease) -> str:
+        """The token of a GRANTED lease; it expires at the lease's hard end, rounded up to a whole second."""
+        if lease.bench is None or lease.epoch is None or lease.expires_at is None:
+            raise ValueError(f"lease {lease.id} is {lease.state}: it has no bench to sign for")
+        claims = LeaseClaims(
+            lease=lease.id,
+            bench=lease.bench,
+            epoch=lease.epoch,
+            holder=lease.holder,
+            scope=SCOPE,
+            expires_at=math.ceil(lease.expires_at),
+        )
+        header = {"alg": ALGORITHM, "kid": self._kid}
+        return jwt.encode(header, claims.to_jwt(), self._key, algorithms=[ALGORITHM])
+
+    def run_token(self, run_id: str) -> str:
+        """Opens the runner-only routes of one run; the same after a restart of labd."""
+        return hmac.new(self._run_secret, run_id.encode("utf-8"), hashlib.sha256).hexdigest()
+
+    def is_run_token(self, run_id: str, token: str) -> bool:
+        """Whether the token is the run's, found out in constant time."""
+        return hmac.compare_digest(self.run_token(run_id).encode("ascii"), token.encode("utf-8", "replace"))
+
+
+def _create(path: Path) -> None:
+    pem = OKPKey.generate_key(ALGORITHM, private=True).as_pem(private=True)
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(file, pem)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    part.rename(path)
