@@ -1,0 +1,318 @@
+"""The tester's side of UDS: whole PDUs out and in, with the timing of ISO 14229-2.
+
+P2 starts when the request has been sent in full, not when it was queued; each 0x78 starts a P2* of its own, and how
+many of them there may be is bounded by the caller's limit alone. While a diagnostic session is open, TesterPresent
+keeps it so.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from ecu_adapters.bus import BusHub
+from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
+from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint, IsoTpError
+from ecu_adapters.uds.names import (
+    NEGATIVE,
+    PENDING,
+    POSITIVE_OFFSET,
+    SUPPRESS_POSITIVE,
+    WITH_SUBFUNCTION,
+    service_name,
+)
+
+_CLOSE_TIMEOUT_S = 1.0
+"""How long `UdsTester.close` may take to bring the ECU back to its default session."""
+_KEEP_ALIVE = bytes((0x3E, SUPPRESS_POSITIVE))
+_SESSION_CONTROL = 0x10
+_RESET = 0x11
+_REPLIES = 64
+"""Responses kept while none is awaited."""
+
+_log = structlog.get_logger()
+
+
+class UdsError(Exception):
+    """A diagnostic exchange failed. ``exchange`` is how far it came, if it began."""
+
+    def __init__(self, message: str, exchange: "Exchange | None" = None) -> None:
+        super().__init__(message)
+        self.exchange = exchange
+
+
+class UdsTimeout(UdsError):
+    """No final response came in time."""
+
+
+class UdsTransportError(UdsError):
+    """The bus or ISO-TP failed on the way there or back."""
+
+
+class UdsUnexpected(UdsError):
+    """The response is malformed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and what came of it. Times in seconds after the request was sent in full."""
+
+    request: bytes
+    response: bytes | None
+    """The final response; None when none came, or a suppressed one was due."""
+    pending: tuple[float, ...]
+    """When each 0x78 came."""
+    elapsed_s: float
+
+    @property
+    def nrc(self) -> int | None:
+        """The negative response code, if the response is negative."""
+        return self.response[2] if self.response and self.response[0] == NEGATIVE else None
+
+
+@dataclass(slots=True)
+class TesterStats:
+    """Counters since the tester was opened."""
+
+    requests: int = 0
+    negative: int = 0
+    timeouts: int = 0
+    skipped: int = 0
+    """Responses to other requests: late ones, and those to TesterPresent in the background."""
+    keep_alives: int = 0
+    keep_alive_errors: int = 0
+
+
+class UdsTester:
+    """A tester for one ECU. Made and used on one asyncio loop; concurrent requests are served in order."""
+
+    def __init__(self, hub: BusHub, ecu: EcuDescription) -> None:
+        """Raises ValueError when the description does not suit the bus (CAN FD on a classic one)."""
+        self.ecu = ecu
+        self.stats = TesterStats()
+        self.session = DEFAULT_SESSION
+        """The session that the ECU is in, as far as its answers tell."""
+        self._loop = asyncio.get_running_loop()
+        self._endpoint = IsoTpEndpoint(
+            hub,
+            IsoTpAddress.tester(ecu.addressing),
+            ecu.isotp,
+            self._on_pdu,
+            on_receive_error=self._on_receive_error,
+        )
+        self._busy = asyncio.Lock()
+        self._replies: list[tuple[float, bytes | IsoTpError]] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._awaiting = False
+        self._keep_alive: asyncio.TimerHandle | None = None
+        self._last_sent = self._loop.time()
+        self._closed = False
+        self._p2_s = self._p2_star_s = 0.0
+        self._default_timing()
+
+    async def request(self, pdu: bytes, *, timeout_s: float) -> Exchange:
+        """Sends ``pdu`` and returns its final response, positive or negative, or None where none is due.
+
+        ``timeout_s`` bounds the whole exchange, the turn among other requests and all 0x78 included. Raises UdsTimeout,
+        UdsTransportError, and UdsUnexpected for a malformed response.
+        """
+        if not pdu:
+            raise UdsUnexpected("a request has at least one byte, the service identifier")
+        deadline = self._loop.time() + timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._busy.acquire()
+        except TimeoutError:
+            self.stats.timeouts += 1
+            raise UdsTimeout(f"{self.ecu.name} was busy with other requests for {timeout_s:g} s") from None
+        try:
+            if self._closed:
+                raise UdsTransportError(f"the tester of {self.ecu.name} is closed")
+            return await self._exchange(bytes(pdu), timeout_s, deadline)
+        finally:
+            self._awaiting = False
+            self._busy.release()
+
+    async def close(self) -> None:
+        """Brings the ECU back to its default session if it is in another, and lets go of the bus. Never raises.
+
+        A request in work is waited for; all of it takes about one second at most.
+        """
+        if self._closed:
+            return
+        self._stop_keep_alive()
+        if self.session != DEFAULT_SESSION:
+            try:
+                await self.request(bytes((_SESSION_CONTROL, DEFAULT_SESSION)), timeout_s=_CLOSE_TIMEOUT_S)
+            except UdsError as error:
+                _log.warning("ECU may still be in a diagnostic session", ecu=self.ecu.name, reason=str(error))
+        self._closed = True
+        self._stop_keep_alive()
+        self._endpoint.close()
+        self._on_receive_error(IsoTpError("the tester was closed"))
+
+    async def _exchange(self, pdu: bytes, timeout_s: float, deadline: float) -> Exchange:
+        self.stats.requests += 1
+        self._replies.clear()
+        self._awaiting = True
+        try:
+            await self._endpoint.send(pdu, timeout_s=max(deadline - self._loop.time(), 0.0))
+        except IsoTpError as error:
+            message = f"{self._what(pdu)} was not sent: {error}"
+            raise UdsTransportError(message, Exchange(pdu, None, (), 0.0)) from error
+        sent = self._last_sent = self._loop.time()
+        suppressed = pdu[0] in WITH_SUBFUNCTION and len(pdu) > 1 and bool(pdu[1] & SUPPRESS_POSITIVE)
+        pending: list[float] = []
+        window = sent + self._p2_s
+        while True:
+            reply = await self._next_reply(min(window, deadline))
+            now = self._loop.time()
+            if reply is None:
+                exchange = Exchange(pdu, None, tuple(pending), now - sent)
+                if suppressed and not pending and now >= window:
+                    self._follow_session(pdu)
+                    return exchange
+                self.stats.timeouts += 1
+                raise UdsTimeout(self._timeout_text(pdu, pending, timeout_s, now >= deadline), exchange)
+            arrived, response = reply
+            if isinstance(response, IsoTpError):
+                exchange = Exchange(pdu, None, tuple(pending), arrived - sent)
+                raise UdsTransportError(f"the response to {self._what(pdu)} was lost: {response}", exchange)
+            if not _answers(pdu, response):
+                self.stats.skipped += 1
+                continue
+            # A tiny negative time would mean that the answer overtook the driver's report of the last frame sent.
+            elapsed = max(arrived - sent, 0.0)
+            if response[0] == NEGATIVE:
+                if len(response) != 3:
+                    exchange = Exchange(pdu, response, tuple(pending), elapsed)
+                    raise UdsUnexpected(f"negative response to {self._what(pdu)} is {response.hex()}", exchange)
+                if response[2] == PENDING:
+                    pending.append(elapsed)
+                    window = arrived + self._p2_star_s
+                    continue
+                self.stats.negative += 1
+            else:
+                self._follow_session(pdu, response)
+            return Exchange(pdu, response, tuple(pending), elapsed)
+
+    async def _next_reply(self, until: float) -> tuple[float, bytes | IsoTpError] | None:
+        if not self._replies:
+            self._waiter = self._loop.create_future()
+            handle = self._loop.call_at(until, _wake, self._waiter)
+            try:
+                await self._waiter
+            finally:
+                handle.cancel()
+                self._waiter = None
+            if not self._replies:
+                # The reader thread may have the answer already, and this loop was late.
+                self._endpoint.poll()
+        return self._replies.pop(0) if self._replies else None
+
+    def _on_pdu(self, pdu: bytes, _functional: bool) -> None:
+        self._on_reply(pdu)
+
+    def _on_receive_error(self, error: IsoTpError) -> None:
+        self._on_reply(error)
+
+    def _on_reply(self, reply: bytes | IsoTpError) -> None:
+        if not self._awaiting or len(self._replies) >= _REPLIES:
+            self.stats.skipped += 1
+            return
+        self._replies.append((self._loop.time(), reply))
+        if self._waiter is not None:
+            _wake(self._waiter)
+
+    def _follow_session(self, request: bytes, response: bytes | None = None) -> None:
+        """Keeps track of the session that an accepted request leads to, and of the timing that the ECU announces."""
+        if request[0] == _RESET:
+            self._enter(DEFAULT_SESSION)
+            self._default_timing()
+        elif request[0] == _SESSION_CONTROL and len(request) > 1:
+            if response is not None and len(response) >= 6:
+                transit = self.ecu.timing.transit_ms / 1000
+                self._p2_s = int.from_bytes(response[2:4], "big") / 1000 + transit
+                self._p2_star_s = int.from_bytes(response[4:6], "big") / 100 + transit
+            self._enter(request[1] & ~SUPPRESS_POSITIVE)
+
+    def _enter(self, session: int) -> None:
+        self.session = session
+        self._stop_keep_alive()
+        if session != DEFAULT_SESSION and not self._closed:
+            self._arm_keep_alive(self._loop.time())
+
+    def _arm_keep_alive(self, since: float) -> None:
+        self._keep_alive = self._loop.call_at(since + self.ecu.timing.s3_client_ms / 1000, self._keep_session)
+
+    def _keep_session(self) -> None:
+        """Sends TesterPresent, unless a request within the period did the same for the session."""
+        now = self._loop.time()
+        period = self.ecu.timing.s3_client_ms / 1000
+        functional_id = self.ecu.addressing.functional_id
+        in_work = self._busy.locked()
+        if not in_work and now - self._last_sent < period - 0.001:
+            self._arm_keep_alive(self._last_sent)
+            return
+        try:
+            # To the functional address while a request is in work: a physical one could cut into its transmission.
+            if not in_work:
+                self._endpoint.post(_KEEP_ALIVE)
+                self.stats.keep_alives += 1
+            elif functional_id is not None:
+                self._endpoint.send_functional(_KEEP_ALIVE, functional_id)
+                self.stats.keep_alives += 1
+        except IsoTpError as error:
+            self.stats.keep_alive_errors += 1
+            if self.stats.keep_alive_errors == 1:
+                _log.warning("TesterPresent was not sent", ecu=self.ecu.name, reason=str(error))
+        self._last_sent = now
+        self._arm_keep_alive(now)
+
+    def _stop_keep_alive(self) -> None:
+        if self._keep_alive is not None:
+            self._keep_alive.cancel()
+            self._keep_alive = None
+
+    def _default_timing(self) -> None:
+        timing = self.ecu.timing
+        self._p2_s = (timing.p2_ms + timing.transit_ms) / 1000
+        self._p2_star_s = (timing.p2_star_ms + timing.transit_ms) / 1000
+
+    def _what(self, pdu: bytes) -> str:
+        shown = pdu[:8].hex(" ").upper() + (" ..." if len(pdu) > 8 else "")
+        return f"{service_name(pdu[0])} ({shown}) to {self.ecu.name}"
+
+    def _timeout_text(self, pdu: bytes, pending: list[float], timeout_s: float, out_of_time: bool) -> str:
+        if pending:
+            times = f"{len(pending)} x 0x78 (response pending)"
+            limit = f"{timeout_s:g} s" if out_of_time else f"P2* of {self._p2_star_s * 1000:g} ms"
+            return f"{self._what(pdu)}: {times}, then no final response within {limit}"
+        limit = f"{timeout_s:g} s" if out_of_time else f"P2 of {self._p2_s * 1000:g} ms"
+        return f"{self._what(pdu)}: no response within {limit}"
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+_ECHOED = {0x10: 1, 0x11: 1, 0x19: 1, 0x27: 1, 0x28: 1, 0x2E: 2, 0x2F: 2, 0x31: 3, 0x36: 1, 0x3E: 1, 0x85: 1}
+"""How many bytes after the service identifier a positive response repeats from the request (ISO 14229-1)."""
+
+
+def _answers(request: bytes, response: bytes) -> bool:
+    """Whether ``response`` belongs to ``request``, so that a late answer to an earlier one is not taken for it."""
+    service = request[0]
+    if response[0] == NEGATIVE:
+        return len(response) < 2 or response[1] == service
+    if response[0] != (service + POSITIVE_OFFSET) & 0xFF:
+        return False
+    if service == 0x22:
+        # The ECU may leave out identifiers that it does not know, the first one too.
+        asked = {request[at : at + 2] for at in range(1, len(request) - 1, 2)}
+        return len(response) < 3 or response[1:3] in asked
+    echoed = request[1 : 1 + _ECHOED.get(service, 0)]
+    if service in WITH_SUBFUNCTION and echoed:
+        echoed = bytes((echoed[0] & ~SUPPRESS_POSITIVE,)) + echoed[1:]
+    return response[1 : 1 + len(echoed)] == echoed or len(response) <= len(echoed)
