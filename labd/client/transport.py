@@ -1,7 +1,6 @@
 """HTTP to labd: one pooled connection set, errors turned into `labd.client.errors`."""
 
 import contextlib
-import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -120,6 +119,8 @@ class Transport:
             if self._closed:
                 raise LabError("this LabClient is closed")
             if self._client is None:
+                import ssl
+
                 import httpx2
 
                 # Plain HTTP needs no certificates, and loading them takes longer than the request: an empty context

@@ -1,0 +1,85 @@
+"""``labctl bench``: what benches there are."""
+
+import click
+
+from labd.cli.completion import complete_benches
+from labd.cli.output import ago, format_option, labels, print_json, print_record, print_table
+from labd.cli.session import Session, pass_session
+from labd.client import Bench, Did
+
+
+@click.group()
+def bench() -> None:
+    """Look at the benches."""
+
+
+@bench.command("ls")
+@click.option("-l", "--selector", metavar="SELECTOR", default="", help="Only those whose labels match: platform=meb")
+@format_option
+@pass_session
+def list_benches(session: Session, selector: str, as_json: bool) -> None:
+    """List the benches."""
+    benches = session.lab.benches(selector or None)
+    if as_json:
+        print_json(benches)
+        return
+    rows = [
+        (
+            one["name"],
+            one["state"],
+            one["health"],
+            one["holder"] or "",
+            ",".join(ecu["name"] for ecu in one["ecus"]),
+            labels(one["labels"]),
+            one["health_reason"],
+        )
+        for one in benches
+    ]
+    headings = ["bench", "state", "health", "holder", "ecus", "labels", "reason"]
+    empty = f"no bench matches {selector!r}" if selector else "no bench has ever attached to this labd"
+    print_table(headings, rows, empty=empty)
+
+
+@bench.command("show")
+@click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
+@format_option
+@pass_session
+def show_bench(session: Session, bench_name: str, as_json: bool) -> None:
+    """Show a bench: its labels, state, buses and ECUs."""
+    found = session.lab.bench(bench_name)
+    if as_json:
+        print_json(found)
+    else:
+        print_record(_fields(found))
+
+
+def _fields(bench: Bench) -> dict[str, str]:
+    return {
+        "bench": bench["name"],
+        "state": bench["state"],
+        "health": f"{bench['health']}: {bench['health_reason']}" if bench["health_reason"] else bench["health"],
+        "holder": f"{bench['holder']} (lease {bench['lease_id']})" if bench["lease_id"] else "",
+        "labels": labels(bench["labels"]),
+        "agent": f"{bench['agent']} at {bench['address']}, last heard of {ago(bench['last_seen']) or 'never'}",
+        "epoch": str(bench["epoch"]),
+        "buses": "\n".join(
+            f"{bus['name']}: {bus['interface']} {bus['channel']}{', CAN FD' if bus['fd'] else ''}"
+            + (f", messages {', '.join(bus['messages'])}" if bus["messages"] else "")
+            for bus in bench["buses"]
+        ),
+        "ecus": "\n".join(
+            f"{ecu['name']}: on {ecu['bus']}, request {_can_id(ecu['request_id'])}, "
+            f"response {_can_id(ecu['response_id'])}{', simulated' if ecu['simulated'] else ''}"
+            + "".join(f"\n  {did['did']:04X}  {did['name']}  {did['type']}{_unit(did)}" for did in ecu["dids"])
+            for ecu in bench["ecus"]
+        ),
+    }
+
+
+def _unit(did: Did) -> str:
+    return f" in {did['unit']}" if did["unit"] else ""
+
+
+def _can_id(identifier: int) -> str:
+    """As candump writes it: three digits, or eight for a 29-bit one (bit 31 set)."""
+    return f"{identifier & 0x1FFF_FFFF:08X}" if identifier & 0x8000_0000 else f"{identifier:03X}"

@@ -1,0 +1,204 @@
+"""``labctl lease``: the right to a bench."""
+
+import contextlib
+
+import click
+
+from labd.cli.completion import complete_leases
+from labd.cli.exits import ExitCode, Failure
+from labd.cli.leasing import TTL_S, Heartbeats, end_text, place, releasing, wait_until_granted
+from labd.cli.options import duration, holder_option, priority_option, selector_option
+from labd.cli.output import ago, format_option, print_json, print_record, print_table, without_token
+from labd.cli.progress import Progress
+from labd.cli.session import Session, pass_session
+from labd.client import Lease
+
+_STATES = ["QUEUED", "GRANTED", "ENDED"]
+
+
+@click.group()
+def lease() -> None:
+    """Lease benches: acquire, renew, release, list."""
+
+
+@lease.command()
+@selector_option
+@click.option(
+    "--duration",
+    "duration_s",
+    type=duration,
+    default="30m",
+    show_default=True,
+    metavar="TIME",
+    help="How long it may last once granted: 30m, 1h30m, 90s.",
+)
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait in the queue until a bench is free.")
+@click.option("--timeout", "timeout_s", type=duration, metavar="TIME", help="Give up waiting, and leave the queue.")
+@click.option("--hold", is_flag=True, help="Stay in the foreground and keep it alive; Ctrl-C releases it.")
+@holder_option
+@priority_option
+@format_option
+@pass_session
+def acquire(
+    session: Session,
+    selector: str,
+    duration_s: float,
+    wait: bool,
+    timeout_s: float | None,
+    hold: bool,
+    holder: str,
+    priority: int,
+    as_json: bool,
+) -> None:
+    """Lease a bench, and say how to use it.
+
+    A lease lives on heartbeats. With --hold, labctl sends them, and the bench is free within 30 s should labctl die.
+    Without --hold nobody does: the lease then stays for its whole --duration unless you release it.
+    Ctrl-C while waiting leaves the queue.
+    """
+    if hold and not wait:
+        raise click.UsageError("--hold needs the lease to be granted: it does not go with --no-wait")
+    if timeout_s is not None and not wait:
+        raise click.UsageError("--timeout bounds the waiting: it does not go with --no-wait")
+    lab = session.lab
+    ttl_s = TTL_S if hold else duration_s
+    asked = lab.create_lease(selector=selector, holder=holder, duration_s=duration_s, ttl_s=ttl_s, priority=priority)
+    with contextlib.ExitStack() as on_failure:
+        on_failure.enter_context(releasing(lab, asked))
+        if wait:
+            with Progress(stdout_is_data=True) as progress:
+                granted = wait_until_granted(lab, asked, progress, timeout_s)
+        else:
+            granted = asked
+        if as_json:
+            print_json(granted)
+        else:
+            print_record(_fields(granted) | _usage(granted))
+        if hold:
+            _hold(session, granted)
+        else:
+            on_failure.pop_all()  # the lease is to stay
+
+
+def _hold(session: Session, held: Lease) -> None:
+    click.echo("held until Ctrl-C", err=True)
+    with Heartbeats(session.lab, held) as heartbeats:
+        try:
+            heartbeats.lost.wait()
+        except KeyboardInterrupt as interrupt:
+            if type(interrupt) is not KeyboardInterrupt:
+                raise  # a signal: ended from outside, and the exit code says so
+            click.echo("\nreleasing", err=True)
+            return
+        raise Failure(f"lease {held['id']} is lost: {heartbeats.reason}", ExitCode.REFUSED)
+
+
+@lease.command()
+@click.argument("lease_id", metavar="ID", shell_complete=complete_leases)
+@format_option
+@pass_session
+def renew(session: Session, lease_id: str, as_json: bool) -> None:
+    """Send a lease one heartbeat: it lives for another TTL, up to its hard end."""
+    renewed = session.lab.heartbeat(lease_id)
+    if renewed["state"] == "ENDED":
+        raise Failure(f"lease {lease_id} has ended: {end_text(renewed)}", ExitCode.REFUSED)
+    if as_json:
+        print_json(renewed)
+    else:
+        print_record(_fields(renewed))
+
+
+@lease.command()
+@click.argument("lease_ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_leases)
+@format_option
+@pass_session
+def release(session: Session, lease_ids: tuple[str, ...], as_json: bool) -> None:
+    """Give benches back, or leave the queue. Releasing an ended lease changes nothing."""
+    ended = [session.lab.release(lease_id) for lease_id in lease_ids]
+    if as_json:
+        print_json([without_token(one) for one in ended])
+        return
+    for one in ended:
+        click.echo(f"{one['id']} {one['bench'] or one['selector'] or 'any bench'}: {end_text(one)}")
+
+
+@lease.command("ls")
+@click.option(
+    "--state", type=click.Choice(_STATES, case_sensitive=False), help="Only those in this state; else the live ones."
+)
+@click.option("-a", "--all", "everything", is_flag=True, help="Ended ones too.")
+@format_option
+@pass_session
+def list_leases(session: Session, state: str | None, everything: bool, as_json: bool) -> None:
+    """List who holds what, and who waits."""
+    leases = session.lab.leases(state)
+    if state is None and not everything:
+        leases = [one for one in leases if one["state"] != "ENDED"]
+    if as_json:
+        print_json(leases)
+        return
+    rows = [
+        (
+            one["id"],
+            one["state"],
+            one["bench"] or "",
+            one["holder"],
+            one["selector"],
+            str(one["priority"]),
+            _note(one),
+        )
+        for one in leases
+    ]
+    print_table(["lease", "state", "bench", "holder", "selector", "prio", "note"], rows, empty="no leases")
+
+
+@lease.command("show")
+@click.argument("lease_id", metavar="ID", shell_complete=complete_leases)
+@format_option
+@pass_session
+def show_lease(session: Session, lease_id: str, as_json: bool) -> None:
+    """Show a lease and how to use it. Only -o json has its token in it: whoever has the token has the bench."""
+    found = session.lab.lease(lease_id)
+    if as_json:
+        print_json(found)
+    else:
+        print_record(_fields(found) | _usage(found))
+
+
+def _note(one: Lease) -> str:
+    if one["state"] == "QUEUED":
+        return place(one["position"])
+    return f"ends {ago(one['expires_at'])}" if one["state"] == "GRANTED" else end_text(one)
+
+
+def _fields(one: Lease) -> dict[str, str]:
+    notes = {"QUEUED": f", {place(one['position'])}", "ENDED": f" {ago(one['ended_at'])}: {end_text(one)}"}
+    return {
+        "lease": one["id"],
+        "state": f"{one['state']}{notes.get(one['state'], '')}",
+        "bench": one["bench"] or "",
+        "address": one["address"] or "",
+        "selector": one["selector"],
+        "holder": one["holder"],
+        "priority": str(one["priority"]) if one["priority"] else "",
+        "ends": f"{one['expires_at']} ({ago(one['expires_at'])})" if one["state"] == "GRANTED" else "",
+        "heartbeat": f"due {ago(one['heartbeat_by'])}" if one["state"] != "ENDED" else "",
+    }
+
+
+def _usage(one: Lease) -> dict[str, str]:
+    if one["state"] == "QUEUED":
+        return {"then": f"labctl lease show {one['id']}\nlabctl lease release {one['id']}"}
+    if one["state"] != "GRANTED":
+        return {}
+    return {
+        "use it": "\n".join(
+            (
+                f"labctl uds {one['bench']} ECU 22F190 --lease {one['id']}",
+                f"labctl can dump {one['bench']} BUS --lease {one['id']}",
+                f'BenchClient("{one["address"]}", "{one["bench"]}", token)'
+                f"  # token: labctl lease show {one['id']} -o json",
+            )
+        ),
+        "end it": f"labctl lease release {one['id']}",
+    }

@@ -1,0 +1,155 @@
+"""Holding a lease for as long as a command runs: wait for it, keep it alive, release it whatever happens."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+import click
+
+from labd.cli.exits import ExitCode, Failure
+from labd.cli.output import one_line
+from labd.cli.patience import paces, patiently
+from labd.cli.progress import Progress
+from labd.client import LabClient, LabError, LabUnreachable, Lease
+
+TTL_S = 30.0
+"""How long a lease outlives the labctl that holds it."""
+_BEATS_PER_TTL = 3
+
+
+class Heartbeats:
+    """Keeps a lease alive from a thread of its own, until it is stopped or the lease has ended."""
+
+    def __init__(self, lab: LabClient, lease: Lease) -> None:
+        self._lab = lab
+        self._id = lease["id"]
+        self._every_s = lease["ttl_s"] / _BEATS_PER_TTL
+        self._stopped = threading.Event()
+        self.lost = threading.Event()
+        """Set when labd says that the lease is no more; `reason` tells why."""
+        self.reason = ""
+        self._thread = threading.Thread(target=self._beat, name="heartbeats", daemon=True)
+
+    def __enter__(self) -> "Heartbeats":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join(timeout=self._every_s)
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            try:
+                lease = self._lab.heartbeat(self._id)
+            except LabUnreachable:
+                continue  # labd may be restarting; should it stay away, the lease ends by its TTL
+            except LabError as error:
+                self.reason = str(error)
+                self.lost.set()
+                return
+            if lease["state"] == "ENDED":
+                self.reason = end_text(lease)
+                self.lost.set()
+                return
+
+
+def wait_until_granted(lab: LabClient, lease: Lease, progress: Progress, timeout_s: float | None) -> Lease:
+    """The lease once it is GRANTED, its token in it.
+
+    Keeps the waiting lease alive meanwhile. Raises Failure when it ends instead, or is not granted within
+    ``timeout_s``. The caller releases the lease.
+    """
+    lease_id = lease["id"]
+    started = beaten = time.monotonic()
+    for pause in paces():
+        now = time.monotonic()
+        if lease["state"] == "ENDED":
+            raise Failure(f"lease {lease['id']} ended while it waited: {end_text(lease)}", ExitCode.REFUSED)
+        if lease["state"] == "GRANTED" and lease.get("token"):
+            return lease
+        if lease["state"] == "QUEUED":
+            progress.state(f"waiting for {wanted(lease['selector'])}: {place(lease['position'])}")
+        if timeout_s is not None and now - started >= timeout_s:
+            raise Failure(
+                f"{wanted(lease['selector'])} did not come free within {timeout_s:g} s ({place(lease['position'])})",
+                ExitCode.TIMEOUT,
+            )
+        time.sleep(pause if timeout_s is None else min(pause, max(0.0, started + timeout_s - now)))
+        if time.monotonic() - beaten >= lease["ttl_s"] / _BEATS_PER_TTL:
+            beaten = time.monotonic()
+            lease = patiently(lambda: lab.heartbeat(lease_id))
+        else:
+            lease = patiently(lambda: lab.lease(lease_id))
+    raise AssertionError("unreachable: paces() never ends")
+
+
+@contextlib.contextmanager
+def leased(
+    lab: LabClient, bench: str, *, holder: str, priority: int, timeout_s: float | None, duration_s: float = 3600
+) -> Iterator[tuple[Lease, Heartbeats]]:
+    """A granted lease of one bench, kept alive within the context and released at its end."""
+    selector = f"name={bench}"
+    lease = lab.create_lease(selector=selector, holder=holder, priority=priority, duration_s=duration_s, ttl_s=TTL_S)
+    with releasing(lab, lease), Progress(stdout_is_data=True) as progress:
+        lease = wait_until_granted(lab, lease, progress, timeout_s)
+        progress.done()
+        with Heartbeats(lab, lease) as heartbeats:
+            yield lease, heartbeats
+
+
+@contextlib.contextmanager
+def borrowed(lab: LabClient, lease_id: str, bench: str) -> Iterator[tuple[Lease, Heartbeats]]:
+    """A lease that somebody holds already, kept alive within the context, and then left to them.
+
+    Raises Failure when it is not a live lease of ``bench``.
+    """
+    lease = lab.lease(lease_id)
+    if lease["state"] != "GRANTED" or not lease.get("token"):
+        why = end_text(lease) if lease["state"] == "ENDED" else place(lease["position"])
+        raise Failure(f"lease {lease_id} is {lease['state']} ({why}); only a GRANTED one can be used", ExitCode.REFUSED)
+    if lease["bench"] != bench:
+        raise Failure(f"lease {lease_id} is of bench {lease['bench']}, not of {bench}", ExitCode.REFUSED)
+    with Heartbeats(lab, lease) as heartbeats:
+        yield lease, heartbeats
+
+
+@contextlib.contextmanager
+def releasing(lab: LabClient, lease: Lease) -> Iterator[None]:
+    """Releases ``lease`` at the end, also on Ctrl-C and SIGTERM; a release that fails is told on stderr."""
+    try:
+        yield
+    finally:
+        try:
+            lab.release(lease["id"])
+        except LabError as error:
+            click.echo(
+                f"lease {lease['id']} is not released ({one_line(str(error))}); "
+                f"it ends by itself within {lease['ttl_s']:g} s",
+                err=True,
+            )
+
+
+def wanted(selector: str) -> str:
+    """What a selector asks for, in words."""
+    return f"a bench with {selector}" if selector else "any bench"
+
+
+def place(position: int | None) -> str:
+    """A place in the queue, in words."""
+    if position is None:
+        return "not in the queue"
+    return "next in the queue" if position == 1 else f"position {position} in the queue"
+
+
+def end_text(lease: Lease) -> str:
+    """Why a lease ended, in words."""
+    reasons = {
+        "released": "it was released",
+        "expired": "its time was up",
+        "heartbeat_lost": f"no heartbeat came for {lease['ttl_s']:g} s",
+        "cancelled": "it was cancelled",
+        "bench_removed": "its bench was removed",
+    }
+    return reasons.get(lease["end_reason"] or "", str(lease["end_reason"]))

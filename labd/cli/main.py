@@ -1,0 +1,129 @@
+"""The entry point: ``labctl [--labd URL] COMMAND``.
+
+labctl starts in well under 300 ms because only click and the thin modules of this package are imported up front;
+httpx2, rich and gRPC are imported inside the commands that need them. Keep it so.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from labd.cli.bench import bench
+from labd.cli.can import can
+from labd.cli.completion import completion
+from labd.cli.errors import as_failure
+from labd.cli.exits import ExitCode, Failure, Interrupted, table_text
+from labd.cli.lease import lease
+from labd.cli.run import run
+from labd.cli.session import Session
+from labd.cli.uds import uds
+from labd.client import DEFAULT_URL
+
+
+class Labctl(click.Group):
+    """The top group: turns errors and signals into one line and an exit code."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parses the options before the command."""
+        with _one_line_errors():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Parses what the command takes, and runs it."""
+        with _one_line_errors(), _termination_as_exception():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What was raised, told on stderr and turned into an exit code. Faults of labctl itself keep their traceback."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.show()
+        raise click.exceptions.Exit(ExitCode.USAGE) from None  # click's own 2 means ERROR here
+    except BrokenPipeError:
+        # Whoever read the output (head, less) has enough; later flushes must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(ExitCode.OK) from None
+    except OSError as error:
+        _fail(Failure(str(error), ExitCode.OUTPUT))
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
+        raise click.exceptions.Exit(128 + number) from None
+    except (click.exceptions.Exit, click.ClickException):
+        raise
+    except Exception as error:
+        failure = error if isinstance(error, Failure) else as_failure(error)
+        if failure is None:
+            raise
+        _fail(failure)
+
+
+def _fail(failure: Failure) -> NoReturn:
+    click.echo(f"Error: {failure}", err=True)
+    raise click.exceptions.Exit(failure.code) from None
+
+
+@contextlib.contextmanager
+def _termination_as_exception() -> Iterator[None]:
+    """SIGTERM (a CI job cancelled) and SIGHUP (a terminal closed) unwind the stack as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def unwind(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    former = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+@click.group(
+    cls=Labctl,
+    epilog=table_text(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--labd",
+    "url",
+    metavar="URL",
+    envvar="LABD_URL",
+    show_envvar=True,
+    default=DEFAULT_URL,
+    show_default=True,
+    help="Where labd is.",
+)
+@click.version_option(package_name="labd", message="labctl %(version)s")
+@click.pass_context
+def main(ctx: click.Context, url: str) -> None:
+    """Lease ECU benches and run scenarios on them.
+
+    \b
+      labctl bench ls
+      labctl run identify.lua --selector platform=meb --wait
+      labctl uds bench-1 ECM 22F190
+      labctl can dump bench-1 powertrain
+    """
+    ctx.obj = session = Session(url)
+    ctx.call_on_close(session.close)
+
+
+for _command in (bench, lease, run, uds, can, completion):
+    main.add_command(_command)
+
+if __name__ == "__main__":
+    main()

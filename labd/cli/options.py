@@ -1,0 +1,130 @@
+"""Kinds of command-line values: durations, PDUs, CAN filters, who is asking."""
+
+import getpass
+import re
+import socket
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+EXTENDED, EXTENDED_ID_MASK, STANDARD_ID_MASK = 0x8000_0000, 0x1FFF_FFFF, 0x7FF
+"""SocketCAN's mark of a 29-bit ID, and the largest IDs; `bench_agent.protocol.frames` has them too, at 40 ms."""
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
+
+
+def duration(text: str) -> float:
+    """Seconds from ``30m``, ``1h30m``, ``250ms``, or a bare number of seconds; for click's ``type=``.
+
+    Raises click.BadParameter for anything else, and for 0.
+    """
+    parts = _PART.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    elif re.fullmatch(r"\d+(\.\d+)?", text):
+        seconds = float(text)
+    else:
+        raise click.BadParameter(f"{text!r} is no duration; write 30m, 1h30m, 45s, 250ms or seconds")
+    if seconds <= 0:
+        raise click.BadParameter(f"{text!r} is no time at all; it must be above 0")
+    return seconds
+
+
+def can_filter(text: str) -> tuple[int, int]:
+    """(ID, mask) from ``7E8``, ``7E8:7F0`` or ``18DAF110``: hexadecimal, eight digits mean a 29-bit ID.
+
+    Bit 31 of both tells 29-bit IDs from 11-bit ones, as in SocketCAN. Raises click.BadParameter for anything else.
+    """
+    match = re.fullmatch(r"([0-9A-Fa-f]{1,8})(?::([0-9A-Fa-f]{1,8}))?", text)
+    if not match:
+        raise click.BadParameter(f"{text!r} is no CAN filter; write 7E8, 7E8:7F0 or 18DAF110 (hexadecimal)")
+    digits, mask_digits = match.groups()
+    extended, identifier = len(digits) == 8, int(digits, 16)
+    limit = EXTENDED_ID_MASK if extended else STANDARD_ID_MASK
+    if identifier > limit:
+        hint = (
+            "" if extended or identifier > EXTENDED_ID_MASK else f"; a 29-bit ID takes eight digits: {identifier:08X}"
+        )
+        raise click.BadParameter(f"CAN ID {digits} is above {limit:X}{hint}")
+    mask = int(mask_digits, 16) & limit if mask_digits else limit
+    return identifier | (EXTENDED if extended else 0), mask | EXTENDED
+
+
+def parse_pdu(words: tuple[str, ...]) -> bytes:
+    """A request PDU from hexadecimal words: ``22F190``, ``22 F1 90``, ``0x22 0xF1 0x90``.
+
+    Raises click.BadParameter, naming the word, for anything else.
+    """
+    data = bytearray()
+    for word in words:
+        digits = word[2:] if word[:2].lower() == "0x" else word
+        if not re.fullmatch(r"[0-9A-Fa-f ]+", digits):
+            raise click.BadParameter(f"{word!r} is not hexadecimal; write the request as 22F190 or 22 F1 90")
+        if len(digits.replace(" ", "")) % 2:
+            raise click.BadParameter(f"{word!r} has an odd number of digits; each byte takes two")
+        data += bytes.fromhex(digits)
+    if not data:
+        raise click.BadParameter("the request is empty; write it as 22F190 or 22 F1 90")
+    return bytes(data)
+
+
+def default_holder() -> str:
+    """``user@host``: who a lease or a run is shown to belong to."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user ID without an entry in /etc/passwd
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def holder_option(command: Command) -> Command:
+    """Adds ``--holder``."""
+    return click.option(
+        "--holder",
+        envvar="LABD_HOLDER",
+        show_envvar=True,
+        default=default_holder,
+        show_default="user@host",
+        help="Who asks; shown to everyone who waits.",
+    )(command)
+
+
+def priority_option(command: Command) -> Command:
+    """Adds ``--priority``."""
+    return click.option(
+        "--priority", type=int, default=0, show_default=True, help="Higher goes first; equals go by arrival."
+    )(command)
+
+
+def selector_option(command: Command) -> Command:
+    """Adds ``-l/--selector``."""
+    return click.option(
+        "-l",
+        "--selector",
+        default="",
+        metavar="SELECTOR",
+        help="Labels of the bench: 'platform=meb, site in (a,b), !broken, name=bench-1'. Without it, any bench.",
+    )(command)
+
+
+def existing_lease_option(command: Command) -> Command:
+    """Adds ``--lease``: use a lease that is held already."""
+    from labd.cli.completion import complete_leases
+
+    return click.option(
+        "--lease",
+        "lease_id",
+        metavar="ID",
+        shell_complete=complete_leases,
+        help="Use this lease of the bench, and leave it as it is. Without it: lease the bench, release it at the end.",
+    )(command)
+
+
+def lease_timeout_option(command: Command) -> Command:
+    """Adds ``--timeout``: how long to wait for the bench."""
+    return click.option(
+        "--timeout", "timeout_s", type=duration, metavar="TIME", help="Give up when the bench is not free within this."
+    )(command)

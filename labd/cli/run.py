@@ -1,0 +1,366 @@
+"""``labctl run``: scenarios, submitted and looked after."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from labd.cli.completion import complete_runs
+from labd.cli.exits import OF_RUN, ExitCode, Failure, Interrupted
+from labd.cli.files import files_beside, read_script
+from labd.cli.leasing import place, wanted
+from labd.cli.options import duration, holder_option, priority_option, selector_option
+from labd.cli.output import ago, elapsed, format_option, print_json, print_json_line, print_record, print_table
+from labd.cli.output import duration as duration_text
+from labd.cli.patience import paces, patiently
+from labd.cli.progress import Progress
+from labd.cli.session import Session, pass_session
+from labd.client import LabClient, LabError, LogLine, ProblemError, Result, Run
+
+_STATES = ["PENDING", "RUNNING", *OF_RUN]
+_CANCEL_S = 15.0
+"""How long Ctrl-C waits for a cancelled run to end, so that the bench is known to be free."""
+
+
+class ScriptOrCommand(click.Group):
+    """A group that is a command too: its first argument is one of its commands, or else a script to run.
+
+    A script that has the name of a command is given as ``./ls``.
+    """
+
+    script: click.Command
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context of the group, or of the script command under the group's name."""
+        if not args or args[0] in self.commands or args[0] in ("-h", "--help"):
+            return super().make_context(info_name, args, parent, **extra)
+        return self.script.make_context(info_name, args, parent, **extra)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Both ways to call it."""
+        formatter.write_usage(ctx.command_path, "SCRIPT [OPTIONS]")
+        formatter.write_usage(ctx.command_path, f"{'|'.join(self.list_commands(ctx))} ...")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The script command's options, then the commands."""
+        self.script.format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, files and the script command's options."""
+        if incomplete.startswith("-"):
+            return self.script.shell_complete(ctx, incomplete)
+        return [*super().shell_complete(ctx, incomplete), CompletionItem(incomplete, type="file")]
+
+
+@click.group(cls=ScriptOrCommand)
+def run() -> None:
+    """Run a Lua scenario on a bench, or look after runs.
+
+    \b
+      labctl run identify.lua --selector platform=meb --wait
+      labctl run ls
+      labctl run ./ls            (a script whose file is called ls)
+
+    The script goes up with all other *.lua files in its folder and below (at most 256 files and 1 MiB in all),
+    where its require() finds them.
+
+    With --wait, labctl follows the log and ends with the run's verdict as exit code: 0 passed, 1 failed, 2 error,
+    3 cancelled. Ctrl-C or SIGTERM then cancels the run, waits until it has ended, and exits with 130 or 143;
+    with --detach, the run goes on.
+    """
+
+
+@click.command()
+@click.argument("script", type=click.Path(path_type=Path))
+@selector_option
+@click.option("--wait", is_flag=True, help="Follow the log to the end; the exit code is the verdict.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Save JUnit XML; implies --wait.")
+@click.option("--result", type=click.Path(path_type=Path), metavar="FILE", help="Save the result; implies --wait.")
+@click.option("--detach", is_flag=True, help="Ctrl-C stops waiting only; the run goes on.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=duration,
+    default="5m",
+    show_default=True,
+    metavar="TIME",
+    help="How long it may run, from its start on a bench.",
+)
+@click.option("--name", help="What to call it; else the script's file name.")
+@click.option("--no-files", is_flag=True, help="Upload the script alone.")
+@holder_option
+@priority_option
+@format_option
+@pass_session
+def submit(
+    session: Session,
+    script: Path,
+    selector: str,
+    wait: bool,
+    junit: Path | None,
+    result: Path | None,
+    detach: bool,
+    timeout_s: float,
+    name: str | None,
+    no_files: bool,
+    holder: str,
+    priority: int,
+    as_json: bool,
+) -> None:
+    """Run a Lua scenario on a bench."""
+    if not script.is_file():
+        commands = ", ".join(sorted(run.commands))
+        raise click.BadParameter(f"{str(script)!r} is no file, nor a command ({commands}).", param_hint="SCRIPT")
+    for file in (junit, result):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise click.BadParameter(f"the folder of {str(file)!r} does not exist; it is needed when the run has ended")
+    submitted = session.lab.create_run(
+        script=read_script(script),
+        name=name or script.name,
+        files={} if no_files else files_beside(script),
+        selector=selector,
+        holder=holder,
+        priority=priority,
+        timeout_s=timeout_s,
+    )
+    if not (wait or junit or result):
+        if as_json:
+            print_json(submitted)
+        else:
+            waits = f", {place(submitted['position'])}" if submitted["position"] is not None else ""
+            click.echo(f"{submitted['id']} {submitted['state']}{waits}")
+            click.echo(f"follow it with: labctl run logs -f {submitted['id']}", err=True)
+        return
+    final = _wait(session.lab, submitted, detach=detach, as_json=as_json)
+    document = _result(session.lab, final)
+    if as_json:
+        print_json({"run": final, "result": document})
+    else:
+        _print_verdict(final, document)
+    saved = _save(session.lab, final, document, junit, result)
+    code = OF_RUN[final["state"]]
+    raise click.exceptions.Exit(ExitCode.OUTPUT if code == ExitCode.OK and not saved else code)
+
+
+run.script = submit
+
+
+@run.command("ls")
+@click.option("--state", type=click.Choice(_STATES, case_sensitive=False), help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="The newest so many.")
+@format_option
+@pass_session
+def list_runs(session: Session, state: str | None, limit: int, as_json: bool) -> None:
+    """List runs, the newest first."""
+    runs = session.lab.runs(state, limit)
+    if as_json:
+        print_json(runs)
+        return
+    rows = [
+        (
+            one["id"],
+            one["state"],
+            one["name"],
+            one["bench"] or "",
+            one["holder"],
+            ago(one["created_at"]),
+            elapsed(one["started_at"], one["ended_at"]),
+            _counts(one),
+            one["reason"] or (place(one["position"]) if one["position"] is not None else ""),
+        )
+        for one in runs
+    ]
+    headings = ["run", "state", "name", "bench", "holder", "created", "took", "cases", "reason"]
+    print_table(headings, rows, empty="no runs")
+
+
+@run.command("show")
+@click.argument("run_id", metavar="ID", shell_complete=complete_runs)
+@format_option
+@pass_session
+def show_run(session: Session, run_id: str, as_json: bool) -> None:
+    """Show a run, and its cases once it has ended."""
+    found = session.lab.run(run_id)
+    document = _result(session.lab, found)
+    if as_json:
+        print_json({"run": found, "result": document})
+        return
+    print_record(
+        {
+            "run": found["id"],
+            "name": found["name"],
+            "state": found["state"] + (f", {place(found['position'])}" if found["position"] is not None else ""),
+            "reason": found["reason"],
+            "bench": found["bench"] or "",
+            "lease": found["lease_id"] or "",
+            "selector": found["selector"],
+            "holder": found["holder"],
+            "priority": str(found["priority"]) if found["priority"] else "",
+            "created": f"{found['created_at']} ({ago(found['created_at'])})",
+            "took": elapsed(found["started_at"], found["ended_at"]),
+            "cases": _counts(found),
+        }
+    )
+    if document is not None and document["cases"]:
+        click.echo()
+        _print_cases(document)
+
+
+@run.command("logs")
+@click.argument("run_id", metavar="ID", shell_complete=complete_runs)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="Only the lines after the Nth.")
+@format_option
+@pass_session
+def show_log(session: Session, run_id: str, follow: bool, after: int, as_json: bool) -> None:
+    """Print a run's log; as JSON, one object a line. Ctrl-C stops following, never the run."""
+    lines: Iterator[LogLine] = (session.lab.follow_log if follow else session.lab.log)(run_id, after)
+    with Progress() as progress:
+        for line in lines:
+            if as_json:
+                print_json_line(line)
+            else:
+                _print_line(progress, line)
+
+
+@run.command("cancel")
+@click.argument("run_ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_runs)
+@format_option
+@pass_session
+def cancel(session: Session, run_ids: tuple[str, ...], as_json: bool) -> None:
+    """Stop runs, or take them out of the queue. An ended run stays as it is."""
+    cancelled = [session.lab.cancel_run(run_id) for run_id in run_ids]
+    if as_json:
+        print_json(cancelled)
+        return
+    for one in cancelled:
+        click.echo(f"{one['id']} {one['name']}: {'being stopped' if one['state'] == 'RUNNING' else one['state']}")
+
+
+def _wait(lab: LabClient, submitted: Run, *, detach: bool, as_json: bool) -> Run:
+    """Shows the run's progress and log until it has ended. Interrupted: cancels it, unless ``detach``."""
+    run_id = submitted["id"]
+    with Progress(stdout_is_data=as_json) as progress:
+        try:
+            return _follow(lab, submitted, progress)
+        except KeyboardInterrupt as interrupt:
+            progress.done()
+            if detach:
+                click.echo(f"\nrun {run_id} goes on; follow it with: labctl run logs -f {run_id}", err=True)
+            else:
+                click.echo(f"\ncancelling run {run_id}", err=True)
+                _cancel(lab, run_id)
+            raise interrupt if isinstance(interrupt, Interrupted) else KeyboardInterrupt from None
+
+
+def _follow(lab: LabClient, current: Run, progress: Progress) -> Run:
+    run_id = current["id"]
+    for pause in paces(longest_s=0.5):
+        if current["state"] != "PENDING":
+            break
+        progress.state(f"run {run_id} waits for {wanted(current['selector'])}: {place(current['position'])}")
+        time.sleep(pause)
+        current = patiently(lambda: lab.run(run_id))
+    if current["bench"]:
+        progress.state(f"run {run_id} on {current['bench']}")
+    log = lab.follow_log(run_id)
+    while True:
+        try:
+            _print_line(progress, next(log))
+        except StopIteration as end:
+            final: Run = end.value
+            return final
+
+
+def _cancel(lab: LabClient, run_id: str) -> None:
+    deadline = time.monotonic() + _CANCEL_S
+    try:
+        state = lab.cancel_run(run_id)["state"]
+        for pause in paces():
+            if state in OF_RUN:
+                click.echo(f"run {run_id} {state}", err=True)
+                return
+            if time.monotonic() + pause > deadline:
+                break
+            time.sleep(pause)
+            state = lab.run(run_id)["state"]
+        click.echo(f"run {run_id} is still {state} after {_CANCEL_S:g} s; labd goes on stopping it", err=True)
+    except LabError as error:
+        raise Failure(f"run {run_id} is not cancelled, it may go on: {error}", ExitCode.UNAVAILABLE) from error
+
+
+def _result(lab: LabClient, final: Run) -> Result | None:
+    """The result document, or None for a run that has not ended or ended without one."""
+    if final["state"] not in OF_RUN:
+        return None
+    try:
+        return patiently(lambda: lab.result(final["id"]))
+    except ProblemError as problem:
+        if problem.status in (404, 409):
+            return None
+        raise
+
+
+def _save(lab: LabClient, final: Run, document: Result | None, junit: Path | None, result: Path | None) -> bool:
+    """Writes the files asked for. False, with a line on stderr, when that failed."""
+    try:
+        if result is not None:
+            result.write_text(json.dumps({"run": final, "result": document}, indent=2, ensure_ascii=False) + "\n")
+        if junit is not None:
+            junit.write_text(patiently(lambda: lab.junit(final["id"])))
+    except OSError as error:
+        click.echo(f"Error: {error.filename} cannot be written: {error.strerror}", err=True)
+    except ProblemError as problem:
+        click.echo(f"Error: {junit} is not written: {problem}", err=True)
+    else:
+        return True
+    return False
+
+
+def _print_verdict(final: Run, document: Result | None) -> None:
+    if document is not None and document["cases"]:
+        click.echo()
+        _print_cases(document)
+        click.echo()
+    where = f" on {final['bench']}" if final["bench"] else ""
+    took = elapsed(final["started_at"], final["ended_at"])
+    click.echo(
+        click.style(final["state"], fg="green" if final["state"] == "PASSED" else "red", bold=True)
+        + f"  {final['name']}{where}"
+        + (f" in {took}" if took else "")
+        + (f": {_counts(final)}" if final["cases"] else "")
+        + f"  (run {final['id']})"
+    )
+    if final["reason"]:
+        click.echo(f"  {final['reason']}")
+
+
+def _print_cases(document: Result) -> None:
+    rows = []
+    for case in document["cases"]:
+        failure = case["failure"]
+        place_text = f"{failure['file']}:{failure['line']}: " if failure and failure["file"] else ""
+        why = f"{place_text}{failure['message']}" if failure else ""
+        rows.append((case["name"], case["verdict"], duration_text(case["duration_s"]), why))
+    print_table(["case", "verdict", "took", "why"], rows, empty="no cases")
+
+
+def _print_line(progress: Progress, line: LogLine) -> None:
+    moment = line["time"].partition("T")[2][:12] or line["time"]
+    level = line["level"] if line["level"] != "info" else ""
+    progress.line(f"{moment} {f'{level}: ' if level else ''}{line['text']}", line["level"])
+
+
+def _counts(one: Run) -> str:
+    counts = one["cases"]
+    if counts is None:
+        return ""
+    said = [f"{number} {word}" for word, number in counts.items() if number]
+    return ", ".join(said) or "no cases"
