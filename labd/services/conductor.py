@@ -100,16 +100,16 @@ class Conductor:
                 case None:
                     self._start(run_id)
                 case Exited(reason):
-                    self._running.fail(run_id, f"{reason}")
-        elif isinstance(status, Exited):
-            self._linger.pop(run_id, None)
-            self._executor.forget(run_id)
+                    self._running.fail(run_id, reason)
         elif isinstance(status, Alive):
             # A runner that has reported goes by itself; one that has not is running a run that is over.
             until = self._linger.setdefault(run_id, now + EXIT_GRACE_S if reported else now)
             if now >= until:
                 self._linger[run_id] = now + EXIT_GRACE_S
                 self._executor.stop(run_id)
+        else:
+            self._linger.pop(run_id, None)
+            self._executor.forget(run_id)
 
     def _start(self, run_id: str) -> None:
         try:

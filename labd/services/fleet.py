@@ -108,20 +108,15 @@ class Fleet:
         self, agent: str, address: str, reports: list[BenchReport], link: AgentLink
     ) -> tuple[Session, list[FenceOrder]]:
         """Takes the agent's benches in; returns what is no longer live on each. A former stream of it is ended."""
-        with self._core.transaction() as ledger:
-            session = Session(agent, address, link, ledger.now)
-            for report in reports:
-                self._take(ledger, session, report, attaching=True)
-            for bench in ledger.unit.benches():
-                if bench.agent == agent and bench.name not in session.benches and not bench.removed:
-                    self._remove(ledger, bench)
-            with self._lock:
-                former = self._sessions.get(agent)
-                self._sessions[agent] = session
-            self._core.presence.put(agent, frozenset(session.benches))
-            ledger.schedule()
-            orders = [_standing_order(ledger.unit, name) for name in session.benches]
-            orders = [order for order in orders if order.epoch > 0]
+        session = Session(agent, address, link, self._core.clock.now())
+        try:
+            with self._core.transaction() as ledger:
+                former = self._take_over(ledger, session, reports)
+                orders = [_standing_order(ledger.unit, name) for name in session.benches]
+        except BaseException:
+            self._forget(session)
+            raise
+        orders = [order for order in orders if order.epoch > 0]
         if former is not None:
             former.link.close(f"agent {agent} attached anew")
         _log.info("agent attached", agent=agent, address=address, benches=sorted(session.benches))
@@ -132,6 +127,8 @@ class Fleet:
         if not self._touch(session) or session.benches.get(report.name) == report:
             return
         with self._core.transaction() as ledger:
+            if not self._touch(session):
+                return  # overtaken by a newer stream of the same agent
             self._take(ledger, session, report, attaching=False)
             self._core.presence.put(session.agent, frozenset(session.benches))
             ledger.schedule()
@@ -146,11 +143,8 @@ class Fleet:
 
     def detach(self, session: Session, reason: str) -> None:
         """The agent's stream is gone. Its live leases go on: the agent serves them until they expire."""
-        with self._lock:
-            if self._sessions.get(session.agent) is not session:
-                return
-            del self._sessions[session.agent]
-            self._core.presence.drop(session.agent)
+        if not self._forget(session):
+            return
         _log.warning("agent detached", agent=session.agent, reason=reason)
         with self._core.transaction() as ledger:
             for name in session.benches:
@@ -170,6 +164,27 @@ class Fleet:
             session.link.fence(order)
 
     # Inside
+
+    def _take_over(self, ledger: Ledger, session: Session, reports: list[BenchReport]) -> Session | None:
+        for report in reports:
+            self._take(ledger, session, report, attaching=True)
+        for bench in ledger.unit.benches():
+            if bench.agent == session.agent and bench.name not in session.benches and not bench.removed:
+                self._remove(ledger, bench)
+        with self._lock:
+            former = self._sessions.get(session.agent)
+            self._sessions[session.agent] = session
+        self._core.presence.put(session.agent, frozenset(session.benches))
+        ledger.schedule()
+        return former
+
+    def _forget(self, session: Session) -> bool:
+        with self._lock:
+            if self._sessions.get(session.agent) is not session:
+                return False
+            del self._sessions[session.agent]
+            self._core.presence.drop(session.agent)
+            return True
 
     def _touch(self, session: Session) -> bool:
         with self._lock:
@@ -217,8 +232,6 @@ class Fleet:
 
     def _may_move(self, ledger: Ledger, bench: Bench) -> bool:
         """Whether nobody can act on the bench through its former agent any more."""
-        if bench.removed and bench.fenced:
-            return True
         if self._core.presence.attached(bench.name) or ledger.unit.granted_on(bench.name) is not None:
             return False
         last = ledger.unit.last_expiry(bench.name)

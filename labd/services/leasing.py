@@ -93,7 +93,7 @@ class Leasing:
         if lease.state is not LeaseState.GRANTED or lease.bench is None:
             return LeaseView(lease, unit.position(lease), None, None)
         bench = unit.bench(lease.bench)
-        return LeaseView(lease, None, bench and bench.address, self._core.signer.lease_token(lease))
+        return LeaseView(lease, None, None if bench is None else bench.address, self._core.signer.lease_token(lease))
 
 
 def new_lease(

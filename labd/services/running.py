@@ -8,7 +8,7 @@ from typing import Any
 from labd.model.lease import Lease, LeaseState
 from labd.model.run import CaseCounts, LogLevel, LogLine, Run, RunInput, RunState
 from labd.services.core import Core
-from labd.services.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
+from labd.services.errors import Conflict, Forbidden, NotFound, TooLarge, Unauthenticated
 from labd.services.identifiers import new_run_id
 from labd.services.leasing import new_lease
 from labd.services.limits import RunLimits

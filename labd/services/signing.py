@@ -69,7 +69,7 @@ class Signer:
 
 
 def _create(path: Path) -> None:
-    pem = OKPKey.generate_key(ALGORITHM, private=True).as_pem(private=True)
+    pem = OKPKey.generate_key("Ed25519", private=True).as_pem(private=True)
     part = path.with_suffix(".part")
     part.unlink(missing_ok=True)
     file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

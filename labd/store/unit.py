@@ -196,9 +196,10 @@ class Unit:
     def next_run_deadline(self) -> float | None:
         """When the timeout of the next RUNNING run passes."""
         columns = tables.runs.c
-        return self._connection.scalar(
+        value = self._connection.scalar(
             select(func.min(columns.started_at + columns.timeout_s)).where(columns.state == RunState.RUNNING)
         )
+        return None if value is None else float(value)
 
     def newest_runs(self, state: RunState | None, limit: int) -> list[Run]:
         """The last ``limit`` runs, newest first."""

@@ -1,0 +1,1 @@
+"""The door that the agents come in by."""

@@ -1,0 +1,43 @@
+"""The wire's messages to and from the fleet's words."""
+
+from bench_agent.protocol import bench_pb2, lab_pb2
+from labd.services.fleet import BenchReport
+from labd.services.ledger import FenceOrder
+
+
+def report_of(message: lab_pb2.BenchReport) -> BenchReport:
+    """A bench as its agent reports it."""
+    bench = message.description
+    return BenchReport(
+        name=bench.name,
+        labels=dict(bench.labels),
+        healthy=bench.health == bench_pb2.HEALTHY,
+        health_reason=bench.health_reason,
+        buses=[
+            {
+                "name": bus.name,
+                "interface": bus.interface,
+                "channel": bus.channel,
+                "fd": bus.fd,
+                "messages": list(bus.messages),
+            }
+            for bus in bench.buses
+        ],
+        ecus=[
+            {
+                "name": ecu.name,
+                "bus": ecu.bus,
+                "request_id": ecu.request_id,
+                "response_id": ecu.response_id,
+                "simulated": ecu.simulated,
+                "dids": [{"name": did.name, "did": did.did, "type": did.type, "unit": did.unit} for did in ecu.dids],
+            }
+            for ecu in bench.ecus
+        ],
+        fenced_epoch=message.fenced_epoch,
+    )
+
+
+def fence_of(order: FenceOrder) -> lab_pb2.Fence:
+    """An order to an agent."""
+    return lab_pb2.Fence(bench=order.bench, epoch=order.epoch, reason=order.reason)

@@ -1,0 +1,1 @@
+"""The door that people, CI and runners come in by."""

@@ -1,0 +1,105 @@
+"""The services' views as answers."""
+
+from dataclasses import asdict
+
+from labd.api import schemas
+from labd.api.times import to_text
+from labd.model.run import LogLine
+from labd.services.fleet import BenchView
+from labd.services.leasing import LeaseView
+from labd.services.running import AssignmentView, RunView
+
+
+def bench_answer(view: BenchView) -> schemas.Bench:
+    """A bench."""
+    bench, lease = view.bench, view.lease
+    return schemas.Bench(
+        name=bench.name,
+        agent=bench.agent,
+        address=bench.address,
+        labels=bench.labels,
+        health=view.health,
+        health_reason=bench.health_reason if view.bench.healthy is False else "",
+        state=view.state,
+        lease_id=None if lease is None else lease.id,
+        holder=None if lease is None else lease.holder,
+        epoch=bench.epoch,
+        last_seen=to_text(view.last_seen),
+        buses=[schemas.Bus(**bus) for bus in bench.buses],
+        ecus=[schemas.Ecu(**ecu) for ecu in bench.ecus],
+    )
+
+
+def lease_summary(view: LeaseView) -> schemas.LeaseSummary:
+    """A lease in a list."""
+    lease = view.lease
+    return schemas.LeaseSummary(
+        id=lease.id,
+        state=lease.state,
+        selector=lease.selector,
+        holder=lease.holder,
+        priority=lease.priority,
+        duration_s=lease.duration_s,
+        ttl_s=lease.ttl_s,
+        position=view.position,
+        bench=lease.bench,
+        address=view.address,
+        epoch=lease.epoch,
+        created_at=to_text(lease.created_at),
+        granted_at=to_text(lease.granted_at),
+        expires_at=to_text(lease.expires_at),
+        heartbeat_by=to_text(lease.heartbeat_by),
+        ended_at=to_text(lease.ended_at),
+        end_reason=lease.end_reason,
+    )
+
+
+def lease_answer(view: LeaseView) -> schemas.Lease:
+    """A lease by itself, with its token."""
+    return schemas.Lease(**lease_summary(view).model_dump(), token=view.token)
+
+
+def run_answer(view: RunView) -> schemas.Run:
+    """A run."""
+    run = view.run
+    return schemas.Run(
+        id=run.id,
+        name=run.name,
+        state=run.state,
+        reason=run.reason,
+        selector=run.selector,
+        holder=run.holder,
+        priority=run.priority,
+        timeout_s=run.timeout_s,
+        lease_id=run.lease_id,
+        bench=view.bench,
+        position=view.position,
+        created_at=to_text(run.created_at),
+        started_at=to_text(run.started_at),
+        ended_at=to_text(run.ended_at),
+        cases=None if run.cases is None else schemas.CaseCounts(**asdict(run.cases)),
+    )
+
+
+def line_answer(line: LogLine) -> schemas.LogLine:
+    """A log line."""
+    return schemas.LogLine(seq=line.seq, time=to_text(line.time), level=line.level, text=line.text)
+
+
+def assignment_answer(view: AssignmentView) -> schemas.Assignment:
+    """What a runner is to do."""
+    run, lease = view.run, view.lease
+    return schemas.Assignment(
+        run_id=run.id,
+        name=run.name,
+        script=view.inputs.script,
+        files=view.inputs.files,
+        lease_id=lease.id,
+        ttl_s=lease.ttl_s,
+        benches=[
+            schemas.AssignedBench(name=lease.bench or "", address=view.address, token=view.token, labels=view.labels)
+        ],
+        limits=schemas.Limits(
+            timeout_s=run.timeout_s, memory_bytes=view.limits.memory_bytes, output_bytes=view.limits.output_bytes
+        ),
+    )

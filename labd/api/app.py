@@ -1,0 +1,56 @@
+"""The REST API as an ASGI application."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+from labd.api import problems
+from labd.api.routes import benches, leases, meta, runner, runs
+from labd.api.version import VERSION
+from labd.services.lab import Lab
+
+PREFIX = "/api/v1"
+BODY_BYTES_MAX = 16 * 1024 * 1024
+"""Largest request body."""
+
+_DESCRIPTION = """
+Leases ECU benches to people and CI, and runs Lua scenarios on them.
+
+Times are RFC 3339 text in UTC, durations are in seconds. Every error answer is a problem document (RFC 9457).
+"""
+
+
+class _Api(FastAPI):
+    """Adds the schema of problem documents, which no route returns by type."""
+
+    def openapi(self) -> dict[str, Any]:
+        if not self.openapi_schema:
+            document = super().openapi()
+            schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            parts = {**schema.pop("$defs"), "Problem": schema}
+            document["components"]["schemas"].update(parts)
+        return super().openapi()
+
+
+def create_app(lab: Lab) -> FastAPI:
+    """The application; the lab is started and stopped by the caller."""
+    app = _Api(
+        title="labd",
+        summary="The lab daemon: who may use which bench, when, and what ran there",
+        description=_DESCRIPTION,
+        version=VERSION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=f"{PREFIX}/docs",
+        redoc_url=None,
+        max_body_size=BODY_BYTES_MAX,
+        redirect_slashes=False,
+    )
+    app.state.lab = lab
+    problems.install(app)
+    api = APIRouter(prefix=PREFIX)
+    for part in (benches, leases, runs, runner, meta):
+        api.include_router(part.router)
+    app.include_router(api)
+    app.include_router(meta.well_known)
+    return app

@@ -1,0 +1,28 @@
+"""Benches."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from labd.api import schemas
+from labd.api.answers import bench_answer
+from labd.api.context import LabOf
+from labd.api.problems import responses
+
+router = APIRouter(prefix="/benches", tags=["benches"])
+
+
+@router.get("", responses=responses(), summary="List benches")
+def list_benches(
+    lab: LabOf,
+    selector: Annotated[str, Query(description="Label selector.", examples=["platform=meb"])] = "",
+) -> list[schemas.Bench]:
+    """The benches that match the selector, by name."""
+    return [bench_answer(view) for view in lab.fleet.benches(selector)]
+
+
+@router.get("/{name}", responses=responses(HTTPStatus.NOT_FOUND), summary="One bench")
+def get_bench(lab: LabOf, name: Annotated[str, Path(max_length=253, examples=["bench-1"])]) -> schemas.Bench:
+    """A bench with its buses and ECUs."""
+    return bench_answer(lab.fleet.bench(name))

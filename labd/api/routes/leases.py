@@ -1,0 +1,60 @@
+"""Leases."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from labd.api import schemas
+from labd.api.answers import lease_answer, lease_summary
+from labd.api.context import LabOf, LeaseId
+from labd.api.problems import responses
+from labd.model.lease import LeaseState
+
+router = APIRouter(prefix="/leases", tags=["leases"])
+
+
+@router.post("", status_code=HTTPStatus.CREATED, responses=responses(), summary="Ask for a bench")
+def create_lease(lab: LabOf, wish: schemas.LeaseRequest) -> schemas.Lease:
+    """Queues a lease; it is GRANTED at once when a matching bench is free. Keep it alive with heartbeats."""
+    return lease_answer(
+        lab.leasing.create(
+            selector=wish.selector,
+            holder=wish.holder,
+            duration_s=wish.duration_s,
+            ttl_s=wish.ttl_s,
+            priority=wish.priority,
+        )
+    )
+
+
+@router.get("", responses=responses(), summary="List leases")
+def list_leases(
+    lab: LabOf,
+    state: LeaseState | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> list[schemas.LeaseSummary]:
+    """QUEUED leases in the order in which they are served; others newest first."""
+    return [lease_summary(view) for view in lab.leasing.newest(state, limit)]
+
+
+@router.get("/{lease_id}", responses=responses(HTTPStatus.NOT_FOUND), summary="One lease")
+def get_lease(lab: LabOf, lease_id: LeaseId) -> schemas.Lease:
+    """A lease with its token while GRANTED."""
+    return lease_answer(lab.leasing.get(lease_id))
+
+
+@router.post(
+    "/{lease_id}/heartbeat",
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    summary="Keep a lease alive",
+)
+def heartbeat(lab: LabOf, lease_id: LeaseId) -> schemas.Lease:
+    """Keeps a waiting or live lease for another `ttl_s`."""
+    return lease_answer(lab.leasing.heartbeat(lease_id))
+
+
+@router.delete("/{lease_id}", responses=responses(HTTPStatus.NOT_FOUND), summary="Give a bench back")
+def release_lease(lab: LabOf, lease_id: LeaseId) -> schemas.Lease:
+    """Ends a live lease, or leaves the queue. An ended lease stays as it is."""
+    return lease_answer(lab.leasing.release(lease_id))

@@ -1,0 +1,111 @@
+"""Runs."""
+
+import json
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from labd.api import schemas
+from labd.api.answers import line_answer, run_answer
+from labd.api.context import LabOf, RunId
+from labd.api.following import follow_log
+from labd.api.problems import responses
+from labd.model.run import LogLine, RunState
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+_NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    responses=responses(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    summary="Submit a scenario",
+)
+def create_run(lab: LabOf, wish: schemas.RunRequest) -> schemas.Run:
+    """Queues a run; it is RUNNING at once when a matching bench is free."""
+    return run_answer(
+        lab.running.create(
+            script=wish.script,
+            name=wish.name,
+            files=wish.files,
+            selector=wish.selector,
+            holder=wish.holder,
+            priority=wish.priority,
+            timeout_s=wish.timeout_s,
+        )
+    )
+
+
+@router.get("", responses=responses(), summary="List runs")
+def list_runs(
+    lab: LabOf, state: RunState | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50
+) -> list[schemas.Run]:
+    """Newest first."""
+    return [run_answer(view) for view in lab.running.newest(state, limit)]
+
+
+@router.get("/{run_id}", responses=_NOT_FOUND, summary="One run")
+def get_run(lab: LabOf, run_id: RunId) -> schemas.Run:
+    """A run and how it went."""
+    return run_answer(lab.running.get(run_id))
+
+
+@router.post("/{run_id}/cancel", responses=_NOT_FOUND, summary="Cancel a run")
+def cancel_run(lab: LabOf, run_id: RunId) -> schemas.Run:
+    """Ends a run before its time. A run that is over stays as it is."""
+    return run_answer(lab.running.cancel(run_id))
+
+
+def _exists(lab: LabOf, run_id: RunId) -> None:
+    # Before the stream begins: afterwards no problem document can be sent.
+    lab.running.get(run_id)
+
+
+@router.get(
+    "/{run_id}/log",
+    response_class=EventSourceResponse,
+    dependencies=[Depends(_exists)],
+    responses=_NOT_FOUND,
+    summary="Follow a run's log",
+)
+async def get_log(
+    lab: LabOf,
+    run_id: RunId,
+    after: Annotated[int, Query(ge=0, le=2**53, description="Only lines after this sequence number.")] = 0,
+    follow: Annotated[bool, Query(description="Wait for more, until the run is over.")] = True,
+    last_event_id: Annotated[
+        int | None, Header(ge=0, le=2**53, description="Resumes after this line; goes before `after`.")
+    ] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `line` with a log line each (its `id` is the sequence number), at last `end` with the run."""
+    start = after if last_event_id is None else last_event_id
+    async for item in follow_log(lab, run_id, start, follow):
+        if isinstance(item, LogLine):
+            data = line_answer(item).model_dump_json()
+            yield ServerSentEvent(raw_data=data, event="line", id=str(item.seq))
+        else:
+            yield ServerSentEvent(raw_data=run_answer(item).model_dump_json(), event="end")
+
+
+@router.get("/{run_id}/result", responses=_NOT_FOUND, summary="A run's result document")
+def get_result(lab: LabOf, run_id: RunId) -> schemas.Result:
+    """What the runner reported: each case with its steps, and why it did not pass."""
+    return schemas.Result.model_validate(json.loads(lab.running.result(run_id).document))
+
+
+@router.get(
+    "/{run_id}/junit",
+    response_class=Response,
+    responses={
+        **_NOT_FOUND,
+        200: {"content": {"application/xml": {"schema": {"type": "string"}}}, "description": "JUnit XML"},
+    },
+    summary="A run's result as JUnit XML",
+)
+def get_junit(lab: LabOf, run_id: RunId) -> Response:
+    """For CI systems."""
+    return Response(lab.running.result(run_id).junit, media_type="application/xml")

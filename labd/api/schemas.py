@@ -1,0 +1,342 @@
+"""Requests and answers. The answers have the shapes of `labd.client.types`; a test keeps the two alike."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from labd.api.times import to_seconds
+from labd.model.bench import BenchState, Health
+from labd.model.lease import LeaseEnd, LeaseState
+from labd.model.run import LogLevel, RunState
+
+SCRIPT_LENGTH_MAX = 1024 * 1024
+"""Characters in a script, or in one of its files."""
+FILES_MAX = 100
+LINES_MAX = 1000
+"""Log lines in one request."""
+LINE_LENGTH_MAX = 64 * 1024
+"""Characters in a log line."""
+
+_DAY_S = 86400.0
+_PLAIN = r"^[^\x00-\x1f\x7f]*$"
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PLAIN)]
+Selector = Annotated[
+    str,
+    Field(
+        description="Label selector with the grammar of Kubernetes; empty matches every bench. "
+        "The reserved label `name` is the bench's name.",
+        examples=["platform=meb,region in (eu,us),!broken", "name=bench-1"],
+    ),
+]
+Priority = Annotated[int, Field(ge=-1000, le=1000, description="Higher is served first.")]
+Script = Annotated[str, StringConstraints(min_length=1, max_length=SCRIPT_LENGTH_MAX)]
+
+
+def _check_path(path: str) -> str:
+    parts = path.split("/")
+    if "\\" in path or "\0" in path or not all(parts) or "." in parts or ".." in parts or len(path) > 200:
+        raise ValueError("expected a path relative to the script, such as lib/helpers.lua, without '.' and '..'")
+    return path
+
+
+def _check_time(text: str) -> str:
+    to_seconds(text)
+    return text
+
+
+FilePath = Annotated[str, AfterValidator(_check_path)]
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+class Request(BaseModel):
+    """A request body: nothing unknown, nothing converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class LeaseRequest(Request):
+    """A wish for a bench."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"selector": "platform=meb", "holder": "ada", "duration_s": 1800, "ttl_s": 30}}
+    )
+    selector: Selector = ""
+    holder: Name
+    duration_s: Annotated[float, Field(gt=0, le=30 * _DAY_S, description="How long it may last once granted.")] = 3600.0
+    ttl_s: Annotated[float, Field(ge=1, le=3600, description="It ends when no heartbeat came for this long.")] = 30.0
+    priority: Priority = 0
+
+
+class RunRequest(Request):
+    """A scenario to execute."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "name": "identify.lua",
+                "script": 'local uds = require("uds")\nprint(uds.ecu("ECM"):read("VIN"))\n',
+                "selector": "platform=meb",
+                "holder": "ci",
+                "timeout_s": 120,
+            }
+        }
+    )
+    script: Script
+    name: Name = "scenario.lua"
+    files: Annotated[
+        dict[FilePath, Annotated[str, StringConstraints(max_length=SCRIPT_LENGTH_MAX)]],
+        Field(max_length=FILES_MAX, description="Further Lua files by path relative to the script."),
+    ] = {}
+    selector: Selector = ""
+    holder: Name
+    priority: Priority = 0
+    timeout_s: Annotated[float, Field(gt=0, le=7 * _DAY_S, description="Counts from the start of RUNNING.")] = 300.0
+
+
+class Bus(BaseModel):
+    """A CAN bus of a bench."""
+
+    name: str
+    interface: str
+    channel: str
+    fd: bool
+    messages: list[str]
+
+
+class Did(BaseModel):
+    """A data identifier that an ECU's description knows."""
+
+    name: str
+    did: int
+    type: str
+    unit: str
+
+
+class Ecu(BaseModel):
+    """A diagnostic ECU of a bench. IDs as in SocketCAN: bit 31 marks a 29-bit one."""
+
+    name: str
+    bus: str
+    request_id: int
+    response_id: int
+    simulated: bool
+    dids: list[Did]
+
+
+class Bench(BaseModel):
+    """A bench as labd knows it."""
+
+    name: str
+    agent: str
+    address: str = Field(description="host:port of the agent's gRPC door.")
+    labels: dict[str, str]
+    health: Health
+    health_reason: str
+    state: BenchState
+    lease_id: str | None
+    holder: str | None
+    epoch: int
+    last_seen: Time | None
+    buses: list[Bus]
+    ecus: list[Ecu]
+
+
+class LeaseSummary(BaseModel):
+    """A lease, waiting, live or ended."""
+
+    id: str
+    state: LeaseState
+    selector: str
+    holder: str
+    priority: int
+    duration_s: float
+    ttl_s: float
+    position: int | None = Field(description="While QUEUED: 1 is next in the queue.")
+    bench: str | None
+    address: str | None
+    epoch: int | None
+    created_at: Time
+    granted_at: Time | None
+    expires_at: Time | None = Field(description="Hard end of a granted lease.")
+    heartbeat_by: Time
+    ended_at: Time | None
+    end_reason: LeaseEnd | None
+
+
+class Lease(LeaseSummary):
+    """A lease with its token."""
+
+    token: str | None = Field(description="The signed lease token, while GRANTED.")
+
+
+class CaseCounts(BaseModel):
+    """How many test cases of a run ended how."""
+
+    passed: int
+    failed: int
+    error: int
+
+
+class Run(BaseModel):
+    """One execution of one scenario."""
+
+    id: str
+    name: str
+    state: RunState
+    reason: str = Field(description="Why it FAILED or ended in ERROR; empty otherwise.")
+    selector: str
+    holder: str
+    priority: int
+    timeout_s: float
+    lease_id: str | None
+    bench: str | None
+    position: int | None
+    created_at: Time
+    started_at: Time | None
+    ended_at: Time | None
+    cases: CaseCounts | None
+
+
+class LogLine(BaseModel):
+    """A line of a run's log. Sequence numbers start at 1 and have no gaps."""
+
+    seq: int
+    time: Time
+    level: LogLevel
+    text: str
+
+
+class AssignedBench(BaseModel):
+    """Where a run's bench is, and the right to it."""
+
+    name: str
+    address: str
+    token: str
+    labels: dict[str, str]
+
+
+class Limits(BaseModel):
+    """What a run may use."""
+
+    timeout_s: float
+    memory_bytes: int
+    output_bytes: int
+
+
+class Assignment(BaseModel):
+    """What a runner needs to execute its run."""
+
+    run_id: str
+    name: str
+    script: str
+    files: dict[str, str]
+    lease_id: str
+    ttl_s: float
+    benches: list[AssignedBench]
+    limits: Limits
+
+
+class NewLogLine(Request):
+    """A log line as a runner sends it."""
+
+    time: Annotated[str, AfterValidator(_check_time), Field(json_schema_extra={"format": "date-time"})]
+    level: Literal["debug", "info", "warning", "error"]
+    text: Annotated[str, StringConstraints(max_length=LINE_LENGTH_MAX)]
+
+
+class LogBatch(Request):
+    """Consecutive log lines."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "first_seq": 1,
+                "lines": [{"time": "2026-11-21T09:30:00.125Z", "level": "info", "text": "the ECU names itself"}],
+            }
+        }
+    )
+    first_seq: Annotated[int, Field(ge=1, le=2**53)]
+    lines: Annotated[list[NewLogLine], Field(min_length=1, max_length=LINES_MAX)]
+
+
+class LogReceipt(BaseModel):
+    """How far the log is stored."""
+
+    acknowledged: int = Field(description="Sequence number of the last stored line.")
+
+
+class Frame(Request):
+    """A CAN frame in a result."""
+
+    bus: str
+    time: float
+    frame: str
+
+
+class Failure(Request):
+    """Why a case did not pass."""
+
+    message: str
+    file: str | None
+    line: int | None
+    traceback: str
+
+
+class Step(Request):
+    """Something that a case did, ``at_s`` after the start of the case."""
+
+    at_s: float
+    text: str
+
+
+class CaseResult(Request):
+    """One test case."""
+
+    name: str
+    verdict: Literal["passed", "failed", "error"]
+    duration_s: float
+    steps: list[Step]
+    failure: Failure | None
+    frames: list[Frame]
+
+
+class Result(Request):
+    """The result document of a run (version 1)."""
+
+    version: Literal[1]
+    name: str
+    verdict: Literal["passed", "failed", "error"]
+    reason: str
+    failure: Failure | None
+    benches: list[str]
+    started_at: str
+    duration_s: float
+    cases: list[CaseResult]
+    log_lines: int
+    log_lines_dropped: int
+
+
+class ResultReport(Request):
+    """What a runner reports at the end."""
+
+    document: Result
+    junit: str = Field(description="JUnit XML.")
+
+
+class Version(BaseModel):
+    """Which labd this is."""
+
+    version: str
+
+
+class HealthReport(BaseModel):
+    """labd answers, and its database does."""
+
+    status: Literal["ok"]
+
+
+class JsonWebKeySet(BaseModel):
+    """The public keys that sign lease tokens (RFC 7517)."""
+
+    keys: list[dict[str, Any]]

@@ -1,0 +1,249 @@
+"""``labd serve``: puts the daemon together, starts it, and stops it."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import structlog
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from labd.agents.server import AgentsServer
+    from labd.services.lab import Lab
+
+ADDRESS_FILE = "labd.json"
+"""In the data directory while labd serves: where it listens, and its process ID."""
+DRAIN_S = 3
+"""How long open requests may go on once labd stops."""
+_BACKLOG = 256
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+class StartError(Exception):
+    """labd cannot start; the message says why and what would help."""
+
+
+@click.group()
+@click.version_option(package_name="labd")
+def main() -> None:
+    """The lab daemon."""
+
+
+@main.command()
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("labd-data"),
+    envvar="LABD_DATA",
+    show_envvar=True,
+    show_default=True,
+    help="Directory for the database, the signing key and running scenarios; made when missing.",
+)
+@click.option(
+    "--http",
+    default="127.0.0.1:8470",
+    envvar="LABD_HTTP",
+    show_envvar=True,
+    show_default=True,
+    help="HOST:PORT of the REST API; port 0 lets the system choose.",
+)
+@click.option(
+    "--agents",
+    default="127.0.0.1:8471",
+    envvar="LABD_AGENTS",
+    show_envvar=True,
+    show_default=True,
+    help="HOST:PORT at which bench agents attach (gRPC); port 0 lets the system choose.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(_LEVELS),
+    default="info",
+    envvar="LABD_LOG_LEVEL",
+    show_envvar=True,
+    show_default=True,
+    help="Least important log lines to write to standard error.",
+)
+def serve(data: Path, http: str, agents: str, log_level: str) -> None:
+    """Serve the lab until SIGTERM or SIGINT."""
+    _set_up_logging(log_level)
+    try:
+        _serve(data, http, agents)
+    except StartError as error:
+        click.echo(f"labd: cannot start: {error}", err=True)
+        sys.exit(1)
+
+
+def _serve(data: Path, http: str, agents: str) -> None:
+    # Imported here, so that --help and refusals are quick.
+    from labd.store.errors import StoreError
+    from labd.store.lock import DataLock
+
+    http_address = _address(http, "--http")
+    agents_address = _address(agents, "--agents")
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = DataLock(data)
+    except OSError as error:
+        raise StartError(f"the data directory {data} cannot be used: {error}") from error
+    except StoreError as error:
+        raise StartError(str(error)) from error
+    with lock, _listen(*http_address) as listener:
+        if http_address[0] not in ("127.0.0.1", "::1", "localhost"):
+            structlog.get_logger().warning(
+                "THE REST API IS OPEN TO THE NETWORK, and this version asks nobody who they are: "
+                "everybody who reaches this address controls the lab",
+                address=http,
+            )
+        host, port = listener.getsockname()[:2]
+        local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
+        url = f"http://{_join(local, port)}"
+        with _lab(data.resolve(), url) as lab, _runner() as runner:
+            runner.run(_run(lab, listener, agents_address, data, url))
+
+
+@contextlib.contextmanager
+def _lab(data: Path, url: str) -> "Iterator[Lab]":
+    from labd.executors.process import ProcessExecutor
+    from labd.services.clock import LabClock
+    from labd.services.lab import Lab
+    from labd.services.limits import RunLimits
+    from labd.services.signing import KeyUnusable, Signer
+    from labd.store.errors import StoreError
+    from labd.store.store import Store
+
+    try:
+        signer = Signer(data)
+        store = Store(data)
+    except (StoreError, KeyUnusable) as error:
+        raise StartError(str(error)) from error
+    try:
+        yield Lab(store, LabClock(), signer, ProcessExecutor(data / "runs"), url=url, limits=RunLimits())
+    finally:
+        store.close()
+
+
+def _runner() -> asyncio.Runner:
+    try:
+        import uvloop
+    except ImportError:  # not made for this platform
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+async def _run(lab: "Lab", listener: socket.socket, agents: tuple[str, int], data: Path, url: str) -> None:
+    from labd.agents.server import AddressInUse, AgentsServer
+
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(16, thread_name_prefix="labd"))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    agents_server = AgentsServer(lab)
+    try:
+        agents_port = agents_server.bind(_join(*agents))
+    except AddressInUse as error:
+        await agents_server.stop()
+        raise StartError(f"{error} (is another labd running? choose another --agents address)") from error
+    server = _web_server(lab)
+    web = asyncio.create_task(server._serve([listener]))  # serve() itself would take the signals
+    await asyncio.to_thread(lab.start)
+    await agents_server.start()
+    try:
+        while not server.started:
+            if web.done():
+                web.result()
+                raise StartError("the web server ended at once")
+            await asyncio.sleep(0.005)
+        addresses = {"http": url, "agents": _join(agents[0], agents_port), "pid": os.getpid()}
+        _announce(data, addresses)
+        await stop.wait()
+    finally:
+        (data / ADDRESS_FILE).unlink(missing_ok=True)
+        await _stop(lab, server, web, agents_server)
+
+
+async def _stop(lab: "Lab", server: "uvicorn.Server", web: "asyncio.Task[None]", agents: "AgentsServer") -> None:
+    structlog.get_logger().info("labd stops")
+    # Runs first, so that their followers still hear of the end, and agents of the fences.
+    await asyncio.to_thread(lab.stop)
+    lab.hang_up()
+    server.should_exit = True
+    await asyncio.gather(web, agents.stop(), return_exceptions=True)
+
+
+def _web_server(lab: "Lab") -> "uvicorn.Server":
+    import uvicorn
+
+    from labd.api.app import create_app
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(lab),
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+    )
+
+
+def _announce(data: Path, addresses: dict[str, Any]) -> None:
+    part = data / f"{ADDRESS_FILE}.part"
+    part.write_text(json.dumps(addresses) + "\n", "utf-8")
+    part.replace(data / ADDRESS_FILE)
+    click.echo(f"labd serves {addresses['http']}, agents attach at {addresses['agents']}, data in {data}")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on {_join(host, port)}: {error.strerror} (is another labd running? "
+            "choose another --http address)"
+        ) from error
+
+
+def _address(text: str, option: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise StartError(f"{option} is {text!r}: expected HOST:PORT, such as 127.0.0.1:8470")
+    return host.strip("[]"), int(port)
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _set_up_logging(level: str) -> None:
+    threshold = getattr(logging, level.upper())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=("timestamp", "level", "event")),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=max(threshold, logging.WARNING), stream=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
