@@ -226,6 +226,9 @@ class EcuDescription(_Part):
     timing: Timing = Timing()
     isotp: IsoTp = IsoTp()
     sessions: dict[str, int] = SESSIONS
+    session_entry: dict[str, list[str]] = Field(
+        default={}, description="for sessions that not every session leads to: those that do"
+    )
     dids: dict[str, Did] = {}
     dtcs: list[Dtc] = []
     dtc_status_availability: int = Field(default=0xFF, ge=0, le=0xFF, description="status bits that the ECU supports")
@@ -259,6 +262,14 @@ class EcuDescription(_Part):
             if number in numbers:
                 errors.append(field_error(("sessions", name), f"0x{number:02X} is session {numbers[number]} too"))
             numbers.setdefault(number, name)
+        for name, origins in self.session_entry.items():
+            places: list[tuple[yaml_file.Location, str]] = [(("session_entry", name), name)]
+            places += [(("session_entry", name, index), origin) for index, origin in enumerate(origins)]
+            for place, session in places:
+                if session not in self.sessions:
+                    errors.append(field_error(place, f"unknown session {session!r}; {nearest(session, self.sessions)}"))
+        if "default" in self.session_entry:
+            errors.append(field_error(("session_entry", "default"), "every session leads back to the default session"))
         return errors
 
     def _did_errors(self) -> list[InitErrorDetails]:

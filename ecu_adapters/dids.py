@@ -63,6 +63,10 @@ class AsciiDid(_Did):
             raise ValueError(f"{value!r} has {len(value)} characters; at most {self.length} fit")
         return value.encode("ascii").ljust(self.length, bytes([self.pad]))
 
+    def accepts(self, data: bytes) -> bool:
+        """Whether these bytes may be written: ASCII only."""
+        return data.isascii()
+
     def decode(self, data: bytes) -> str:
         """The text; bytes beyond ASCII appear as ``\\xNN``."""
         return data.rstrip(bytes([self.pad])).decode("ascii", "backslashreplace")
@@ -99,6 +103,10 @@ class HexDid(_Did):
         if len(value) != self.length:
             raise ValueError(f"expected {self.length} bytes, not {len(value)} ({value.hex()})")
         return value
+
+    def accepts(self, data: bytes) -> bool:
+        """Whether these bytes may be written: any may."""
+        return len(data) == self.length
 
     def decode(self, data: bytes) -> bytes:
         """The bytes as they are."""
@@ -164,6 +172,13 @@ class NumberDid(_Did):
                 raise ValueError(f"{value:g} is out of range {low:g} .. {high:g}" + (f" {self.unit}".rstrip()))
             raw = int(value) if self._is_plain() and value == int(value) else round((value - self.offset) / self.scale)
         return raw.to_bytes(self.length, "big", signed=self.type == "int")
+
+    def accepts(self, data: bytes) -> bool:
+        """Whether these bytes may be written: their physical value lies within ``min`` and ``max``."""
+        raw = int.from_bytes(data, "big", signed=self.type == "int")
+        low, high = self._physical_range()
+        # Half a step of tolerance, so that a bound which is no multiple of the scale can be reached.
+        return low - abs(self.scale) / 2 <= raw * self.scale + self.offset <= high + abs(self.scale) / 2
 
     def decode(self, data: bytes) -> int | float | str:
         """The name of the choice, or else the physical value (an int where scale and offset are 1 and 0)."""

@@ -31,7 +31,7 @@ Plain = None | bool | int | float | str | bytes | list["Plain"] | dict[str, "Pla
 """What arguments and results are made of."""
 
 RESETS = {"hard": 0x01, "key_off_on": 0x02, "soft": 0x03}
-"""Kinds of ECUReset by name (ISO 14229-1, 9.3.2.2)."""
+"""Kinds of ECUReset by name (ISO 14229-1:2020, 10.3)."""
 
 
 class UdsInvalid(UdsError):

@@ -1,0 +1,174 @@
+"""The UDS server of a simulated ECU: a request PDU in, response PDUs out, at the times that ISO 14229-2 allows.
+
+It knows neither bus nor asyncio: PDUs come by `UdsServer.receive`, go by a function, and time comes from a clock.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
+from ecu_adapters.simulator.clock import Clock, Timer
+from ecu_adapters.simulator.rules import Call, Refused, Service, first_refusal, is_silent
+from ecu_adapters.simulator.services import SERVICES
+from ecu_adapters.simulator.state import EcuState
+from ecu_adapters.uds.names import NEGATIVE, PENDING, POSITIVE_OFFSET
+
+_EARLY = 0.7
+"""A 0x78 is sent after this share of P2 or P2*, so that it is there in time on a busy machine too."""
+_BUSY = 0x21
+_RESPONSE_TOO_LONG = 0x14
+_TESTER_PRESENT = 0x3E
+
+
+@dataclass(slots=True)
+class ServerStats:
+    """Counters since the server was made."""
+
+    requests: int = 0
+    negative: int = 0
+    pending: int = 0
+    unanswered: int = 0
+    """Requests whose answer was suppressed, or that came while booting."""
+    session_timeouts: int = 0
+
+
+class UdsServer:
+    """One ECU's server. Not thread-safe: use it where its clock makes its calls."""
+
+    def __init__(
+        self,
+        ecu: EcuDescription,
+        clock: Clock,
+        transmit: Callable[[bytes], None],
+        *,
+        services: Mapping[int, Service] = SERVICES,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        on_silence: Callable[[bool], None] | None = None,
+    ) -> None:
+        """``on_silence`` is told when booting begins (True) and ends (False)."""
+        self.ecu = ecu
+        self.state = EcuState(ecu, clock, random_bytes=random_bytes)
+        self.stats = ServerStats()
+        self.booting = False
+        """After a reset: the ECU neither listens nor speaks."""
+        self._clock = clock
+        self._transmit = transmit
+        self._services = services
+        self._on_silence = on_silence
+        self._in_work: Call | None = None
+        self._pending_sent = False
+        self._work: Timer | None = None
+        self._pending: Timer | None = None
+        self._s3: Timer | None = None
+
+    def receive(self, pdu: bytes, functional: bool = False) -> None:
+        """Takes a request; answers come through ``transmit``, at once or later."""
+        if not pdu:
+            return
+        self.stats.requests += 1
+        if self.booting:
+            self.stats.unanswered += 1
+            return
+        call = Call(self.state, self._services, pdu, functional)
+        if self._in_work is not None:
+            self._while_busy(call)
+            return
+        self._stop(self._s3)
+        self._in_work = call
+        self._pending_sent = False
+        delay_s = self._work_s(call)
+        if delay_s <= 0:
+            self._finish()
+            return
+        self._work = self._clock.call_later(delay_s, self._finish)
+        if delay_s > self.ecu.timing.p2_ms / 1000:
+            self._pending = self._clock.call_later(self.ecu.timing.p2_ms / 1000 * _EARLY, self._send_pending)
+
+    def stop(self) -> None:
+        """Drops the request in work and all timers."""
+        for timer in (self._work, self._pending, self._s3):
+            self._stop(timer)
+        self._in_work = None
+
+    def _while_busy(self, call: Call) -> None:
+        # TesterPresent without answer is what keeps a session through a long request: nothing to do, nothing to say.
+        if call.pdu[0] == _TESTER_PRESENT and call.suppressed:
+            self.stats.unanswered += 1
+        elif not call.functional:
+            self._refuse(call, _BUSY)
+
+    def _work_s(self, call: Call) -> float:
+        """How long the request takes. A refused one takes no longer than any other."""
+        behaviour = self.ecu.simulation
+        own_ms = behaviour.service_delay_ms.get(call.pdu[0], 0) if behaviour.service_delay_ms else 0
+        if own_ms and first_refusal(call) is not None:
+            own_ms = 0
+        return max(own_ms, behaviour.response_delay_ms) / 1000
+
+    def _send_pending(self) -> None:
+        call = self._in_work
+        if call is None:
+            return
+        self._pending_sent = True
+        self.stats.pending += 1
+        self._transmit(bytes((NEGATIVE, call.pdu[0], PENDING)))
+        self._pending = self._clock.call_later(self.ecu.timing.p2_star_ms / 1000 * _EARLY, self._send_pending)
+
+    def _finish(self) -> None:
+        call, self._in_work = self._in_work, None
+        self._stop(self._pending)
+        if call is None:
+            return
+        nrc = first_refusal(call)
+        service = call.service
+        response = b""
+        if nrc is None and service is not None:
+            try:
+                response = bytes((service.sid + POSITIVE_OFFSET,)) + service.act(call)
+            except Refused as refused:
+                nrc = refused.nrc
+            if len(response) > self.ecu.isotp.max_pdu:
+                nrc = _RESPONSE_TOO_LONG
+        if nrc is not None:
+            self._refuse(call, nrc)
+        elif call.suppressed and not self._pending_sent:
+            self.stats.unanswered += 1
+        else:
+            self._transmit(response)
+        if nrc is None and service is not None and service.resets:
+            self._boot()
+        elif self.state.session != DEFAULT_SESSION:
+            self._s3 = self._clock.call_later(self.ecu.timing.s3_ms / 1000, self._session_timeout)
+
+    def _refuse(self, call: Call, nrc: int) -> None:
+        if is_silent(nrc, call, pending_sent=self._pending_sent):
+            self.stats.unanswered += 1
+            return
+        self.stats.negative += 1
+        self._transmit(bytes((NEGATIVE, call.pdu[0], nrc)))
+
+    def _boot(self) -> None:
+        self._session_default()
+        reset_s = self.ecu.simulation.reset_ms / 1000
+        if reset_s > 0:
+            self._set_booting(True)
+            self._work = self._clock.call_later(reset_s, lambda: self._set_booting(False))
+
+    def _set_booting(self, booting: bool) -> None:
+        self.booting = booting
+        if self._on_silence is not None:
+            self._on_silence(booting)
+
+    def _session_timeout(self) -> None:
+        self.stats.session_timeouts += 1
+        self._session_default()
+
+    def _session_default(self) -> None:
+        self._stop(self._s3)
+        self.state.enter_session(DEFAULT_SESSION)
+
+    @staticmethod
+    def _stop(timer: Timer | None) -> None:
+        if timer is not None:
+            timer.cancel()

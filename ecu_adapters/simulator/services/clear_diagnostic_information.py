@@ -1,0 +1,33 @@
+"""ClearDiagnosticInformation (0x14): all trouble codes, or a single one."""
+
+from ecu_adapters.simulator.rules import Call, Rule, Service
+from ecu_adapters.uds.dtc import NOT_COMPLETED
+
+_ALL = 0xFFFFFF
+
+
+def _group(call: Call) -> int:
+    return int.from_bytes(call.pdu[1:4], "big")
+
+
+def _unknown_group(call: Call) -> bool:
+    # The fifth byte (edition 2020) selects a user-defined memory; there is none but the primary one.
+    return len(call.pdu) == 5 or not (_group(call) == _ALL or _group(call) in call.state.dtcs)
+
+
+def _act(call: Call) -> bytes:
+    group = _group(call)
+    for dtc in call.state.dtcs:
+        if group in (_ALL, dtc):
+            call.state.dtcs[dtc] = NOT_COMPLETED
+    return b""
+
+
+SERVICE = Service(
+    0x14,
+    _act,
+    rules=(
+        Rule(0x13, "the length is neither 4 nor 5", "ISO 14229-1:2020, 12.2", lambda call: len(call.pdu) not in (4, 5)),
+        Rule(0x31, "the ECU has no such group or code", "ISO 14229-1:2020, 12.2", _unknown_group),
+    ),
+)

@@ -1,0 +1,58 @@
+"""WriteDataByIdentifier (0x2E)."""
+
+from ecu_adapters.dids import Access, Did
+from ecu_adapters.simulator.rules import Call, Rule, Service
+
+
+def _number(call: Call) -> int:
+    return int.from_bytes(call.pdu[1:3], "big")
+
+
+def _did(call: Call) -> Did:
+    return call.state.dids[_number(call)]
+
+
+def _access(call: Call) -> Access | None:
+    """How the identifier may be written, None when it cannot be in the active session."""
+    did = call.state.dids.get(_number(call))
+    if did is None or did.write is False or not call.state.allows(did.write):
+        return None
+    return did.write
+
+
+def _locked(call: Call) -> bool:
+    access = _access(call)
+    return access is not None and not call.state.is_unlocked(access.security)
+
+
+def _act(call: Call) -> bytes:
+    call.state.data[_number(call)] = call.pdu[3:]
+    return call.pdu[1:3]
+
+
+SERVICE = Service(
+    0x2E,
+    _act,
+    rules=(
+        Rule(0x13, "there is no data", "ISO 14229-1:2020, 11.7", lambda call: len(call.pdu) < 4),
+        Rule(
+            0x31,
+            "the identifier cannot be written in the active session",
+            "ISO 14229-1:2020, 11.7",
+            lambda call: _access(call) is None,
+        ),
+        Rule(0x33, "the identifier needs an unlocked security level", "ISO 14229-1:2020, 11.7", _locked),
+        Rule(
+            0x13,
+            "the length is not that of the identifier",
+            "ISO 14229-1:2020, 11.7",
+            lambda call: len(call.pdu) != 3 + _did(call).length,
+        ),
+        Rule(
+            0x31,
+            "the value is not allowed",
+            "ISO 14229-1:2020, 11.7",
+            lambda call: not _did(call).accepts(call.pdu[3:]),
+        ),
+    ),
+)
