@@ -1,0 +1,1 @@
+"""The Lua scenarios: sandbox, modules, and the runner that executes one run (``python -m scenarios``)."""

@@ -1,0 +1,93 @@
+-- can: frames and DBC messages on the bench's CAN buses.
+--
+--   local bus = can.bus("powertrain")                    -- can.bus() if the bench has only one
+--   bus:send("EngineControl", { TargetSpeed = 1500 })    -- signals left out take the DBC's initial value
+--   bus:send(0x123, "11 22 33", { fd = true })           -- a frame: id, data, { extended, fd, brs }
+--   local signals, at = bus:expect("EngineStatus", { EngineSpeed = test.within(1500, 50) }, "2s")
+--   local data, at = bus:expect(0x123, nil, "500ms")     -- data as hexadecimal text, at in seconds since the epoch
+--
+-- expect looks at the frames since the last send on this bus object, so an answer that was faster than the script
+-- counts; without a send, at the frames from now on. A message that has met an expect does not meet a later one.
+local kernel = ...
+local invoke, fail, encode = kernel.invoke, kernel.fail, kernel.encode
+local mathtype, next, rawget, setmetatable, type = math.type, next, rawget, setmetatable, type
+
+local Bus = { __metatable = false }
+Bus.__index = Bus
+local numbers = setmetatable({}, { __mode = "k" }) -- bus object -> its number on the Python side
+
+local function number_of(bus)
+  return numbers[bus] or fail("invalid", "call it with a colon on a bus: bus:send(...), bus:expect(...)")
+end
+
+local function options_of(options, known)
+  if options == nil then
+    return "{}"
+  elseif type(options) ~= "table" then
+    fail("invalid", "options are " .. kernel.show(options) .. "; they must be a table")
+  end
+  for key in next, options do
+    if not known[key] then
+      fail("invalid", "unknown option " .. kernel.show(key))
+    end
+  end
+  return encode(options)
+end
+
+local function is_id(what)
+  if mathtype(what) == "integer" then
+    return true
+  elseif type(what) == "string" then
+    return false
+  end
+  fail("invalid", kernel.show(what) .. " is neither a message name nor an arbitration ID")
+end
+
+local FRAME_OPTIONS = { extended = true, fd = true, brs = true }
+local EXPECT_OPTIONS = { extended = true }
+
+-- Sends a DBC message or a frame. Returns when the bus driver has taken it, in seconds since the epoch.
+function Bus.send(bus, what, content, options)
+  local number = number_of(bus)
+  if is_id(what) then
+    return invoke("can_send_frame", number, what, kernel.flat(content or "", "data"), options_of(options, FRAME_OPTIONS))
+  elseif content ~= nil and type(content) ~= "table" then
+    fail("invalid", "signals are " .. kernel.show(content) .. "; they must be a table such as { Speed = 1500 }")
+  elseif content and content[1] ~= nil then
+    fail("invalid", "signals are a list; they must be a table of names such as { Speed = 1500 }")
+  end
+  return invoke("can_send_message", number, kernel.bounded(what), encode(content or {}))
+end
+
+-- Waits (default: 1 s) for a message whose signals meet all conditions, or for a frame with this data (nil: any).
+function Bus.expect(bus, what, content, timeout, options)
+  local number = number_of(bus)
+  local found
+  timeout = kernel.flat(timeout == nil and 1 or timeout, "timeout")
+  if is_id(what) then
+    local data = content ~= nil and kernel.flat(content, "data") or nil
+    found = invoke("can_expect_frame", number, what, data, timeout, options_of(options, EXPECT_OPTIONS))
+    return found.data, found.time
+  end
+  if content ~= nil and type(content) ~= "table" then
+    fail("invalid", "conditions are " .. kernel.show(content) .. "; they must be a table such as { Speed = 1500 }")
+  end
+  local conditions = {}
+  for signal, wanted in next, content or {} do
+    local condition = kernel.is_matcher(wanted) and rawget(wanted, "condition") or { "equals", wanted }
+    conditions[#conditions + 1] = { signal, condition[1], condition[2], condition[3] }
+  end
+  found = invoke("can_expect_message", number, kernel.bounded(what), encode(conditions), timeout)
+  return found.signals, found.time
+end
+
+local can = {}
+
+function can.bus(name)
+  local number = invoke("can_bus", name ~= nil and kernel.flat(name, "name of a bus") or nil)
+  local bus = setmetatable({}, Bus)
+  numbers[bus] = number
+  return bus
+end
+
+return can

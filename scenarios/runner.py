@@ -1,0 +1,237 @@
+"""Executes one run: fetches its assignment, runs the script under a watchdog, and hands over log and result.
+
+The script has a thread of its own. This module's main thread waits for it with a deadline, and if the script cannot be
+stopped (one long pattern match is a single C call) it reports without it: the process ends whatever Lua does.
+"""
+
+import faulthandler
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from labd.client import LabError
+from labd.client.types import Assignment, Failure, Result
+from scenarios.bindings import Bindings, too_long
+from scenarios.lease import Heartbeat, LeaseKeeper
+from scenarios.record import Record
+from scenarios.sandbox import Sandbox
+from scenarios.shipping import LogShipper, LogTarget, is_passing, retry_delays
+from scenarios.stop import Stop
+
+if TYPE_CHECKING:
+    from bench_agent.client import BenchClient
+
+PASSED, FAILED, ERROR = 0, 1, 2
+_EXIT_CODES = {"passed": PASSED, "failed": FAILED, "error": ERROR}
+
+SOFT_STOP_S = 1.0
+"""How long a script that was told to stop may take to get there; its traceback is worth that much."""
+DELIVERY_S = 60.0
+"""How long log and result may take to reach labd, a restart of labd included."""
+HURRIED_DELIVERY_S = 3.0
+"""The same after SIGTERM: SIGKILL is on its way."""
+HEADROOM_BYTES = 2**30
+"""Address space for this process beyond what it has at start and the script's memory: threads, buffers, libraries."""
+
+
+class Lab(LogTarget, LeaseKeeper, Protocol):
+    """The part of LabClient that a runner needs."""
+
+    def assignment(self, run_id: str) -> Assignment:
+        """What to execute."""
+        ...
+
+    def put_result(self, run_id: str, document: Result | Mapping[str, Any], junit: str) -> None:
+        """Hands over the result."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    kind: Literal["ended", "stop", "signal"]
+    reason: str = ""
+
+
+class Runner:
+    """One run. ``open_bench`` is for tests; None connects to the assignment's bench."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        run_id: str,
+        *,
+        open_bench: "Callable[[], BenchClient] | None" = None,
+        delivery_s: float = DELIVERY_S,
+    ) -> None:
+        self._lab = lab
+        self._run_id = run_id
+        self._open_bench = open_bench
+        self._delivery_s = delivery_s
+        self._deliver_by: float | None = None
+        self._started = time.monotonic()
+        self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._shipper: LogShipper | None = None
+
+    def terminate(self, reason: str) -> None:
+        """Ends the run with what there is, as an error, and hurries. Safe in a signal handler."""
+        self._hurry()
+        self._inbox.put(_Event("signal", reason))
+
+    def execute(self) -> int:
+        """The whole run. Returns the exit code. Raises LabError when the assignment cannot be had."""
+        assignment = self._fetch()
+        self._watch_from_outside(assignment)
+        stop, record = Stop(), Record(assignment["name"], [bench["name"] for bench in assignment["benches"]])
+        shipper = LogShipper(
+            self._lab,
+            self._run_id,
+            refused=lambda reason: self._tell_stop(f"labd does not take this run's log any more: {reason}"),
+        )
+        self._shipper = shipper
+        bindings = Bindings(
+            assignment,
+            record,
+            shipper,
+            stop,
+            deadline=self._started + assignment["limits"]["timeout_s"],
+            open_bench=self._open_bench or _opener(assignment),
+        )
+        heartbeat = Heartbeat(self._lab, assignment["lease_id"], assignment["ttl_s"], self._tell_stop)
+        shipper.start()
+        heartbeat.start()
+        if assignment["benches"]:
+            thread = threading.Thread(target=self._run_script, args=(assignment, bindings, stop, record), daemon=True)
+            thread.start()
+            self._watch(assignment, stop)
+        else:
+            record.finish("error", _failure("the run was assigned no bench"))
+        if record.finish("error", bindings.failure(stop.reason or "the script ended without telling how")):
+            shipper.write("error", f"error: {stop.reason}; it was at {bindings.position or 'its start'}")
+        code = self._deliver(record, shipper)
+        heartbeat.close()
+        return code
+
+    def _fetch(self) -> Assignment:
+        delays, give_up_at = retry_delays(), self._started + self._delivery_s
+        while True:
+            try:
+                return self._lab.assignment(self._run_id)
+            except LabError as error:
+                if not is_passing(error) or time.monotonic() >= give_up_at:
+                    raise
+            time.sleep(next(delays))
+
+    def _run_script(self, assignment: Assignment, bindings: Bindings, stop: Stop, record: Record) -> None:
+        try:
+            sandbox = Sandbox(bindings.functions(), memory_bytes=assignment["limits"]["memory_bytes"], stop=stop)
+            sandbox.run()
+            if sandbox.internal_error:
+                record.finish("error", bindings.failure(sandbox.internal_error))
+        except Exception as error:
+            record.finish("error", bindings.failure(f"the Lua runtime failed: {type(error).__name__}: {error}"))
+        finally:
+            bindings.close()
+            self._inbox.put(_Event("ended"))
+
+    def _watch(self, assignment: Assignment, stop: Stop) -> None:
+        """Returns when the script has ended, or is to be left behind."""
+        deadline = self._started + assignment["limits"]["timeout_s"]
+        try:
+            event = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            event = _Event("stop", too_long(assignment))
+        if event.kind == "ended":
+            return
+        stop.set(event.reason)
+        leave_at = time.monotonic() + (0.2 if event.kind == "signal" else SOFT_STOP_S)
+        while event.kind != "ended":
+            try:
+                event = self._inbox.get(timeout=max(0.0, leave_at - time.monotonic()))
+            except queue.Empty:
+                return
+
+    def _deliver(self, record: Record, shipper: LogShipper) -> int:
+        from scenarios.junit import render
+
+        self._deliver_by = min(time.monotonic() + self._delivery_s, self._deliver_by or float("inf"))
+        shipper.close(max(0.0, self._deliver_by - time.monotonic()))
+        result = record.result(shipper.accepted, shipper.dropped)
+        report, delays = render(result), retry_delays()
+        while True:
+            try:
+                self._lab.put_result(self._run_id, result, report)
+            except LabError as error:
+                if not is_passing(error) or time.monotonic() >= self._deliver_by:
+                    raise
+            else:
+                return _EXIT_CODES[result["verdict"]]
+            time.sleep(next(delays))
+
+    def _tell_stop(self, reason: str) -> None:
+        self._inbox.put(_Event("stop", reason))
+
+    def _hurry(self) -> None:
+        self._deliver_by = min(time.monotonic() + HURRIED_DELIVERY_S, self._deliver_by or float("inf"))
+        if self._shipper is not None:
+            self._shipper.hurry(HURRIED_DELIVERY_S)
+
+    def _watch_from_outside(self, assignment: Assignment) -> None:
+        """Bounds that hold even if this interpreter hangs or is eaten alive."""
+        latest = assignment["limits"]["timeout_s"] + SOFT_STOP_S + self._delivery_s + 10
+        faulthandler.dump_traceback_later(latest, exit=True)
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limit = size + assignment["limits"]["memory_bytes"] + HEADROOM_BYTES
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _opener(assignment: Assignment) -> "Callable[[], BenchClient]":
+    def open_bench() -> "BenchClient":
+        from bench_agent.client import BenchClient
+
+        bench = assignment["benches"][0]
+        return BenchClient(bench["address"], bench["name"], bench["token"])
+
+    return open_bench
+
+
+def _failure(message: str) -> Failure:
+    return Failure(message=message, file=None, line=None, traceback="")
+
+
+def main() -> int:
+    """Executes the run that the environment names (LABD_URL, LABD_RUN_ID, LABD_RUN_TOKEN). Returns the exit code."""
+    from labd.client import LabClient
+
+    missing = [name for name in ("LABD_URL", "LABD_RUN_ID", "LABD_RUN_TOKEN") if not os.environ.get(name)]
+    if missing:
+        _complain("a run needs these in its environment; labd sets them", missing=missing)
+        return ERROR
+    # The token is for us alone: nothing that this process might start or print should find it.
+    token = os.environ.pop("LABD_RUN_TOKEN")
+    try:
+        with LabClient(os.environ["LABD_URL"], token=token) as lab:
+            runner = Runner(lab, os.environ["LABD_RUN_ID"])
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda n, _: runner.terminate(f"was told to stop ({signal.Signals(n).name})"))
+            return runner.execute()
+    except LabError as error:
+        _complain("the run's assignment or result cannot be exchanged with labd", error=str(error))
+        return ERROR
+
+
+def _complain(event: str, **details: object) -> None:
+    """Into standard error, which labd shows when a run ends without a result."""
+    import structlog
+
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.stderr))
+    structlog.get_logger().error(event, **details)
