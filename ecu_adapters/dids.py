@@ -181,12 +181,14 @@ class NumberDid(_Did):
         return low - abs(self.scale) / 2 <= raw * self.scale + self.offset <= high + abs(self.scale) / 2
 
     def decode(self, data: bytes) -> int | float | str:
-        """The name of the choice, or else the physical value (an int where scale and offset are 1 and 0)."""
+        """The name of the choice, or else the physical value (an int where scale and offset are)."""
         raw = int.from_bytes(data, "big", signed=self.type == "int")
         if raw in self.choices:
             return self.choices[raw]
+        if self.scale.is_integer() and self.offset.is_integer():
+            return raw * int(self.scale) + int(self.offset)
         # Rounding hides what binary floating point makes of 3 * 0.1.
-        return raw if self._is_plain() else round(raw * self.scale + self.offset, 10)
+        return round(raw * self.scale + self.offset, 10)
 
     def _is_plain(self) -> bool:
         return self.scale == 1 and self.offset == 0

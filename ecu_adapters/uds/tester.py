@@ -2,10 +2,11 @@
 
 P2 starts when the request has been sent in full, not when it was queued; each 0x78 starts a P2* of its own, and how
 many of them there may be is bounded by the caller's limit alone. While a diagnostic session is open, TesterPresent
-keeps it so.
+keeps it so. Times are taken from the monotonic clock: a loop's own (uvloop's above all) is too coarse.
 """
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 import structlog
@@ -105,7 +106,7 @@ class UdsTester:
         self._waiter: asyncio.Future[None] | None = None
         self._awaiting = False
         self._keep_alive: asyncio.TimerHandle | None = None
-        self._last_sent = self._loop.time()
+        self._last_sent = time.monotonic()
         self._closed = False
         self._p2_s = self._p2_star_s = 0.0
         self._default_timing()
@@ -118,9 +119,12 @@ class UdsTester:
         """
         if not pdu:
             raise UdsUnexpected("a request has at least one byte, the service identifier")
-        deadline = self._loop.time() + timeout_s
+        deadline = time.monotonic() + timeout_s
         try:
-            async with asyncio.timeout_at(deadline):
+            if self._busy.locked():
+                async with asyncio.timeout(timeout_s):
+                    await self._busy.acquire()
+            else:
                 await self._busy.acquire()
         except TimeoutError:
             self.stats.timeouts += 1
@@ -156,24 +160,24 @@ class UdsTester:
         self._replies.clear()
         self._awaiting = True
         try:
-            await self._endpoint.send(pdu, timeout_s=max(deadline - self._loop.time(), 0.0))
+            await self._endpoint.send(pdu, timeout_s=max(deadline - time.monotonic(), 0.0))
         except IsoTpError as error:
             message = f"{self._what(pdu)} was not sent: {error}"
             raise UdsTransportError(message, Exchange(pdu, None, (), 0.0)) from error
-        sent = self._last_sent = self._loop.time()
+        sent = self._last_sent = time.monotonic()
         suppressed = pdu[0] in WITH_SUBFUNCTION and len(pdu) > 1 and bool(pdu[1] & SUPPRESS_POSITIVE)
         pending: list[float] = []
         window = sent + self._p2_s
         while True:
             reply = await self._next_reply(min(window, deadline))
-            now = self._loop.time()
+            now = time.monotonic()
             if reply is None:
                 exchange = Exchange(pdu, None, tuple(pending), now - sent)
-                if suppressed and not pending and now >= window:
+                if suppressed and not pending and window <= deadline:
                     self._follow_session(pdu)
                     return exchange
                 self.stats.timeouts += 1
-                raise UdsTimeout(self._timeout_text(pdu, pending, timeout_s, now >= deadline), exchange)
+                raise UdsTimeout(self._timeout_text(pdu, pending, timeout_s, deadline < window), exchange)
             arrived, response = reply
             if isinstance(response, IsoTpError):
                 exchange = Exchange(pdu, None, tuple(pending), arrived - sent)
@@ -199,7 +203,7 @@ class UdsTester:
     async def _next_reply(self, until: float) -> tuple[float, bytes | IsoTpError] | None:
         if not self._replies:
             self._waiter = self._loop.create_future()
-            handle = self._loop.call_at(until, _wake, self._waiter)
+            handle = self._loop.call_later(max(until - time.monotonic(), 0.0), _wake, self._waiter)
             try:
                 await self._waiter
             finally:
@@ -220,7 +224,7 @@ class UdsTester:
         if not self._awaiting or len(self._replies) >= _REPLIES:
             self.stats.skipped += 1
             return
-        self._replies.append((self._loop.time(), reply))
+        self._replies.append((time.monotonic(), reply))
         if self._waiter is not None:
             _wake(self._waiter)
 
@@ -240,14 +244,15 @@ class UdsTester:
         self.session = session
         self._stop_keep_alive()
         if session != DEFAULT_SESSION and not self._closed:
-            self._arm_keep_alive(self._loop.time())
+            self._arm_keep_alive(time.monotonic())
 
     def _arm_keep_alive(self, since: float) -> None:
-        self._keep_alive = self._loop.call_at(since + self.ecu.timing.s3_client_ms / 1000, self._keep_session)
+        due = since + self.ecu.timing.s3_client_ms / 1000
+        self._keep_alive = self._loop.call_later(max(due - time.monotonic(), 0.0), self._keep_session)
 
     def _keep_session(self) -> None:
         """Sends TesterPresent, unless a request within the period did the same for the session."""
-        now = self._loop.time()
+        now = time.monotonic()
         period = self.ecu.timing.s3_client_ms / 1000
         functional_id = self.ecu.addressing.functional_id
         in_work = self._busy.locked()
