@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -67,6 +68,13 @@ def main() -> None:
     help="HOST:PORT at which bench agents attach (gRPC); port 0 lets the system choose.",
 )
 @click.option(
+    "--runner",
+    default=None,
+    envvar="LABD_RUNNER",
+    show_envvar=True,
+    help="Command that executes a run, instead of this Python's `-P -m scenarios`.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(_LEVELS),
     default="info",
@@ -75,17 +83,17 @@ def main() -> None:
     show_default=True,
     help="Least important log lines to write to standard error.",
 )
-def serve(data: Path, http: str, agents: str, log_level: str) -> None:
+def serve(data: Path, http: str, agents: str, runner: str | None, log_level: str) -> None:
     """Serve the lab until SIGTERM or SIGINT."""
     _set_up_logging(log_level)
     try:
-        _serve(data, http, agents)
+        _serve(data, http, agents, runner)
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
 
 
-def _serve(data: Path, http: str, agents: str) -> None:
+def _serve(data: Path, http: str, agents: str, runner: str | None) -> None:
     # Imported here, so that --help and refusals are quick.
     from labd.store.errors import StoreError
     from labd.store.lock import DataLock
@@ -109,13 +117,13 @@ def _serve(data: Path, http: str, agents: str) -> None:
         host, port = listener.getsockname()[:2]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
         url = f"http://{_join(local, port)}"
-        with _lab(data.resolve(), url) as lab, _runner() as runner:
-            runner.run(_run(lab, listener, agents_address, data, url))
+        with _lab(data.resolve(), url, runner) as lab, _event_loop() as loop:
+            loop.run(_run(lab, listener, agents_address, data, url))
 
 
 @contextlib.contextmanager
-def _lab(data: Path, url: str) -> "Iterator[Lab]":
-    from labd.executors.process import ProcessExecutor
+def _lab(data: Path, url: str, runner: str | None) -> "Iterator[Lab]":
+    from labd.executors.process import RUNNER_COMMAND, ProcessExecutor
     from labd.services.clock import LabClock
     from labd.services.lab import Lab
     from labd.services.limits import RunLimits
@@ -128,13 +136,15 @@ def _lab(data: Path, url: str) -> "Iterator[Lab]":
         store = Store(data)
     except (StoreError, KeyUnusable) as error:
         raise StartError(str(error)) from error
+    command = RUNNER_COMMAND if runner is None else shlex.split(runner)
     try:
-        yield Lab(store, LabClock(), signer, ProcessExecutor(data / "runs"), url=url, limits=RunLimits())
+        executor = ProcessExecutor(data / "runs", command=command)
+        yield Lab(store, LabClock(), signer, executor, url=url, limits=RunLimits())
     finally:
         store.close()
 
 
-def _runner() -> asyncio.Runner:
+def _event_loop() -> asyncio.Runner:
     try:
         import uvloop
     except ImportError:  # not made for this platform

@@ -61,6 +61,12 @@ class Conductor:
             self._wake.notify_all()
         self._thread.join(timeout=10.0)
 
+    @property
+    def busy(self) -> bool:
+        """Whether runs wait to be looked at."""
+        with self._wake:
+            return bool(self._runs)
+
     def step(self) -> float:
         """Does what is due now; returns the seconds until something is due again. Raises DatabaseBusy."""
         now = self._core.clock.now()

@@ -1,0 +1,152 @@
+"""A lab on a real SQLite file, with a clock, agents and runners that a test moves by hand."""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
+from labd.services.fleet import BenchReport, Session
+from labd.services.lab import Lab
+from labd.services.ledger import FenceOrder
+from labd.services.limits import RunLimits
+from labd.services.signing import Signer
+from labd.store.store import Store
+
+EPOCH = 1_800_000_000.0
+
+
+class FakeClock:
+    """Stands still until it is advanced."""
+
+    def __init__(self) -> None:
+        self.time = EPOCH
+
+    def now(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class FakeLink:
+    """Remembers what labd told the agent."""
+
+    def __init__(self) -> None:
+        self.orders: list[FenceOrder] = []
+        self.closed: str | None = None
+
+    def fence(self, order: FenceOrder) -> None:
+        self.orders.append(order)
+
+    def close(self, reason: str) -> None:
+        self.closed = reason
+
+
+class FakeExecutor:
+    """Runners that live until the test, or labd, ends them."""
+
+    def __init__(self) -> None:
+        self.runners: dict[str, Status] = {}
+        self.jobs: list[Job] = []
+        self.stopped: list[str] = []
+        self.broken: str | None = None
+        self._callback: Callable[[str], None] = lambda _: None
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        self._callback = callback
+
+    def start(self, job: Job) -> None:
+        if self.broken is not None:
+            raise ExecutorError(self.broken)
+        assert job.run_id not in self.runners
+        self.jobs.append(job)
+        self.runners[job.run_id] = Alive()
+
+    def status(self, run_id: str) -> Status | None:
+        return self.runners.get(run_id)
+
+    def stop(self, run_id: str) -> None:
+        self.stopped.append(run_id)
+        self.die(run_id, "the runner was killed by SIGTERM")
+
+    def forget(self, run_id: str) -> None:
+        self.runners.pop(run_id, None)
+
+    def recover(self, running: Collection[str]) -> None:
+        pass
+
+    def close(self) -> None:
+        for run_id in list(self.runners):
+            self.stop(run_id)
+
+    def die(self, run_id: str, reason: str) -> None:
+        self.runners[run_id] = Exited(reason)
+        self._callback(run_id)
+
+
+def open_lab(
+    directory: Path, clock: FakeClock, executor: FakeExecutor | None = None, limits: RunLimits | None = None
+) -> Lab:
+    """A lab whose conductor is stepped by the test."""
+    return Lab(
+        Store(directory),
+        clock,
+        Signer(directory),
+        executor or FakeExecutor(),
+        url="http://labd.test",
+        limits=limits or RunLimits(),
+    )
+
+
+def report(
+    name: str, labels: dict[str, str] | None = None, *, healthy: bool = True, reason: str = "", fenced: int = 0
+) -> BenchReport:
+    return BenchReport(
+        name=name,
+        labels=labels or {},
+        healthy=healthy,
+        health_reason=reason,
+        buses=[{"name": "powertrain", "interface": "virtual", "channel": name, "fd": False, "messages": []}],
+        ecus=[],
+        fenced_epoch=fenced,
+    )
+
+
+def attach(lab: Lab, *reports: BenchReport, agent: str = "agent-1") -> tuple[Session, FakeLink]:
+    """Attaches an agent that has done what Welcome asks of it."""
+    link = FakeLink()
+    session, orders = lab.fleet.attach(agent, f"{agent}.test:8472", list(reports), link)
+    for order in orders:
+        lab.fleet.fenced(session, order.bench, order.epoch)
+    return session, link
+
+
+def settle(lab: Lab) -> None:
+    """Has the conductor do everything that is due."""
+    for _ in range(20):
+        if lab.conductor.step() > 0 and not lab.conductor.busy:
+            return
+    raise AssertionError("the conductor does not come to rest")
+
+
+RESULT = {
+    "version": 1,
+    "name": "scenario.lua",
+    "verdict": "passed",
+    "reason": "",
+    "failure": None,
+    "benches": ["bench-1"],
+    "started_at": "2026-11-21T09:30:00.000Z",
+    "duration_s": 0.5,
+    "cases": [
+        {
+            "name": "the ECU names itself",
+            "verdict": "passed",
+            "duration_s": 0.25,
+            "steps": [{"at_s": 0.1, "text": "read VIN"}],
+            "failure": None,
+            "frames": [],
+        }
+    ],
+    "log_lines": 2,
+    "log_lines_dropped": 0,
+}
