@@ -118,8 +118,8 @@ class NumberDid(_Did):
 
     type: Literal["uint", "int"]
     length: int = Field(ge=1, le=8, description="bytes")
-    scale: float = 1
-    offset: float = 0
+    scale: float = 1.0
+    offset: float = 0.0
     unit: str = ""
     min: float | None = Field(default=None, description="smallest physical value that may be written")
     max: float | None = Field(default=None, description="greatest physical value that may be written")
