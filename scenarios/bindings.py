@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from labd.client.types import Assignment, Failure, Frame, LogLevel
 from scenarios import durations
@@ -155,7 +155,7 @@ class Bindings:
             self._record.start_case(name)
         except ValueError as error:
             raise ScenarioFault("invalid", str(error)) from error
-        self._log.write("info", f"case: {name}")
+        self._write("info", f"case: {name}")
 
     def end_case(
         self,
@@ -169,12 +169,12 @@ class Bindings:
         """The running case ends: kind is "passed", "stop", "memory", or the kind of the fault."""
         if kind == "passed":
             self._record.end_case("passed")
-            self._log.write("info", "  passed")
+            self._write("info", "  passed")
             return
         verdict, failure = self._judge(kind, message, file, line, traceback)
         frames = self._last_frames()
         self._record.end_case(verdict, failure, frames)
-        self._log.write("error", f"  {verdict}: {_placed(failure)}")
+        self._write("error", f"  {verdict}: {_placed(failure)}")
 
     def finish(
         self,
@@ -217,6 +217,14 @@ class Bindings:
             return "error", Failure(message=message, file=file, line=line, traceback=traceback)
         return "failed" if kind in _FAILED else "error", self.failure(message, file, line, traceback)
 
+    def _write(self, level: LogLevel, text: str) -> None:
+        limit = self._assignment["limits"]["output_bytes"]
+        self._written += len(text.encode()) + 1
+        if self._written > limit:
+            self._stop.set(f"wrote more than {limit} bytes of log")
+        else:
+            self._log.write(level, text)
+
     def _look_at_clock(self) -> None:
         if time.monotonic() >= self._deadline:
             self._stop.set(too_long(self._assignment))
@@ -225,12 +233,7 @@ class Bindings:
 
     def log(self, level: LogLevel, text: str) -> None:
         """A line, or several, for the run's log."""
-        limit = self._assignment["limits"]["output_bytes"]
-        self._written += len(text.encode()) + 1
-        if self._written > limit:
-            self._stop.set(f"wrote more than {limit} bytes of log")
-            return
-        self._log.write(level, text)
+        self._write(level, text)
 
     def now(self) -> float:
         """Seconds since the Unix epoch."""
@@ -254,7 +257,7 @@ class Bindings:
     def step(self, text: str) -> None:
         """A step that the script names."""
         self._record.step(text)
-        self._log.write("info", f"  {text}")
+        self._write("info", f"  {text}")
 
     # bench
 
@@ -350,7 +353,7 @@ class Bindings:
 
     def _unmet(
         self, bus: _Bus, what: str, timeout_s: float, seen: int, unmet: tuple[str, ...], last: "CanFrame | None"
-    ) -> None:
+    ) -> NoReturn:
         self._look_at_clock()
         if seen:
             why = f" met the conditions within {durations.show(timeout_s)}; {seen} seen, the last: "
@@ -377,6 +380,8 @@ class Bindings:
         given = dict(from_json(arguments) or {})
         if service == "key":
             given["key"] = from_hex(given["key"], "the key")
+        if service == "write":
+            given["value"] = self._written_value(client.name, given)
         text = f"{client.name} {service}{''.join(f' {value}' for value in given.values())}"
         client.last = None
         try:
@@ -384,6 +389,16 @@ class Bindings:
                 return client.call(service, self._bounded(timeout_s), **given)
         finally:
             self._uds_step(client, text)
+
+    def _written_value(self, ecu: str, given: Mapping[str, Any]) -> object:
+        """The value for a write: that of a number which the ECU's description does not know is bytes."""
+        did, value = given["did"], given["value"]
+        if not isinstance(did, int) or not isinstance(value, str):
+            return value
+        with self._bench_faults():
+            description = self._opened().describe()
+        known = {entry.did for found in description.ecus if found.name == ecu for entry in found.dids}
+        return value if did in known else from_hex(value, f"the value of 0x{did:04X}")
 
     def uds_raw(self, number: int, request: object) -> str:
         """Sends a request PDU as it is; the response PDU as it is."""

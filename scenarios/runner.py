@@ -36,7 +36,7 @@ SOFT_STOP_S = 1.0
 """How long a script that was told to stop may take to get there; its traceback is worth that much."""
 DELIVERY_S = 60.0
 """How long log and result may take to reach labd, a restart of labd included."""
-HURRIED_DELIVERY_S = 3.0
+HURRIED_DELIVERY_S = 2.0
 """The same after SIGTERM: SIGKILL is on its way."""
 HEADROOM_BYTES = 2**30
 """Address space for this process beyond what it has at start and the script's memory: threads, buffers, libraries."""
@@ -152,9 +152,10 @@ class Runner:
             return
         stop.set(event.reason)
         leave_at = time.monotonic() + (0.2 if event.kind == "signal" else SOFT_STOP_S)
-        while event.kind != "ended":
+        while True:
             try:
-                event = self._inbox.get(timeout=max(0.0, leave_at - time.monotonic()))
+                if self._inbox.get(timeout=max(0.0, leave_at - time.monotonic())).kind == "ended":
+                    return
             except queue.Empty:
                 return
 

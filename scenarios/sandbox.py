@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-from lupa import lua54
+from lupa import lua54  # type: ignore[import-untyped]
 
 from scenarios.stop import Stop
 from scenarios.values import from_lua, to_lua
