@@ -32,7 +32,7 @@ def ecu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     arguments += ["--channel", "vcan0", "--dbc", str(ROOT / "dbc/powertrain.dbc")]
     with service("ecu", arguments, tmp_path_factory.mktemp("ecu")), watch() as witness:
         # EngineStatus is cyclic: the ECU is up once it is on the bus.
-        witness.wait_for("201#")
+        witness.wait_for("200#")
         yield
 
 

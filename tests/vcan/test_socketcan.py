@@ -36,7 +36,7 @@ def test_example_passes_on_socketcan(lab: Lab, candump: Candump, name: str) -> N
         run, result, log = finish(client, created)
     assert run["state"] == "PASSED", (run["reason"], log, result)
     # The witness saw the exchange itself: a request of the tester, or the ECU's cyclic frame.
-    candump.wait_for("7E0#" if "uds" in script else "201#")
+    candump.wait_for("7E0#" if "uds" in script else "200#")
 
 
 def test_multi_frame_response_is_isotp_on_the_wire(lab: Lab, candump: Candump) -> None:
