@@ -13,6 +13,8 @@ from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
 from labd.client import Lease
 
+UNATTENDED_TTL_S = 3600.0
+"""The longest TTL that labd grants: for leases to which nobody sends heartbeats."""
 _STATES = ["QUEUED", "GRANTED", "ENDED"]
 
 
@@ -53,15 +55,15 @@ def acquire(
     """Lease a bench, and say how to use it.
 
     A lease lives on heartbeats. With --hold, labctl sends them, and the bench is free within 30 s should labctl die.
-    Without --hold nobody does: the lease then stays for its whole --duration unless you release it.
-    Ctrl-C while waiting leaves the queue.
+    Without --hold nobody does: the lease then stays until you release it, or its --duration is over, or an hour
+    passes without a 'labctl lease renew'. Ctrl-C while waiting leaves the queue.
     """
     if hold and not wait:
         raise click.UsageError("--hold needs the lease to be granted: it does not go with --no-wait")
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout bounds the waiting: it does not go with --no-wait")
     lab = session.lab
-    ttl_s = TTL_S if hold else duration_s
+    ttl_s = TTL_S if hold else max(1.0, min(duration_s, UNATTENDED_TTL_S))
     asked = lab.create_lease(selector=selector, holder=holder, duration_s=duration_s, ttl_s=ttl_s, priority=priority)
     with contextlib.ExitStack() as on_failure:
         on_failure.enter_context(releasing(lab, asked))
@@ -131,9 +133,10 @@ def release(session: Session, lease_ids: tuple[str, ...], as_json: bool) -> None
 @pass_session
 def list_leases(session: Session, state: str | None, everything: bool, as_json: bool) -> None:
     """List who holds what, and who waits."""
-    leases = session.lab.leases(state)
-    if state is None and not everything:
-        leases = [one for one in leases if one["state"] != "ENDED"]
+    if state or everything:
+        leases = session.lab.leases(state)
+    else:
+        leases = [*session.lab.leases("GRANTED"), *session.lab.leases("QUEUED")]
     if as_json:
         print_json(leases)
         return

@@ -38,8 +38,8 @@ class ProblemError(LabError):
 
     def _text(self) -> str:
         said = self.detail or self.title or f"HTTP status {self.status}"
-        fields = [_field_text(error) for error in self.errors]
-        return f"{said} ({'; '.join(fields)})" if fields else said
+        unsaid = [_field_text(error) for error in self.errors if str(error.get("message", "")) not in said]
+        return f"{said} ({'; '.join(unsaid)})" if unsaid else said
 
 
 def _field_text(error: Mapping[str, Any]) -> str:

@@ -1,0 +1,213 @@
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from labd.client import LabClient, LabError, LabUnreachable, ProblemError, UnexpectedAnswer, log_stream
+from tests.unit.client.fake_labd import FakeLabd, make_result
+
+
+def unused_url() -> str:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_benches_are_listed_and_shown(labd: FakeLabd, client: LabClient) -> None:
+    assert [bench["name"] for bench in client.benches("platform=meb")] == ["bench-1"]
+    assert labd.asked("GET", "/benches") == [{"selector": "platform=meb"}]
+    assert client.bench("bench-1")["ecus"][0]["dids"][0]["name"] == "VIN"
+
+
+def test_a_name_with_a_slash_stays_one_segment(labd: FakeLabd, client: LabClient) -> None:
+    with pytest.raises(ProblemError):
+        client.bench("../leases?x=1")
+    assert labd.requests[-1][:2] == ("GET", "/benches/..%2Fleases%3Fx%3D1")
+
+
+def test_a_lease_from_asking_to_release(labd: FakeLabd, client: LabClient) -> None:
+    lease = client.create_lease(selector="platform=meb", holder="ada", duration_s=60, ttl_s=5, priority=2)
+    assert (lease["state"], lease["bench"], lease["token"]) == ("GRANTED", "bench-1", "lease-token")
+    assert labd.asked("POST", "/leases") == [
+        {"selector": "platform=meb", "holder": "ada", "duration_s": 60, "ttl_s": 5, "priority": 2}
+    ]
+    assert client.heartbeat(lease["id"])["token"] == "lease-token"
+    assert client.release(lease["id"])["end_reason"] == "released"
+    assert [one["id"] for one in client.leases("ENDED")] == [lease["id"]]
+    assert client.leases("QUEUED") == []
+
+
+def test_a_run_from_submission_to_result(labd: FakeLabd, client: LabClient) -> None:
+    run = client.create_run(script="-- Lua", files={"lib/a.lua": "return 1"}, holder="ada")
+    assert labd.asked("POST", "/runs")[0]["files"] == {"lib/a.lua": "return 1"}
+    assert [line["text"] for line in client.follow_log(run["id"])] == ["one", "two"]
+    assert client.run(run["id"])["state"] == "PASSED"
+    assert client.result(run["id"])["cases"][1]["verdict"] == "failed"
+    assert client.junit(run["id"]) == "<testsuites/>"
+    assert [one["id"] for one in client.runs("PASSED", 5)] == [run["id"]]
+
+
+def test_the_runners_calls_carry_the_token(labd: FakeLabd) -> None:
+    labd.add_run()
+    with LabClient(labd.url, token="run-token") as runner:
+        assert runner.assignment("run-1")["script"] == "-- Lua"
+        lines = [{"time": "2026-11-21T09:30:00Z", "level": "info", "text": text} for text in ("a", "b")]
+        assert runner.append_log("run-1", 5, lines) == 6
+        runner.put_result("run-1", make_result(), "<testsuites/>")
+    assert labd.results["run-1"]["version"] == 1
+    assert {headers["Authorization"] for headers in labd.headers} == {"Bearer run-token"}
+
+
+def test_a_problem_document_becomes_an_error_that_says_everything_once(labd: FakeLabd, client: LabClient) -> None:
+    detail = "selector 'a==', column 4: expected a value"
+    labd.refuse(
+        "POST", "/leases", 422, detail, errors=[{"field": "selector", "value": "a==", "message": "expected a value"}]
+    )
+    with pytest.raises(ProblemError) as caught:
+        client.create_lease(selector="a==", holder="ada")
+    assert str(caught.value) == detail
+    assert (caught.value.status, caught.value.errors[0]["field"]) == (422, "selector")
+    labd.refuse(
+        "POST",
+        "/leases",
+        422,
+        "the request is not valid",
+        errors=[{"field": "ttl_s", "value": 0, "message": "at least 1"}],
+    )
+    with pytest.raises(ProblemError, match=r"the request is not valid \(ttl_s = 0: at least 1\)"):
+        client.create_lease(ttl_s=0, holder="ada")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [
+        (200, "text/html", b"<html>a router</html>"),
+        (404, "text/html", b"<h1>nothing</h1>"),
+        (500, "application/json", b"[]"),
+    ],
+)
+def test_another_server_is_told_from_labd(
+    labd: FakeLabd, client: LabClient, status: int, kind: str, body: bytes
+) -> None:
+    labd.canned["GET", "/benches"] = (status, kind, body)
+    with pytest.raises(UnexpectedAnswer, match="does not answer as labd does"):
+        client.benches()
+
+
+def test_nobody_there_names_the_url() -> None:
+    url = unused_url()
+    with LabClient(url) as lab, pytest.raises(LabUnreachable, match=f"labd at {url} cannot be reached") as caught:
+        lab.benches()
+    assert caught.value.url == url
+
+
+def test_no_answer_in_time_is_unreachable() -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with LabClient(url, timeout_s=0.1) as lab, pytest.raises(LabUnreachable, match=r"no answer within 0\.1 s"):
+            lab.benches()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8470", "ftp://host", "http://", "http://host:port", "labd"])
+def test_a_url_that_is_none_is_refused_with_an_example(url: str) -> None:
+    with pytest.raises(LabError, match="http://127"):
+        LabClient(url)
+
+
+def test_a_repeatable_call_survives_a_lost_connection_and_others_are_not_repeated(
+    labd: FakeLabd, client: LabClient
+) -> None:
+    labd.cut_next = 1
+    assert client.benches()
+    labd.cut_next = 1
+    with pytest.raises(LabUnreachable):
+        client.create_run(script="-- Lua", holder="ada")
+    assert len(labd.asked("POST", "/runs")) == 1
+
+
+def test_the_log_is_followed_while_it_grows(labd: FakeLabd, client: LabClient) -> None:
+    run = labd.add_run()
+    labd.start_run(run)
+    log = client.follow_log(run["id"])
+    texts = []
+    for text in ("first", "second"):
+        with labd.changed:
+            labd.say(run, text)
+            labd.changed.notify_all()
+        texts.append(next(log)["text"])
+    with labd.changed:
+        labd.end_run(run, "FAILED")
+        labd.changed.notify_all()
+    with pytest.raises(StopIteration) as end:
+        next(log)
+    assert texts == ["first", "second"]
+    assert end.value.value["state"] == "FAILED"
+
+
+def test_a_broken_log_stream_is_resumed_where_it_broke(
+    labd: FakeLabd, client: LabClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_stream, "_FIRST_PAUSE_S", 0.001)
+    run = labd.add_run()
+    labd.say(run, *"abcdef")
+    labd.end_run(run)
+    labd.cut_log_after = [2, 0, 3]
+    assert "".join(line["text"] for line in client.follow_log(run["id"])) == "abcdef"
+    assert [query["after"] for query in labd.asked("GET", "/runs/run-1/log")] == ["0", "2", "2", "5"]
+    assert labd.headers[-1]["Last-Event-Id"] == "5"
+
+
+def test_following_gives_up_after_a_bound(labd: FakeLabd, client: LabClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_stream, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(log_stream, "_LONGEST_PAUSE_S", 0.001)
+    run = labd.add_run()
+    labd.say(run, "a")
+    labd.cut_log_after = [0] * (log_stream.ATTEMPTS + 5)
+    with pytest.raises(LabUnreachable, match=f"{log_stream.ATTEMPTS} attempts"):
+        list(client.follow_log(run["id"]))
+    assert len(labd.cut_log_after) == 5
+
+
+def test_a_missing_line_is_no_silent_loss(labd: FakeLabd, client: LabClient) -> None:
+    run = labd.add_run()
+    labd.say(run, "a", "b", "c")
+    del labd.logs[run["id"]][1]
+    with pytest.raises(UnexpectedAnswer, match="jumps from line 1 to 3"):
+        list(client.follow_log(run["id"]))
+
+
+def test_the_log_so_far_ends_at_its_present_end(labd: FakeLabd, client: LabClient) -> None:
+    run = labd.add_run()
+    labd.say(run, "a", "b")
+    assert [line["text"] for line in client.log(run["id"], after=1)] == ["b"]
+
+
+def test_the_log_of_an_unknown_run_is_a_problem(client: LabClient) -> None:
+    with pytest.raises(ProblemError, match="there is no run 'nix'"):
+        list(client.follow_log("nix"))
+
+
+def test_threads_may_share_a_client(labd: FakeLabd, client: LabClient) -> None:
+    seen: list[int] = []
+    threads = [threading.Thread(target=lambda: seen.append(len(client.benches()))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert seen == [1] * 8
+
+
+def test_a_closed_client_says_so(labd: FakeLabd) -> None:
+    client = LabClient(labd.url)
+    client.close()
+    with pytest.raises(LabError, match="closed"):
+        client.benches()
+
+
+def test_importing_the_client_loads_no_http_library() -> None:
+    code = "import sys, labd.client; print([m for m in ('httpx2', 'ssl', 'rich', 'grpc') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert loaded.stdout == "[]\n"
