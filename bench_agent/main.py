@@ -1,0 +1,169 @@
+"""The console script ``bench-agent``."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+import structlog
+
+from bench_agent.server import config as config_file
+from bench_agent.server.agent import Agent, ListenError
+from bench_agent.server.config import AgentConfig, split_address
+from bench_agent.server.epochs import EpochError
+from bench_agent.server.instance import InstanceError, only_instance
+from ecu_adapters.bus import BusError, BusHub, CanConfig
+from ecu_adapters.dbc import Database, DatabaseError
+from ecu_adapters.description import load_ecu
+from ecu_adapters.simulator import SimulatedEcu
+from ecu_adapters.yaml_file import ConfigError
+
+FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
+
+
+class _Address(click.ParamType[str]):
+    name = "host:port"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            split_address(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+        return value
+
+
+ADDRESS = _Address()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="labd")
+def main() -> None:
+    """Serve ECU benches to those who hold their leases."""
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.option("--listen", type=ADDRESS, help="Where lease holders connect; overrides agent.listen.")
+@click.option("--labd", type=ADDRESS, help="labd's door for agents; overrides agent.labd.")
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Overrides agent.data_dir.")
+def serve(file: Path, listen: str | None, labd: str | None, data: Path | None) -> None:
+    """Serve the benches of FILE until stopped (SIGTERM or Ctrl-C).
+
+    A bench that does not work is reported as unhealthy, with the reason; the others are served.
+    """
+    _log_to_stderr()
+    try:
+        config = config_file.load(file)
+    except ConfigError as error:
+        raise click.ClickException(f"{file} is not usable:\n{error}") from error
+    _override(config, listen, labd, data)
+    try:
+        with only_instance(config.agent.data_dir):
+            asyncio.run(_serve(config))
+    except (ListenError, EpochError, InstanceError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.argument("file", type=FILE)
+def check(file: Path) -> None:
+    """Name every mistake in FILE, and in the DBC and ECU files that it refers to.
+
+    One line each: file, line, field, message. Exit code 1 if there is any. Needs no hardware.
+    """
+    mistakes = config_file.check(file)
+    for mistake in mistakes:
+        click.echo(str(mistake))
+    if mistakes:
+        sys.exit(1)
+    config = config_file.load(file)
+    click.echo(f"{file}: {len(config.benches)} benches, no mistakes")
+
+
+@main.command()
+@click.argument("ecu", type=FILE)
+@click.option("--interface", required=True, help="python-can interface: socketcan, udp_multicast, ...")
+@click.option("--channel", required=True, help="For example vcan0.")
+@click.option("--fd", is_flag=True, help="The bus speaks CAN FD.")
+@click.option("--bitrate", type=click.IntRange(1, 8_000_000), help="bit/s, if the interface does not bring it.")
+@click.option("--data-bitrate", type=click.IntRange(1, 16_000_000), help="bit/s of the CAN FD data phase.")
+@click.option("--dbc", type=FILE, help="CAN database of the messages that the ECU sends.")
+def simulate(
+    ecu: Path, interface: str, channel: str, fd: bool, bitrate: int | None, data_bitrate: int | None, dbc: Path | None
+) -> None:
+    """Play the ECU that the file ECU describes, on any CAN bus, until stopped."""
+    _log_to_stderr()
+    can_config = CanConfig(interface=interface, channel=channel, fd=fd, bitrate=bitrate, data_bitrate=data_bitrate)
+    try:
+        asyncio.run(_simulate(ecu, can_config, dbc))
+    except (ConfigError, DatabaseError, BusError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _serve(config: AgentConfig) -> None:
+    agent = Agent(config)
+
+    async def ready() -> None:
+        await agent.start()
+        click.echo(f"bench-agent {config.agent.name} serves {len(agent.benches)} benches on {agent.address}")
+
+    await _until_stopped(ready, agent.stop)
+
+
+async def _simulate(path: Path, can_config: CanConfig, dbc: Path | None) -> None:
+    description = load_ecu(path)
+    database = Database.load(dbc) if dbc is not None else None
+    hub = await asyncio.to_thread(BusHub.open, description.name, can_config)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_error(_reason: str) -> None:
+        loop.call_soon_threadsafe(stopped.set)
+
+    hub.on_error = on_error
+    try:
+        ecu = SimulatedEcu(description, hub, database)
+
+        async def ready() -> None:
+            await ecu.start()
+            click.echo(f"{description.name} answers on {can_config.interface} {can_config.channel}")
+
+        await _until_stopped(ready, ecu.stop, stopped)
+        if hub.error is not None:
+            raise BusError(hub.error)
+    finally:
+        await asyncio.to_thread(hub.close)
+
+
+async def _until_stopped(
+    start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]], stopped: asyncio.Event | None = None
+) -> None:
+    """Starts, waits for SIGTERM, SIGINT or ``stopped``, and stops, also when the start has failed halfway."""
+    stopped = stopped or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        await start()
+        await stopped.wait()
+    finally:
+        await stop()
+
+
+def _override(config: AgentConfig, listen: str | None, labd: str | None, data: Path | None) -> None:
+    if listen is not None:
+        config.agent.listen = listen
+    if labd is not None:
+        config.agent.labd = labd
+    if data is not None:
+        config.agent.data_dir = data.resolve()
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr), cache_logger_on_first_use=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The whole agent: benches, guard, gRPC door, and the stream to labd."""
+
+import asyncio
+import socket
+from collections.abc import Mapping
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
+
+from bench_agent.protocol import bench_pb2, bench_pb2_grpc, lab_pb2
+from bench_agent.server.attach import Attachment, agent_version, report
+from bench_agent.server.bench import Bench
+from bench_agent.server.config import AgentConfig, split_address
+from bench_agent.server.door import LeaseDoor
+from bench_agent.server.epochs import EpochStore
+from bench_agent.server.guard import Guard
+from bench_agent.server.keys import KeyRing
+from bench_agent.server.lab_clock import LabClock
+from bench_agent.server.servicer import BenchServicer
+
+_STOP_S = 1.0
+_BENCH_SERVICE = bench_pb2.DESCRIPTOR.services_by_name["Bench"].full_name
+
+_OPTIONS = (
+    # Without it, a second agent on the same port would start and take half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
+_log = structlog.get_logger()
+
+
+class ListenError(Exception):
+    """The agent cannot listen where it should; names the address and the reason."""
+
+
+class Agent:
+    """One agent process. `start`, then `stop`."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        """Reads the fencing epochs. Raises EpochError when they are not sound."""
+        self.config = config
+        data = config.agent.data_dir
+        self._clock = LabClock()
+        self._keys = KeyRing(data / "labd-keys.json")
+        self.benches: Mapping[str, Bench] = {
+            bench.name: Bench(bench, data / "traces", config.agent.traces) for bench in config.benches
+        }
+        self.guard = Guard(self.benches.values(), self._keys, EpochStore(data / "epochs.json"), self._clock)
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self._attachment: Attachment | None = None
+        self._attaching: asyncio.Task[None] | None = None
+        self.address = ""
+        """host:port that it listens on, known after `start`."""
+        self.advertised = ""
+        """host:port that lease holders are told."""
+
+    @property
+    def attached(self) -> asyncio.Event:
+        """Set while labd has welcomed the agent. Known after `start`."""
+        if self._attachment is None:
+            raise RuntimeError("the agent is not started")
+        return self._attachment.attached
+
+    async def start(self) -> None:
+        """Listens, opens the buses, and begins to dial labd. Raises ListenError."""
+        # The port first: when it is taken, nothing else has been touched.
+        server = self._listen()
+        await asyncio.gather(*(bench.start() for bench in self.benches.values()))
+        await server.start()
+        self._attachment = Attachment(
+            self.config.agent.labd, self._hello, self.benches, self.guard, self._keys, self._clock
+        )
+        for bench in self.benches.values():
+            bench.on_change = self._attachment.report_soon
+        self._attaching = asyncio.create_task(self._attachment.run(), name="attach")
+        await self._health.set(_BENCH_SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        for bench in self.benches.values():
+            _log.info("bench", bench=bench.name, health=bench.health_reason or "healthy")
+        _log.info("agent serves", agent=self.config.agent.name, address=self.address, advertised=self.advertised)
+
+    async def stop(self) -> None:
+        """Ends all calls, cleans the benches up, and closes the buses. Takes some seconds at most."""
+        await self._health.enter_graceful_shutdown()
+        if self._attaching is not None:
+            self._attaching.cancel()
+            await asyncio.gather(self._attaching, return_exceptions=True)
+        await self.guard.close()
+        if self._server is not None:
+            await self._server.stop(_STOP_S)
+        await asyncio.gather(*(bench.stop() for bench in self.benches.values()))
+
+    def _listen(self) -> grpc.aio.Server:
+        listen = self.config.agent.listen
+        server = grpc.aio.server(interceptors=[LeaseDoor(self.guard)], options=_OPTIONS)
+        bench_pb2_grpc.add_BenchServicer_to_server(BenchServicer(self.benches), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (_BENCH_SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        host, port = split_address(listen)
+        try:
+            bound = server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise ListenError(f"cannot listen on {listen}: {_why(host, port) or error}") from error
+        self._server = server
+        self.address = f"{host}:{bound}"
+        reachable = socket.gethostname() if host in ("0.0.0.0", "[::]") else host  # noqa: S104 - recognised, not bound
+        self.advertised = self.config.agent.advertise or f"{reachable}:{bound}"
+        return server
+
+    def _hello(self) -> lab_pb2.Hello:
+        return lab_pb2.Hello(
+            agent=self.config.agent.name,
+            version=agent_version(),
+            address=self.advertised,
+            benches=[report(bench, self.guard) for bench in self.benches.values()],
+        )
+
+
+def _why(host: str, port: int) -> str:
+    """The operating system's reason why nothing can listen there; gRPC only says that it failed."""
+    try:
+        name = host.strip("[]")
+        family = socket.AF_INET6 if ":" in name else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((name, port))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -1,0 +1,193 @@
+"""The agent's stream to labd: who we are and how the benches do, one way; keys, time and fences, the other.
+
+labd may be away for as long as it likes. The agent dials again for ever, and meanwhile serves the leases it knows.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+
+import grpc
+import structlog
+
+from bench_agent.protocol import lab_pb2, lab_pb2_grpc
+from bench_agent.server.bench import Bench
+from bench_agent.server.guard import Guard
+from bench_agent.server.keys import KeyRing
+from bench_agent.server.lab_clock import LabClock
+
+FIRST_RETRY_S = 0.2
+LAST_RETRY_S = 15.0
+REPORT_S = 3.0
+"""Longest time between two reports."""
+SILENCE_S = 20.0
+"""labd ticks every few seconds; after this long without a message the stream is given up."""
+_OPEN_S = 10.0
+_OUTBOX = 1024
+
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    # Our own back-off decides when to dial; gRPC's would add up to two minutes to it.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+_log = structlog.get_logger()
+
+
+class Attachment:
+    """Keeps the agent attached to labd until cancelled."""
+
+    def __init__(
+        self,
+        labd: str,
+        hello: Callable[[], lab_pb2.Hello],
+        benches: Mapping[str, Bench],
+        guard: Guard,
+        keys: KeyRing,
+        clock: LabClock,
+    ) -> None:
+        self._labd = labd
+        self._hello = hello
+        self._benches = benches
+        self._guard = guard
+        self._keys = keys
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self._welcomed = False
+        self.attached = asyncio.Event()
+        """Set while labd's Welcome holds."""
+
+    def report_soon(self) -> None:
+        """A bench has changed: labd should hear of it now."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Dials, serves, dials again."""
+        pause = FIRST_RETRY_S
+        while True:
+            self._welcomed = False
+            reason = await self._once()
+            self.attached.clear()
+            if self._welcomed:
+                pause = FIRST_RETRY_S
+            # Jitter: a hundred agents must not all return in the same instant after labd was restarted.
+            wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, no secret
+            _log.warning("not attached to labd", labd=self._labd, reason=reason, retry_s=round(wait, 2))
+            pause = min(pause * 2, LAST_RETRY_S)
+            await asyncio.sleep(wait)
+
+    async def _once(self) -> str:
+        """One stream from dialling to its end; returns why it ended."""
+        try:
+            async with grpc.aio.insecure_channel(self._labd, options=_OPTIONS) as channel:
+                async with asyncio.timeout(_OPEN_S):
+                    await channel.channel_ready()
+                call = lab_pb2_grpc.LabStub(channel).Attach()
+                return await self._converse(call)
+        except TimeoutError:
+            return f"labd does not answer at {self._labd}"
+        except grpc.aio.AioRpcError as error:
+            return error.details() or error.code().name
+        except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            return f"stream broke: {error}"
+
+    async def _converse(self, call: "grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]") -> str:
+        outbox: asyncio.Queue[lab_pb2.AgentMessage] = asyncio.Queue(_OUTBOX)
+        self._clock.restart()
+        await call.write(lab_pb2.AgentMessage(hello=self._hello()))
+        tasks = [
+            asyncio.create_task(self._write(call, outbox), name="attach-write"),
+            asyncio.create_task(self._report(outbox), name="attach-report"),
+        ]
+        try:
+            while True:
+                async with asyncio.timeout(SILENCE_S):
+                    message = await call.read()
+                if not isinstance(message, lab_pb2.LabMessage):
+                    # End of the stream; why is in its status.
+                    return (await call.details()) or (await call.code()).name
+                self._take(message, outbox)
+        except TimeoutError:
+            return f"labd was silent for {SILENCE_S:g} s"
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            call.cancel()
+
+    def _take(self, message: lab_pb2.LabMessage, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
+        if message.lab_time_ms > 0:
+            self._guard.report_time(message.lab_time_ms)
+        match message.WhichOneof("message"):
+            case "welcome":
+                try:
+                    self._keys.replace(message.welcome.jwks)
+                except ValueError as error:
+                    _log.error("labd sent keys that are none; the former ones stay", reason=str(error))
+                for fence in message.welcome.fences:
+                    self._fence(fence, outbox)
+                if not self._welcomed:
+                    self._welcomed = True
+                    self.attached.set()
+                    _log.info("attached to labd", labd=self._labd)
+            case "fence":
+                self._fence(message.fence, outbox)
+
+    def _fence(self, fence: lab_pb2.Fence, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
+        gate = self._guard.gates.get(fence.bench)
+        if gate is None:
+            _log.warning("labd fences a bench that is not here", bench=fence.bench, epoch=fence.epoch)
+            return
+
+        def confirm(task: "asyncio.Task[None]") -> None:
+            # When the stream has broken meanwhile, the next Hello says the same.
+            if not task.cancelled() and task.exception() is None:
+                answer = lab_pb2.Fenced(bench=fence.bench, epoch=fence.epoch)
+                _offer(outbox, lab_pb2.AgentMessage(fenced=answer))
+                self._changed.set()
+
+        gate.start_fence(fence.epoch, fence.reason or "ended by labd").add_done_callback(confirm)
+
+    async def _report(self, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
+        while True:
+            try:
+                async with asyncio.timeout(REPORT_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass  # a sign of life is due
+            self._changed.clear()
+            for bench in self._benches.values():
+                await outbox.put(lab_pb2.AgentMessage(report=report(bench, self._guard)))
+
+    async def _write(
+        self,
+        call: "grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]",
+        outbox: "asyncio.Queue[lab_pb2.AgentMessage]",
+    ) -> None:
+        try:
+            while True:
+                await call.write(await outbox.get())
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            call.cancel()  # the reader learns why
+
+
+def _offer(outbox: "asyncio.Queue[lab_pb2.AgentMessage]", message: lab_pb2.AgentMessage) -> None:
+    if outbox.full():
+        _log.warning("labd reads nothing; a confirmation waits for the next Hello")
+    else:
+        outbox.put_nowait(message)
+
+
+def report(bench: Bench, guard: Guard) -> lab_pb2.BenchReport:
+    """The bench as it stands now."""
+    return lab_pb2.BenchReport(description=bench.describe(), fenced_epoch=guard.gates[bench.name].fenced)
+
+
+def agent_version() -> str:
+    """Of the installed distribution."""
+    return version("labd")

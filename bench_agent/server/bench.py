@@ -1,0 +1,207 @@
+"""One bench of the agent: its buses, its ECUs, its health, and who holds it."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from bench_agent.protocol import bench_pb2
+from bench_agent.server.agent_bus import AgentBus
+from bench_agent.server.config import BenchConfig, Traces
+from bench_agent.server.errors import not_found, unavailable
+from bench_agent.server.guard import CleanUpError
+from bench_agent.server.simulated_node import SimulatedNode
+from bench_agent.server.tenancy import Tenancy
+from ecu_adapters.description import EcuDescription, load_ecu
+from ecu_adapters.yaml_file import ConfigError
+
+_FIRST_OPEN_S = 5.0
+"""How long the start of the agent waits for the buses; one that takes longer opens when it opens."""
+_RESET_S = 10.0
+
+_log = structlog.get_logger()
+
+
+class Bench:
+    """A bench. Used on one asyncio loop."""
+
+    def __init__(self, config: BenchConfig, traces: Path, settings: Traces) -> None:
+        self.name = config.name
+        self.config = config
+        self.on_change: Callable[[], None] | None = None
+        """Called when description or health have changed."""
+        self.tenancy: Tenancy | None = None
+        self._traces = traces
+        self._settings = settings
+        self._buses = {bus.name: AgentBus(self.name, bus, self._bus_up, self._bus_down) for bus in config.can}
+        self._ecus: dict[str, tuple[EcuDescription, AgentBus]] = {}
+        self._nodes: dict[str, SimulatedNode] = {}
+        self._ecu_faults: list[str] = []
+        self._clean_up_fault: str | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Reads what the configuration names and opens the buses. What fails makes the bench unhealthy, no more."""
+        await asyncio.to_thread(self._load)
+        self._tasks = [
+            asyncio.create_task(bus.run(), name=f"bus-{self.name}/{bus.name}") for bus in self._buses.values()
+        ]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_OPEN_S):
+                await asyncio.gather(*(bus.tried.wait() for bus in self._buses.values()))
+
+    async def stop(self) -> None:
+        """Closes the buses."""
+        for task in self._tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                _log.error("bus did not close cleanly", bench=self.name, exc_info=outcome)
+
+    @property
+    def health_reason(self) -> str:
+        """Why the bench is not healthy; empty when it is."""
+        reasons = [self._clean_up_fault]
+        for bus in self._buses.values():
+            reasons += [bus.fault, bus.database_fault]
+        reasons += self._ecu_faults
+        reasons += [node.fault for node in self._nodes.values()]
+        return "; ".join(reason for reason in reasons if reason)
+
+    def describe(self) -> bench_pb2.BenchDescription:
+        """What the bench carries, and how it is."""
+        reason = self.health_reason
+        return bench_pb2.BenchDescription(
+            name=self.name,
+            labels=self.config.labels,
+            buses=[describe_bus(bus) for bus in self._buses.values()],
+            ecus=[
+                _describe_ecu(description, bus.name, simulated=name in self._nodes)
+                for name, (description, bus) in self._ecus.items()
+            ],
+            health=bench_pb2.UNHEALTHY if reason else bench_pb2.HEALTHY,
+            health_reason=reason,
+        )
+
+    @property
+    def buses(self) -> dict[str, AgentBus]:
+        """By name."""
+        return self._buses
+
+    def bus(self, name: str) -> AgentBus:
+        """Raises CallError (NOT_FOUND), listing the buses that exist."""
+        bus = self._buses.get(name)
+        if bus is None:
+            raise not_found(f"bench {self.name} has no bus {name!r}; it has {', '.join(self._buses)}")
+        return bus
+
+    def ecu(self, name: str) -> tuple[EcuDescription, AgentBus]:
+        """Raises CallError (NOT_FOUND), listing the ECUs that exist."""
+        found = self._ecus.get(name)
+        if found is None:
+            known = ", ".join(self._ecus) or "none"
+            raise not_found(f"bench {self.name} has no ECU {name!r}; it has {known}")
+        return found
+
+    def held(self) -> Tenancy:
+        """The present holder's. Raises CallError when there is none."""
+        if self.tenancy is None:
+            raise unavailable(f"bench {self.name} is not held by anybody")
+        return self.tenancy
+
+    async def open_lease(self, lease: str, epoch: int) -> None:
+        """A new holder: traces start, and what was on the buses before is out of sight."""
+        if self.tenancy is not None:
+            raise unavailable(f"bench {self.name} still carries lease {self.tenancy.lease}")
+        tenancy = Tenancy(lease)
+        await asyncio.to_thread(tenancy.start_traces, self._traces, self._settings, self._buses)
+        for bus in self._buses.values():
+            tenancy.bus_up(bus)
+        self.tenancy = tenancy
+        _log.info("lease began", bench=self.name, lease=lease, epoch=epoch)
+
+    async def close_lease(self) -> None:
+        """Sessions closed, traces ended, simulated ECUs as their descriptions say. Raises CleanUpError."""
+        tenancy = self.tenancy
+        if tenancy is not None:
+            await tenancy.close()
+            self.tenancy = None
+            _log.info("lease ended", bench=self.name, lease=tenancy.lease)
+        try:
+            async with asyncio.timeout(_RESET_S):
+                await asyncio.gather(*(node.reset() for node in self._nodes.values()))
+        except TimeoutError:
+            raise CleanUpError(f"the simulated ECUs were not reset within {_RESET_S:g} s") from None
+        self._changed()
+
+    def set_clean_up_fault(self, reason: str | None) -> None:
+        """Part of the health."""
+        if reason != self._clean_up_fault:
+            self._clean_up_fault = reason
+            self._changed()
+
+    def _load(self) -> None:
+        for bus in self._buses.values():
+            bus.load_database()
+        for ecu in self.config.ecus:
+            try:
+                description = load_ecu(ecu.file)
+            except ConfigError as error:
+                self._ecu_faults.append(str(error).replace("\n", "; "))
+                continue
+            if description.name in self._ecus:
+                self._ecu_faults.append(f"{ecu.file}: ECU {description.name} is on this bench already")
+                continue
+            bus = self._buses[ecu.bus]
+            self._ecus[description.name] = (description, bus)
+            if ecu.simulated:
+                self._nodes[description.name] = SimulatedNode(self.name, description, bus.config)
+
+    def _nodes_on(self, bus: AgentBus) -> list[SimulatedNode]:
+        return [node for name, node in self._nodes.items() if self._ecus[name][1] is bus]
+
+    async def _bus_up(self, bus: AgentBus) -> None:
+        _log.info("bus is open", bench=self.name, bus=bus.name)
+        for node in self._nodes_on(bus):
+            await node.start(bus.database)
+        if self.tenancy is not None:
+            self.tenancy.bus_up(bus)
+        self._changed()
+
+    async def _bus_down(self, bus: AgentBus) -> None:
+        if self.tenancy is not None:
+            self.tenancy.bus_down(bus)
+        for node in self._nodes_on(bus):
+            await node.stop()
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+
+def describe_bus(bus: AgentBus) -> bench_pb2.BusDescription:
+    """The bus, for the wire."""
+    return bench_pb2.BusDescription(
+        name=bus.name,
+        interface=bus.config.interface,
+        channel=bus.config.channel,
+        fd=bus.config.fd,
+        messages=sorted(bus.database.messages) if bus.database is not None else [],
+    )
+
+
+def _describe_ecu(ecu: EcuDescription, bus: str, *, simulated: bool) -> bench_pb2.EcuDescription:
+    return bench_pb2.EcuDescription(
+        name=ecu.name,
+        bus=bus,
+        request_id=ecu.addressing.request_can_id,
+        response_id=ecu.addressing.response_can_id,
+        dids=[
+            bench_pb2.DidDescription(name=name, did=did.did, type=did.type, unit=did.unit or "")
+            for name, did in ecu.dids.items()
+        ],
+        simulated=simulated,
+    )

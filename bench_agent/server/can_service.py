@@ -1,0 +1,256 @@
+"""CAN over gRPC: streams, sending, expecting, remembering."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterable, Iterable
+
+import can
+import grpc
+
+from bench_agent.protocol import bench_pb2, frames
+from bench_agent.protocol.values import from_values, to_values
+from bench_agent.server import convert, expectation
+from bench_agent.server.agent_bus import AgentBus, Sent
+from bench_agent.server.bench import Bench, describe_bus
+from bench_agent.server.door import Context
+from bench_agent.server.errors import CallError, invalid, unavailable
+from bench_agent.server.expectation import Matcher
+from bench_agent.server.frame_queue import FrameQueue
+from ecu_adapters.bus import FrameError
+from ecu_adapters.dbc import DatabaseError, SignalValue
+
+MOST_FRAMES = 4096
+"""In one request or answer."""
+LONGEST_WAIT_S = 86_400.0
+
+
+async def stream(bench: Bench, requests: AsyncIterable[bench_pb2.CanRequest], context: Context) -> None:
+    """Frames both ways until the caller ends it or the bus fails. Raises CallError."""
+    incoming = aiter(requests)
+    first = await anext(incoming, None)
+    if first is None or first.WhichOneof("request") != "open":
+        raise invalid("the first request of a CAN stream must be 'open'")
+    bus = bench.bus(first.open.bus)
+    hub, closed = bus.require(), bus.closed
+    queue = FrameQueue(
+        asyncio.get_running_loop(), [(f.id, f.mask) for f in first.open.filters], own_frames=first.open.own_frames
+    )
+    events = _Events(context)
+    subscription = None if first.open.mute else hub.subscribe(queue.put)
+    try:
+        await events.write(bench_pb2.CanEvent(opened=describe_bus(bus)))
+        async with asyncio.TaskGroup() as group:
+            sender = group.create_task(_send_incoming(bus, incoming, events))
+            if subscription is None:
+                return  # the group waits for the sender
+            reader = group.create_task(_forward(queue, events))
+            watch = group.create_task(_watch(bus, closed))
+            await asyncio.wait([reader, watch], return_when=asyncio.FIRST_COMPLETED)
+            sender.cancel()
+    except* CallError as errors:
+        raise _first(errors) from None
+    finally:
+        if subscription is not None:
+            subscription.close()
+
+
+async def send(bench: Bench, request: bench_pb2.SendRequest) -> bench_pb2.SendReply:
+    """Sends frames or one message of the DBC. Raises CallError."""
+    bus = bench.bus(request.bus)
+    match request.WhichOneof("what"):
+        case "frames":
+            messages = _messages(request.frames)
+        case "message":
+            messages = [_encode(bus, request.message)]
+        case _:
+            raise invalid("neither frames nor message is given")
+    sent = await bus.send(messages)
+    if sent.error is not None:
+        raise _send_error(sent, len(messages))
+    taken = [convert.to_frame(message) for message in sent.taken]
+    return bench_pb2.SendReply(timestamp_ns=sent.before_ns, frames=frames.batch(taken))
+
+
+async def expect(bench: Bench, request: bench_pb2.ExpectRequest) -> bench_pb2.ExpectReply:
+    """Waits for a frame that meets all conditions. Raises CallError."""
+    bus = bench.bus(request.bus)
+    hub, closed = bus.require(), bus.closed
+    if not request.timeout_ms or request.timeout_ms > LONGEST_WAIT_S * 1000:
+        raise invalid(f"timeout_ms is {request.timeout_ms}; it must be 1 .. {LONGEST_WAIT_S * 1000:.0f}")
+    try:
+        matcher = expectation.build(request, bus.name, bus.database)
+    except (ValueError, DatabaseError) as error:
+        raise invalid(str(error)) from error
+    wait = _Wait(asyncio.get_running_loop(), matcher)
+    with hub.subscribe(wait.put, ids=[matcher.can_id]):
+        wait.replay(bench.held().recent(hub, request.since_ns) if request.since_ns else [])
+        try:
+            async with asyncio.timeout(request.timeout_ms / 1000):
+                await _either(wait.met, bus, closed)
+        except TimeoutError:
+            wait.stop()
+    return bench_pb2.ExpectReply(
+        met=matcher.met,
+        frame=frames.batch([convert.to_frame(matcher.last)]) if matcher.last is not None else None,
+        signals=to_values(matcher.signals),
+        seen=matcher.seen,
+        unmet=matcher.unmet,
+    )
+
+
+def recent(bench: Bench, request: bench_pb2.RecentRequest) -> bench_pb2.RecentReply:
+    """The last frames of this lease. A bus that is down has none. Raises CallError."""
+    if not 1 <= request.count <= MOST_FRAMES:
+        raise invalid(f"count is {request.count}; it must be 1 .. {MOST_FRAMES}")
+    buses = [bench.bus(request.bus)] if request.bus else bench.buses.values()
+    tenancy = bench.held()
+    reply = bench_pb2.RecentReply()
+    for bus in buses:
+        remembered = tenancy.recent(bus.hub)[-request.count :] if bus.hub is not None else []
+        reply.buses[bus.name].CopyFrom(frames.batch(convert.to_frame(message) for message in remembered))
+    return reply
+
+
+class _Events:
+    """The answers of one stream. Several tasks write; gRPC takes one message at a time."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = asyncio.Lock()
+
+    async def write(self, event: bench_pb2.CanEvent) -> None:
+        async with self._lock:
+            await self._context.write(event)
+
+
+async def _forward(queue: FrameQueue, events: _Events) -> None:
+    while True:
+        for batch in await queue.take():
+            await events.write(bench_pb2.CanEvent(frames=batch))
+
+
+async def _send_incoming(bus: AgentBus, incoming: AsyncIterable[bench_pb2.CanRequest], events: _Events) -> None:
+    sent = failed = 0
+    reason = ""
+    async for request in incoming:
+        if request.WhichOneof("request") != "frames":
+            raise invalid("after 'open', a CAN stream takes 'frames' only")
+        messages = _messages(request.frames)
+        while messages:
+            outcome = await bus.send(messages)
+            sent += len(outcome.taken)
+            if outcome.error is None:
+                break
+            failed, reason = failed + 1, str(outcome.error)
+            messages = messages[len(outcome.taken) + 1 :]
+        await events.write(bench_pb2.CanEvent(sent=bench_pb2.CanSent(sent=sent, failed=failed, error=reason)))
+
+
+async def _watch(bus: AgentBus, closed: asyncio.Event) -> None:
+    """Ends the stream, with the reason, when its bus fails."""
+    await closed.wait()
+    raise unavailable(bus.fault or f"CAN bus {bus.name!r} was closed")
+
+
+async def _either(met: "asyncio.Future[None]", bus: AgentBus, closed: asyncio.Event) -> None:
+    """Waits for ``met``. Raises CallError when the bus fails first."""
+    watch = asyncio.create_task(_watch(bus, closed))
+    try:
+        await asyncio.wait([met, watch], return_when=asyncio.FIRST_COMPLETED)
+        if not met.done():
+            watch.result()
+    finally:
+        watch.cancel()
+
+
+class _Wait:
+    """Brings remembered and live frames to a matcher: each once, and in order."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, matcher: Matcher) -> None:
+        self.met: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._matcher = matcher
+        self._lock = threading.Lock()
+        self._backlog: list[can.Message] | None = []
+        self._done = False
+
+    def put(self, message: can.Message) -> None:
+        """A listener of a bus hub. While the past is looked at, live frames wait (for milliseconds at most)."""
+        with self._lock:
+            if self._done:
+                return
+            if self._backlog is not None:
+                self._backlog.append(message)
+                return
+            self._done = self._matcher.feed(message)
+            if not self._done:
+                return
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._finish)
+
+    def replay(self, past: list[can.Message]) -> None:
+        """Looks at the past, then at what came meanwhile, and lets live frames through."""
+        known = {id(message) for message in past}
+        batch: Iterable[can.Message] = past
+        while True:
+            if any(self._matcher.feed(message) for message in batch):
+                self.stop()
+                self._finish()
+                return
+            with self._lock:
+                backlog, self._backlog = self._backlog or [], []
+                if not backlog:
+                    self._backlog = None
+                    return
+            # The bus remembers a frame before it delivers it: one may be both in the past and here.
+            batch = [message for message in backlog if id(message) not in known]
+
+    def stop(self) -> None:
+        """No further frame changes the outcome."""
+        with self._lock:
+            self._done = True
+
+    def _finish(self) -> None:
+        if not self.met.done():
+            self.met.set_result(None)
+
+
+def _messages(batch: bench_pb2.FrameBatch) -> list[can.Message]:
+    try:
+        messages = [convert.to_message(frame) for frame in frames.unbatch(batch)]
+    except ValueError as error:
+        raise invalid(f"frames: {error}") from error
+    if not 1 <= len(messages) <= MOST_FRAMES:
+        raise invalid(f"frames: {len(messages)} given; 1 .. {MOST_FRAMES} go in one request")
+    return messages
+
+
+def _encode(bus: AgentBus, message: bench_pb2.SignalMessage) -> can.Message:
+    if bus.database is None:
+        reason = bus.database_fault or "it has no DBC"
+        raise invalid(f"bus {bus.name} knows no message {message.name!r}: {reason}")
+    signals: dict[str, SignalValue] = {}
+    for name, value in from_values(message.signals).items():
+        if not isinstance(value, bool | int | float | str):
+            raise invalid(f"{message.name}.{name}: a value is a number or a name from the value table, not {value!r}")
+        signals[name] = value
+    try:
+        return bus.database.encode(message.name, signals)
+    except DatabaseError as error:
+        raise invalid(str(error)) from error
+
+
+def _send_error(sent: Sent, count: int) -> CallError:
+    message = str(sent.error)
+    if count > 1:
+        message = f"{len(sent.taken)} of {count} frames sent, then: {message}"
+    if isinstance(sent.error, FrameError):
+        return invalid(message)
+    return CallError(grpc.StatusCode.ABORTED, message)
+
+
+def _first(errors: BaseExceptionGroup[CallError]) -> CallError:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, CallError) else invalid(str(error))

@@ -1,0 +1,199 @@
+"""The agent's YAML file.
+
+Mistakes in the file itself keep the agent from starting. What a bench refers to (a DBC, an ECU's description, a CAN
+interface) may be missing or broken without harm to the other benches: `check` finds these too, `serve` makes the one
+bench unhealthy.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import InitErrorDetails
+
+from ecu_adapters import yaml_file
+from ecu_adapters.bus import CanConfig
+from ecu_adapters.dbc import Database, DatabaseError
+from ecu_adapters.description import load_ecu
+from ecu_adapters.yaml_file import ConfigError, Mistake, field_error, model_error, nearest
+
+NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+_LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
+_LABEL_KEY = re.compile(r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+_RESERVED_LABEL = "name"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` (IPv6: ``[::1]:8480``). Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65_535 or (":" in host and host[0] != "["):
+        raise ValueError("expected host:port, for example 127.0.0.1:8480")
+    return host, int(port)
+
+
+def _address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+def _remote(value: str) -> str:
+    if split_address(value)[1] == 0:
+        raise ValueError("port 0 is nothing that anybody could dial")
+    return value
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Traces(_Part):
+    """Bus traces kept per lease."""
+
+    max_file_mb: int = Field(default=64, ge=1, le=100_000, description="of one bus in one lease; the rest is counted")
+    max_total_mb: int = Field(default=1024, ge=1, le=10_000_000, description="beyond it, the oldest leases' traces go")
+
+
+class AgentSettings(_Part):
+    """The process itself."""
+
+    name: str = Field(pattern=NAME, description="stable; labd knows the agent by it")
+    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8480"
+    advertise: Annotated[str, AfterValidator(_remote)] | None = Field(
+        default=None, description="host:port at which lease holders reach this agent; null: as it listens"
+    )
+    labd: Annotated[str, AfterValidator(_remote)] = "127.0.0.1:8471"
+    data_dir: Path
+    traces: Traces = Traces()
+
+
+class BusConfig(CanConfig):
+    """One CAN bus of a bench."""
+
+    name: str = Field(pattern=NAME)
+    dbc: Path | None = Field(default=None, description="DBC, KCD, ARXML or SYM file")
+
+
+class EcuConfig(_Part):
+    """One diagnostic ECU of a bench."""
+
+    file: Path = Field(description="the ECU's description")
+    bus: str
+    simulated: bool = Field(default=False, description="the agent plays the ECU itself")
+
+
+class BenchConfig(_Part):
+    """One bench."""
+
+    name: str = Field(pattern=NAME)
+    labels: dict[str, str] = {}
+    can: list[BusConfig] = Field(min_length=1)
+    ecus: list[EcuConfig] = []
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        errors: list[InitErrorDetails] = []
+        for key, value in self.labels.items():
+            if key == _RESERVED_LABEL:
+                errors.append(field_error(("labels", key), "is reserved: every bench has its own name under it"))
+            elif not _LABEL_KEY.match(key):
+                errors.append(
+                    field_error(("labels", key), "is no label key: letters, digits and -_. within, at most 63")
+                )
+            if not _LABEL_VALUE.match(value):
+                message = f"{value!r} is no label value: letters, digits and -_. within, at most 63"
+                errors.append(field_error(("labels", key), message))
+        buses = [bus.name for bus in self.can]
+        errors += _repeated("can", buses)
+        for index, ecu in enumerate(self.ecus):
+            if ecu.bus not in buses:
+                message = f"unknown bus {ecu.bus!r}; {nearest(ecu.bus, buses)}"
+                errors.append(field_error(("ecus", index, "bus"), message))
+        if errors:
+            raise model_error("bench", errors)
+        return self
+
+
+class AgentConfig(_Part):
+    """The whole file."""
+
+    agent: AgentSettings
+    benches: list[BenchConfig] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_unique(self) -> Self:
+        errors = _repeated("benches", [bench.name for bench in self.benches])
+        if errors:
+            raise model_error("agent", errors)
+        return self
+
+
+def load(path: Path) -> AgentConfig:
+    """Reads the file; paths in it become absolute. Raises ConfigError with all mistakes at once."""
+    return _resolve(yaml_file.load(path, AgentConfig), path)
+
+
+def check(path: Path) -> list[Mistake]:
+    """All mistakes of the file and of the DBC and ECU files that it names, none of which needs the hardware."""
+    try:
+        file = yaml_file.YamlFile(path)
+        config = _resolve(file.validate(AgentConfig), path)
+    except ConfigError as error:
+        return error.mistakes
+    mistakes: list[Mistake] = []
+    for number, bench in enumerate(config.benches):
+        for problem in _reference_problems(bench):
+            if isinstance(problem, ConfigError):
+                mistakes += problem.mistakes
+            else:
+                mistakes.append(file.mistake(("benches", number, *problem.place), problem.message))
+    return sorted(set(mistakes), key=lambda mistake: (mistake.file, mistake.line, mistake.field))
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    place: tuple[int | str, ...]
+    message: str
+
+
+def _reference_problems(bench: BenchConfig) -> list[_Problem | ConfigError]:
+    problems: list[_Problem | ConfigError] = []
+    for index, bus in enumerate(bench.can):
+        if bus.dbc is not None:
+            try:
+                Database.load(bus.dbc)
+            except DatabaseError as error:
+                problems.append(_Problem(("can", index, "dbc"), str(error)))
+    names: dict[str, int] = {}
+    for index, ecu in enumerate(bench.ecus):
+        try:
+            description = load_ecu(ecu.file)
+        except ConfigError as error:
+            problems.append(_Problem(("ecus", index, "file"), f"{ecu.file} has mistakes or cannot be read"))
+            problems.append(error)
+            continue
+        if description.name in names:
+            message = f"ECU {description.name} is there already (ecus.{names[description.name]})"
+            problems.append(_Problem(("ecus", index, "file"), message))
+        names.setdefault(description.name, index)
+    return problems
+
+
+def _resolve(config: AgentConfig, path: Path) -> AgentConfig:
+    base = path.resolve().parent
+    config.agent.data_dir = base / config.agent.data_dir
+    for bench in config.benches:
+        for bus in bench.can:
+            bus.dbc = base / bus.dbc if bus.dbc is not None else None
+        for ecu in bench.ecus:
+            ecu.file = base / ecu.file
+    return config
+
+
+def _repeated(field: str, names: list[str]) -> list[InitErrorDetails]:
+    return [
+        field_error((field, index, "name"), f"{name!r} is given twice; names must differ")
+        for index, name in enumerate(names)
+        if name in names[:index]
+    ]

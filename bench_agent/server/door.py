@@ -1,0 +1,130 @@
+"""The interceptor through which every call to the agent goes.
+
+What is not known to be open is closed: a method without an entry here is refused, a new service included.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from bench_agent.protocol import bench_pb2
+from bench_agent.protocol.claims import BENCH_METADATA
+from bench_agent.server.errors import CallError
+from bench_agent.server.guard import Call, Gate, Guard
+
+GUARDED = frozenset(
+    f"/{bench_pb2.DESCRIPTOR.services_by_name['Bench'].full_name}/{method.name}"
+    for method in bench_pb2.DESCRIPTOR.services_by_name["Bench"].methods
+)
+"""Methods that need a lease."""
+OPEN_SERVICES = frozenset(
+    {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection"}
+)
+"""Services that anybody may ask."""
+
+_ABORT_S = 2.0
+"""How long a refused caller may take to read that it was refused."""
+
+_log = structlog.get_logger()
+_current: ContextVar[Call] = ContextVar("call")
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_Behaviour = Callable[..., Awaitable[Message | None]]
+
+
+def current_call() -> Call:
+    """The admitted call that this code runs in."""
+    return _current.get()
+
+
+class LeaseDoor(grpc.aio.ServerInterceptor):
+    """Admits calls to the Bench service through the guard; turns CallErrors into gRPC statuses."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "_Handler | None":
+        """Called by gRPC once per call, before its handler."""
+        method = handler_call_details.method
+        handler = await continuation(handler_call_details)
+        if handler is None or method.split("/")[1] in OPEN_SERVICES:
+            return handler
+        if method not in GUARDED:
+            return grpc.unary_unary_rpc_method_handler(_closed)
+        return self._guarded(handler, method)
+
+    def _guarded(self, handler: _Handler, method: str) -> _Handler:
+        behaviour, wrap = next(
+            (getattr(handler, kind), getattr(grpc, f"{kind}_rpc_method_handler"))
+            for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+            if getattr(handler, kind) is not None
+        )
+
+        async def admitted(request: object, context: Context) -> Message | None:
+            try:
+                return await self._admitted(behaviour, request, context, method)
+            except CallError as error:
+                await _abort(context, error.code, error.message)
+
+        wrapped: _Handler = wrap(admitted, handler.request_deserializer, handler.response_serializer)
+        return wrapped
+
+    async def _admitted(self, behaviour: _Behaviour, request: object, context: Context, method: str) -> Message | None:
+        token, bench = _credentials(context)
+        gate, call = await self._guard.enter(token, bench)
+        _current.set(call)
+        try:
+            return await _run(behaviour, request, context, gate, call)
+        except asyncio.CancelledError:
+            if call.cut_reason is None:
+                raise  # the caller went away
+            if call.task.uncancel():
+                raise
+            raise CallError(grpc.StatusCode.PERMISSION_DENIED, call.cut_reason) from None
+        except (CallError, grpc.aio.AbortError):
+            raise
+        except Exception as error:
+            _log.error("call failed", method=method, exc_info=error)
+            raise CallError(grpc.StatusCode.INTERNAL, f"the agent failed: {type(error).__name__}: {error}") from error
+
+
+async def _run(behaviour: _Behaviour, request: object, context: Context, gate: Gate, call: Call) -> Message | None:
+    try:
+        return await behaviour(request, context)
+    finally:
+        gate.leave(call)
+
+
+def _credentials(context: Context) -> tuple[str | None, str | None]:
+    token = bench = None
+    metadata = context.invocation_metadata()
+    for key, value in metadata if metadata is not None else ():
+        if key == "authorization" and isinstance(value, str):
+            scheme, _, rest = value.partition(" ")
+            token = rest.strip() if scheme.lower() == "bearer" else None
+        elif key == BENCH_METADATA and isinstance(value, str):
+            bench = value
+    return token, bench
+
+
+async def _closed(request: bytes, context: Context) -> NoReturn:
+    await _abort(context, grpc.StatusCode.PERMISSION_DENIED, "this method is not open to anybody")
+
+
+async def _abort(context: Context, code: grpc.StatusCode, message: str) -> NoReturn:
+    # A peer that reads nothing cannot take the status either; it is not waited for longer than this.
+    try:
+        async with asyncio.timeout(_ABORT_S):
+            await context.abort(code, message)
+    except TimeoutError:
+        raise grpc.aio.AbortError(message) from None

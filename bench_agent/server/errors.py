@@ -1,0 +1,37 @@
+"""How a call on the Bench service ends when it does not end well."""
+
+import grpc
+
+
+class CallError(Exception):
+    """Ends a call with a gRPC status and a message for the caller."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def invalid(message: str) -> CallError:
+    """INVALID_ARGUMENT: the request cannot be carried out as it stands."""
+    return CallError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def not_found(message: str) -> CallError:
+    """NOT_FOUND: no such bench, bus or ECU."""
+    return CallError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def unavailable(message: str) -> CallError:
+    """UNAVAILABLE: the bus or the agent cannot do it now."""
+    return CallError(grpc.StatusCode.UNAVAILABLE, message)
+
+
+def unauthenticated(message: str) -> CallError:
+    """UNAUTHENTICATED: no token, or none that can be accepted from anybody."""
+    return CallError(grpc.StatusCode.UNAUTHENTICATED, message)
+
+
+def denied(message: str) -> CallError:
+    """PERMISSION_DENIED: a sound token, but not for this bench, or not any more."""
+    return CallError(grpc.StatusCode.PERMISSION_DENIED, message)

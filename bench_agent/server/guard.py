@@ -1,0 +1,321 @@
+"""Who may act on a bench: tokens, epochs, expiry, revocation.
+
+One `Gate` per bench. It admits calls of one lease at a time, writes the lease's epoch down before the first of them,
+and when the lease ends, cuts its calls, has what they left behind cleaned up, and refuses the epoch for ever after.
+"""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import structlog
+
+from bench_agent.protocol.claims import LeaseClaims
+from bench_agent.server.epochs import EpochError, Epochs, EpochStore
+from bench_agent.server.errors import CallError, denied, not_found, unauthenticated, unavailable
+from bench_agent.server.keys import KeyRing, KeysMissing, TokenInvalid
+from bench_agent.server.lab_clock import LabClock
+
+_CALLS_END_S = 5.0
+"""How long cut calls may take to end."""
+_RETRY_S = 2.0
+"""Pause before a failed clean-up is tried again."""
+_LONGEST_TIMER_S = 3600.0
+
+_Result = TypeVar("_Result")
+_log = structlog.get_logger()
+
+
+class CleanUpError(Exception):
+    """What a former holder left behind could not be cleaned up; the bench must not be handed on."""
+
+
+class Guarded(Protocol):
+    """A bench as the gate sees it."""
+
+    name: str
+
+    async def open_lease(self, lease: str, epoch: int) -> None:
+        """Prepares the bench for a new holder. Raises CallError when it cannot."""
+
+    async def close_lease(self) -> None:
+        """Stops and undoes what the holder had running, in bounded time. Raises CleanUpError."""
+
+    def set_clean_up_fault(self, reason: str | None) -> None:
+        """Shows in the bench's health that the clean-up fails, or works again (None)."""
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """A call or stream that was admitted."""
+
+    claims: LeaseClaims
+    task: "asyncio.Task[object]"
+    cut_reason: str | None = None
+
+    def cut(self, reason: str) -> None:
+        """Ends the call with PERMISSION_DENIED."""
+        if self.cut_reason is None:
+            self.cut_reason = reason
+            self.task.cancel()
+
+
+@dataclass(slots=True)
+class _Holder:
+    """The lease that may act now."""
+
+    lease: str
+    epoch: int
+    expires_at: int
+    timer: asyncio.TimerHandle | None = None
+    calls: set[Call] = field(default_factory=set)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Gate:
+    """Who may act on one bench."""
+
+    def __init__(self, bench: Guarded, store: EpochStore, clock: LabClock) -> None:
+        self._bench = bench
+        self._store = store
+        self._clock = clock
+        epochs = store.get(bench.name)
+        self._seen = epochs.seen
+        self._refused = epochs.fenced  # up to here, nobody is admitted
+        self._reason = "superseded"
+        self._fenced = epochs.fenced  # up to here, all is cleaned up and on disk
+        self._holder: _Holder | None = None
+        self._lock = asyncio.Lock()
+        self._closing = False
+        self._tasks: set[asyncio.Task[object]] = set()
+        self.changed = asyncio.Event()
+        """Set whenever `fenced` grows."""
+
+    @property
+    def fenced(self) -> int:
+        """No lease of this or a lower epoch can act any more, and what it had running is cleaned up."""
+        return self._fenced
+
+    @property
+    def holder(self) -> tuple[str, int] | None:
+        """Lease and epoch of the present holder."""
+        return (self._holder.lease, self._holder.epoch) if self._holder is not None else None
+
+    async def enter(self, claims: LeaseClaims) -> Call:
+        """Admits a call of the running task. `leave` must follow. Raises CallError."""
+        self._judge(claims)
+        holder = self._holder
+        if holder is None or holder.epoch != claims.epoch:
+            # A caller that gives up must not leave the bench half handed over.
+            holder = await asyncio.shield(self._spawn(self._take_over(claims)))
+            self._judge(claims)
+        if claims.expires_at > holder.expires_at:
+            holder.expires_at = claims.expires_at
+            self._arm(holder)
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call is admitted from within its task")
+        call = Call(claims, task)
+        holder.calls.add(call)
+        return call
+
+    def leave(self, call: Call) -> None:
+        """The call touches the bench no more."""
+        holder = self._holder
+        if holder is not None:
+            holder.calls.discard(call)
+            if not holder.calls:
+                holder.idle.set()
+
+    def start_fence(self, epoch: int, reason: str) -> "asyncio.Task[None]":
+        """`fence` as a task that lives on when nobody waits for it."""
+        return self._spawn(self.fence(epoch, reason))
+
+    async def fence(self, epoch: int, reason: str) -> None:
+        """Refuses every lease up to ``epoch`` from now on. Returns when its calls have ended and all is cleaned up.
+
+        A clean-up that fails is tried again until it works; meanwhile the bench is unhealthy and admits nobody.
+        """
+        self._refuse(epoch, reason)
+        while self._fenced < epoch:
+            try:
+                async with self._lock:
+                    await self._clean_up(epoch)
+            except (CleanUpError, EpochError) as error:
+                _log.error("clean-up failed", bench=self._bench.name, epoch=epoch, reason=str(error))
+                self._bench.set_clean_up_fault(f"clean-up after the lease of epoch {epoch} failed: {error}")
+                await asyncio.sleep(_RETRY_S)
+
+    def clock_changed(self) -> None:
+        """labd's time was adjusted: the lease's end may have moved."""
+        if self._holder is not None:
+            self._arm(self._holder)
+
+    async def close(self) -> None:
+        """The agent stops: ends all calls and cleans up, without fencing the lease. Raises CleanUpError."""
+        self._closing = True
+        for task in list(self._tasks):
+            task.cancel()
+        if self._holder is not None:
+            for call in list(self._holder.calls):
+                call.cut("the agent is stopping")
+        async with self._lock:
+            await self._end_holder()
+
+    def _judge(self, claims: LeaseClaims) -> None:
+        if self._closing:
+            raise unavailable("the agent is stopping")
+        verdict = judge(claims, self._bench.name, now=self._clock.now(), seen=self._seen, fenced=self._refused)
+        if verdict is not None:
+            if verdict.superseded and claims.epoch <= self._refused:
+                raise denied(f"{verdict.message} ({self._reason})")
+            raise denied(verdict.message) if verdict.sound else unauthenticated(verdict.message)
+
+    async def _take_over(self, claims: LeaseClaims) -> _Holder:
+        async with self._lock:
+            self._judge(claims)  # time has passed since the lock was asked for
+            if self._holder is not None and self._holder.epoch == claims.epoch:
+                return self._holder
+            try:
+                if claims.epoch - 1 > self._fenced:
+                    self._refuse(claims.epoch - 1, "a newer lease has begun")
+                    await self._clean_up(claims.epoch - 1)
+                await asyncio.to_thread(self._store.save, self._bench.name, Epochs(claims.epoch, self._fenced))
+            except (CleanUpError, EpochError) as error:
+                raise unavailable(f"bench {self._bench.name} cannot be handed over: {error}") from error
+            self._seen = max(self._seen, claims.epoch)
+            await self._bench.open_lease(claims.lease, claims.epoch)
+            self._holder = _Holder(claims.lease, claims.epoch, claims.expires_at)
+            self._arm(self._holder)
+            return self._holder
+
+    def _refuse(self, epoch: int, reason: str) -> None:
+        if epoch > self._refused:
+            self._refused, self._reason = epoch, reason
+        holder = self._holder
+        if holder is not None and holder.epoch <= epoch:
+            for call in list(holder.calls):
+                call.cut(f"lease {holder.lease} on bench {self._bench.name} has ended: {reason}")
+
+    async def _clean_up(self, epoch: int) -> None:
+        """Raises CleanUpError or EpochError, with nothing confirmed."""
+        if self._fenced >= epoch:
+            return
+        if self._holder is not None and self._holder.epoch <= epoch:
+            await self._end_holder()
+        await asyncio.to_thread(self._store.save, self._bench.name, Epochs(self._seen, epoch))
+        self._fenced = max(self._fenced, epoch)
+        self._bench.set_clean_up_fault(None)
+        self.changed.set()
+
+    async def _end_holder(self) -> None:
+        holder = self._holder
+        if holder is None:
+            return
+        if holder.timer is not None:
+            holder.timer.cancel()
+        if holder.calls:
+            holder.idle.clear()
+            try:
+                async with asyncio.timeout(_CALLS_END_S):
+                    await holder.idle.wait()
+            except TimeoutError:
+                raise CleanUpError(f"{len(holder.calls)} calls did not end within {_CALLS_END_S:g} s") from None
+        await self._bench.close_lease()
+        self._holder = None
+
+    def _arm(self, holder: _Holder) -> None:
+        if holder.timer is not None:
+            holder.timer.cancel()
+        left = min(max(holder.expires_at - self._clock.now(), 0.0), _LONGEST_TIMER_S)
+        holder.timer = asyncio.get_running_loop().call_later(left, self._expire, holder)
+
+    def _expire(self, holder: _Holder) -> None:
+        if holder is not self._holder:
+            return
+        if holder.expires_at > self._clock.now():
+            self._arm(holder)
+            return
+        self.start_fence(holder.epoch, "expired")
+
+    def _spawn(self, work: Coroutine[object, object, _Result]) -> "asyncio.Task[_Result]":
+        task = asyncio.create_task(work, name=f"gate-{self._bench.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned_done)
+        return task
+
+    def _spawned_done(self, task: "asyncio.Task[object]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), CallError):
+            _log.error("gate failed", bench=self._bench.name, exc_info=task.exception())
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a token is refused."""
+
+    message: str
+    sound: bool = True
+    """It was good once, for somebody, somewhere; False: it is expired."""
+    superseded: bool = False
+
+
+def judge(claims: LeaseClaims, bench: str, *, now: float, seen: int, fenced: int) -> Verdict | None:
+    """None if the token may act on ``bench`` now, else why not. ``now``: labd's time (s since the Unix epoch)."""
+    if claims.bench != bench:
+        return Verdict(f"lease token is for bench {claims.bench!r}, not for {bench!r}")
+    if claims.expires_at <= now:
+        return Verdict(f"lease token expired {math.ceil(now - claims.expires_at)} s ago", sound=False)
+    if claims.epoch <= fenced:
+        return Verdict(f"lease {claims.lease} (epoch {claims.epoch}) on bench {bench} has ended", superseded=True)
+    if claims.epoch < seen:
+        return Verdict(
+            f"lease {claims.lease} (epoch {claims.epoch}) on bench {bench} was superseded by epoch {seen}",
+            superseded=True,
+        )
+    if claims.scope != "bench":
+        return Verdict(f"lease token has scope {claims.scope!r}; only 'bench' is known here")
+    return None
+
+
+class Guard:
+    """The gates of all benches behind one agent."""
+
+    def __init__(self, benches: Iterable[Guarded], keys: KeyRing, store: EpochStore, clock: LabClock) -> None:
+        self._keys = keys
+        self._clock = clock
+        self.gates: Mapping[str, Gate] = {bench.name: Gate(bench, store, clock) for bench in benches}
+
+    async def enter(self, token: str | None, bench: str | None) -> tuple[Gate, Call]:
+        """Admits a call of the running task that came with these metadata. Raises CallError."""
+        if not token:
+            raise unauthenticated("no lease token: send metadata 'authorization: Bearer <lease token>'")
+        try:
+            claims = self._keys.verify(token)
+        except TokenInvalid as error:
+            raise unauthenticated(str(error)) from error
+        except KeysMissing as error:
+            raise unavailable(str(error)) from error
+        bench = bench or claims.bench
+        gate = self.gates.get(bench)
+        if gate is None:
+            raise not_found(f"this agent has no bench {bench!r}; it has {', '.join(sorted(self.gates))}")
+        return gate, await gate.enter(claims)
+
+    def report_time(self, lab_time_ms: int) -> None:
+        """labd's clock as just received (ms)."""
+        self._clock.report(lab_time_ms)
+        for gate in self.gates.values():
+            gate.clock_changed()
+
+    async def close(self) -> None:
+        """Ends all calls and cleans all benches up; what fails is logged."""
+        for name, gate in self.gates.items():
+            with contextlib.suppress(CallError):
+                try:
+                    await gate.close()
+                except CleanUpError as error:
+                    _log.warning("bench not clean at the end", bench=name, reason=str(error))

@@ -1,0 +1,107 @@
+"""What a lease has running on a bench, from its first call to its clean-up."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import can
+import structlog
+
+from bench_agent.server.agent_bus import AgentBus
+from bench_agent.server.config import Traces
+from bench_agent.server.guard import CleanUpError
+from bench_agent.server.recorder import Recorder, folder, prune
+from ecu_adapters.bus import BusHub, Subscription
+from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
+from ecu_adapters.uds.tester import UdsTester
+
+_TESTER_CLOSE_S = 5.0
+
+_log = structlog.get_logger()
+
+
+class Tenancy:
+    """The diagnostic testers and traces of one lease. Nothing of a former lease is visible through it."""
+
+    def __init__(self, lease: str) -> None:
+        self.lease = lease
+        self.since = time.time()
+        """Seconds since the Unix epoch; frames from before are somebody else's."""
+        self._recorders: dict[str, Recorder] = {}
+        self._subscriptions: dict[str, tuple[BusHub, Subscription]] = {}
+        self._testers: dict[str, tuple[BusHub, UdsTester]] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    def start_traces(self, traces: Path, settings: Traces, buses: Mapping[str, AgentBus]) -> None:
+        """Records every bus. Blocks for the disk; a trace that cannot be written costs the lease nothing else."""
+        place = folder(traces, self.lease)
+        try:
+            prune(traces, settings.max_total_mb << 20, keep=[place])
+            for name in buses:
+                path = place / f"{name}.log"
+                self._recorders[name] = Recorder(path, max_bytes=settings.max_file_mb << 20)
+        except OSError as error:
+            _log.error("no trace of this lease", lease=self.lease, folder=str(place), reason=str(error))
+
+    def bus_up(self, bus: AgentBus) -> None:
+        """The bus is open (again): record it."""
+        self.bus_down(bus)
+        recorder = self._recorders.get(bus.name)
+        if recorder is not None and bus.hub is not None:
+            self._subscriptions[bus.name] = (bus.hub, bus.hub.subscribe(recorder.put))
+
+    def bus_down(self, bus: AgentBus) -> None:
+        """The bus is closed: what belongs to it is of no use any more."""
+        known = self._subscriptions.pop(bus.name, None)
+        if known is not None:
+            known[1].close()
+
+    def recent(self, hub: BusHub, since_ns: int = 0) -> list[can.Message]:
+        """The frames that are still remembered, of this lease only, with a timestamp after ``since_ns``."""
+        return hub.recent(max(self.since, since_ns / 1e9))
+
+    def turn(self, ecu: str) -> asyncio.Lock:
+        """Held during a service on an ECU, which may take several exchanges (seed and key)."""
+        return self._turns.setdefault(ecu, asyncio.Lock())
+
+    async def tester(self, hub: BusHub, ecu: EcuDescription) -> UdsTester:
+        """The lease's tester for an ECU. Raises ValueError when the ECU's description does not suit the bus."""
+        known = self._testers.get(ecu.name)
+        if known is not None:
+            if known[0] is hub:
+                return known[1]
+            del self._testers[ecu.name]  # its bus has failed and was opened anew
+            await _close(known[1])
+        tester = UdsTester(hub, ecu)
+        self._testers[ecu.name] = (hub, tester)
+        return tester
+
+    async def close(self) -> None:
+        """Brings every ECU back to its default session, and ends the traces. Raises CleanUpError."""
+        testers, self._testers = self._testers, {}
+        left = await asyncio.gather(*(_close(tester) for _, tester in testers.values()))
+        for _, subscription in self._subscriptions.values():
+            subscription.close()
+        self._subscriptions.clear()
+        recorders, self._recorders = self._recorders, {}
+        stopped = await asyncio.gather(*(asyncio.to_thread(recorder.stop) for recorder in recorders.values()))
+        if not all(stopped):
+            # The thread ends with the disk's answer; it holds a file of its own, and no bus.
+            _log.error("the disk is too slow for the traces", lease=self.lease)
+        faults = [fault for fault in left if fault]
+        if faults:
+            raise CleanUpError("; ".join(faults))
+
+
+async def _close(tester: UdsTester) -> str | None:
+    """Why the ECU may still be in a diagnostic session; None when it is not."""
+    try:
+        async with asyncio.timeout(_TESTER_CLOSE_S):
+            await tester.close()
+    except TimeoutError:
+        return f"the tester of ECU {tester.ecu.name} did not close within {_TESTER_CLOSE_S:g} s"
+    if tester.session != DEFAULT_SESSION:
+        # It does not answer. No TesterPresent is sent any more, so that S3 ends the session (ISO 14229-2).
+        await asyncio.sleep(tester.ecu.timing.s3_ms / 1000)
+    return None
