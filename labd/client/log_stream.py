@@ -19,9 +19,9 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 3.0
 def follow(transport: Transport, path: str, *, after: int, until_now: bool) -> Generator[LogLine, None, Run | None]:
     """The lines with ``seq`` > ``after``, each once and in order.
 
-    Ends, returning the run, when the run has ended and its log is complete; or, with ``until_now``, at the log's present
-    end, returning None if labd does not send the run. Raises LabUnreachable after `ATTEMPTS` fruitless connections in a row,
-    ProblemError when labd knows no such run, UnexpectedAnswer when a line is missing.
+    Ends, returning the run, when the run has ended and its log is complete; or, with ``until_now``, at the log's
+    present end, returning None if labd does not send the run. Raises LabUnreachable after `ATTEMPTS` fruitless
+    connections in a row, ProblemError when labd knows no such run, UnexpectedAnswer when a line is missing.
     """
     from httpx2 import EventSource, SSEError
 

@@ -248,7 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else None
         with self.lab.changed:
             self.lab.requests.append((method, path, body if body is not None else query))
-            self.lab.headers.append(dict(self.headers))
+            self.lab.headers.append({name.lower(): value for name, value in self.headers.items()})
             self.lab.changed.notify_all()
             if self.lab.cut_next:
                 self.lab.cut_next -= 1

@@ -58,7 +58,7 @@ def test_the_runners_calls_carry_the_token(labd: FakeLabd) -> None:
         assert runner.append_log("run-1", 5, lines) == 6
         runner.put_result("run-1", make_result(), "<testsuites/>")
     assert labd.results["run-1"]["version"] == 1
-    assert {headers["Authorization"] for headers in labd.headers} == {"Bearer run-token"}
+    assert {headers["authorization"] for headers in labd.headers} == {"Bearer run-token"}
 
 
 def test_a_problem_document_becomes_an_error_that_says_everything_once(labd: FakeLabd, client: LabClient) -> None:
@@ -157,7 +157,7 @@ def test_a_broken_log_stream_is_resumed_where_it_broke(
     labd.cut_log_after = [2, 0, 3]
     assert "".join(line["text"] for line in client.follow_log(run["id"])) == "abcdef"
     assert [query["after"] for query in labd.asked("GET", "/runs/run-1/log")] == ["0", "2", "2", "5"]
-    assert labd.headers[-1]["Last-Event-Id"] == "5"
+    assert labd.headers[-1]["last-event-id"] == "5"
 
 
 def test_following_gives_up_after_a_bound(labd: FakeLabd, client: LabClient, monkeypatch: pytest.MonkeyPatch) -> None:
