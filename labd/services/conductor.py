@@ -43,8 +43,8 @@ class Conductor:
         core.follow(self._follow)
         executor.on_change(self._look_at)
 
-    def start(self) -> None:
-        """Takes over from a former labd, then conducts until `stop`."""
+    def recover(self) -> None:
+        """Takes over what a former labd left: its runners, and whoever waits."""
         with self._core.view() as unit:
             runs = {run.id for run in unit.runs_in(RunState.RUNNING)}
         self._executor.recover(runs)
@@ -52,6 +52,9 @@ class Conductor:
             self._runs |= runs
         with self._core.transaction() as ledger:
             ledger.schedule()
+
+    def start(self) -> None:
+        """Conducts until `stop`."""
         self._thread.start()
 
     def stop(self) -> None:

@@ -30,6 +30,7 @@ class Lab:
     def start(self) -> None:
         """Goes on where a former labd stopped, or was stopped."""
         self.leasing.forgive()
+        self.conductor.recover()
         self.conductor.start()
 
     def hang_up(self) -> None:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from joserfc import jwt
-from joserfc.jwk import KeySet, OKPKey
+from joserfc.jwk import KeySet, KeySetSerialization, OKPKey
 
 from bench_agent.protocol.claims import ALGORITHM, LeaseClaims
 from labd.model.lease import Lease
@@ -42,7 +42,12 @@ class Signer:
     @property
     def jwks(self) -> str:
         """The public half as a JWK set (RFC 7517), as JSON text."""
-        return json.dumps(KeySet([self._key]).as_dict(private=False))
+        return json.dumps(self.public_keys)
+
+    @property
+    def public_keys(self) -> KeySetSerialization:
+        """The same as a dictionary."""
+        return KeySet([self._key]).as_dict(private=False)
 
     def lease_token(self, lease: Lease) -> str:
         """The token of a GRANTED lease; it expires at the lease's hard end, rounded up to a whole second."""

@@ -1,0 +1,258 @@
+"""Leases, queue, fences and runs, driven at random through the services on a real SQLite file."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from joserfc import jwt
+from joserfc.jwk import KeySet
+
+from bench_agent.protocol.claims import ALGORITHM, LeaseClaims
+from labd.executors.base import Alive
+from labd.model.bench import BenchState
+from labd.model.lease import Lease, LeaseState
+from labd.model.run import RunState
+from labd.model.selector import parse
+from labd.scheduling.queue import order
+from labd.services.errors import Conflict
+from labd.services.fleet import Session
+from labd.services.lab import Lab
+from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, FakeLink, open_lab, report, settle
+
+LABELS: dict[str, dict[str, str]] = {
+    "bench-1": {"platform": "meb"},
+    "bench-2": {"platform": "meb", "fast": "yes"},
+    "bench-3": {"platform": "mqb"},
+}
+SELECTORS = ("", "platform=meb", "platform=mqb", "fast", "!fast", "name=bench-1")
+LIVE = (LeaseState.QUEUED, LeaseState.GRANTED)
+
+
+class Agent:
+    """What an agent keeps on disk, and what it has been told and not done yet."""
+
+    def __init__(self) -> None:
+        self.fenced = dict.fromkeys(LABELS, 0)
+        self.healthy = dict.fromkeys(LABELS, True)
+        self.session: Session | None = None
+        self.link = FakeLink()
+
+    def reports(self) -> list:  # type: ignore[type-arg]
+        return [
+            report(name, labels, healthy=self.healthy[name], fenced=self.fenced[name])
+            for name, labels in LABELS.items()
+        ]
+
+
+class LabMachine(RuleBasedStateMachine):
+    leases = Bundle("leases")
+    runs = Bundle("runs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="labd-machine-"))
+        self.clock = FakeClock()
+        self.executor = FakeExecutor()
+        self.lab: Lab = open_lab(self.directory, self.clock, self.executor)
+        self.agent = Agent()
+        self.seen: dict[str, Lease] = {}
+        self.epochs = dict.fromkeys(LABELS, 0)
+
+    def teardown(self) -> None:
+        self.lab.core.store.close()
+        shutil.rmtree(self.directory)
+
+    # The agent
+
+    @initialize()
+    def attach_first(self) -> None:
+        self.attach()
+
+    @rule()
+    def attach(self) -> None:
+        """Also while attached: a newer stream takes over."""
+        former, self.agent.link = self.agent.link, FakeLink()
+        had = self.agent.session is not None
+        self.agent.session, orders = self.lab.fleet.attach("a", "a:1", self.agent.reports(), self.agent.link)
+        self.agent.link.orders.extend(orders)
+        assert not had or former.closed
+
+    @precondition(lambda self: self.agent.session is not None)
+    @rule()
+    def detach(self) -> None:
+        assert self.agent.session is not None
+        self.lab.fleet.detach(self.agent.session, "test")
+        self.agent.session = None
+
+    @precondition(lambda self: self.agent.session is not None)
+    @rule()
+    def fence(self) -> None:
+        """The agent does all that it was told."""
+        assert self.agent.session is not None
+        orders, self.agent.link.orders = self.agent.link.orders, []
+        for one in orders:
+            self.agent.fenced[one.bench] = max(self.agent.fenced[one.bench], one.epoch)
+            self.lab.fleet.fenced(self.agent.session, one.bench, one.epoch)
+
+    @rule(name=st.sampled_from(sorted(LABELS)))
+    def lose_memory(self, name: str) -> None:
+        """The agent's disk is replaced: it attaches anew, and has to be told again what is over."""
+        self.agent.fenced[name] = 0
+        self.attach()
+
+    @rule(name=st.sampled_from(sorted(LABELS)), healthy=st.booleans())
+    def change_health(self, name: str, healthy: bool) -> None:
+        self.agent.healthy[name] = healthy
+        if self.agent.session is not None:
+            labels, fenced = LABELS[name], self.agent.fenced[name]
+            self.lab.fleet.report(self.agent.session, report(name, labels, healthy=healthy, fenced=fenced))
+
+    # People
+
+    @rule(
+        target=leases,
+        selector=st.sampled_from(SELECTORS),
+        priority=st.integers(-1, 1),
+        ttl_s=st.sampled_from([5.0, 30.0]),
+        duration_s=st.sampled_from([10.0, 100.0]),
+    )
+    def ask(self, selector: str, priority: int, ttl_s: float, duration_s: float) -> str:
+        return self.lab.leasing.create(
+            selector=selector, holder="ada", duration_s=duration_s, ttl_s=ttl_s, priority=priority
+        ).lease.id
+
+    @rule(lease_id=leases)
+    def heartbeat(self, lease_id: str) -> None:
+        try:
+            view = self.lab.leasing.heartbeat(lease_id)
+        except Conflict:
+            assert self.lab.leasing.get(lease_id).lease.state is LeaseState.ENDED
+        else:
+            assert view.lease.heartbeat_by >= self.clock.now() + view.lease.ttl_s
+
+    @rule(lease_id=leases)
+    def release(self, lease_id: str) -> None:
+        assert self.lab.leasing.release(lease_id).lease.state is LeaseState.ENDED
+
+    @rule(target=runs, selector=st.sampled_from(SELECTORS), priority=st.integers(-1, 1))
+    def submit(self, selector: str, priority: int) -> str:
+        run = self.lab.running.create(
+            script="return", name="x.lua", files={}, selector=selector, holder="ci", timeout_s=20.0, priority=priority
+        ).run
+        settle(self.lab)
+        return run.id
+
+    @rule(run_id=runs)
+    def cancel(self, run_id: str) -> None:
+        assert self.lab.running.cancel(run_id).run.state.final
+        settle(self.lab)
+
+    @rule(run_id=runs, verdict=st.sampled_from(["passed", "failed", "error"]))
+    def finish(self, run_id: str, verdict: str) -> None:
+        document = {**RESULT, "verdict": verdict}
+        before = self.lab.running.get(run_id).run.state
+        try:
+            after = self.lab.running.put_result(run_id, document, "<testsuites/>").run.state
+        except Conflict:
+            assert before is not RunState.RUNNING
+        else:
+            assert before.final or after.value == verdict.upper()
+        settle(self.lab)
+
+    @rule(run_id=runs)
+    def runner_dies(self, run_id: str) -> None:
+        if isinstance(self.executor.status(run_id), Alive):
+            self.executor.die(run_id, "the runner was killed by SIGKILL")
+            settle(self.lab)
+            assert self.lab.running.get(run_id).run.state is not RunState.RUNNING
+
+    # Time, and labd's own end
+
+    @rule(seconds=st.sampled_from([0.5, 4.0, 6.0, 31.0]))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        settle(self.lab)
+        with self.lab.core.view() as unit:
+            assert not [lease for lease in unit.live_leases() if lease.overdue(self.clock.now())]
+
+    @rule()
+    def restart_labd(self) -> None:
+        with self.lab.core.view() as unit:
+            before = [(lease.id, lease.state, lease.bench, lease.epoch) for lease in unit.newest_leases(None, 1000)]
+            queue = [lease.id for lease in unit.queue()]
+        self.lab.core.store.close()
+        self.lab = open_lab(self.directory, self.clock, self.executor)
+        self.agent.session = None
+        self.lab.leasing.forgive()
+        with self.lab.core.view() as unit:
+            after = [(lease.id, lease.state, lease.bench, lease.epoch) for lease in unit.newest_leases(None, 1000)]
+            assert after == before
+            assert [lease.id for lease in unit.queue()] == queue
+        self.lab.conductor.recover()
+        settle(self.lab)
+
+    # What must always hold
+
+    @invariant()
+    def what_must_always_hold(self) -> None:
+        with self.lab.core.view() as unit:
+            leases = sorted(unit.newest_leases(None, 1000), key=lambda lease: lease.seq)
+            benches = {bench.name: bench for bench in unit.benches()}
+            runs = unit.newest_runs(None, 1000)
+        granted = [lease for lease in leases if lease.state is LeaseState.GRANTED]
+        queue = sorted((lease for lease in leases if lease.state is LeaseState.QUEUED), key=order)
+        by_id = {lease.id: lease for lease in leases}
+
+        assert len({lease.bench for lease in granted}) == len(granted), "two holders on one bench"
+        for bench in benches.values():
+            assert bench.epoch >= self.epochs[bench.name], "an epoch went back"
+            self.epochs[bench.name] = bench.epoch
+        for lease in leases:
+            former = self.seen.get(lease.id)
+            if lease.epoch is not None and lease.bench is not None and (former is None or former.epoch is None):
+                self.check_grant(lease, queue)
+            assert former is None or former.state is not LeaseState.ENDED or lease == former, "an ended lease changed"
+            self.seen[lease.id] = lease
+        taken = [(lease.bench, lease.epoch) for lease in leases if lease.epoch is not None]
+        assert len(set(taken)) == len(taken), "an epoch was used twice"
+
+        for run in runs:
+            state = by_id[run.lease_id].state
+            assert (run.state is RunState.PENDING) == (state is LeaseState.QUEUED)
+            assert (run.state is RunState.RUNNING) == (state is LeaseState.GRANTED)
+
+        for view in self.lab.fleet.benches(""):
+            if view.state is BenchState.AVAILABLE:
+                wanting = [one for one in queue if parse(one.selector).matches(view.bench.selectable_labels)]
+                assert not wanting, "a bench stands idle while somebody waits for it"
+        positions = {view.lease.id: view.position for view in self.lab.leasing.newest(LeaseState.QUEUED, 1000)}
+        assert list(positions) == [lease.id for lease in queue]
+        assert list(positions.values()) == list(range(1, len(queue) + 1))
+
+    def check_grant(self, lease: Lease, queue: list[Lease]) -> None:
+        assert lease.bench is not None and lease.epoch is not None
+        assert self.agent.fenced[lease.bench] >= lease.epoch - 1, "granted before the former epoch was fenced"
+        labels = {**LABELS[lease.bench], "name": lease.bench}
+        assert parse(lease.selector).matches(labels)
+        for other in queue:
+            overtaken = order(other) < order(lease) and parse(other.selector).matches(labels)
+            assert not overtaken, "a later or lesser wish was served first"
+        if lease.state is LeaseState.GRANTED:
+            token = self.lab.leasing.get(lease.id).token
+            assert token is not None
+            keys = KeySet.import_key_set(self.lab.core.signer.public_keys)
+            claims = LeaseClaims.from_jwt(jwt.decode(token, keys, algorithms=[ALGORITHM]).claims)
+            assert (claims.lease, claims.bench, claims.epoch) == (lease.id, lease.bench, lease.epoch)
+            assert lease.expires_at is not None
+            assert 0 <= claims.expires_at - lease.expires_at < 1
+
+
+TestLab = LabMachine.TestCase
+TestLab.pytestmark = [pytest.mark.timeout(900)]  # type: ignore[attr-defined]  # for shrinking what was found
+TestLab.settings = settings(
+    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
