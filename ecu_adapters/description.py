@@ -102,7 +102,9 @@ class IsoTp(_Part):
     stmin_ms: float = Field(default=0, ge=0, le=127, description="least time between consecutive frames")
     wait_frames: int = Field(default=10, ge=0, le=255, description="flow controls 'wait' that a sender bears in a row")
     max_pdu: int = Field(default=4095, ge=7, le=1 << 24, description="bytes of the longest PDU that is received")
-    fd: bool | None = Field(default=None, description="CAN FD frames; null: as the bus is configured")
+    fd: bool = Field(
+        default=False, description="diagnostics in CAN FD frames; an ECU on an FD bus may still use classic ones"
+    )
     bitrate_switch: bool = True
     frame_length: int = Field(default=64, description="bytes of the longest FD frame that is sent")
 

@@ -94,7 +94,7 @@ class IsoTpEndpoint:
         self.stats = IsoTpStats()
         self._hub = hub
         self._address = address
-        self._fd = hub.config.fd if settings.fd is None else settings.fd
+        self._fd = settings.fd
         self._switch = self._fd and settings.bitrate_switch
         self._padding = settings.padding
         self._frame_length = settings.frame_length if self._fd else 8

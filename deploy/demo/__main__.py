@@ -39,7 +39,7 @@ def follow(lab: LabClient, run: Run, console: Console, ended: list[Run]) -> None
     for line in lab.follow_log(run["id"]):
         console.print(f"[cyan]{run['name']:24}[/] {escape(line['text'])}")
     final = lab.run(run["id"])
-    console.print(f"[cyan]{run['name']:24}[/] {verdict(final)} {escape(final['reason'])}")
+    console.print(f"[cyan]{run['name']:24}[/] {verdict(final)} {escape(final['reason'])}".rstrip())
     ended.append(final)
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,38 +27,45 @@ class Candump:
                 self.lines.append(line.split()[2])
                 self.news.notify_all()
 
-    def frames(self) -> list[str]:
-        with self.news:
-            return list(self.lines)
+    def provoke(self, request: str, answer: str) -> None:
+        """Sends ``request`` until a frame that begins with ``answer`` is seen; whoever answers may be starting."""
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            cansend(request)
+            with self.news:
+                if self.news.wait_for(lambda: any(line.startswith(answer) for line in self.lines), 0.2):
+                    return
+        raise AssertionError(f"nobody answered {request} with {answer}: {self.lines[-20:]}")
 
-    def wait_for(self, start: str, *, count: int = 1) -> str:
-        """The first frame whose notation begins with ``start``; fails when fewer than ``count`` come in time."""
+    def close(self) -> None:
+        """Once candump has ended."""
+        self._reader.join(WAIT_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def wait_for(self, start: str) -> str:
+        """The first frame whose notation begins with ``start``; fails when none comes in time."""
 
         def found() -> list[str]:
             return [line for line in self.lines if line.startswith(start)]
 
         with self.news:
-            assert self.news.wait_for(lambda: len(found()) >= count, WAIT_S), (
-                f"candump saw no {start}: {self.lines[-20:]}"
-            )
+            assert self.news.wait_for(lambda: bool(found()), WAIT_S), f"candump saw no {start}: {self.lines[-20:]}"
             return found()[0]
 
 
 @contextmanager
 def watch() -> Iterator[Candump]:
+    """A candump that is listening already."""
     process = subprocess.Popen(["candump", "-L", "vcan0"], stdout=subprocess.PIPE, text=True)
+    witness = Candump(process)
     try:
-        witness = Candump(process)
-        # Live once it has seen a frame of ours.
-        for _ in range(int(WAIT_S * 20)):
-            cansend("7FF#")
-            with witness.news:
-                if witness.news.wait_for(lambda: bool(witness.lines), 0.05):
-                    break
+        witness.provoke("7FF#", "7FF#")
         yield witness
     finally:
         process.kill()
         process.wait()
+        witness.close()
 
 
 def cansend(frame: str) -> None:

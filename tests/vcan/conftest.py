@@ -26,18 +26,21 @@ def candump() -> Iterator[Candump]:
 
 
 @pytest.fixture(scope="session")
-def ecu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The simulated ECU as a process of its own on vcan0."""
-    arguments = ["bench_agent.main", "simulate", str(ROOT / "deploy/demo/ecm.yaml"), "--interface", "socketcan"]
-    arguments += ["--channel", "vcan0", "--dbc", str(ROOT / "dbc/powertrain.dbc")]
-    with service("ecu", arguments, tmp_path_factory.mktemp("ecu")), watch() as witness:
-        # EngineStatus is cyclic: the ECU is up once it is on the bus.
+def ecus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Two simulated ECUs on vcan0, each a process of its own: one on classic CAN, one on CAN FD."""
+    folder = tmp_path_factory.mktemp("ecus")
+    simulate = ["bench_agent.main", "simulate", "--interface", "socketcan", "--channel", "vcan0"]
+    classic = [*simulate, str(ROOT / "deploy/demo/ecm.yaml"), "--dbc", str(ROOT / "dbc/powertrain.dbc")]
+    fd = [*simulate, str(Path(__file__).with_name("fd_ecu.yaml")), "--fd"]
+    with service("classic", classic, folder), service("fd", fd, folder), watch() as witness:
+        # EngineStatus is cyclic; the other one answers when it is asked (TesterPresent).
         witness.wait_for("200#")
+        witness.provoke("7E1##0023E00", "7E9##")
         yield
 
 
 @pytest.fixture(scope="session")
-def lab(ecu: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(ecus: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with running_lab(tmp_path_factory.mktemp("lab"), Path(__file__).with_name("agent.yaml")) as running:
-        running.wait_for_benches("vcan-bench")
+        running.wait_for_benches("vcan-bench", "fd-bench")
         yield running
