@@ -48,6 +48,8 @@ class Core:
         self.limits = limits
         self.presence = Presence()
         self.changes = Changes()
+        self.granting = True
+        """Cleared when labd stops: what was granted then would wait for the next labd with its time running."""
         self._followers: list[Follower] = []
 
     def follow(self, follower: Follower) -> None:
@@ -58,7 +60,7 @@ class Core:
     def transaction(self) -> Iterator[Ledger]:
         """A writing transaction; an exception undoes it. Raises DatabaseBusy."""
         with self.store.write() as unit:
-            ledger = Ledger(unit, self.clock.now(), self.presence.attached, self.limits)
+            ledger = Ledger(unit, self.clock.now(), self._available, self.limits)
             yield ledger
         self._tell(ledger.effects)
 
@@ -67,6 +69,9 @@ class Core:
         """A reading transaction."""
         with self.store.read() as unit:
             yield unit
+
+    def _available(self, bench: str) -> bool:
+        return self.granting and self.presence.attached(bench)
 
     def _tell(self, effects: Effects) -> None:
         for follower in self._followers:

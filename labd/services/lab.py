@@ -40,6 +40,7 @@ class Lab:
 
     def stop(self) -> None:
         """Ends every running run and its runner; leases and queue stay for the next labd."""
+        self.core.granting = False
         self.conductor.stop()
         self.running.fail_all("labd was stopped")
         self._executor.close()

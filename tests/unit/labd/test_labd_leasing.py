@@ -1,0 +1,114 @@
+import pytest
+
+from labd.model.lease import LeaseEnd, LeaseState
+from labd.services.errors import Conflict, Invalid, NotFound
+from labd.services.lab import Lab
+from labd.services.leasing import LeaseView
+from tests.unit.labd.fakes import FakeClock, attach, report, settle
+
+
+def _ask(
+    lab: Lab, selector: str = "", *, priority: int = 0, ttl_s: float = 30.0, duration_s: float = 600.0
+) -> LeaseView:
+    return lab.leasing.create(selector=selector, holder="ada", duration_s=duration_s, ttl_s=ttl_s, priority=priority)
+
+
+def test_a_free_bench_is_granted_in_the_answer_with_its_token(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    view = _ask(lab)
+    assert view.lease.state is LeaseState.GRANTED
+    assert (view.lease.bench, view.lease.epoch, view.address) == ("bench-1", 1, "agent-1.test:8472")
+    assert view.token == lab.leasing.get(view.lease.id).token
+
+
+def test_waiters_are_served_by_priority_then_arrival_once_the_former_lease_is_fenced(lab: Lab) -> None:
+    session, link = attach(lab, report("bench-1"))
+    holder, first, urgent = _ask(lab), _ask(lab), _ask(lab, priority=5)
+    assert (lab.leasing.get(urgent.lease.id).position, lab.leasing.get(first.lease.id).position) == (1, 2)
+    lab.leasing.release(holder.lease.id)
+    assert [(order.bench, order.epoch, order.reason) for order in link.orders] == [("bench-1", 1, "released")]
+    assert lab.fleet.bench("bench-1").state == "recovering"
+    assert lab.leasing.get(urgent.lease.id).lease.state is LeaseState.QUEUED
+    lab.fleet.fenced(session, "bench-1", 1)
+    assert lab.leasing.get(urgent.lease.id).lease.epoch == 2
+    assert lab.leasing.get(first.lease.id).position == 1
+
+
+def test_a_holder_that_falls_silent_loses_the_bench_after_its_ttl(lab: Lab, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    lease = _ask(lab, ttl_s=10.0).lease
+    clock.advance(9.0)
+    lab.leasing.heartbeat(lease.id)
+    clock.advance(9.0)
+    settle(lab)
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.GRANTED
+    clock.advance(1.0)
+    settle(lab)
+    assert lab.leasing.get(lease.id).lease.end_reason is LeaseEnd.HEARTBEAT_LOST
+    with pytest.raises(Conflict, match="has ended: heartbeat_lost"):
+        lab.leasing.heartbeat(lease.id)
+
+
+def test_a_heartbeat_that_comes_too_late_does_not_revive_the_lease(lab: Lab, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    lease = _ask(lab, ttl_s=10.0).lease
+    clock.advance(11.0)  # the conductor has not noticed yet
+    with pytest.raises(Conflict):
+        lab.leasing.heartbeat(lease.id)
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.ENDED
+
+
+def test_heartbeats_do_not_prolong_the_hard_end(lab: Lab, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    lease = _ask(lab, ttl_s=10.0, duration_s=15.0).lease
+    clock.advance(8.0)
+    lab.leasing.heartbeat(lease.id)
+    clock.advance(7.0)
+    settle(lab)
+    assert lab.leasing.get(lease.id).lease.end_reason is LeaseEnd.EXPIRED
+
+
+def test_a_waiter_that_falls_silent_leaves_the_queue_and_is_never_granted(lab: Lab, clock: FakeClock) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    holder, silent = _ask(lab, ttl_s=300.0), _ask(lab, ttl_s=5.0)
+    clock.advance(6.0)
+    lab.leasing.release(holder.lease.id)
+    lab.fleet.fenced(session, "bench-1", 1)
+    assert lab.leasing.get(silent.lease.id).lease.end_reason is LeaseEnd.HEARTBEAT_LOST
+    assert lab.fleet.bench("bench-1").state == "available"
+
+
+def test_leaving_the_queue_and_releasing_twice_are_no_errors(lab: Lab) -> None:
+    _, link = attach(lab, report("bench-1"))
+    holder, waiter = _ask(lab), _ask(lab)
+    assert lab.leasing.release(waiter.lease.id).lease.end_reason is LeaseEnd.CANCELLED
+    for _ in range(2):
+        assert lab.leasing.release(holder.lease.id).lease.end_reason is LeaseEnd.RELEASED
+    assert len(link.orders) == 1
+
+
+def test_what_can_never_be_granted_is_refused_at_once_and_names_the_term(lab: Lab) -> None:
+    attach(lab, report("bench-1", {"platform": "meb"}))
+    with pytest.raises(Invalid, match="can never be granted: no bench meets 'platform=mqb'"):
+        _ask(lab, "platform=mqb")
+    with pytest.raises(Invalid) as caught:
+        _ask(lab, "platform=")
+        _ask(lab, "platform in meb")
+    assert caught.value.errors[0].field == "selector"
+    assert lab.leasing.newest(None, 10) == []
+
+
+def test_an_offline_or_sick_bench_can_be_waited_for(lab: Lab) -> None:
+    session, _ = attach(lab, report("bench-1", healthy=False, reason="no such interface can9"))
+    lease = _ask(lab).lease
+    assert lease.state is LeaseState.QUEUED
+    lab.fleet.detach(session, "test")
+    assert _ask(lab, "name=bench-1").position == 2
+    attach(lab, report("bench-1"))
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.GRANTED
+
+
+def test_an_unknown_lease_is_not_found(lab: Lab) -> None:
+    for use in (lab.leasing.get, lab.leasing.heartbeat, lab.leasing.release):
+        with pytest.raises(NotFound, match="'l-0'"):
+            use("l-0")

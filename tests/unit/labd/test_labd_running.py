@@ -1,0 +1,210 @@
+from typing import Any
+
+import pytest
+
+from labd.executors.base import Alive
+from labd.model.lease import LeaseEnd, LeaseState
+from labd.model.run import CaseCounts, LogLevel, Run, RunState
+from labd.services.conductor import EXIT_GRACE_S
+from labd.services.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
+from labd.services.lab import Lab
+from labd.services.running import NewLine
+from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, attach, report, settle
+
+
+def _submit(lab: Lab, **changes: Any) -> Run:
+    wish: dict[str, Any] = {
+        "script": "return 1",
+        "name": "x.lua",
+        "files": {},
+        "selector": "",
+        "holder": "ci",
+        "timeout_s": 60.0,
+    }
+    run = lab.running.create(**{**wish, **changes}).run
+    settle(lab)
+    return lab.running.get(run.id).run
+
+
+def _line(text: str = "hello") -> NewLine:
+    return NewLine(1_800_000_000.5, LogLevel.INFO, text)
+
+
+def test_a_run_starts_at_once_on_a_free_bench_and_gets_its_assignment(lab: Lab, executor: FakeExecutor) -> None:
+    attach(lab, report("bench-1", {"platform": "meb"}))
+    run = _submit(lab, files={"lib/a.lua": "return 2"})
+    assert run.state is RunState.RUNNING
+    (job,) = executor.jobs
+    assert (job.run_id, job.url) == (run.id, "http://labd.test")
+    lab.running.authorise(run.id, job.token)
+    assignment = lab.running.assignment(run.id)
+    assert (assignment.inputs.script, assignment.inputs.files) == ("return 1", {"lib/a.lua": "return 2"})
+    assert assignment.labels == {"platform": "meb", "name": "bench-1"}
+    assert assignment.token == lab.leasing.get(run.lease_id).token
+
+
+def test_a_waiting_run_needs_no_heartbeat_and_shows_its_position(lab: Lab, clock: FakeClock) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    holder = lab.leasing.create(selector="", holder="ada", duration_s=9000.0, ttl_s=3600.0).lease
+    run = _submit(lab)
+    clock.advance(3000.0)
+    settle(lab)
+    view = lab.running.get(run.id)
+    assert (view.run.state, view.position) == (RunState.PENDING, 1)
+    lab.leasing.release(holder.id)
+    lab.fleet.fenced(session, "bench-1", 1)
+    assert lab.running.get(run.id).run.state is RunState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"), [("passed", RunState.PASSED), ("failed", RunState.FAILED), ("error", RunState.ERROR)]
+)
+def test_the_runners_verdict_ends_the_run_and_frees_the_bench(
+    lab: Lab, executor: FakeExecutor, verdict: str, state: RunState
+) -> None:
+    _, link = attach(lab, report("bench-1"))
+    run = _submit(lab)
+    document = {**RESULT, "verdict": verdict, "reason": "" if verdict == "passed" else "1 of 1 cases"}
+    for _ in range(2):  # the answer to the first was lost
+        ended = lab.running.put_result(run.id, document, "<testsuites/>").run
+    assert (ended.state, ended.reason) == (state, document["reason"])
+    assert ended.cases == CaseCounts(1, 0, 0)
+    assert lab.leasing.get(run.lease_id).lease.end_reason is LeaseEnd.RELEASED
+    assert len(link.orders) == 1
+    executor.die(run.id, "the runner exited with code 0")
+    settle(lab)
+    assert lab.running.get(run.id).run == ended
+    assert executor.status(run.id) is None, "its leavings are cleared up"
+    assert lab.running.result(run.id).junit == "<testsuites/>"
+    with pytest.raises(Conflict, match="another result"):
+        lab.running.put_result(run.id, {**document, "reason": "changed its mind"}, "<testsuites/>")
+
+
+def test_a_runner_that_lingers_after_its_result_is_ended(lab: Lab, executor: FakeExecutor, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    run = _submit(lab)
+    lab.running.put_result(run.id, RESULT, "")
+    settle(lab)
+    assert executor.stopped == []
+    clock.advance(EXIT_GRACE_S)
+    settle(lab)
+    assert executor.stopped == [run.id]
+
+
+def test_a_runner_that_dies_makes_an_error_and_frees_the_bench(lab: Lab, executor: FakeExecutor) -> None:
+    attach(lab, report("bench-1"))
+    run = _submit(lab)
+    executor.die(run.id, "the runner was killed by SIGKILL; it wrote: Killed")
+    settle(lab)
+    ended = lab.running.get(run.id).run
+    assert (ended.state, ended.reason) == (RunState.ERROR, "the runner was killed by SIGKILL; it wrote: Killed")
+    assert lab.leasing.get(run.lease_id).lease.state is LeaseState.ENDED
+    with pytest.raises(NotFound, match="has no result"):
+        lab.running.result(run.id)
+
+
+def test_a_runner_that_cannot_be_started_makes_an_error(lab: Lab, executor: FakeExecutor) -> None:
+    attach(lab, report("bench-1"))
+    executor.broken = "the runner cannot be started: No space left on device"
+    run = _submit(lab)
+    assert (run.state, run.reason) == (RunState.ERROR, executor.broken)
+
+
+def test_a_run_beyond_its_timeout_and_grace_is_ended(lab: Lab, executor: FakeExecutor, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    run = _submit(lab, timeout_s=20.0)
+    clock.advance(19.0)
+    lab.leasing.heartbeat(run.lease_id)
+    clock.advance(10.9)
+    settle(lab)
+    assert lab.running.get(run.id).run.state is RunState.RUNNING, "the runner has its grace to report by itself"
+    clock.advance(0.1)
+    settle(lab)
+    ended = lab.running.get(run.id).run
+    assert (ended.state, ended.reason) == (RunState.ERROR, "it ran for longer than its timeout of 20 s")
+    assert executor.stopped == [run.id]
+
+
+def test_a_runner_without_heartbeats_loses_bench_and_run(lab: Lab, executor: FakeExecutor, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    run = _submit(lab)
+    clock.advance(31.0)
+    settle(lab)
+    ended = lab.running.get(run.id).run
+    assert (ended.state, ended.reason) == (RunState.ERROR, "its runner sent no heartbeat any more")
+    assert executor.stopped == [run.id]
+
+
+def test_cancelling_ends_the_run_at_once_whether_it_waits_or_runs(lab: Lab, executor: FakeExecutor) -> None:
+    attach(lab, report("bench-1"))
+    running, waiting = _submit(lab), _submit(lab)
+    for run in (running, waiting, running):
+        assert lab.running.cancel(run.id).run.state is RunState.CANCELLED
+        assert lab.leasing.get(run.lease_id).lease.state is LeaseState.ENDED
+    settle(lab)
+    assert executor.stopped == [running.id]
+    with pytest.raises(Conflict):
+        lab.running.put_result(running.id, RESULT, "")
+
+
+def test_whoever_takes_the_lease_away_ends_the_run(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    running, waiting = _submit(lab), _submit(lab)
+    lab.leasing.release(waiting.lease_id)
+    lab.leasing.release(running.lease_id)
+    assert lab.running.get(waiting.id).run.state is RunState.CANCELLED
+    ended = lab.running.get(running.id).run
+    assert (ended.state, ended.reason) == (RunState.ERROR, "its lease was released while it ran")
+
+
+def test_log_lines_are_stored_once_and_without_gaps(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    run = _submit(lab)
+    assert lab.running.append_log(run.id, 1, [_line("a"), _line("b")]) == 2
+    assert lab.running.append_log(run.id, 2, [_line("b, sent again"), _line("c")]) == 3
+    with pytest.raises(Conflict, match="must be 4, not 6"):
+        lab.running.append_log(run.id, 6, [_line()])
+    lines, _ = lab.running.lines(run.id, 0, 10)
+    assert [(line.seq, line.text) for line in lines] == [(1, "a"), (2, "b"), (3, "c")]
+    lab.running.cancel(run.id)
+    assert lab.running.append_log(run.id, 3, [_line("c")]) == 3
+    with pytest.raises(Conflict, match="its log is closed at line 3"):
+        lab.running.append_log(run.id, 4, [_line()])
+
+
+def test_a_log_has_a_bound(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    run = _submit(lab)
+    most = lab.core.limits.stored_output_bytes
+    lab.running.append_log(run.id, 1, [_line("ü" * (most // 2))])
+    with pytest.raises(TooLarge, match=str(most)):
+        lab.running.append_log(run.id, 2, [_line("xx")])
+
+
+def test_run_tokens_open_their_own_run_only(lab: Lab, executor: FakeExecutor) -> None:
+    attach(lab, report("bench-1"), report("bench-2"))
+    one, two = _submit(lab), _submit(lab)
+    token = executor.jobs[0].token
+    lab.running.authorise(one.id, token)
+    with pytest.raises(Forbidden):
+        lab.running.authorise(two.id, token)
+    with pytest.raises(Unauthenticated):
+        lab.running.authorise(one.id, None)
+
+
+def test_a_run_that_can_never_have_a_bench_is_refused(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    with pytest.raises(Invalid, match="'platform=meb'"):
+        _submit(lab, selector="platform=meb")
+    assert lab.running.newest(None, 10) == []
+
+
+def test_stopping_labd_ends_running_runs_and_keeps_the_queue(lab: Lab, executor: FakeExecutor) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    running, waiting = _submit(lab), _submit(lab)
+    lab.conductor.start()
+    lab.stop()
+    lab.fleet.fenced(session, "bench-1", 1)
+    assert lab.running.get(running.id).run.reason == "labd was stopped"
+    assert not isinstance(executor.status(running.id), Alive)
+    assert lab.running.get(waiting.id).run.state is RunState.PENDING
