@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labd.cli.completion import complete_benches, complete_buses
-from labd.cli.exits import ExitCode, Failure
+from labd.cli.exits import ExitCode, Failure, Interrupted
 from labd.cli.leasing import Heartbeats, borrowed, leased
 from labd.cli.options import (
     can_filter,
@@ -112,7 +112,7 @@ def _dump(
             seen += len(frames)
             click.echo("\n".join(line(bus, frame) for frame in frames))
     except KeyboardInterrupt as interrupt:
-        if type(interrupt) is not KeyboardInterrupt:
+        if isinstance(interrupt, Interrupted):
             raise
     finally:
         click.echo(f"{seen} frames, {stream.dropped} dropped", err=True)

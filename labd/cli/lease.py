@@ -1,11 +1,9 @@
 """``labctl lease``: the right to a bench."""
 
-import contextlib
-
 import click
 
 from labd.cli.completion import complete_leases
-from labd.cli.exits import ExitCode, Failure
+from labd.cli.exits import ExitCode, Failure, Interrupted
 from labd.cli.leasing import TTL_S, Heartbeats, end_text, place, releasing, wait_until_granted
 from labd.cli.options import duration, holder_option, priority_option, selector_option
 from labd.cli.output import ago, format_option, print_json, print_record, print_table, without_token
@@ -65,8 +63,7 @@ def acquire(
     lab = session.lab
     ttl_s = TTL_S if hold else max(1.0, min(duration_s, UNATTENDED_TTL_S))
     asked = lab.create_lease(selector=selector, holder=holder, duration_s=duration_s, ttl_s=ttl_s, priority=priority)
-    with contextlib.ExitStack() as on_failure:
-        on_failure.enter_context(releasing(lab, asked))
+    with releasing(lab, asked) as release_at_end:
         if wait:
             with Progress(stdout_is_data=True) as progress:
                 granted = wait_until_granted(lab, asked, progress, timeout_s)
@@ -79,19 +76,19 @@ def acquire(
         if hold:
             _hold(session, granted)
         else:
-            on_failure.pop_all()  # the lease is to stay
+            release_at_end.clear()
 
 
 def _hold(session: Session, held: Lease) -> None:
-    click.echo("held until Ctrl-C", err=True)
-    with Heartbeats(session.lab, held) as heartbeats:
-        try:
+    try:
+        with Heartbeats(session.lab, held) as heartbeats:
+            click.echo("held until Ctrl-C", err=True)
             heartbeats.lost.wait()
-        except KeyboardInterrupt as interrupt:
-            if type(interrupt) is not KeyboardInterrupt:
-                raise  # a signal: ended from outside, and the exit code says so
-            click.echo("\nreleasing", err=True)
-            return
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt, Interrupted):
+            raise  # ended from outside, and the exit code says so
+        click.echo("\nreleasing", err=True)
+    else:
         raise Failure(f"lease {held['id']} is lost: {heartbeats.reason}", ExitCode.REFUSED)
 
 

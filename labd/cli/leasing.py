@@ -116,13 +116,19 @@ def borrowed(lab: LabClient, lease_id: str, bench: str) -> Iterator[tuple[Lease,
 
 
 @contextlib.contextmanager
-def releasing(lab: LabClient, lease: Lease) -> Iterator[None]:
-    """Releases ``lease`` at the end, also on Ctrl-C and SIGTERM; a release that fails is told on stderr."""
+def releasing(lab: LabClient, lease: Lease) -> Iterator[threading.Event]:
+    """Releases ``lease`` at the end, also on Ctrl-C and SIGTERM; a release that fails is told on stderr.
+
+    Clear the event to keep the lease after all.
+    """
+    due = threading.Event()
+    due.set()
     try:
-        yield
+        yield due
     finally:
         try:
-            lab.release(lease["id"])
+            if due.is_set():
+                lab.release(lease["id"])
         except LabError as error:
             click.echo(
                 f"lease {lease['id']} is not released ({one_line(str(error))}); "

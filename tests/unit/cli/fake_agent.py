@@ -1,0 +1,106 @@
+"""A fake bench agent: a real gRPC server that answers what a test lays down for it."""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent import futures
+
+import grpc
+
+from bench_agent.protocol import bench_pb2, bench_pb2_grpc, frames
+from bench_agent.protocol.frames import Frame
+from bench_agent.protocol.values import Plain, to_value
+
+DEADLINE_S = 10.0
+
+
+class FakeAgent(bench_pb2_grpc.BenchServicer):
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self.responses: dict[str, bytes] = {"22F190": b"\x62\xf1\x90WVWZZZ1KZ6W000001"}
+        """Response PDU by request PDU in hexadecimal; others are not answered."""
+        self.decoded: dict[str, Plain] = {"22F190": "WVWZZZ1KZ6W000001"}
+        self.pending_us: list[int] = []
+        self.requests: list[bench_pb2.UdsRequest] = []
+        self.opened: list[bench_pb2.CanOpen] = []
+        self.batches: queue.SimpleQueue[bench_pb2.FrameBatch] = queue.SimpleQueue()
+        self.asked = threading.Event()
+        self._closing = threading.Event()
+        self._server = grpc.server(futures.ThreadPoolExecutor(8))
+        bench_pb2_grpc.add_BenchServicer_to_server(self, self._server)
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    def __enter__(self) -> "FakeAgent":
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._server.stop(grace=0).wait(DEADLINE_S)
+
+    def deliver(self, listed: Iterable[Frame], dropped: int = 0) -> None:
+        self.batches.put(frames.batch(listed, dropped=dropped))
+
+    def Describe(self, request: bench_pb2.DescribeRequest, context: grpc.ServicerContext) -> bench_pb2.BenchDescription:
+        self._guard(context)
+        return bench_pb2.BenchDescription(
+            name="bench-1",
+            buses=[bench_pb2.BusDescription(name="powertrain")],
+            ecus=[bench_pb2.EcuDescription(name="ECM", bus="powertrain")],
+            health=bench_pb2.HEALTHY,
+        )
+
+    def Uds(
+        self, requests: Iterator[bench_pb2.UdsRequest], context: grpc.ServicerContext
+    ) -> Iterator[bench_pb2.UdsReply]:
+        self._guard(context)
+        for request in requests:
+            self.requests.append(request)
+            self.asked.set()
+            yield self._reply(request)
+
+    def Can(
+        self, requests: Iterator[bench_pb2.CanRequest], context: grpc.ServicerContext
+    ) -> Iterator[bench_pb2.CanEvent]:
+        self._guard(context)
+        self.opened.append(next(requests).open)
+        yield bench_pb2.CanEvent(opened=bench_pb2.BusDescription(name="powertrain"))
+        while context.is_active() and not self._closing.is_set():
+            try:
+                yield bench_pb2.CanEvent(frames=self.batches.get(timeout=0.05))
+            except queue.Empty:
+                continue
+
+    def Send(self, request: bench_pb2.SendRequest, context: grpc.ServicerContext) -> bench_pb2.SendReply:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "labctl does not send frames")
+
+    def Expect(self, request: bench_pb2.ExpectRequest, context: grpc.ServicerContext) -> bench_pb2.ExpectReply:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "labctl does not expect frames")
+
+    def Recent(self, request: bench_pb2.RecentRequest, context: grpc.ServicerContext) -> bench_pb2.RecentReply:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "labctl does not look back")
+
+    def _reply(self, request: bench_pb2.UdsRequest) -> bench_pb2.UdsReply:
+        pdu = request.pdu
+        if request.WhichOneof("what") == "call":
+            pdu = b"\x22" + request.call.arguments["did"].integer.to_bytes(2, "big")
+        response = self.responses.get(pdu.hex().upper())
+        reply = bench_pb2.UdsReply(id=request.id, request=pdu, response=response or b"", elapsed_us=1234)
+        reply.pending_us.extend(self.pending_us)
+        if response is None:
+            reply.error.kind = bench_pb2.UdsError.TIMEOUT
+            reply.error.message = "ECM did not answer within 50 ms"
+        elif response[:1] == b"\x7f":
+            reply.negative.CopyFrom(
+                bench_pb2.NegativeResponse(
+                    service=response[1], nrc=response[2], service_name="named by", nrc_name="the agent"
+                )
+            )
+        else:
+            reply.result.CopyFrom(to_value(self.decoded.get(pdu.hex().upper(), response)))
+        return reply
+
+    def _guard(self, context: grpc.ServicerContext) -> None:
+        metadata = dict(context.invocation_metadata())
+        if metadata.get("authorization") != f"Bearer {self.token}" or metadata.get("labd-bench") != "bench-1":
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "the lease token is not valid")

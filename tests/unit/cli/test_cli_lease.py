@@ -1,0 +1,191 @@
+import json
+import os
+import pty
+import signal
+import threading
+
+import pytest
+
+from labd.cli import leasing
+from tests.unit.cli.conftest import Labctl, Process
+from tests.unit.client.fake_labd import FakeLabd
+
+
+def grant_after_looks(labd: FakeLabd, looks: int) -> threading.Thread:
+    """Grants the first lease once labctl has looked at it so many times."""
+
+    def grant() -> None:
+        path = "/leases/lease-1"
+        labd.wait_for(lambda: len(labd.asked("GET", path) + labd.asked("POST", f"{path}/heartbeat")) >= looks)
+        with labd.changed:
+            labd.grant(labd.leases["lease-1"])
+
+    thread = threading.Thread(target=grant)
+    thread.start()
+    return thread
+
+
+def test_acquire_says_how_to_use_the_bench_and_leaves_the_lease(labctl: Labctl, labd: FakeLabd) -> None:
+    result = labctl("lease", "acquire", "--selector", "platform=meb", "--duration", "30m", "--holder", "ada")
+    assert result.exit_code == 0
+    for text in ("lease-1", "bench-1", "127.0.0.1:1", "labctl uds bench-1", "labctl lease release lease-1"):
+        assert text in result.stdout
+    assert "lease-token" not in result.stdout
+    assert labd.leases["lease-1"]["state"] == "GRANTED"
+    assert labd.asked("POST", "/leases") == [
+        {"selector": "platform=meb", "holder": "ada", "duration_s": 1800.0, "ttl_s": 1800.0, "priority": 0}
+    ]
+
+
+def test_nobody_beats_so_the_ttl_is_the_longest_that_labd_grants(labctl: Labctl, labd: FakeLabd) -> None:
+    labctl("lease", "acquire", "--duration", "5h")
+    assert labd.leases["lease-1"]["ttl_s"] == 3600
+    assert labd.leases["lease-1"]["duration_s"] == 18000
+
+
+def test_json_has_the_token(labctl: Labctl) -> None:
+    assert json.loads(labctl("lease", "acquire", "-o", "json").stdout)["token"] == "lease-token"
+
+
+def test_waiting_tells_the_place_in_the_queue_once_when_it_is_no_terminal(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.free = False
+    granting = grant_after_looks(labd, 3)
+    result = labctl("lease", "acquire", "-l", "platform=meb")
+    granting.join()
+    assert result.exit_code == 0
+    assert result.stderr == "waiting for a bench with platform=meb: position 2 in the queue\n"
+    assert "bench-1" in result.stdout
+
+
+def test_waiting_sends_heartbeats(labctl: Labctl, labd: FakeLabd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leasing, "_BEATS_PER_TTL", 1000)
+    labd.free = False
+    granting = grant_after_looks(labd, 2)
+    assert labctl("lease", "acquire", "--duration", "30s").exit_code == 0
+    granting.join()
+    assert labd.asked("POST", "/leases/lease-1/heartbeat")
+
+
+def test_giving_up_leaves_the_queue(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.free = False
+    result = labctl("lease", "acquire", "--timeout", "100ms")
+    assert result.exit_code == 75
+    assert "any bench did not come free within 0.1 s (position 2 in the queue)" in result.stderr
+    assert labd.leases["lease-1"]["state"] == "ENDED"
+
+
+def test_without_waiting_the_lease_stays_queued(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.free = False
+    result = labctl("lease", "acquire", "--no-wait")
+    assert result.exit_code == 0
+    assert "QUEUED, position 2 in the queue" in result.stdout
+    assert labd.leases["lease-1"]["state"] == "QUEUED"
+
+
+def test_a_selector_that_can_never_match_is_refused_at_once(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.refuse("POST", "/leases", 422, "this can never be granted: no bench has platform=mib")
+    result = labctl("lease", "acquire", "-l", "platform=mib")
+    assert result.exit_code == 65
+    assert result.stderr == "Error: this can never be granted: no bench has platform=mib\n"
+
+
+def test_a_lease_that_ends_while_it_waits_is_told(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.free = False
+
+    def end() -> None:
+        labd.wait_for(lambda: labd.asked("GET", "/leases/lease-1"))
+        with labd.changed:
+            labd.end_lease(labd.leases["lease-1"], "bench_removed")
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    result = labctl("lease", "acquire")
+    ending.join()
+    assert result.exit_code == 65
+    assert "lease-1 ended while it waited: its bench was removed" in result.stderr
+
+
+def test_renew_release_and_show(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.grant(labd.add_lease())
+    assert "GRANTED" in labctl("lease", "renew", "lease-1").stdout
+    assert labd.asked("POST", "/leases/lease-1/heartbeat")
+    assert "labctl lease release lease-1" in labctl("lease", "show", "lease-1").stdout
+    labd.add_lease()
+    assert labctl("lease", "release", "lease-1", "lease-2").stdout.splitlines() == [
+        "lease-1 bench-1: it was released",
+        "lease-2 any bench: it was released",
+    ]
+    ended = labctl("lease", "renew", "lease-1")
+    assert (ended.exit_code, ended.stderr) == (65, "Error: lease lease-1 has ended: it was released\n")
+    assert labctl("lease", "show", "nix").exit_code == 65
+
+
+def test_ls_shows_the_live_ones_unless_asked_for_all(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.add_lease(holder="bob")
+    labd.grant(labd.add_lease())
+    labd.end_lease(labd.add_lease(), "expired")
+    listed = [line.split()[:2] for line in labctl("lease", "ls").stdout.splitlines()[1:]]
+    assert listed == [["lease-2", "GRANTED"], ["lease-1", "QUEUED"]]
+    assert "its time was up" in labctl("lease", "ls", "--all").stdout
+    assert [one["id"] for one in json.loads(labctl("lease", "ls", "--state", "ended", "-o", "json").stdout)] == [
+        "lease-3"
+    ]
+
+
+def test_hold_keeps_the_lease_until_ctrl_c_and_then_releases(labd: FakeLabd, labctl_process: Process) -> None:
+    with labctl_process("lease", "acquire", "--hold") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "held until Ctrl-C\n"
+        assert labd.leases["lease-1"]["ttl_s"] == 30
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    assert labd.leases["lease-1"]["state"] == "ENDED"
+
+
+def test_hold_ends_when_the_lease_is_lost(labctl: Labctl, labd: FakeLabd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leasing, "_BEATS_PER_TTL", 1000)
+
+    def end() -> None:
+        labd.wait_for(lambda: labd.asked("POST", "/leases/lease-1/heartbeat"))
+        with labd.changed:
+            labd.end_lease(labd.leases["lease-1"], "expired")
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    result = labctl("lease", "acquire", "--hold")
+    ending.join()
+    assert result.exit_code == 65
+    assert "lease lease-1 is lost: its time was up" in result.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_while_waiting_leaves_the_queue(
+    labd: FakeLabd, labctl_process: Process, number: signal.Signals, code: int
+) -> None:
+    labd.free = False
+    with labctl_process("lease", "acquire") as process:
+        assert process.stderr is not None
+        assert "position 2" in process.stderr.readline()
+        process.send_signal(number)
+        assert process.wait(10) == code
+        assert "Traceback" not in process.stderr.read()
+    assert labd.leases["lease-1"]["state"] == "ENDED"
+
+
+def test_a_terminal_gets_a_live_line_with_place_and_time(labd: FakeLabd, labctl_process: Process) -> None:
+    labd.free = False
+    master, slave = pty.openpty()
+    with (
+        os.fdopen(master, "rb", buffering=0) as screen,
+        labctl_process("lease", "acquire", stdout=slave, stderr=slave, stdin=slave) as process,
+    ):
+        os.close(slave)
+        shown = b""
+        while b"position 2 in the queue  0 ms" not in shown:
+            shown += screen.read(4096)
+        with labd.changed:
+            labd.grant(labd.leases["lease-1"])
+        while b"lease release" not in shown:
+            shown += screen.read(4096)
+        assert process.wait(10) == 0
+    assert b"bench-1" in shown

@@ -1,0 +1,169 @@
+import json
+import signal
+import threading
+
+import pytest
+
+from labd.cli.uds_text import dtc, explain, identifiers, negative_response, value
+from tests.unit.cli.conftest import Labctl, Process
+from tests.unit.cli.fake_agent import FakeAgent
+from tests.unit.client.fake_labd import FakeLabd
+
+VIN_RESPONSE = "62 F1 90 57 56 57 5A 5A 5A 31 4B 5A 36 57 30 30 30 30 30 31"
+
+
+@pytest.mark.parametrize("words", [["22F190"], ["22", "F1", "90"], ["0x22", "0xf190"], ["22 F1 90"]])
+def test_a_known_did_is_decoded_and_the_bench_released(
+    labctl: Labctl, labd: FakeLabd, agent: FakeAgent, words: list[str]
+) -> None:
+    result = labctl("uds", "bench-1", "ECM", *words)
+    assert result.exit_code == 0
+    shown = {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[1] for line in result.stdout.splitlines()}
+    assert shown == {
+        "request": "22 F1 90  (ReadDataByIdentifier)",
+        "response": VIN_RESPONSE,
+        "VIN": "WVWZZZ1KZ6W000001",
+        "time": "1.2 ms",
+    }
+    assert labd.asked("POST", "/leases")[0]["selector"] == "name=bench-1"
+    assert labd.leases["lease-1"]["state"] == "ENDED"
+
+
+def test_json(labctl: Labctl, agent: FakeAgent) -> None:
+    agent.pending_us = [700, 900]
+    document = json.loads(labctl("uds", "bench-1", "ECM", "22F190", "-o", "json").stdout)
+    assert document == {
+        "bench": "bench-1",
+        "ecu": "ECM",
+        "request": "22F190",
+        "response": VIN_RESPONSE.replace(" ", ""),
+        "positive": True,
+        "negative": None,
+        "decoded": {"VIN": "WVWZZZ1KZ6W000001"},
+        "pending_ms": [0.7, 0.9],
+        "elapsed_ms": 1.234,
+    }
+
+
+@pytest.mark.parametrize("request_pdu", ["22F190", "2EF190"])
+def test_a_negative_response_is_explained_and_ends_with_1(
+    labctl: Labctl, labd: FakeLabd, agent: FakeAgent, request_pdu: str
+) -> None:
+    agent.responses[request_pdu] = bytes.fromhex(f"7F{request_pdu[:2]}33")
+    result = labctl("uds", "bench-1", "ECM", request_pdu)
+    assert result.exit_code == 1
+    name = {"22": "ReadDataByIdentifier", "2E": "WriteDataByIdentifier"}[request_pdu[:2]]
+    meaning = "securityAccessDenied (NRC 0x33): locked; unlock with SecurityAccess first"
+    assert f"{name} (0x{request_pdu[:2]}): {meaning}" in result.stdout
+    assert labd.leases["lease-1"]["state"] == "ENDED"
+
+
+def test_an_unknown_did_goes_out_as_it_is(labctl: Labctl, agent: FakeAgent) -> None:
+    agent.responses["22F195"] = b"\x62\xf1\x95V1.2"
+    shown = labctl("uds", "bench-1", "ECM", "22F195").stdout
+    assert "F195 = 56 31 2E 32 ('V1.2')" in shown
+    assert agent.requests[0].pdu.hex() == "22f195"
+
+
+def test_the_0x78s_on_the_way_are_shown(labctl: Labctl, agent: FakeAgent) -> None:
+    agent.pending_us = [48_000, 4_900_000]
+    assert "48.0 ms, 4900.0 ms" in labctl("uds", "bench-1", "ECM", "22F190").stdout
+
+
+def test_a_silent_ecu_ends_with_2(labctl: Labctl, labd: FakeLabd, agent: FakeAgent) -> None:
+    result = labctl("uds", "bench-1", "ECM", "3E00")
+    assert (result.exit_code, result.stderr) == (2, "Error: ECM did not answer within 50 ms\n")
+    assert labd.leases["lease-1"]["state"] == "ENDED"
+
+
+def test_an_unknown_ecu_or_bench_is_told_before_anything_is_leased(labctl: Labctl, labd: FakeLabd) -> None:
+    result = labctl("uds", "bench-1", "ECX", "22F190")
+    assert (result.exit_code, result.stderr) == (65, "Error: bench bench-1 has no ECU 'ECX'; it has ECM\n")
+    assert labctl("uds", "nix", "ECM", "22F190").exit_code == 65
+    assert labd.leases == {}
+
+
+def test_a_lease_at_hand_is_used_and_kept(labctl: Labctl, labd: FakeLabd, agent: FakeAgent) -> None:
+    labd.grant(labd.add_lease())
+    assert labctl("uds", "bench-1", "ECM", "22F190", "--lease", "lease-1").exit_code == 0
+    assert labd.leases["lease-1"]["state"] == "GRANTED"
+    assert len(labd.leases) == 1
+
+
+def test_a_lease_that_does_not_fit_is_refused(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.add_lease()
+    waiting = labctl("uds", "bench-1", "ECM", "22F190", "--lease", "lease-1")
+    assert "lease lease-1 is QUEUED (position 2 in the queue); only a GRANTED one can be used" in waiting.stderr
+    labd.grant(labd.leases["lease-1"])
+    labd.leases["lease-1"]["bench"] = "rig-2"
+    other = labctl("uds", "bench-1", "ECM", "22F190", "--lease", "lease-1")
+    assert "lease lease-1 is of bench rig-2, not of bench-1" in other.stderr
+    assert (waiting.exit_code, other.exit_code) == (65, 65)
+
+
+def test_a_token_that_the_agent_refuses(labctl: Labctl, labd: FakeLabd, agent: FakeAgent) -> None:
+    labd.token = "forged"
+    result = labctl("uds", "bench-1", "ECM", "22F190")
+    assert (result.exit_code, result.stderr) == (65, "Error: the lease token is not valid\n")
+    assert labd.leases["lease-1"]["state"] == "ENDED"
+
+
+def test_an_agent_that_cannot_be_reached(labctl: Labctl, labd: FakeLabd) -> None:
+    result = labctl("uds", "bench-1", "ECM", "22F190")
+    assert result.exit_code == 69
+    assert "bench bench-1 at 127.0.0.1:1" in result.stderr
+    assert labd.leases["lease-1"]["state"] == "ENDED"
+
+
+def test_a_bench_in_use_is_waited_for_up_to_the_timeout(labctl: Labctl, labd: FakeLabd, agent: FakeAgent) -> None:
+    labd.free = False
+    result = labctl("uds", "bench-1", "ECM", "22F190", "--timeout", "100ms")
+    assert result.exit_code == 75
+    assert "name=bench-1" in result.stderr
+
+
+def test_ctrl_c_releases_the_bench(labd: FakeLabd, agent: FakeAgent, labctl_process: Process) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(key: str, default: object = None) -> bytes:
+        asked.set()
+        go_on.wait(10)
+        return b"\x7e\x00"
+
+    agent.responses = type("Slow", (dict,), {"get": staticmethod(slow)})()
+    with labctl_process("uds", "bench-1", "ECM", "3E00") as process:
+        assert asked.wait(10)
+        process.send_signal(signal.SIGINT)
+        labd.wait_for(lambda: labd.leases["lease-1"]["state"] == "ENDED")
+        go_on.set()
+        assert process.wait(10) == 130
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        ("5003003201F4", "session extended, P2 50 ms, P2* 5000 ms"),
+        ("5902FF0301002F C1000008", "P0301 status 0x2F\nU0100 status 0x08"),
+        ("590AFF", "no DTCs"),
+        ("5901FF010003", "3 DTCs"),
+        ("6701A1B2", "seed A1 B2"),
+        ("67010000", "level 1 is unlocked already"),
+        ("6702", "level 1 unlocked"),
+        ("54", "ClearDiagnosticInformation done"),
+        ("", ""),
+    ],
+)
+def test_positive_responses_in_words(response: str, said: str) -> None:
+    assert explain(bytes.fromhex(response)) == said
+
+
+def test_the_words_of_uds() -> None:
+    assert identifiers(bytes.fromhex("22F190F195")) == [0xF190, 0xF195]
+    assert identifiers(bytes.fromhex("22F1")) == identifiers(bytes.fromhex("2EF190")) == []
+    assert negative_response(0x7F)[0] == "serviceNotSupportedInActiveSession"
+    assert negative_response(0xF3)[0].startswith("vehicleManufacturerSpecific")
+    assert negative_response(0x01)[0] == "ISOSAEReserved"
+    assert dtc(bytes.fromhex("4A9B1C")) == "C0A9B-1C"
+    assert value(b"\x00\x01") == "00 01"
