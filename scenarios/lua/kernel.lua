@@ -29,6 +29,7 @@ local NOTHING = {}
 local STOP = setmetatable({}, { __tostring = function() return "the run was stopped" end, __metatable = false })
 local AT = byte("@")
 
+local kernel = {} -- what our modules are given
 local stopping = false -- nothing may catch an error from here on
 local stopped_at -- where the script was when it was stopped
 local asserted -- the message of the last failed assert
@@ -121,8 +122,21 @@ end
 ---------------------------------------------------------------------------------------------------------------------
 -- Calling Python. A function answers true and a Lua expression, or false and what went wrong.
 
+-- Loads text. Within pcall: a message handler further out would otherwise get the compiler's errors.
+local function load_chunk(text, name, environment)
+  local ok, chunk, message = pcall(load, text, name, "t", environment)
+  if ok then
+    return chunk, message
+  end
+  return nil, chunk
+end
+
 local function decode(text)
-  return load(text, "=value", "t", NOTHING)()
+  local chunk, message = load_chunk(text, "=value", NOTHING)
+  if not chunk then
+    error(message, 0) -- memory
+  end
+  return chunk()
 end
 
 local function settle(ok, value)
@@ -260,7 +274,9 @@ end
 -- The message of an error that is neither text nor one of ours. Runs after the stack is unwound, under the hook: it
 -- may call the script's __tostring.
 local function message_of(err)
-  local ok, text = pcall(tostring, err)
+  local metatable = metatable_of(err)
+  local plain_table = type(err) == "table" and not (metatable and rawget(metatable, "__tostring"))
+  local ok, text = pcall(plain_table and kernel.show or tostring, err)
   return ok and type(text) == "string" and text or "an error object of type " .. type(err)
 end
 
@@ -393,7 +409,7 @@ end
 function env.load(chunk, name, mode, ...)
   if type(chunk) == "function" then
     local pieces = {}
-    for _ = 1, 1e6 do
+    while true do
       local piece = chunk()
       if piece == nil or piece == "" then
         break
@@ -413,7 +429,7 @@ function env.load(chunk, name, mode, ...)
   if select("#", ...) > 0 then
     own = ...
   end
-  return load(chunk, name or chunk, "t", own)
+  return load_chunk(chunk, name or chunk, own)
 end
 
 env.loadstring = env.load
@@ -451,18 +467,9 @@ env.coroutine = {
 ---------------------------------------------------------------------------------------------------------------------
 -- Our modules, and require
 
-local kernel = {
-  invoke = invoke,
-  raise = raise,
-  fail = fail,
-  encode = encode,
-  flat = flat,
-  bounded = bounded,
-  is_error = is_error,
-  pcall = env.pcall,
-  metatable_of = metatable_of,
-  rethrow = function(err) error(err, 0) end,
-}
+kernel.invoke, kernel.fail, kernel.encode, kernel.flat, kernel.bounded = invoke, fail, encode, flat, bounded
+kernel.is_error, kernel.metatable_of, kernel.pcall = is_error, metatable_of, env.pcall
+kernel.rethrow = function(err) error(err, 0) end
 
 local loaded = { string = env.string, table = env.table, math = env.math, utf8 = env.utf8, coroutine = env.coroutine, _G = env }
 local names = {}
@@ -494,7 +501,10 @@ local function load_text(source, path)
   if byte(source) == byte("#") then
     source = "--" .. source -- a line for the shell
   end
-  local chunk, message = load(source, "@" .. path, "t", env)
+  local chunk, message = load_chunk(source, "@" .. path, env)
+  if message == NO_MEMORY then
+    error(NO_MEMORY, 0)
+  end
   local short = chunk and getinfo(chunk, "S").short_src or match(message, "^(.-):%d+: ") or path
   script_files[short] = path
   return chunk, message

@@ -15,12 +15,16 @@ local Ecu = { __metatable = false }
 Ecu.__index = Ecu
 local numbers = setmetatable({}, { __mode = "k" })
 
-local function call(ecu, service, arguments)
-  local number = numbers[ecu] or fail("invalid", "call it with a colon on an ECU: ecu:read(...)")
-  return invoke("uds_call", number, service, encode(arguments))
+local function number_of(ecu)
+  return numbers[ecu] or fail("invalid", "call it with a colon on an ECU: ecu:read(...)")
 end
 
-local function required(value, what)
+local function call(ecu, service, arguments)
+  return invoke("uds_call", number_of(ecu), service, encode(arguments))
+end
+
+local function required(ecu, value, what)
+  number_of(ecu)
   if value == nil then
     fail("invalid", what .. " is missing")
   end
@@ -29,22 +33,22 @@ end
 
 -- session: "default", "programming", "extended" or a number.
 function Ecu.session(ecu, session)
-  return call(ecu, "session", { session = required(session, "the session") })
+  return call(ecu, "session", { session = required(ecu, session, "the session") })
 end
 
 -- The value of a data identifier, by name or number; for a list of them a table by name.
 function Ecu.read(ecu, did)
-  return call(ecu, "read", { did = required(did, "the data identifier") })
+  return call(ecu, "read", { did = required(ecu, did, "the data identifier") })
 end
 
 function Ecu.write(ecu, did, value)
-  call(ecu, "write", { did = required(did, "the data identifier"), value = required(value, "the value") })
+  call(ecu, "write", { did = required(ecu, did, "the data identifier"), value = required(ecu, value, "the value") })
 end
 
 -- Security access. Without a function, the key comes from the ECU's description; else from key_of(seed), both as
 -- hexadecimal text. Returns false when the ECU was unlocked already.
 function Ecu.unlock(ecu, level, key_of)
-  required(level, "the security level")
+  required(ecu, level, "the security level")
   if key_of == nil then
     call(ecu, "unlock", { level = level })
     return true
@@ -84,8 +88,7 @@ end
 
 -- Sends these bytes and returns the ECU's answer, negative ones included; "" if none was due.
 function Ecu.raw(ecu, request)
-  local number = numbers[ecu] or fail("invalid", "call it with a colon on an ECU: ecu:raw(...)")
-  return invoke("uds_raw", number, kernel.flat(required(request, "the request"), "request"))
+  return invoke("uds_raw", number_of(ecu), kernel.flat(required(ecu, request, "the request"), "request"))
 end
 
 local uds = {}

@@ -1,0 +1,230 @@
+"""A scenario played in this process: the real sandbox and modules, a bench made of lists."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from bench_agent.client import (
+    BenchClient,
+    BusInfo,
+    Description,
+    DidInfo,
+    EcuInfo,
+    Expectation,
+    Frame,
+    NotFound,
+    SentMessage,
+    UdsExchange,
+)
+from labd.client.types import Assignment, CaseResult, Failure, LogLevel, Result
+from scenarios.bindings import Bindings
+from scenarios.record import Record
+from scenarios.sandbox import Sandbox
+from scenarios.stop import Stop
+
+MEMORY = 32 * 2**20
+
+
+class FakeBus:
+    """Remembers what it was asked; answers from ``expectations``, or with ``error``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sent: list[tuple[str, dict[str, object]]] = []
+        self.frames: list[Frame] = []
+        self.asked: list[tuple[Any, ...]] = []
+        self.expectations: list[Expectation] = []
+        self.error: Exception | None = None
+        self.now_ns = 1_000_000_000
+
+    def send(self, frame: Frame) -> int:
+        self._raise()
+        self.frames.append(frame)
+        self.now_ns += 1000
+        return self.now_ns
+
+    def send_message(self, name: str, signals: Mapping[str, object]) -> SentMessage:
+        self._raise()
+        self.sent.append((name, dict(signals)))
+        self.now_ns += 1000
+        return SentMessage(self.now_ns, Frame(self.now_ns, 0x100, 0, b"\x01\x02"))
+
+    def expect_message(self, name: str, conditions: list[Any], timeout_s: float, since_ns: int) -> Expectation:
+        return self._expect(name, conditions, timeout_s, since_ns)
+
+    def expect_frame(self, can_id: int, data: bytes | None, timeout_s: float, since_ns: int) -> Expectation:
+        return self._expect(can_id, data, timeout_s, since_ns)
+
+    def _expect(self, *asked: Any) -> Expectation:
+        self._raise()
+        self.asked.append(asked)
+        return self.expectations.pop(0)
+
+    def _raise(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+class FakeEcu:
+    """``answers`` by service: a value, an exception, or a function of the arguments."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.answers: dict[str, object] = {}
+        self.calls: list[tuple[str, dict[str, object]]] = []
+        self.timeouts: list[float] = []
+        self.last: UdsExchange | None = None
+
+    def call(self, service: str, /, timeout_s: float = 10.0, **arguments: object) -> object:
+        self.calls.append((service, arguments))
+        self.timeouts.append(timeout_s)
+        self.last = UdsExchange(b"\x22\xf1\x90", b"\x62\xf1\x90", (1000,), 2500)
+        answer = self.answers.get(service)
+        if callable(answer):
+            answer = answer(**arguments)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def raw(self, pdu: bytes, timeout_s: float = 10.0) -> UdsExchange:
+        self.call("raw", timeout_s, pdu=pdu)
+        self.last = UdsExchange(pdu, cast(bytes, self.answers.get("raw", b"")), (), 1500)
+        return self.last
+
+
+@dataclass
+class FakeBench:
+    """One bus, one ECU."""
+
+    buses: dict[str, FakeBus] = field(default_factory=lambda: {"powertrain": FakeBus("powertrain")})
+    ecus: dict[str, FakeEcu] = field(default_factory=lambda: {"ECM": FakeEcu("ECM")})
+    frames: dict[str, list[Frame]] = field(default_factory=dict)
+    closed: bool = False
+
+    @property
+    def bus_fake(self) -> FakeBus:
+        return self.buses["powertrain"]
+
+    @property
+    def ecu_fake(self) -> FakeEcu:
+        return self.ecus["ECM"]
+
+    def bus(self, name: str) -> FakeBus:
+        if name not in self.buses:
+            raise NotFound(f"bench b1 has no bus {name!r}; it has {', '.join(self.buses)}")
+        return self.buses[name]
+
+    def ecu(self, name: str) -> FakeEcu:
+        if name not in self.ecus:
+            raise NotFound(f"bench b1 has no ECU {name!r}; it has {', '.join(self.ecus)}")
+        return self.ecus[name]
+
+    def describe(self) -> Description:
+        return Description(
+            name="b1",
+            labels={"platform": "meb"},
+            buses=tuple(BusInfo(name, "virtual", "v0", False, ("EngineStatus",)) for name in self.buses),
+            ecus=tuple(
+                EcuInfo(name, "powertrain", 0x7E0, 0x7E8, True, (DidInfo("VIN", 0xF190, "ascii", ""),))
+                for name in self.ecus
+            ),
+            healthy=True,
+            health_reason="",
+        )
+
+    def recent(self, count: int) -> dict[str, list[Frame]]:
+        return {bus: frames[-count:] for bus, frames in self.frames.items()}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeLog:
+    def __init__(self) -> None:
+        self.lines: list[tuple[LogLevel, str]] = []
+
+    def write(self, level: LogLevel, text: str) -> None:
+        self.lines.append((level, text))
+
+
+@dataclass
+class Played:
+    """How a scenario went."""
+
+    result: Result
+    log: list[tuple[LogLevel, str]]
+    bench: FakeBench
+    sandbox: Sandbox
+
+    @property
+    def verdict(self) -> str:
+        return self.result["verdict"]
+
+    @property
+    def text(self) -> list[str]:
+        """What the script itself wrote."""
+        return [text for _, text in self.log]
+
+    @property
+    def case(self) -> CaseResult:
+        """The only case."""
+        (case,) = self.result["cases"]
+        return case
+
+    @property
+    def failure(self) -> Failure:
+        """Of the run, or else of its only case."""
+        found = self.result["failure"] or self.case["failure"]
+        assert found is not None
+        return found
+
+
+Play = Callable[..., Played]
+
+
+def assignment(
+    script: str,
+    *,
+    files: Mapping[str, str] | None = None,
+    timeout_s: float = 20.0,
+    memory_bytes: int = MEMORY,
+    output_bytes: int = 100_000,
+    name: str = "s.lua",
+) -> Assignment:
+    return Assignment(
+        run_id="run-1",
+        name=name,
+        script=script,
+        files=dict(files or {}),
+        lease_id="lease-1",
+        ttl_s=30.0,
+        benches=[{"name": "b1", "address": "127.0.0.1:1", "token": "t", "labels": {"platform": "meb"}}],
+        limits={"timeout_s": timeout_s, "memory_bytes": memory_bytes, "output_bytes": output_bytes},
+    )
+
+
+@pytest.fixture
+def play() -> Play:
+    """Plays a script to its end: ``play(script, bench=..., files=..., timeout_s=...)``."""
+
+    def play_script(script: str, *, bench: FakeBench | None = None, stop: Stop | None = None, **how: Any) -> Played:
+        used = bench or FakeBench()
+        run, log, end = assignment(script, **how), FakeLog(), stop or Stop()
+        record = Record(run["name"], ["b1"])
+        bindings = Bindings(
+            run,
+            record,
+            log,
+            end,
+            deadline=time.monotonic() + run["limits"]["timeout_s"],
+            open_bench=lambda: cast(BenchClient, used),
+        )
+        sandbox = Sandbox(bindings.functions(), memory_bytes=run["limits"]["memory_bytes"], stop=end)
+        sandbox.run()
+        assert sandbox.internal_error == ""
+        return Played(record.result(0, 0), log.lines, used, sandbox)
+
+    return play_script
