@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from labd.api import problems
+from labd.api.body import BodyLimit
 from labd.api.routes import benches, leases, meta, runner, runs
 from labd.api.version import VERSION
 from labd.services.lab import Lab
@@ -43,10 +44,10 @@ def create_app(lab: Lab) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=f"{PREFIX}/docs",
         redoc_url=None,
-        max_body_size=BODY_BYTES_MAX,
         redirect_slashes=False,
     )
     app.state.lab = lab
+    app.add_middleware(BodyLimit, most=BODY_BYTES_MAX)
     problems.install(app)
     api = APIRouter(prefix=PREFIX)
     for part in (benches, leases, runs, runner, meta):

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import overload
 
+_END = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
 
 @overload
 def to_text(seconds: float) -> str: ...
@@ -23,7 +25,7 @@ def to_seconds(text: str) -> float:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise ValueError("expected an RFC 3339 time with an offset, such as 2026-11-21T09:30:00.125Z")
-    try:
-        return moment.timestamp()
-    except OverflowError as error:
-        raise ValueError("this time is out of range") from error
+    seconds = moment.timestamp()
+    if not 0 <= seconds < _END:
+        raise ValueError("this time is before 1970 or after 9999")
+    return seconds

@@ -264,8 +264,8 @@ def _write_identity(directory: Path, process: ProcessId) -> None:
 def _read_identity(directory: Path) -> ProcessId | None:
     try:
         return ProcessId(**json.loads((directory / _IDENTITY_NAME).read_text("utf-8")))
-    except FileNotFoundError:
-        return None
+    except (FileNotFoundError, ValueError, TypeError):
+        return None  # not written yet, or a power failure took half of it
 
 
 def _tail(directory: Path) -> str:

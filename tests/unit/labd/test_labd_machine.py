@@ -138,6 +138,15 @@ class LabMachine(RuleBasedStateMachine):
     def release(self, lease_id: str) -> None:
         assert self.lab.leasing.release(lease_id).lease.state is LeaseState.ENDED
 
+    @precondition(lambda self: self.agent.session is not None)
+    @rule()
+    def hand_everything_back(self) -> None:
+        with self.lab.core.view() as unit:
+            live = unit.live_leases()
+        for lease in live:
+            self.release(lease.id)
+        self.fence()
+
     @rule(target=runs, selector=st.sampled_from(SELECTORS), priority=st.integers(-1, 1))
     def submit(self, selector: str, priority: int) -> str:
         run = self.lab.running.create(
@@ -227,6 +236,7 @@ class LabMachine(RuleBasedStateMachine):
 
         for view in self.lab.fleet.benches(""):
             if view.state is BenchState.AVAILABLE:
+                assert self.agent.fenced[view.bench.name] >= view.bench.epoch, "free, but a former holder could act"
                 wanting = [one for one in queue if parse(one.selector).matches(view.bench.selectable_labels)]
                 assert not wanting, "a bench stands idle while somebody waits for it"
         positions = {view.lease.id: view.position for view in self.lab.leasing.newest(LeaseState.QUEUED, 1000)}

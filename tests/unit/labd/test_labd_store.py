@@ -100,12 +100,12 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.commit()
     connection.close()
-    with pytest.raises(DatabaseNewer, match="a newer labd wrote the database .* '9999'"):
+    with pytest.raises(DatabaseNewer, match=r"a newer labd wrote the database .* '9999'"):
         Store(tmp_path)
 
 
 def test_a_data_directory_serves_one_labd_at_a_time(tmp_path: Path) -> None:
-    with DataLock(tmp_path), pytest.raises(DatabaseInUse, match="locked by another labd \\(process \\d+\\)"):
+    with DataLock(tmp_path), pytest.raises(DatabaseInUse, match=r"locked by another labd \(process \d+\)"):
         DataLock(tmp_path)
     DataLock(tmp_path).close()
 
@@ -141,6 +141,6 @@ def test_a_database_that_another_program_locks_at_the_start_is_named(
 def test_a_writer_waits_for_its_turn_for_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "WRITE_WAIT_S", 0.05)
     opened = Store(tmp_path)
-    with opened.write(), pytest.raises(DatabaseBusy, match="busy for 0.05 s"), opened.write():
+    with opened.write(), pytest.raises(DatabaseBusy, match=r"busy for 0\.05 s"), opened.write():
         pass
     opened.close()
