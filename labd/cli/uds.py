@@ -129,7 +129,10 @@ def _ask(client: "EcuClient", ecu: Ecu, request: bytes, within_s: float) -> Answ
         decoded = {}
     if client.last is None:
         raise Failure(f"the agent of the bench did not say what was on the bus for {spaced(request)}", ExitCode.ERROR)
-    return Answer(client.last, decoded if isinstance(decoded, dict) else {names[asked[0]]: decoded})
+    if not isinstance(decoded, dict):
+        decoded = {names[asked[0]]: decoded}
+    order = [names[did] for did in asked]
+    return Answer(client.last, dict(sorted(decoded.items(), key=lambda item: order.index(item[0]))))
 
 
 def _fields(answer: Answer) -> dict[str, str]:
