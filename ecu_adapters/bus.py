@@ -7,10 +7,12 @@ dies silently.
 """
 
 import errno
+import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +20,7 @@ from typing import Any, Self
 
 import can
 import structlog
+from can.interfaces.virtual import VirtualBus
 from pydantic import BaseModel, ConfigDict, Field
 
 EXTENDED_FLAG = 0x8000_0000
@@ -199,6 +202,10 @@ class BusHub:
             return
         self._closing.set()
         if threading.current_thread() is not self._reader:
+            if isinstance(self._bus, VirtualBus):
+                # Wakes the reader at once; other drivers are waited for until their read returns by itself.
+                with suppress(queue.Full):
+                    self._bus.queue.put_nowait(can.Message())
             self._reader.join(timeout=10 * _RECV_TIMEOUT_S)
         with self._lock:
             self._set_subscriptions(())
@@ -225,6 +232,8 @@ class BusHub:
                 # Whatever a driver raises: from here on nothing is received, and that must not go unnoticed.
                 if not closing():
                     self._fail(_reason(error))
+                return
+            if closing():
                 return
             if message is None or (echoes is not None and echoes.is_echo(message)):
                 continue
