@@ -382,7 +382,7 @@ class Bindings:
             given["key"] = from_hex(given["key"], "the key")
         if service == "write":
             given["value"] = self._written_value(client.name, given)
-        text = f"{client.name} {service}{''.join(f' {value}' for value in given.values())}"
+        text = f"{client.name} {service}{_shown_arguments(given)}"
         client.last = None
         try:
             with self._bench_faults():
@@ -415,7 +415,7 @@ class Bindings:
 
     def _uds_step(self, client: "EcuClient", text: str) -> None:
         last = client.last
-        if last is None:
+        if last is None or not last.request:  # refused before anything was sent
             self._record.step(f"{text}: no exchange")
             return
         pending = f", {len(last.pending_us)} x response pending" if last.pending_us else ""
@@ -517,6 +517,17 @@ def _mebibytes(size: int) -> str:
 
 def _shown(signals: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={value}" for name, value in signals.items()) or "(no signals given)"
+
+
+def _shown_arguments(given: Mapping[str, Any]) -> str:
+    """Arguments of a service for people: what it is about first, identifiers and bytes in hexadecimal."""
+    shown = []
+    for name, value in sorted(given.items(), key=lambda item: item[0] == "value" or item[0] == "key"):
+        if name in ("did", "group", "mask") and isinstance(value, int):
+            shown.append(f" 0x{value:0{4 if name == 'did' else 2}X}")
+        else:
+            shown.append(f" {to_hex(value) if isinstance(value, bytes) else value}")
+    return "".join(shown)
 
 
 def _wait(timeout: object) -> float:

@@ -120,11 +120,12 @@ class Runner:
         return code
 
     def _fetch(self) -> Assignment:
-        delays, give_up_at = retry_delays(), self._started + self._delivery_s
+        delays = retry_delays()
         while True:
             try:
                 return self._lab.assignment(self._run_id)
             except LabError as error:
+                give_up_at = self._deliver_by or self._started + self._delivery_s
                 if not is_passing(error) or time.monotonic() >= give_up_at:
                     raise
             time.sleep(next(delays))

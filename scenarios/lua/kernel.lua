@@ -425,6 +425,9 @@ function env.load(chunk, name, mode, ...)
   if mode ~= nil and not find(mode, "t", 1, true) then
     return nil, "attempt to load a text chunk (mode is '" .. mode .. "')"
   end
+  if type(name) == "string" and #name > 200 then
+    name = sub(name, 1, 200)
+  end
   local own = env
   if select("#", ...) > 0 then
     own = ...

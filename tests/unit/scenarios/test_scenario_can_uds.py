@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bench_agent.client import (
     BenchUnavailable,
@@ -230,6 +232,23 @@ def test_a_service_reaches_the_agent(play: "Play", call: str, service: str, argu
     assert played.bench.ecu_fake.timeouts == [pytest.approx(10, abs=0.1)]
 
 
+PLAIN = st.recursive(
+    st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, min_size=1, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(value=PLAIN)
+def test_a_value_survives_the_way_to_lua_and_back(play: "Play", value: object) -> None:
+    bench = FakeBench()
+    bench.ecu_fake.answers["read"] = value
+    played = play(HEAD + "local e = uds.ecu() e:write('A', e:read('A'))", bench=bench)
+    assert played.verdict == "passed", played.result["reason"]
+    assert bench.ecu_fake.calls[-1] == ("write", {"did": "A", "value": value})
+
+
 def test_values_come_back_as_lua_values(play: "Play") -> None:
     bench = FakeBench()
     bench.ecu_fake.answers["read"] = {"text": 'a"\\\n\0µ', "raw": b"\x00\xff", "float": 2.0, "int": -3, "no": None}
@@ -248,6 +267,25 @@ def test_values_come_back_as_lua_values(play: "Play") -> None:
     )
     assert played.text[:4] == ["true\t00FF\tfloat\tinteger\tnil", "P0301\ttrue", "U0100\tfalse", "7F2231"]
     assert bench.ecu_fake.timeouts[0] == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        ("write(0xF190, 'ABC')", "ECM write 0xF190 ABC: "),
+        ("write(0x1234, 'AABB')", "ECM write 0x1234 AABB: "),
+        ("read(0xF190)", "ECM read 0xF190: "),
+        ("dtcs(0x08)", "ECM read_dtcs 0x08: "),
+        ("session('extended')", "ECM session extended: "),
+        ("raw('3E80')", "ECM raw: 3E80 -> no response (1.5 ms)"),
+    ],
+)
+def test_an_exchange_is_a_step_that_people_can_read(play: "Play", call: str, text: str) -> None:
+    bench = FakeBench()
+    bench.ecu_fake.answers["write"] = None
+    bench.ecu_fake.answers["raw"] = b""
+    played = play(HEAD + f"test.case('c', function() uds.ecu():{call} end)", bench=bench)
+    assert played.case["steps"][0]["text"].startswith(text)
 
 
 def test_a_key_can_be_computed_in_the_scenario(play: "Play") -> None:
