@@ -139,8 +139,8 @@ class Runner:
         except Exception as error:
             record.finish("error", bindings.failure(f"the Lua runtime failed: {type(error).__name__}: {error}"))
         finally:
-            bindings.close()
             self._inbox.put(_Event("ended"))
+            bindings.close()  # beside the delivery: a bench that hangs does not hold up the result
 
     def _watch(self, assignment: Assignment, stop: Stop) -> None:
         """Returns when the script has ended, or is to be left behind."""
