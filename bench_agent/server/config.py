@@ -108,7 +108,7 @@ class BenchConfig(_Part):
         errors += _repeated("can", buses)
         for index, ecu in enumerate(self.ecus):
             if ecu.bus not in buses:
-                message = f"unknown bus {ecu.bus!r}; {nearest(ecu.bus, buses)}"
+                message = f"unknown bus {ecu.bus!r}; {nearest(ecu.bus, set(buses))}"
                 errors.append(field_error(("ecus", index, "bus"), message))
         if errors:
             raise model_error("bench", errors)

@@ -48,6 +48,7 @@ class Recorder:
         self._max_bytes = max_bytes
         self._bound = queue
         self._queue: deque[can.Message] = deque()
+        self._unflushed = 0
         self._stopping = threading.Event()
         # Opened for appending: an agent that was restarted goes on with the trace of the same lease.
         self._file = path.open("a", encoding="ascii", errors="backslashreplace")
@@ -75,13 +76,12 @@ class Recorder:
         return True
 
     def _write(self) -> None:
-        full = self._file.tell() >= self._max_bytes
         try:
+            full = self._file.tell() >= self._max_bytes
             while True:
                 ending = self._stopping.wait(_FLUSH_S)
                 full = self._drain(full)
-                if not full:
-                    self._file.flush()
+                self._flush()
                 if ending and not self._queue:
                     return
         except OSError as error:
@@ -95,25 +95,32 @@ class Recorder:
                 _log.error("trace is incomplete", trace=str(self.path), reason=str(error))
 
     def _drain(self, full: bool) -> bool:
-        for written in range(1, len(self._queue) + 1):
+        for number in range(1, len(self._queue) + 1):
             message = self._queue.popleft()
             if full:
                 self.counts.beyond_limit += 1
                 continue
+            self._unflushed += 1
             self._writer.on_message_received(message)
-            self.counts.written += 1
-            if written % _SIZE_CHECK == 0:
+            if number % _SIZE_CHECK == 0:
                 full = self._reached_limit()
         return full or self._reached_limit()
+
+    def _flush(self) -> None:
+        """Only what has left our buffers counts as written."""
+        self._file.flush()
+        self.counts.written += self._unflushed
+        self._unflushed = 0
 
     def _reached_limit(self) -> bool:
         if self._file.tell() < self._max_bytes:
             return False
-        self._file.flush()
         _log.warning("trace has reached its size; further frames are only counted", trace=str(self.path))
         return True
 
     def _count_lost(self) -> None:
+        self.counts.dropped += self._unflushed
+        self._unflushed = 0
         while not self._stopping.wait(_FLUSH_S):
             self.counts.dropped += len(self._queue)
             self._queue.clear()

@@ -78,15 +78,19 @@ async def _exchange(bench: Bench, request: bench_pb2.UdsRequest, reply: bench_pb
     loop = asyncio.get_running_loop()
     timeout_s = request.timeout_ms / 1000
     deadline = loop.time() + timeout_s
+    left = timeout_s
     turn = tenancy.turn(ecu.name)
-    try:
-        async with asyncio.timeout_at(deadline):
-            await turn.acquire()
-    except TimeoutError:
-        raise UdsTimeout(f"{ecu.name} was busy with other requests for {timeout_s:g} s") from None
+    if turn.locked():
+        try:
+            async with asyncio.timeout_at(deadline):
+                await turn.acquire()
+        except TimeoutError:
+            raise UdsTimeout(f"{ecu.name} was busy with other requests for {timeout_s:g} s") from None
+        left = max(deadline - loop.time(), 0.001)
+    else:
+        await turn.acquire()
     try:
         tester = await _tester(tenancy, hub, ecu)
-        left = max(deadline - loop.time(), 0.001)
         if request.WhichOneof("what") == "pdu":
             _raw(reply, await tester.request(request.pdu, timeout_s=left))
         else:

@@ -1,0 +1,218 @@
+"""The parts of the guard: verdicts, epochs on disk, labd's clock, and what happens when a clean-up fails."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench_agent.protocol.claims import LeaseClaims
+from bench_agent.server import guard as guard_module
+from bench_agent.server.epochs import EpochError, Epochs, EpochStore
+from bench_agent.server.errors import CallError
+from bench_agent.server.guard import CleanUpError, Gate, judge
+from bench_agent.server.instance import InstanceError, only_instance
+from bench_agent.server.lab_clock import LabClock
+
+epochs = st.integers(min_value=0, max_value=8)
+
+
+def claims(epoch: int = 1, *, bench: str = "b", expires_at: int = 100) -> LeaseClaims:
+    return LeaseClaims(f"lease-{epoch}", bench, epoch, "me", "bench", expires_at)
+
+
+@given(epoch=epochs, seen=epochs, fenced=epochs, expires_at=st.integers(0, 10), now=st.integers(0, 10))
+def test_only_the_newest_live_epoch_is_admitted(epoch: int, seen: int, fenced: int, expires_at: int, now: int) -> None:
+    verdict = judge(claims(epoch, expires_at=expires_at), "b", now=now, seen=seen, fenced=fenced)
+    assert (verdict is None) == (epoch > fenced and epoch >= seen and expires_at > now)
+
+
+@given(saves=st.lists(st.tuples(st.sampled_from("ab"), epochs, epochs), max_size=6))
+def test_stored_epochs_only_grow(tmp_path_factory: pytest.TempPathFactory, saves: list[tuple[str, int, int]]) -> None:
+    path = tmp_path_factory.mktemp("epochs") / "epochs.json"
+    store = EpochStore(path)
+    for bench, seen, fenced in saves:
+        store.save(bench, Epochs(seen, fenced))
+    again = EpochStore(path)
+    for bench in "ab":
+        of_bench = [save for save in saves if save[0] == bench]
+        expected = Epochs(max((s for _, s, _ in of_bench), default=0), max((f for _, _, f in of_bench), default=0))
+        assert store.get(bench) == again.get(bench) == expected
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"b": 1}', '{"b": {"seen": -1, "fenced": 0}}', '{"b": {"seen": 1}}']
+)
+def test_an_unsound_epoch_file_is_an_error(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "epochs.json"
+    path.write_text(content)
+    with pytest.raises(EpochError, match=r"epochs\.json is not sound"):
+        EpochStore(path)
+
+
+def test_an_epoch_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EpochError, match="cannot be"):
+        EpochStore(tmp_path / "file" / "epochs.json").save("b", Epochs(1, 0))
+
+
+def test_labds_clock_goes_on_without_labd_and_believes_the_fastest_report() -> None:
+    now = [1000.0]
+    clock = LabClock(monotonic=lambda: now[0], wall=lambda: 5000.0)
+    assert clock.now() == 5000.0
+    clock.report(9_000_000)
+    now[0] += 10
+    assert clock.now() == 9010.0
+    clock.report(9_007_000)  # was under way for three seconds
+    assert clock.now() == 9010.0
+    clock.report(9_011_000)
+    assert clock.now() == 9011.0
+    clock.restart()
+    clock.report(100_000)  # another labd
+    assert clock.now() == 100.0
+
+
+def test_one_agent_per_data_folder(tmp_path: Path) -> None:
+    with (
+        only_instance(tmp_path),
+        pytest.raises(InstanceError, match=r"another agent \(process \d+\)"),
+        only_instance(tmp_path),
+    ):
+        pass
+    with only_instance(tmp_path):
+        pass
+
+
+class Bench:
+    """A bench whose clean-up fails as often as it is told to."""
+
+    name = "b"
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.events: list[str] = []
+        self.fault: str | None = None
+
+    async def open_lease(self, lease: str, epoch: int) -> None:
+        self.events.append(f"open {lease}")
+
+    async def close_lease(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise CleanUpError("the ECU is on fire")
+        self.events.append("close")
+
+    def set_clean_up_fault(self, reason: str | None) -> None:
+        if reason is not None:
+            self.events.append("fault")
+        self.fault = reason
+
+
+def make_gate(tmp_path: Path, bench: Bench) -> Gate:
+    return Gate(bench, EpochStore(tmp_path / "epochs.json"), LabClock())
+
+
+def live(epoch: int) -> LeaseClaims:
+    return claims(epoch, expires_at=int(time.time()) + 600)
+
+
+@pytest.mark.anyio
+async def test_the_epoch_is_on_disk_before_the_call_is_admitted(tmp_path: Path) -> None:
+    gate = make_gate(tmp_path, Bench())
+    call = await gate.enter(live(5))
+    assert json.loads((tmp_path / "epochs.json").read_text()) == {"b": {"seen": 5, "fenced": 4}}
+    gate.leave(call)
+
+
+@pytest.mark.anyio
+async def test_a_failed_clean_up_quarantines_the_bench_until_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "_RETRY_S", 0.01)
+    bench = Bench(failures=2)
+    gate = make_gate(tmp_path, bench)
+    gate.leave(await gate.enter(live(1)))
+    fencing = gate.start_fence(1, "released")
+    await asyncio.sleep(0)
+    with pytest.raises(CallError, match="released"):
+        await gate.enter(live(1))
+    await fencing
+    assert bench.events == ["open lease-1", "fault", "fault", "close"]
+    assert bench.fault is None
+    assert gate.fenced == 1
+
+
+@pytest.mark.anyio
+async def test_nobody_is_admitted_while_the_clean_up_fails(tmp_path: Path) -> None:
+    bench = Bench(failures=1)
+    gate = make_gate(tmp_path, bench)
+    gate.leave(await gate.enter(live(1)))
+    with pytest.raises(CallError, match="cannot be handed over: the ECU is on fire"):
+        await gate.enter(live(2))
+    assert gate.fenced == 0
+    gate.leave(await gate.enter(live(2)))
+    assert bench.events == ["open lease-1", "close", "open lease-2"]
+
+
+@pytest.mark.anyio
+async def test_the_former_holders_calls_have_ended_before_the_next_is_admitted(tmp_path: Path) -> None:
+    bench = Bench()
+    gate = make_gate(tmp_path, bench)
+    entered = asyncio.Event()
+
+    async def hold() -> None:
+        call = await gate.enter(live(1))
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            bench.events.append("call ended")
+            gate.leave(call)
+
+    holding = asyncio.create_task(hold())
+    await entered.wait()
+    gate.leave(await gate.enter(live(2)))
+    assert bench.events == ["open lease-1", "call ended", "close", "open lease-2"]
+    with pytest.raises(asyncio.CancelledError):
+        await holding
+
+
+@pytest.mark.anyio
+async def test_a_caller_that_gives_up_does_not_leave_the_bench_half_handed_over(tmp_path: Path) -> None:
+    bench = Bench()
+    gate = make_gate(tmp_path, bench)
+    entering = asyncio.create_task(gate.enter(live(1)))
+    await asyncio.sleep(0)
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    gate.leave(await gate.enter(live(1)))
+    assert bench.events == ["open lease-1"]
+
+
+@pytest.mark.anyio
+async def test_two_calls_at_once_open_the_lease_once(tmp_path: Path) -> None:
+    bench = Bench()
+    gate = make_gate(tmp_path, bench)
+
+    async def one() -> None:
+        gate.leave(await gate.enter(live(1)))
+
+    await asyncio.gather(*(one() for _ in range(5)))
+    assert bench.events == ["open lease-1"]
+
+
+@pytest.mark.anyio
+async def test_a_fence_that_comes_during_the_handover_wins(tmp_path: Path) -> None:
+    bench = Bench()
+    gate = make_gate(tmp_path, bench)
+    entering = asyncio.create_task(gate.enter(live(3)))
+    await asyncio.sleep(0)
+    await gate.fence(3, "cancelled")
+    with pytest.raises(CallError, match="cancelled"):
+        await entering
+    assert gate.holder is None
+    assert gate.fenced == 3

@@ -1,0 +1,144 @@
+"""Parts without a server: frame queue, recorder, matcher."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import can
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench_agent.protocol import frames
+from bench_agent.protocol.frames import Frame
+from bench_agent.server import convert
+from bench_agent.server.expectation import Condition
+from bench_agent.server.frame_queue import FrameQueue
+from bench_agent.server.recorder import Recorder, folder, prune
+
+
+def message(number: int, *, fd: bool = False) -> can.Message:
+    return can.Message(
+        timestamp=time.time(), arbitration_id=number, is_extended_id=True, is_fd=fd, data=bytes(12 if fd else 2)
+    )
+
+
+@st.composite
+def any_frame(draw: st.DrawFn) -> Frame:
+    extended, fd = draw(st.booleans()), draw(st.booleans())
+    remote = not fd and draw(st.booleans())
+    identifier = draw(st.integers(0, frames.ID_MASK if extended else frames.STANDARD_ID_MASK))
+    length = draw(st.sampled_from(frames.FD_LENGTHS)) if fd else draw(st.integers(0, 8))
+    flags = (frames.FD | draw(st.sampled_from((0, frames.BITRATE_SWITCH, frames.ERROR_STATE)))) if fd else 0
+    can_id = identifier | (frames.EXTENDED if extended else 0) | (frames.REMOTE if remote else 0)
+    data = b"" if remote else draw(st.binary(min_size=length, max_size=length))
+    return Frame(draw(st.integers(0, 2**32)) * 10**9, can_id, flags, data)
+
+
+@given(any_frame())
+def test_frames_survive_python_can(frame: Frame) -> None:
+    back = convert.to_message(frame)
+    back.timestamp = frame.timestamp_ns / 1e9
+    back.is_rx = True
+    assert convert.to_frame(back) == frame
+    assert convert.pack(back) == frames.batch([frame]).records
+
+
+@pytest.mark.anyio
+async def test_a_full_queue_drops_counts_and_keeps_the_sequence() -> None:
+    queue = FrameQueue(asyncio.get_running_loop(), bound=10)
+    for number in range(15):
+        queue.put(message(number))
+    [batch] = await queue.take()
+    assert (batch.sequence, batch.dropped) == (0, 5)
+    assert [frame.arbitration_id for frame in frames.unbatch(batch)] == list(range(10))
+    queue.put(message(99))
+    [batch] = await queue.take()
+    assert (batch.sequence, batch.dropped) == (15, 5)
+    assert queue.dropped == 5
+
+
+@pytest.mark.anyio
+async def test_classic_and_fd_frames_share_a_batch() -> None:
+    queue = FrameQueue(asyncio.get_running_loop())
+    queue.put(message(1))
+    queue.put(message(2, fd=True))
+    [batch] = await queue.take()
+    assert [(frame.arbitration_id, len(frame.data)) for frame in frames.unbatch(batch)] == [(1, 2), (2, 12)]
+
+
+@pytest.mark.anyio
+async def test_many_frames_leave_in_batches() -> None:
+    queue = FrameQueue(asyncio.get_running_loop())
+    for number in range(600):
+        queue.put(message(number))
+    batches = await queue.take()
+    assert [batch.sequence for batch in batches] == [0, 256, 512]
+    assert sum(len(list(frames.unbatch(batch))) for batch in batches) == 600
+
+
+def test_a_trace_has_a_size_and_counts_the_rest(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "bus.log", max_bytes=1000)
+    for number in range(2000):
+        recorder.put(message(number))
+    assert recorder.stop()
+    assert recorder.counts.written + recorder.counts.beyond_limit == 2000
+    assert recorder.counts.beyond_limit > 1000
+    assert (tmp_path / "bus.json").exists()
+
+
+def test_a_trace_that_gets_frames_faster_than_it_writes_counts_them(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "bus.log", max_bytes=1 << 20, queue=0)
+    recorder.put(message(1))
+    assert recorder.stop()
+    assert recorder.counts.dropped == 1
+
+
+def test_a_disk_that_fails_is_counted_and_costs_nothing_else() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    recorder = Recorder(full, max_bytes=1 << 20)
+    for number in range(3000):
+        recorder.put(message(number))
+    assert recorder.stop()
+    assert recorder.counts.written + recorder.counts.dropped == 3000
+
+
+def test_a_leases_name_cannot_leave_the_folder(tmp_path: Path) -> None:
+    for lease in ("../../etc", "..", "", "a/b", "x" * 500, "\0"):
+        assert folder(tmp_path, lease).parent == tmp_path
+
+
+def test_old_traces_go_first(tmp_path: Path) -> None:
+    for age, name in ((30, "a"), (20, "b"), (10, "c")):
+        place = tmp_path / name
+        place.mkdir()
+        (place / "bus.log").write_bytes(bytes(1000))
+        stamp = time.time() - age
+        os.utime(place, (stamp, stamp))
+    prune(tmp_path, 2000, keep=[tmp_path / "a"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "actual", "holds"),
+    [
+        (Condition("S", "==", 0.3), 0.1 * 3, True),
+        (Condition("S", "==", 1), True, True),
+        (Condition("S", "==", "On"), "On", True),
+        (Condition("S", "==", "On"), 7, False),
+        (Condition("S", "!=", "On"), 7, True),
+        (Condition("S", "!=", "On"), "On", False),
+        (Condition("S", "==", 1, numbers={"On": 1}), "On", True),
+        (Condition("S", "<", 1, numbers={"On": 1}), "On", False),
+        (Condition("S", "<=", 0.3), 0.1 * 3, True),
+        (Condition("S", ">", 2), 3, True),
+        (Condition("S", ">=", 3), 3, True),
+        (Condition("S", "within", low=1, high=2), 2, True),
+        (Condition("S", "within", low=1, high=2), 2.1, False),
+    ],
+)
+def test_conditions(condition: Condition, actual: float | str, holds: bool) -> None:
+    assert condition.holds(actual) is holds
