@@ -8,7 +8,7 @@ with LabClient("http://127.0.0.1:8470") as lab:
         print(bench["name"], bench["state"])
 ```
 
-Importing it costs next to nothing; the HTTP library is loaded with the first request.
+It needs nothing but the standard library, and importing it costs next to nothing.
 """
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer

@@ -138,8 +138,7 @@ class LabClient:
         A broken connection is resumed where it broke; LabUnreachable comes after `log_stream.ATTEMPTS` fruitless
         attempts in a row.
         """
-        ended = yield from log_stream.follow(self._http, self._log(run_id), after=after, until_now=False)
-        return ended if ended is not None else self.run(run_id)
+        return (yield from log_stream.follow(self._http, self._log(run_id), after=after, until_now=False))
 
     def log(self, run_id: str, after: int = 0) -> Generator[LogLine, None, None]:
         """The log from line ``after`` + 1 on, up to its present end."""

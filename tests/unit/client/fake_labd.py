@@ -3,7 +3,9 @@
 It schedules nothing: a test says what is free, which lines a log has, and how a run ends.
 """
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -96,6 +98,8 @@ class FakeLabd:
         """One entry a connection: the log stream breaks after so many lines."""
         self.cut_next = 0
         """So many requests lose their connection without an answer."""
+        self.connections = 0
+        """Accepted so far."""
         self.instant_end = "PASSED"
         """How runs end; empty: they go on until cancelled or ended by the test."""
         self._server = _Server(self)
@@ -123,6 +127,10 @@ class FakeLabd:
     def asked(self, method: str, path: str) -> list[Any]:
         """The bodies of all requests to a route."""
         return [body for verb, route, body in self.requests if (verb, route) == (method, path)]
+
+    def close_idle(self) -> None:
+        """Closes every connection, and returns when the clients can see it."""
+        self._server.close_connections()
 
     def refuse(self, method: str, path: str, status: int, detail: str, **extra: Any) -> None:
         document = {"type": "about:blank", "title": "Refused", "status": status, "detail": detail, **extra}
@@ -209,7 +217,19 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, lab: FakeLabd) -> None:
         self.lab = lab
+        self._open: list[socket.socket] = []
         super().__init__(("127.0.0.1", 0), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.lab.connections += 1
+        self._open.append(request)
+        super().process_request(request, client_address)
+
+    def close_connections(self) -> None:
+        for connection in self._open:
+            with contextlib.suppress(OSError):  # the client closed it before
+                connection.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is part of the tests."""

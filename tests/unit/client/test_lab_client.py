@@ -3,10 +3,11 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from labd.client import LabClient, LabError, LabUnreachable, ProblemError, UnexpectedAnswer, log_stream
+from labd.client import LabClient, LabError, LabUnreachable, ProblemError, UnexpectedAnswer, log_stream, transport
 from tests.unit.client.fake_labd import FakeLabd, make_result
 
 
@@ -111,6 +112,61 @@ def test_no_answer_in_time_is_unreachable() -> None:
             lab.benches()
 
 
+@contextlib.contextmanager
+def server_that_says(answer: bytes) -> Iterator[str]:
+    """A server for one connection, which is closed after the answer."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join(10)
+
+
+def test_an_answer_that_is_cut_off_is_no_answer() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: 100\r\n\r\n"
+    with server_that_says(head + b"<testsuites>") as url, LabClient(url) as lab, pytest.raises(LabUnreachable):
+        lab.junit("run-1")
+
+
+def test_a_port_that_speaks_something_else_is_told() -> None:
+    refused = pytest.raises(UnexpectedAnswer, match="does not speak HTTP")
+    with server_that_says(b"\0\0\x18\4\r\n") as url, LabClient(url) as lab, refused:
+        lab.benches()
+
+
+def test_an_answer_without_end_is_bounded(labd: FakeLabd, client: LabClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 100)
+    with pytest.raises(UnexpectedAnswer, match="longer than 100 bytes"):
+        client.benches()
+
+
+def test_tls_is_tried_for_https(labd: FakeLabd) -> None:
+    with LabClient(labd.url.replace("http:", "https:")) as lab, pytest.raises(LabUnreachable):
+        lab.benches()
+
+
+def test_connections_are_reused_until_labd_closes_them(labd: FakeLabd, client: LabClient) -> None:
+    for _ in range(3):
+        client.benches()
+    assert labd.connections == 1
+    labd.close_idle()
+    client.benches()
+    assert labd.connections == 2
+
+
+def test_a_url_may_have_a_path(labd: FakeLabd) -> None:
+    with LabClient(f"{labd.url}/lab/") as lab, pytest.raises(ProblemError):
+        lab.benches()
+    assert labd.requests[-1][1] == "/lab/api/v1/benches"
+
+
 @pytest.mark.parametrize("url", ["127.0.0.1:8470", "ftp://host", "http://", "http://host:port", "labd"])
 def test_a_url_that_is_none_is_refused_with_an_example(url: str) -> None:
     with pytest.raises(LabError, match="http://127"):
@@ -208,6 +264,7 @@ def test_a_closed_client_says_so(labd: FakeLabd) -> None:
 
 
 def test_importing_the_client_loads_no_http_library() -> None:
-    code = "import sys, labd.client; print([m for m in ('httpx2', 'ssl', 'rich', 'grpc') if m in sys.modules])"
+    heavy = ("httpx2", "http.client", "ssl", "rich", "grpc")
+    code = f"import sys, labd.client; print([name for name in {heavy} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert loaded.stdout == "[]\n"
