@@ -32,6 +32,14 @@ def lease() -> None:
     metavar="TIME",
     help="How long it may last once granted: 30m, 1h30m, 90s.",
 )
+@click.option(
+    "--ttl",
+    "ttl_s",
+    type=duration,
+    metavar="TIME",
+    show_default="30s with --hold, else --duration, an hour at most",
+    help="It ends when no heartbeat came for this long.",
+)
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait in the queue until a bench is free.")
 @click.option("--timeout", "timeout_s", type=duration, metavar="TIME", help="Give up waiting, and leave the queue.")
 @click.option("--hold", is_flag=True, help="Stay in the foreground and keep it alive; Ctrl-C releases it.")
@@ -43,6 +51,7 @@ def acquire(
     session: Session,
     selector: str,
     duration_s: float,
+    ttl_s: float | None,
     wait: bool,
     timeout_s: float | None,
     hold: bool,
@@ -53,15 +62,16 @@ def acquire(
     """Lease a bench, and say how to use it.
 
     A lease lives on heartbeats. With --hold, labctl sends them, and the bench is free within 30 s should labctl die.
-    Without --hold nobody does: the lease then stays until you release it, or its --duration is over, or an hour
-    passes without a 'labctl lease renew'. Ctrl-C while waiting leaves the queue.
+    Without --hold nobody does, so the --ttl is long: the lease stays until you release it, or its --duration is over,
+    or an hour passes without a 'labctl lease renew'. Ctrl-C while waiting leaves the queue.
     """
     if hold and not wait:
         raise click.UsageError("--hold needs the lease to be granted: it does not go with --no-wait")
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout bounds the waiting: it does not go with --no-wait")
     lab = session.lab
-    ttl_s = TTL_S if hold else max(1.0, min(duration_s, UNATTENDED_TTL_S))
+    if ttl_s is None:
+        ttl_s = TTL_S if hold else max(1.0, min(duration_s, UNATTENDED_TTL_S))
     asked = lab.create_lease(selector=selector, holder=holder, duration_s=duration_s, ttl_s=ttl_s, priority=priority)
     with releasing(lab, asked) as release_at_end:
         if wait:

@@ -84,7 +84,10 @@ def _termination_as_exception() -> Iterator[None]:
     def unwind(number: int, _frame: FrameType | None) -> None:
         raise Interrupted(number)
 
-    former = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # Windows has no SIGHUP.
+    former = {
+        number: signal.signal(number, unwind) for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if number
+    }
     try:
         yield
     finally:

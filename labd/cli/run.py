@@ -82,7 +82,9 @@ def run() -> None:
 @selector_option
 @click.option("--wait", is_flag=True, help="Follow the log to the end; the exit code is the verdict.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Save JUnit XML; implies --wait.")
-@click.option("--result", type=click.Path(path_type=Path), metavar="FILE", help="Save the result; implies --wait.")
+@click.option(
+    "--result", type=click.Path(path_type=Path), metavar="FILE", help="Save run and result as JSON; implies --wait."
+)
 @click.option("--detach", is_flag=True, help="Ctrl-C stops waiting only; the run goes on.")
 @click.option(
     "--timeout",
@@ -186,7 +188,7 @@ def list_runs(session: Session, state: str | None, limit: int, as_json: bool) ->
 @format_option
 @pass_session
 def show_run(session: Session, run_id: str, as_json: bool) -> None:
-    """Show a run, and its cases once it has ended."""
+    """Show a run; once it has ended, its cases, and for those that did not pass the last frames before the failure."""
     found = session.lab.run(run_id)
     document = _result(session.lab, found)
     if as_json:
@@ -208,9 +210,11 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
             "cases": _counts(found),
         }
     )
-    if document is not None and document["cases"]:
-        click.echo()
-        _print_cases(document)
+    if document is not None:
+        if document["cases"]:
+            click.echo()
+            _print_cases(document)
+        _print_failures(document)
 
 
 @run.command("logs")
@@ -350,6 +354,24 @@ def _print_cases(document: Result) -> None:
         why = f"{place_text}{failure['message']}" if failure else ""
         rows.append((case["name"], case["verdict"], duration_text(case["duration_s"]), why))
     print_table(["case", "verdict", "took", "why"], rows, empty="no cases")
+
+
+def _print_failures(document: Result) -> None:
+    failures = [(case["name"], case["failure"], case["frames"]) for case in document["cases"]]
+    for name, failure, frames in [("the script", document["failure"], []), *failures]:
+        if failure is None:
+            continue
+        lines = [f"({frame['time']:.6f}) {frame['bus']} {frame['frame']}" for frame in frames]
+        click.echo()
+        print_record(
+            {
+                "case": name,
+                "failure": failure["message"],
+                "at": f"{failure['file']}:{failure['line']}" if failure["file"] else "",
+                "trace": failure["traceback"],
+                "frames": "\n".join(lines),
+            }
+        )
 
 
 def _print_line(progress: Progress, line: LogLine) -> None:

@@ -41,6 +41,8 @@ def test_nobody_beats_so_the_ttl_is_the_longest_that_labd_grants(labctl: Labctl,
     labctl("lease", "acquire", "--duration", "5h")
     assert labd.leases["lease-1"]["ttl_s"] == 3600
     assert labd.leases["lease-1"]["duration_s"] == 18000
+    labctl("lease", "acquire", "--ttl", "2m")
+    assert labd.leases["lease-2"]["ttl_s"] == 120
 
 
 def test_json_has_the_token(labctl: Labctl) -> None:

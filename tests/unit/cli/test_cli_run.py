@@ -1,4 +1,6 @@
 import json
+import os
+import pty
 import signal
 import threading
 from pathlib import Path
@@ -175,7 +177,8 @@ def test_ls_and_show(labctl: Labctl, labd: FakeLabd) -> None:
     labd.add_run(selector="platform=meb")
     labd.start_run(run)
     labd.end_run(run, "FAILED", "1 of 2 cases failed")
-    labd.results[run["id"]] = make_result()
+    labd.results[run["id"]] = result = make_result()
+    result["cases"][1]["frames"] = [{"bus": "powertrain", "time": 1699999999.123456, "frame": "123#1122"}]
     listed = labctl("run", "ls").stdout.splitlines()
     assert listed[1].split()[:3] == ["run-1", "FAILED", "speed.lua"]
     assert "1 passed, 1 failed" in listed[1]
@@ -184,6 +187,7 @@ def test_ls_and_show(labctl: Labctl, labd: FakeLabd) -> None:
     shown = labctl("run", "show", "run-1").stdout
     assert "1 of 2 cases failed" in shown
     assert "speed.lua:7: expected 1500, got 812" in shown
+    assert "(1699999999.123456) powertrain 123#1122" in shown
     assert json.loads(labctl("run", "show", "run-2", "-o", "json").stdout)["result"] is None
 
 
@@ -235,6 +239,27 @@ def test_an_interrupt_while_waiting_cancels_the_run_unless_detached(
     assert ("run run-1 CANCELLED" in said) == (state == "CANCELLED")
     assert ("labctl run logs -f run-1" in said) == (state == "RUNNING")
     assert "Traceback" not in said
+
+
+def test_on_a_terminal_the_log_passes_above_the_live_line(
+    labd: FakeLabd, labctl_process: Process, script: Path
+) -> None:
+    labd.instant_end = ""
+    master, slave = pty.openpty()
+    with (
+        os.fdopen(master, "rb", buffering=0) as screen,
+        labctl_process("run", str(script), "--wait", stdout=slave, stderr=slave, stdin=slave) as process,
+    ):
+        os.close(slave)
+        shown = b""
+        while b"09:30:00.125 two\r\n" not in shown or b"run run-1 on bench-1  " not in shown:
+            shown += screen.read(4096)
+        with labd.changed:
+            labd.end_run(labd.runs["run-1"])
+            labd.changed.notify_all()
+        while b"(run run-1)" not in shown:
+            shown += screen.read(4096)
+        assert process.wait(10) == 0
 
 
 def test_a_labd_that_restarts_does_not_lose_the_log(labctl: Labctl, labd: FakeLabd, script: Path) -> None:
