@@ -67,11 +67,11 @@ class _Link:
 class LabServicer(lab_pb2_grpc.LabServicer):
     """Brings agents and the fleet together."""
 
-    def __init__(self, lab: Lab, *, tick_s: float = TICK_S, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._fleet: Fleet = lab.fleet
-        self._tick_s = tick_s
-        self._silence_s = silence_s
+        self._tick_s = TICK_S
+        self._silence_s = SILENCE_S
         self._links: set[_Link] = set()
 
     def hang_up(self) -> None:
