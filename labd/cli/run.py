@@ -14,7 +14,16 @@ from labd.cli.exits import OF_RUN, ExitCode, Failure, Interrupted
 from labd.cli.files import files_beside, read_script
 from labd.cli.leasing import place, wanted
 from labd.cli.options import duration, holder_option, priority_option, selector_option
-from labd.cli.output import ago, elapsed, format_option, print_json, print_json_line, print_record, print_table
+from labd.cli.output import (
+    ago,
+    elapsed,
+    format_option,
+    one_line,
+    print_json,
+    print_json_line,
+    print_record,
+    print_table,
+)
 from labd.cli.output import duration as duration_text
 from labd.cli.patience import paces, patiently
 from labd.cli.progress import Progress
@@ -342,8 +351,10 @@ def _print_verdict(final: Run, document: Result | None) -> None:
         + (f": {_counts(final)}" if final["cases"] else "")
         + f"  (run {final['id']})"
     )
-    if final["reason"]:
-        click.echo(f"  {final['reason']}")
+    failures = [case["failure"] for case in document["cases"]] if document is not None else []
+    told = any(failure is not None and failure["message"] in final["reason"] for failure in failures)
+    if final["reason"] and not told:
+        click.echo(f"  {one_line(final['reason'])}")
 
 
 def _print_cases(document: Result) -> None:
