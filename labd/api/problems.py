@@ -87,6 +87,11 @@ def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def body_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """The same for a route that takes a body."""
+    return responses(HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, *statuses)
+
+
 def install(app: FastAPI) -> None:
     """Has the application answer every error with a problem document."""
     app.add_exception_handler(RequestValidationError, _invalid_request)
@@ -148,6 +153,8 @@ def _http_error(request: Request, error: Exception) -> Response:
     detail = error.detail
     if status is HTTPStatus.NOT_FOUND:
         detail = f"there is nothing at {request.url.path}"
+    elif status is HTTPStatus.BAD_REQUEST:
+        detail = "the request's body is no JSON text in UTF-8"
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"{request.url.path} does not take {request.method}"
     return problem(status, str(detail), headers=error.headers)

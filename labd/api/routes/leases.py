@@ -8,13 +8,13 @@ from fastapi import APIRouter, Query
 from labd.api import schemas
 from labd.api.answers import lease_answer, lease_summary
 from labd.api.context import LabOf, LeaseId
-from labd.api.problems import responses
+from labd.api.problems import body_responses, responses
 from labd.model.lease import LeaseState
 
 router = APIRouter(prefix="/leases", tags=["leases"])
 
 
-@router.post("", status_code=HTTPStatus.CREATED, responses=responses(), summary="Ask for a bench")
+@router.post("", status_code=HTTPStatus.CREATED, responses=body_responses(), summary="Ask for a bench")
 def create_lease(lab: LabOf, wish: schemas.LeaseRequest) -> schemas.Lease:
     """Queues a lease; it is GRANTED at once when a matching bench is free. Keep it alive with heartbeats."""
     return lease_answer(

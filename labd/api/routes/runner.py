@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from labd.api import schemas
 from labd.api.answers import assignment_answer, run_answer
 from labd.api.context import LabOf, RunId, RunnerOnly
-from labd.api.problems import responses
+from labd.api.problems import body_responses, responses
 from labd.api.times import to_seconds
 from labd.model.run import LogLevel
 from labd.services.running import NewLine
@@ -22,18 +22,14 @@ def get_assignment(lab: LabOf, run_id: RunId) -> schemas.Assignment:
     return assignment_answer(lab.running.assignment(run_id))
 
 
-@router.post(
-    "/log", responses=responses(*_REFUSALS, HTTPStatus.REQUEST_ENTITY_TOO_LARGE), summary="Append to the run's log"
-)
+@router.post("/log", responses=body_responses(*_REFUSALS), summary="Append to the run's log")
 def append_log(lab: LabOf, run_id: RunId, batch: schemas.LogBatch) -> schemas.LogReceipt:
     """Stores consecutive lines. Lines that are stored already are ignored; a gap is refused with 409."""
     lines = [NewLine(to_seconds(line.time), LogLevel(line.level), line.text) for line in batch.lines]
     return schemas.LogReceipt(acknowledged=lab.running.append_log(run_id, batch.first_seq, lines))
 
 
-@router.put(
-    "/result", responses=responses(*_REFUSALS, HTTPStatus.REQUEST_ENTITY_TOO_LARGE), summary="Report the run's result"
-)
+@router.put("/result", responses=body_responses(*_REFUSALS), summary="Report the run's result")
 def put_result(lab: LabOf, run_id: RunId, report: schemas.ResultReport) -> schemas.Run:
     """Ends the run with this verdict and frees its bench."""
     return run_answer(lab.running.put_result(run_id, report.document.model_dump(), report.junit))

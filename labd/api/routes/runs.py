@@ -12,7 +12,7 @@ from labd.api import schemas
 from labd.api.answers import line_answer, run_answer
 from labd.api.context import LabOf, RunId
 from labd.api.following import follow_log
-from labd.api.problems import responses
+from labd.api.problems import body_responses, responses
 from labd.model.run import LogLine, RunState
 
 router = APIRouter(prefix="/runs", tags=["runs"])
@@ -22,7 +22,7 @@ _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
 @router.post(
     "",
     status_code=HTTPStatus.CREATED,
-    responses=responses(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    responses=body_responses(),
     summary="Submit a scenario",
 )
 def create_run(lab: LabOf, wish: schemas.RunRequest) -> schemas.Run:
