@@ -1,21 +1,30 @@
-"""Reference pages made from the code: the commands from click, the REST API from its OpenAPI document."""
+"""Reference pages made from the code: commands from click, REST API from OpenAPI, YAML files from their models."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import BaseModel
+
 from bench_agent.main import main as bench_agent
+from bench_agent.server.config import AgentConfig
+from ecu_adapters.description import EcuDescription
 from labd.api.app import openapi_document
 from labd.cli.main import main as labctl
 from labd.daemon import main as labd
 
 
 def write_reference(folder: Path) -> None:
-    """Writes commands.md and rest-api.md into ``folder``."""
+    """Writes the pages into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "commands.md").write_text("\n".join(_commands()) + "\n")
     (folder / "rest-api.md").write_text("\n".join(_rest_api(openapi_document())) + "\n")
+    for name, title, model in (
+        ("agent-fields", "Agent configuration, field by field", AgentConfig),
+        ("ecu-fields", "ECU description, field by field", EcuDescription),
+    ):
+        (folder / f"{name}.md").write_text("\n".join(_fields(title, model)) + "\n")
 
 
 def _commands() -> Iterator[str]:
@@ -56,3 +65,31 @@ def _body(operation: dict[str, Any], document: dict[str, Any]) -> Iterator[str]:
         for name, field in schema.get("properties", {}).items():
             required = ", required" if name in schema.get("required", []) else ""
             yield f"- `{name}` (body{required}): {field.get('description', '')}"
+
+
+def _fields(title: str, model: type[BaseModel]) -> Iterator[str]:
+    schema = model.model_json_schema()
+    yield f"# {title}"
+    for name, part in {model.__name__: schema, **schema.get("$defs", {})}.items():
+        yield f"\n## {name}\n\n{part.get('description', '')}\n\n| field | type | default | meaning |\n|---|---|---|---|"
+        for field, details in part.get("properties", {}).items():
+            default = "required" if field in part.get("required", []) else f"`{details.get('default', '')}`"
+            yield f"| `{field}` | {_type(details)} | {default} | {details.get('description', '')} |"
+
+
+def _type(details: dict[str, Any]) -> str:
+    if "$ref" in details:
+        name = details["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    if "const" in details:
+        return f"`{details['const']}`"
+    for key in ("anyOf", "oneOf"):
+        if key in details:
+            return " or ".join(_type(choice) for choice in details[key])
+    kind = str(details.get("type", "any"))
+    if kind == "array":
+        return f"list of {_type(details['items'])}"
+    if kind == "object" and isinstance(details.get("additionalProperties"), dict):
+        return f"map to {_type(details['additionalProperties'])}"
+    low, high = details.get("minimum", details.get("exclusiveMinimum")), details.get("maximum")
+    return f"{kind}, {low} .. {high}" if low is not None and high is not None else kind

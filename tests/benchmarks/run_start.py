@@ -11,7 +11,7 @@ from labd.client import LabClient
 from tests.benchmarks.figures import Figure, interleave
 
 ROUNDS = 15
-SCRIPT = 'print("first line")'
+SCRIPT = 'print("first line") require("test").is_true(true)'
 
 
 def to_first_line(client: LabClient) -> list[float]:
