@@ -1,11 +1,8 @@
 """Sphinx' configuration: Markdown pages, and two reference pages made from the code itself."""
 
-import sys
 from pathlib import Path
 
 from sphinx.application import Sphinx
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 project = "labd"
 author = "the labd authors"
@@ -16,7 +13,8 @@ myst_heading_anchors = 3
 
 
 def _generate(app: Sphinx) -> None:
-    from generate import write_reference
+    # Imported late: it brings all of labd with it, which only a build needs.
+    from docs.generate import write_reference
 
     write_reference(Path(app.srcdir) / "reference" / "generated")
 

@@ -65,8 +65,9 @@ def table(runs: list[Run]) -> Table:
     """The closing table."""
     result = Table("scenario", "bench", "cases passed", "verdict")
     for run in runs:
-        cases = run["cases"] or {"passed": 0, "failed": 0, "error": 0}
-        result.add_row(run["name"], run["bench"] or "-", f"{cases['passed']}/{sum(cases.values())}", verdict(run))
+        counts = run["cases"]
+        cases = f"{counts['passed']}/{counts['passed'] + counts['failed'] + counts['error']}" if counts else "-"
+        result.add_row(run["name"], run["bench"] or "-", cases, verdict(run))
     return result
 
 

@@ -47,14 +47,15 @@ def main() -> None:
     address = isotp.Address(isotp.AddressingMode.Normal_11bits, rxid=0x7E8, txid=0x7E0)
     with ExitStack() as stack:
         bus = stack.enter_context(can.Bus(interface="virtual", channel=CHANNEL))
-        transport: isotp.CanStack
+        transport: isotp.CanStack | isotp.NotifierBasedCanStack
         if sys.argv[1] == "NotifierBasedCanStack":
             notifier = can.Notifier(bus, [])
             stack.callback(notifier.stop)
             transport = isotp.NotifierBasedCanStack(bus, notifier, address=address)
         else:
             transport = isotp.CanStack(bus, address=address)
-        configuration = {**udsoncan.configs.default_client_config, "data_identifiers": {VIN: udsoncan.AsciiCodec(17)}}
+        configuration = udsoncan.configs.default_client_config.copy()
+        configuration["data_identifiers"] = {VIN: udsoncan.AsciiCodec(17)}
         client = stack.enter_context(Client(PythonIsoTpConnection(transport), config=configuration))
         for line in sys.stdin:
             samples = []

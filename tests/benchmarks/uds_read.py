@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench_agent.client import BenchClient, EcuClient
@@ -73,7 +74,7 @@ def measure(folder: Path) -> list[Figure]:
         for name in ("CanStack", "NotifierBasedCanStack"):
             with baseline(name) as worker:
                 worker.read(READS)
-                samples, plain = interleave(ROUNDS, lambda: read(ecu, READS), lambda worker=worker: worker.read(READS))
+                samples, plain = interleave(ROUNDS, partial(read, ecu, READS), partial(worker.read, READS))
             figures.append(
                 Figure("UDS read of the VIN", "ms", samples, f"udsoncan, {name}", plain, "ratio", "at most", 2.0)
             )
