@@ -100,6 +100,7 @@ def _serve(data: Path, http: str, agents: str, runner: str | None) -> None:
 
     http_address = _address(http, "--http")
     agents_address = _address(agents, "--agents")
+    os.umask(0o077)  # what is in the data directory is nobody else's business
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = DataLock(data)
@@ -154,6 +155,7 @@ def _event_loop() -> asyncio.Runner:
 
 async def _run(lab: "Lab", listener: socket.socket, agents: tuple[str, int], data: Path, url: str) -> None:
     from labd.agents.server import AddressInUse, AgentsServer
+    from labd.store.errors import DatabaseBusy
 
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(16, thread_name_prefix="labd"))
@@ -167,10 +169,12 @@ async def _run(lab: "Lab", listener: socket.socket, agents: tuple[str, int], dat
         await agents_server.stop()
         raise StartError(f"{error} (is another labd running? choose another --agents address)") from error
     server = _web_server(lab)
-    web = asyncio.create_task(server._serve([listener]))  # serve() itself would take the signals
-    await asyncio.to_thread(lab.start)
-    await agents_server.start()
+    web: asyncio.Task[None] | None = None
     try:
+        # Before anybody is let in: a request must not find leases that ran out only because labd was down.
+        await asyncio.to_thread(lab.start)
+        web = asyncio.create_task(server._serve([listener]))  # serve() itself would take the signals
+        await agents_server.start()
         while not server.started:
             if web.done():
                 web.result()
@@ -179,18 +183,22 @@ async def _run(lab: "Lab", listener: socket.socket, agents: tuple[str, int], dat
         addresses = {"http": url, "agents": _join(agents[0], agents_port), "pid": os.getpid()}
         _announce(data, addresses)
         await stop.wait()
+    except DatabaseBusy as error:
+        raise StartError(str(error)) from error
     finally:
         (data / ADDRESS_FILE).unlink(missing_ok=True)
         await _stop(lab, server, web, agents_server)
 
 
-async def _stop(lab: "Lab", server: "uvicorn.Server", web: "asyncio.Task[None]", agents: "AgentsServer") -> None:
+async def _stop(lab: "Lab", server: "uvicorn.Server", web: "asyncio.Task[None] | None", agents: "AgentsServer") -> None:
     structlog.get_logger().info("labd stops")
     # Runs first, so that their followers still hear of the end, and agents of the fences.
-    await asyncio.to_thread(lab.stop)
-    lab.hang_up()
-    server.should_exit = True
-    await asyncio.gather(web, agents.stop(), return_exceptions=True)
+    try:
+        await asyncio.to_thread(lab.stop)
+    finally:
+        lab.hang_up()
+        server.should_exit = True
+        await asyncio.gather(*([] if web is None else [web]), agents.stop(), return_exceptions=True)
 
 
 def _web_server(lab: "Lab") -> "uvicorn.Server":

@@ -62,7 +62,8 @@ class Conductor:
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
-        self._thread.join(timeout=10.0)
+        if self._thread.is_alive():
+            self._thread.join(timeout=10.0)
 
     @property
     def busy(self) -> bool:

@@ -189,7 +189,7 @@ def test_bad_input_gets_a_problem_document_that_names_field_and_value(
     [
         (b'{"holder', "Unterminated string"),
         (b'{"holder": "\\ud800"}', "holder"),
-        (b"\xff\xfe", "no JSON text in UTF-8"),
+        (b"\xf0\x28", "no JSON text in UTF-8"),
     ],
 )
 def test_a_body_that_is_no_sound_json_is_a_problem(web: TestClient, content: bytes, words: str) -> None:

@@ -264,5 +264,5 @@ class LabMachine(RuleBasedStateMachine):
 TestLab = LabMachine.TestCase
 TestLab.pytestmark = [pytest.mark.timeout(900)]  # type: ignore[attr-defined]  # for shrinking what was found
 TestLab.settings = settings(
-    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
