@@ -14,6 +14,7 @@ from bench_agent.server.agent import Agent, ListenError
 from bench_agent.server.config import AgentConfig, split_address
 from bench_agent.server.epochs import EpochError
 from bench_agent.server.instance import InstanceError, only_instance
+from bench_agent.server.tuning import settle
 from ecu_adapters.bus import BusError, BusHub, CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import load_ecu
@@ -107,6 +108,7 @@ async def _serve(config: AgentConfig) -> None:
 
     async def ready() -> None:
         await agent.start()
+        settle()
         click.echo(f"bench-agent {config.agent.name} serves {len(agent.benches)} benches on {agent.address}")
 
     await _until_stopped(ready, agent.stop)

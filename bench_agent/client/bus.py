@@ -17,7 +17,7 @@ class SentMessage:
     """A DBC message that the bus driver has taken."""
 
     timestamp_ns: int
-    """On the agent's clock, since the Unix epoch."""
+    """The moment before the driver was given the frame, on the agent's clock, since the Unix epoch."""
     frame: Frame
 
 
@@ -46,8 +46,8 @@ class BusClient:
     def send(self, frame: Frame | Sequence[Frame]) -> int:
         """Puts one frame or several on the bus, in order.
 
-        Returns when the driver took the last one, ns since the Unix epoch on the agent's clock. Timestamps of the
-        given frames are ignored. Raises a BenchError.
+        Returns the moment before the driver was given the last one, ns since the Unix epoch on the agent's clock: what
+        answers it is newer. Timestamps of the given frames are ignored. Raises a BenchError.
         """
         batch = _checked([frame] if isinstance(frame, Frame) else frame)
         stub = self._connection.stub

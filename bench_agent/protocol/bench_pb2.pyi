@@ -579,7 +579,9 @@ class SendReply(_message.Message):
     TIMESTAMP_NS_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
     timestamp_ns: _builtins.int
-    """When the last frame was taken by the bus driver, ns since the Unix epoch, on the agent's clock."""
+    """Just before the bus driver was given the last frame, ns since the Unix epoch, on the agent's clock: whatever
+    answers it has a later timestamp.
+    """
     @_builtins.property
     def frames(self) -> Global___FrameBatch:
         """What was sent."""

@@ -5,6 +5,9 @@ import can
 from bench_agent.protocol import frames
 from bench_agent.protocol.frames import Frame
 
+_EXTENDED = frames.EXTENDED
+_OWN = frames.OWN
+
 
 def timestamp_ns(message: can.Message) -> int:
     """Nanoseconds since the Unix epoch. A float carries about 0.2 µs; equal stamps give equal results."""
@@ -42,8 +45,16 @@ def to_frame(message: can.Message) -> Frame:
 
 def pack(message: can.Message) -> bytes:
     """The packed record of a message: 24 bytes for a classic frame, 80 for CAN FD."""
-    packer = frames.pack_fd if message.is_fd else frames.pack_classic
-    return packer(timestamp_ns(message), can_id(message), flags(message), message.data or b"")
+    if message.is_fd or message.is_remote_frame or message.is_error_frame:
+        packer = frames.pack_fd if message.is_fd else frames.pack_classic
+        return packer(timestamp_ns(message), can_id(message), flags(message), message.data or b"")
+    # The common case without the calls: this runs for every frame of every bus.
+    return frames.pack_classic(
+        round(message.timestamp * 1e9),
+        message.arbitration_id | _EXTENDED if message.is_extended_id else message.arbitration_id,
+        0 if message.is_rx else _OWN,
+        message.data,
+    )
 
 
 def to_message(frame: Frame) -> can.Message:
