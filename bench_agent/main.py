@@ -47,9 +47,10 @@ def main() -> None:
 @main.command()
 @click.argument("file", type=FILE)
 @click.option("--listen", type=ADDRESS, help="Where lease holders connect; overrides agent.listen.")
+@click.option("--advertise", type=ADDRESS, help="How lease holders reach it; overrides agent.advertise.")
 @click.option("--labd", type=ADDRESS, help="labd's door for agents; overrides agent.labd.")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Overrides agent.data_dir.")
-def serve(file: Path, listen: str | None, labd: str | None, data: Path | None) -> None:
+def serve(file: Path, listen: str | None, advertise: str | None, labd: str | None, data: Path | None) -> None:
     """Serve the benches of FILE until stopped (SIGTERM or Ctrl-C).
 
     A bench that does not work is reported as unhealthy, with the reason; the others are served.
@@ -59,7 +60,7 @@ def serve(file: Path, listen: str | None, labd: str | None, data: Path | None) -
         config = config_file.load(file)
     except ConfigError as error:
         raise click.ClickException(f"{file} is not usable:\n{error}") from error
-    _override(config, listen, labd, data)
+    _override(config, listen, advertise, labd, data)
     try:
         with only_instance(config.agent.data_dir):
             asyncio.run(_serve(config))
@@ -154,9 +155,13 @@ async def _until_stopped(
         await stop()
 
 
-def _override(config: AgentConfig, listen: str | None, labd: str | None, data: Path | None) -> None:
+def _override(
+    config: AgentConfig, listen: str | None, advertise: str | None, labd: str | None, data: Path | None
+) -> None:
     if listen is not None:
         config.agent.listen = listen
+    if advertise is not None:
+        config.agent.advertise = advertise
     if labd is not None:
         config.agent.labd = labd
     if data is not None:
