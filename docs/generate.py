@@ -45,7 +45,8 @@ def _help(command: click.Command, context: click.Context) -> Iterator[str]:
 
 def _rest_api(document: dict[str, Any]) -> Iterator[str]:
     info = document["info"]
-    yield f"# REST API\n\n{info.get('description', '')}\n\nThe document itself is served at `/openapi.json`."
+    yield f"# REST API\n\n{info.get('description', '')}"
+    yield "labd serves the document itself at `/api/v1/openapi.json`, and to click through at `/api/v1/docs`."
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield f"\n## {method.upper()} {path}\n\n{operation.get('description') or operation.get('summary', '')}\n"

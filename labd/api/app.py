@@ -35,6 +35,17 @@ class _Api(FastAPI):
 
 def create_app(lab: Lab) -> FastAPI:
     """The application; the lab is started and stopped by the caller."""
+    app = _application()
+    app.state.lab = lab
+    return app
+
+
+def openapi_document() -> dict[str, Any]:
+    """The API's description of itself (OpenAPI 3.1), without a lab behind it."""
+    return _application().openapi()
+
+
+def _application() -> FastAPI:
     app = _Api(
         title="labd",
         summary="The lab daemon: who may use which bench, when, and what ran there",
@@ -46,7 +57,6 @@ def create_app(lab: Lab) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.lab = lab
     app.add_middleware(BodyLimit, most=BODY_BYTES_MAX)
     problems.install(app)
     api = APIRouter(prefix=PREFIX)

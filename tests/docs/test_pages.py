@@ -89,7 +89,7 @@ def test_page(page: Path, desk: Path, request: pytest.FixtureRequest) -> None:
             match block.directive, block.language:
                 case "file", _:
                     target = desk / block.value
-                    target.parent.mkdir(parents=True, exist_ok=True)
+                    assert target.parent.resolve() == desk.resolve(), f"{block}: files go beside each other"
                     target.write_text(block.code)
                 case "background", "sh":
                     running.enter_context(background(block, desk, environment))
