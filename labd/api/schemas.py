@@ -11,7 +11,8 @@ from labd.model.run import LogLevel, RunState
 
 SCRIPT_LENGTH_MAX = 1024 * 1024
 """Characters in a script, or in one of its files."""
-FILES_MAX = 100
+FILES_MAX = 256
+"""Files beside the script of one run."""
 LINES_MAX = 1000
 """Log lines in one request."""
 LINE_LENGTH_MAX = 64 * 1024

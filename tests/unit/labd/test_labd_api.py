@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from labd.api import schemas
 from labd.api.app import BODY_BYTES_MAX, create_app
 from labd.api.times import to_seconds, to_text
+from labd.cli.files import MAX_FILES
 from labd.client import types
 from labd.services.lab import Lab
 from labd.store import store
@@ -197,6 +198,13 @@ def test_a_body_that_is_no_sound_json_is_a_problem(web: TestClient, content: byt
     assert answer.headers["content-type"] == "application/problem+json"
     assert 400 <= answer.status_code < 500
     assert words in answer.json()["detail"]
+
+
+def test_a_run_takes_as_many_files_as_labctl_sends(web: TestClient) -> None:
+    files = {f"{number}.lua": "" for number in range(MAX_FILES)}
+    assert web.post("runs", json={**RUN, "files": files}).status_code == 201
+    refused = web.post("runs", json={**RUN, "files": {**files, "more.lua": ""}})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "files")
 
 
 def test_numbers_that_json_has_not_are_refused_and_shown(web: TestClient) -> None:
