@@ -1,7 +1,7 @@
 """The entry point: ``labctl [--labd URL] COMMAND``.
 
 labctl starts in well under 300 ms because only click and the thin modules of this package are imported up front;
-http.client, rich and gRPC are imported inside the commands that need them. Keep it so.
+urllib3, rich and gRPC are imported inside the commands that need them. Keep it so.
 """
 
 import contextlib

@@ -8,7 +8,7 @@ with LabClient("http://127.0.0.1:8470") as lab:
         print(bench["name"], bench["state"])
 ```
 
-It needs nothing but the standard library, and importing it costs next to nothing.
+Importing it costs next to nothing: HTTP (urllib3) is imported with the first `LabClient` that is made.
 """
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer

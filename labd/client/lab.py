@@ -6,7 +6,6 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from labd.client import log_stream
-from labd.client.transport import Transport
 from labd.client.types import Assignment, Bench, Lease, LogLine, Result, Run
 
 DEFAULT_URL = "http://127.0.0.1:8470"
@@ -22,6 +21,8 @@ class LabClient:
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None, timeout_s: float = 10) -> None:
+        from labd.client.transport import Transport  # here for the sake of `labctl --help`, which needs no HTTP
+
         self._http = Transport(url, token=token, timeout_s=timeout_s)
 
     @property
@@ -150,7 +151,9 @@ class LabClient:
 
     def junit(self, run_id: str) -> str:
         """The result of an ended run as JUnit XML."""
-        return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/junit", repeatable=True).text
+        return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/junit", repeatable=True).decode(
+            errors="replace"
+        )
 
     # For runners only; these need the run's token.
 

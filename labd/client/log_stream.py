@@ -3,11 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from labd.client.errors import LabUnreachable, UnexpectedAnswer
-from labd.client.transport import Transport
 from labd.client.types import LogLine, Run
+
+if TYPE_CHECKING:
+    from labd.client.transport import Transport
 
 ATTEMPTS = 8
 """Connections in a row that may fail or bring nothing before `follow` gives up."""
@@ -18,7 +20,7 @@ MAX_EVENT_BYTES = 1024 * 1024
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 3.0
 
 
-def follow(transport: Transport, path: str, *, after: int, until_now: bool) -> Generator[LogLine, None, Run]:
+def follow(transport: "Transport", path: str, *, after: int, until_now: bool) -> Generator[LogLine, None, Run]:
     """The lines with ``seq`` > ``after``, each once and in order; the generator returns the run.
 
     Ends when the run has ended and its log is complete, or, with ``until_now``, at the log's present end. Raises
@@ -53,7 +55,7 @@ def follow(transport: Transport, path: str, *, after: int, until_now: bool) -> G
         time.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**fruitless))
 
 
-def _events(transport: Transport, read_line: Callable[[int], bytes]) -> Iterator[tuple[str, str]]:
+def _events(transport: "Transport", read_line: Callable[[int], bytes]) -> Iterator[tuple[str, str]]:
     """(event, data) of each whole event (HTML Living Standard, 9.2.6); one that is cut off is left out."""
     event, data = "", list[str]()
     while raw := read_line(MAX_EVENT_BYTES):
@@ -75,7 +77,7 @@ def _events(transport: Transport, read_line: Callable[[int], bytes]) -> Iterator
             event, data = "", []
 
 
-def _object(transport: Transport, text: str) -> dict[str, Any]:
+def _object(transport: "Transport", text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:

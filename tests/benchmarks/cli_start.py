@@ -10,7 +10,7 @@ from deploy.demo.lab import DEMO_AGENT, running_lab
 from tests.benchmarks.figures import Figure, interleave
 
 ROUNDS = 15
-GET = "import sys, httpx2; httpx2.get(sys.argv[1]).raise_for_status()"
+GET = "import sys, urllib3; sys.exit(urllib3.request('GET', sys.argv[1]).status != 200)"
 
 
 def whole_process(command: list[str], environment: dict[str, str]) -> list[float]:

@@ -27,7 +27,7 @@ def to_first_line(client: LabClient) -> list[float]:
 def bare_start() -> list[float]:
     """One sample in ms: a process that only imports what no runner can do without."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import grpc, httpx2, lupa.lua54"], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", "import grpc, lupa.lua54, urllib3"], check=True, timeout=30)
     return [(time.perf_counter() - started) * 1e3]
 
 

@@ -110,6 +110,10 @@ def test_no_answer_in_time_is_unreachable() -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with LabClient(url, timeout_s=0.1) as lab, pytest.raises(LabUnreachable, match=r"no answer within 0\.1 s"):
             lab.benches()
+        silent.settimeout(0)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):  # it asked once: twice would be twice the time
+            silent.accept()
 
 
 @contextlib.contextmanager
@@ -167,7 +171,9 @@ def test_a_url_may_have_a_path(labd: FakeLabd) -> None:
     assert labd.requests[-1][1] == "/lab/api/v1/benches"
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8470", "ftp://host", "http://", "http://host:port", "labd"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8470", "ftp://host", "http://", "http://host:port", "http://a b", "http://[::1", "labd"]
+)
 def test_a_url_that_is_none_is_refused_with_an_example(url: str) -> None:
     with pytest.raises(LabError, match="http://127"):
         LabClient(url)
@@ -182,6 +188,43 @@ def test_a_repeatable_call_survives_a_lost_connection_and_others_are_not_repeate
     with pytest.raises(LabUnreachable):
         client.create_run(script="-- Lua", holder="ada")
     assert len(labd.asked("POST", "/runs")) == 1
+
+
+def test_a_repeatable_post_survives_a_lost_connection(labd: FakeLabd, client: LabClient) -> None:
+    lease = client.create_lease(holder="ada")
+    labd.cut_next = 1
+    assert client.heartbeat(lease["id"])["state"] == "GRANTED"
+
+
+def test_an_answer_is_final_whatever_it_says_about_later() -> None:
+    problem = b'{"title": "busy"}'
+    head = (
+        b"HTTP/1.1 503 Busy\r\nRetry-After: 60\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n"
+    )
+    refused = pytest.raises(ProblemError, match="busy")
+    with server_that_says(head % len(problem) + problem) as url, LabClient(url) as lab, refused:
+        lab.benches()
+
+
+def test_a_redirect_is_not_followed(labd: FakeLabd) -> None:
+    head = b"HTTP/1.1 302 Found\r\nLocation: %s/api/v1/benches\r\nContent-Length: 0\r\n\r\n"
+    refused = pytest.raises(UnexpectedAnswer, match="status 302")
+    with server_that_says(head % labd.url.encode()) as url, LabClient(url) as lab, refused:
+        lab.benches()
+    assert labd.requests == []
+
+
+def test_a_repeated_request_says_nothing_on_stderr(labd: FakeLabd) -> None:
+    labd.cut_next = 1
+    code = f"from labd.client import LabClient; print(len(LabClient({labd.url!r}).benches()))"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert (asked.stdout, asked.stderr, len(labd.requests)) == ("1\n", "", 2)
+
+
+def test_a_request_that_is_not_repeatable_has_a_connection_of_its_own(labd: FakeLabd, client: LabClient) -> None:
+    client.benches()
+    client.create_lease(holder="ada")
+    assert labd.connections == 2
 
 
 def test_the_log_is_followed_while_it_grows(labd: FakeLabd, client: LabClient) -> None:
@@ -264,7 +307,7 @@ def test_a_closed_client_says_so(labd: FakeLabd) -> None:
 
 
 def test_importing_the_client_loads_no_http_library() -> None:
-    heavy = ("httpx2", "http.client", "ssl", "rich", "grpc")
+    heavy = ("urllib3", "http.client", "ssl", "rich", "grpc")
     code = f"import sys, labd.client; print([name for name in {heavy} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert loaded.stdout == "[]\n"
