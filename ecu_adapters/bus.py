@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ FD_LENGTHS = frozenset((0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64))
 """Data lengths in bytes that a CAN FD frame can have (ISO 11898-1, DLC table)."""
 
 Listener = Callable[[can.Message], None]
+Tap = Callable[[Sequence[can.Message]], None]
 
 _RECV_TIMEOUT_S = 0.1
 """How long a closing hub may wait for its reader."""
@@ -40,6 +41,8 @@ _ECHOING = frozenset({"udp_multicast"})
 """Interfaces that hand a node its own frames back and cannot be told not to."""
 _EPOCH_S = 1_000_000_000.0
 """Smaller timestamps are not seconds since the Unix epoch but since the driver's start."""
+_BURST = 256
+"""Frames that are read before they are shared out, if so many wait."""
 _VIRTUAL_QUEUE = 100_000
 """Frames that wait for a reader on python-can's virtual bus, which has no bound of its own."""
 
@@ -81,11 +84,11 @@ class HubStats:
 
 
 class Subscription:
-    """A listener's place at a hub, until closed."""
+    """A listener's or a tap's place at a hub, until closed."""
 
-    def __init__(self, hub: "BusHub", listener: Listener, ids: frozenset[int] | None) -> None:
+    def __init__(self, hub: "BusHub", hear: Tap, ids: frozenset[int] | None) -> None:
         self._hub = hub
-        self.listener = listener
+        self.hear = hear
         self.ids = ids
         self.errors = 0
 
@@ -121,7 +124,7 @@ class BusHub:
         self._recent: deque[can.Message] = deque(maxlen=remember)
         self._subscriptions: tuple[Subscription, ...] = ()
         # Snapshots that the reader uses without locking; replaced as a whole.
-        self._for_all: tuple[Subscription, ...] = ()
+        self._taps: tuple[Subscription, ...] = ()
         self._for_id: dict[int, tuple[Subscription, ...]] = {}
         self._echoes = _Echoes() if config.interface in _ECHOING else None
         self._closing = threading.Event()
@@ -147,21 +150,34 @@ class BusHub:
             raise BusError(f"{_place(name, config)} cannot be opened: {_reason(error)}") from error
         return cls(name, bus, config, remember=remember)
 
-    def subscribe(self, listener: Listener, *, ids: Collection[int] | None = None) -> Subscription:
-        """Delivers every frame from now on, or those with ``ids`` (as in SocketCAN: bit 31 marks a 29-bit one).
+    def subscribe(self, listener: Listener, *, ids: Collection[int]) -> Subscription:
+        """Delivers every frame with one of ``ids`` from now on (as in SocketCAN: bit 31 marks a 29-bit one).
 
-        Frames sent through this hub are delivered too, with ``is_rx`` False. Error frames reach only listeners without
-        ``ids``. A listener must not change the message: others get the same object.
+        Frames sent through this hub are delivered too, with ``is_rx`` False. Error frames have no ID and are not. A
+        listener must not change the message: others get the same object.
         """
-        subscription = Subscription(self, listener, None if ids is None else frozenset(ids))
-        with self._lock:
-            self._set_subscriptions((*self._subscriptions, subscription))
-        return subscription
+
+        def hear(frames: Sequence[can.Message]) -> None:
+            listener(frames[0])
+
+        return self._add(Subscription(self, hear, frozenset(ids)))
+
+    def tap(self, tap: Tap) -> Subscription:
+        """Delivers everything from now on, error frames too, in bursts: what had arrived when the reader looked.
+
+        Frames sent through this hub are delivered too, with ``is_rx`` False. A tap must not change the messages.
+        """
+        return self._add(Subscription(self, tap, None))
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """The same as `Subscription.close`."""
         with self._lock:
             self._set_subscriptions(tuple(s for s in self._subscriptions if s is not subscription))
+
+    def _add(self, subscription: Subscription) -> Subscription:
+        with self._lock:
+            self._set_subscriptions((*self._subscriptions, subscription))
+        return subscription
 
     def send(self, message: can.Message, timeout_s: float = 1.0) -> float:
         """Puts a frame on the bus and returns when: seconds since the Unix epoch.
@@ -187,13 +203,13 @@ class BusHub:
             self.stats.sent += 1
         finally:
             self._send_lock.release()
-        self._deliver(own)
+        self._deliver((own,))
         return own.timestamp
 
     def recent(self, since: float = 0.0) -> list[can.Message]:
         """The last frames in both directions, oldest first, with a timestamp after ``since`` (s, Unix epoch)."""
-        with self._lock:
-            frames = list(self._recent)
+        # One call in C: no other thread can append meanwhile, and the reader needs no lock for each frame.
+        frames = list(self._recent.copy())
         return [frame for frame in frames if frame.timestamp > since] if since else frames
 
     def close(self) -> None:
@@ -221,45 +237,52 @@ class BusHub:
         self.close()
 
     def _read(self) -> None:
-        receive = self._bus.recv
         closing = self._closing.is_set
-        echoes = self._echoes
-        stats = self.stats
         while not closing():
+            burst: list[can.Message] = []
             try:
-                message = receive(_RECV_TIMEOUT_S)
+                self._receive(burst)
             except Exception as error:
                 # Whatever a driver raises: from here on nothing is received, and that must not go unnoticed.
+                self._deliver(burst)
                 if not closing():
                     self._fail(_reason(error))
                 return
-            if closing():
-                return
-            if message is None or (echoes is not None and echoes.is_echo(message)):
-                continue
-            if message.timestamp < _EPOCH_S:
-                message.timestamp = time.time()
-            message.is_rx = True
-            stats.received += 1
-            self._deliver(message)
+            self._deliver(burst)
 
-    def _deliver(self, message: can.Message) -> None:
-        with self._lock:
-            self._recent.append(message)
-        for subscription in self._for_all:
-            try:
-                subscription.listener(message)
-            except Exception as error:
-                self._blame(subscription, error)
-        if message.is_error_frame:
-            self.stats.error_frames += 1
+    def _receive(self, burst: list[can.Message]) -> None:
+        """Waits for a frame and puts it into ``burst``, with those that have come meanwhile."""
+        receive, echoes = self._bus.recv, self._echoes
+        message = receive(_RECV_TIMEOUT_S)
+        while message is not None:
+            if echoes is None or not echoes.is_echo(message):
+                if message.timestamp < _EPOCH_S:
+                    message.timestamp = time.time()
+                message.is_rx = True
+                burst.append(message)
+            message = receive(0) if len(burst) < _BURST else None
+
+    def _deliver(self, burst: Sequence[can.Message]) -> None:
+        if not burst:
             return
-        can_id = message.arbitration_id | EXTENDED_FLAG if message.is_extended_id else message.arbitration_id
-        for subscription in self._for_id.get(can_id, ()):
-            try:
-                subscription.listener(message)
-            except Exception as error:
-                self._blame(subscription, error)
+        self._recent.extend(burst)
+        if burst[0].is_rx:
+            self.stats.received += len(burst)
+        for tap in self._taps:
+            self._tell(tap, burst)
+        for message in burst:
+            if message.is_error_frame:
+                self.stats.error_frames += 1
+                continue
+            can_id = message.arbitration_id | EXTENDED_FLAG if message.is_extended_id else message.arbitration_id
+            for subscription in self._for_id.get(can_id, ()):
+                self._tell(subscription, (message,))
+
+    def _tell(self, subscription: Subscription, frames: Sequence[can.Message]) -> None:
+        try:
+            subscription.hear(frames)
+        except Exception as error:
+            self._blame(subscription, error)
 
     def _blame(self, subscription: Subscription, error: Exception) -> None:
         subscription.errors += 1
@@ -316,7 +339,7 @@ class BusHub:
             for can_id in subscription.ids or ():
                 by_id[can_id] = (*by_id.get(can_id, ()), subscription)
         self._subscriptions = subscriptions
-        self._for_all = tuple(s for s in subscriptions if s.ids is None)
+        self._taps = tuple(s for s in subscriptions if s.ids is None)
         self._for_id = by_id
 
 

@@ -36,7 +36,7 @@ async def stream(bench: Bench, requests: AsyncIterable[bench_pb2.CanRequest], co
         asyncio.get_running_loop(), [(f.id, f.mask) for f in first.open.filters], own_frames=first.open.own_frames
     )
     events = _Events(context)
-    subscription = None if first.open.mute else hub.subscribe(queue.put)
+    subscription = None if first.open.mute else hub.tap(queue.put)
     try:
         await events.write(bench_pb2.CanEvent(opened=describe_bus(bus)))
         async with asyncio.TaskGroup() as group:

@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,12 +56,11 @@ class Recorder:
         self._thread = threading.Thread(target=self._write, name=f"trace-{path.stem}", daemon=True)
         self._thread.start()
 
-    def put(self, message: can.Message) -> None:
-        """A listener of a bus hub; any thread."""
-        if len(self._queue) >= self._bound:
-            self.counts.dropped += 1
-        else:
-            self._queue.append(message)
+    def put(self, messages: Sequence[can.Message]) -> None:
+        """A tap of a bus hub; any thread."""
+        room = max(self._bound - len(self._queue), 0)
+        self._queue.extend(messages[:room])
+        self.counts.dropped += max(len(messages) - room, 0)
 
     def stop(self) -> bool:
         """Writes what waits, closes the file and puts the counts beside it. False when the disk takes too long."""

@@ -49,7 +49,7 @@ class Tenancy:
         self.bus_down(bus)
         recorder = self._recorders.get(bus.name)
         if recorder is not None and bus.hub is not None:
-            self._subscriptions[bus.name] = (bus.hub, bus.hub.subscribe(recorder.put))
+            self._subscriptions[bus.name] = (bus.hub, bus.hub.tap(recorder.put))
 
     def bus_down(self, bus: AgentBus) -> None:
         """The bus is closed: what belongs to it is of no use any more."""

@@ -15,6 +15,7 @@ import structlog
 
 from bench_agent.server import config
 from bench_agent.server.agent import Agent
+from bench_agent.server.tuning import settle
 
 CHANNEL = "can-load"
 
@@ -37,6 +38,7 @@ async def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     agent = Agent(config.load(Path(sys.argv[1])))
     await agent.start()
+    settle()
     stopped = asyncio.Event()
     threading.Thread(target=serve_load, args=(stopped, asyncio.get_running_loop()), daemon=True).start()
     try:

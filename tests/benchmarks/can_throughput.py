@@ -14,7 +14,7 @@ from deploy.demo.lab import running_lab
 from tests.benchmarks.can_load import CHANNEL
 from tests.benchmarks.figures import Figure, interleave
 
-ROUNDS = 5
+ROUNDS = 9
 FRAMES = 60_000
 DEADLINE_S = 60.0
 CONFIGURATION = """

@@ -49,11 +49,11 @@ def test_frames_survive_python_can(frame: Frame) -> None:
 async def test_a_full_queue_drops_counts_and_keeps_the_sequence() -> None:
     queue = FrameQueue(asyncio.get_running_loop(), bound=10)
     for number in range(15):
-        queue.put(message(number))
+        queue.put([message(number)])
     [batch] = await queue.take()
     assert (batch.sequence, batch.dropped) == (0, 5)
     assert [frame.arbitration_id for frame in frames.unbatch(batch)] == list(range(10))
-    queue.put(message(99))
+    queue.put([message(99)])
     [batch] = await queue.take()
     assert (batch.sequence, batch.dropped) == (15, 5)
     assert queue.dropped == 5
@@ -62,8 +62,8 @@ async def test_a_full_queue_drops_counts_and_keeps_the_sequence() -> None:
 @pytest.mark.anyio
 async def test_classic_and_fd_frames_share_a_batch() -> None:
     queue = FrameQueue(asyncio.get_running_loop())
-    queue.put(message(1))
-    queue.put(message(2, fd=True))
+    queue.put([message(1)])
+    queue.put([message(2, fd=True)])
     [batch] = await queue.take()
     assert [(frame.arbitration_id, len(frame.data)) for frame in frames.unbatch(batch)] == [(1, 2), (2, 12)]
 
@@ -72,7 +72,7 @@ async def test_classic_and_fd_frames_share_a_batch() -> None:
 async def test_many_frames_leave_in_batches() -> None:
     queue = FrameQueue(asyncio.get_running_loop())
     for number in range(600):
-        queue.put(message(number))
+        queue.put([message(number)])
     batches = await queue.take()
     assert [batch.sequence for batch in batches] == [0, 256, 512]
     assert sum(len(list(frames.unbatch(batch))) for batch in batches) == 600
@@ -81,7 +81,7 @@ async def test_many_frames_leave_in_batches() -> None:
 def test_a_trace_has_a_size_and_counts_the_rest(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "bus.log", max_bytes=1000)
     for number in range(2000):
-        recorder.put(message(number))
+        recorder.put([message(number)])
     assert recorder.stop()
     assert recorder.counts.written + recorder.counts.beyond_limit == 2000
     assert recorder.counts.beyond_limit > 1000
@@ -90,7 +90,7 @@ def test_a_trace_has_a_size_and_counts_the_rest(tmp_path: Path) -> None:
 
 def test_a_trace_that_gets_frames_faster_than_it_writes_counts_them(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "bus.log", max_bytes=1 << 20, queue=0)
-    recorder.put(message(1))
+    recorder.put([message(1)])
     assert recorder.stop()
     assert recorder.counts.dropped == 1
 
@@ -101,7 +101,7 @@ def test_a_disk_that_fails_is_counted_and_costs_nothing_else() -> None:
         pytest.skip("no /dev/full here")
     recorder = Recorder(full, max_bytes=1 << 20)
     for number in range(3000):
-        recorder.put(message(number))
+        recorder.put([message(number)])
     assert recorder.stop()
     assert recorder.counts.written + recorder.counts.dropped == 3000
 

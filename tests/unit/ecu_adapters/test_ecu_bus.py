@@ -5,7 +5,7 @@ import errno
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import can
 import pytest
@@ -54,7 +54,15 @@ def _frame(can_id: int = 0x123, data: bytes = b"\x01", *, extended: bool = False
 
 def _collect(hub: BusHub, ids: set[int] | None = None) -> "queue.Queue[can.Message]":
     frames: queue.Queue[can.Message] = queue.Queue()
-    hub.subscribe(frames.put, ids=ids)
+    if ids is None:
+
+        def each(burst: Sequence[can.Message]) -> None:
+            for frame in burst:
+                frames.put(frame)
+
+        hub.tap(each)
+    else:
+        hub.subscribe(frames.put, ids=ids)
     return frames
 
 
@@ -100,7 +108,7 @@ def test_ids_tell_11_bit_from_29_bit_identifiers(hubs: Hubs) -> None:
 def test_a_closed_subscription_gets_nothing_more(hubs: Hubs) -> None:
     sender, receiver = hubs
     gone: list[can.Message] = []
-    with receiver.subscribe(gone.append):
+    with receiver.tap(gone.extend), receiver.subscribe(gone.append, ids={0x123}):
         pass
     frames = _collect(receiver)
     sender.send(_frame())
@@ -114,7 +122,7 @@ def test_a_listener_that_raises_is_counted_and_the_others_live_on(hubs: Hubs) ->
     def broken(_frame: can.Message) -> None:
         raise ValueError("broken listener")
 
-    receiver.subscribe(broken)
+    receiver.subscribe(broken, ids={0x123})
     frames = _collect(receiver)
     for _ in range(5):
         sender.send(_frame())
