@@ -71,11 +71,24 @@ async def test_classic_and_fd_frames_share_a_batch() -> None:
 @pytest.mark.anyio
 async def test_many_frames_leave_in_batches() -> None:
     queue = FrameQueue(asyncio.get_running_loop())
-    for number in range(600):
-        queue.put([message(number)])
+    for start in range(0, 2500, 100):
+        queue.put([message(number) for number in range(start, start + 100)])
     batches = await queue.take()
-    assert [batch.sequence for batch in batches] == [0, 256, 512]
-    assert sum(len(list(frames.unbatch(batch))) for batch in batches) == 600
+    assert [batch.sequence for batch in batches] == [0, 1024, 2048]
+    assert sum(len(list(frames.unbatch(batch))) for batch in batches) == 2500
+
+
+@pytest.mark.anyio
+async def test_a_burst_that_does_not_fit_loses_its_newest_frames() -> None:
+    queue = FrameQueue(asyncio.get_running_loop(), bound=8)
+    queue.put([message(number) for number in range(5)])
+    queue.put([message(number) for number in range(5, 12)])
+    [batch] = await queue.take()
+    assert [frame.arbitration_id for frame in frames.unbatch(batch)] == list(range(8))
+    assert (batch.sequence, batch.dropped, queue.dropped) == (0, 4, 4)
+    queue.put([message(99)])
+    [batch] = await queue.take()
+    assert (batch.sequence, batch.dropped) == (12, 4)
 
 
 def test_a_trace_has_a_size_and_counts_the_rest(tmp_path: Path) -> None:

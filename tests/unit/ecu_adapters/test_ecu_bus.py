@@ -123,7 +123,7 @@ def test_a_listener_that_raises_is_counted_and_the_others_live_on(hubs: Hubs) ->
         raise ValueError("broken listener")
 
     receiver.subscribe(broken, ids={0x123})
-    frames = _collect(receiver)
+    frames = _collect(receiver, {0x123})
     for _ in range(5):
         sender.send(_frame())
     for _ in range(5):
