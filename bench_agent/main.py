@@ -19,7 +19,7 @@ from ecu_adapters.bus import BusError, BusHub, CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import load_ecu
 from ecu_adapters.simulator import SimulatedEcu
-from ecu_adapters.yaml_file import ConfigError
+from ecu_adapters.yaml_file import ConfigError, scalar
 
 FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
 
@@ -35,7 +35,18 @@ class _Address(click.ParamType[str]):
         return value
 
 
+class _Setting(click.ParamType[tuple[str, object]]):
+    name = "key=value"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, object]:
+        key, equals, text = value.partition("=")
+        if not equals or not key.isidentifier():
+            self.fail(f"{value!r}: expected KEY=VALUE, for example port=29536", param, ctx)
+        return key, scalar(text)
+
+
 ADDRESS = _Address()
+SETTING = _Setting()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,13 +102,33 @@ def check(file: Path) -> None:
 @click.option("--fd", is_flag=True, help="The bus speaks CAN FD.")
 @click.option("--bitrate", type=click.IntRange(1, 8_000_000), help="bit/s, if the interface does not bring it.")
 @click.option("--data-bitrate", type=click.IntRange(1, 16_000_000), help="bit/s of the CAN FD data phase.")
+@click.option("--option", "options", type=SETTING, multiple=True, help="KEY=VALUE for python-can's class; repeatable.")
 @click.option("--dbc", type=FILE, help="CAN database of the messages that the ECU sends.")
 def simulate(
-    ecu: Path, interface: str, channel: str, fd: bool, bitrate: int | None, data_bitrate: int | None, dbc: Path | None
+    ecu: Path,
+    interface: str,
+    channel: str,
+    fd: bool,
+    bitrate: int | None,
+    data_bitrate: int | None,
+    options: tuple[tuple[str, object], ...],
+    dbc: Path | None,
 ) -> None:
-    """Play the ECU that the file ECU describes, on any CAN bus, until stopped."""
+    """Play the ECU that the file ECU describes, on any CAN bus, until stopped.
+
+    \b
+      bench-agent simulate ecm.yaml --interface socketcan --channel vcan0 --dbc powertrain.dbc
+      bench-agent simulate ecm.yaml --interface socketcand --channel can0 --option host=192.168.7.20 --option port=29536
+    """
     _log_to_stderr()
-    can_config = CanConfig(interface=interface, channel=channel, fd=fd, bitrate=bitrate, data_bitrate=data_bitrate)
+    can_config = CanConfig(
+        interface=interface,
+        channel=channel,
+        fd=fd,
+        bitrate=bitrate,
+        data_bitrate=data_bitrate,
+        options=dict(options),
+    )
     try:
         asyncio.run(_simulate(ecu, can_config, dbc))
     except (ConfigError, DatabaseError, BusError, ValueError) as error:

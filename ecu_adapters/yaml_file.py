@@ -59,6 +59,15 @@ def load(path: str | Path, model: type[_Model]) -> _Model:
     return YamlFile(path).validate(model)
 
 
+def scalar(text: str) -> object:
+    """One value as it would be read from a file: ``8480`` is a number, ``true`` a truth value, anything odd text."""
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
 def field_error(location: Location, message: str, value: object = None) -> InitErrorDetails:
     """One error for `model_error`."""
     text = PydanticCustomError("config", "{text}", {"text": message})

@@ -79,7 +79,7 @@ def run(block: Block, command: list[str], desk: Path, environment: dict[str, str
 def test_page(page: Path, desk: Path, request: pytest.FixtureRequest) -> None:
     todo = list(blocks(page))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "LABD_DATA": str(desk / "labd-data")}
+    environment = {**os.environ, "PATH": path}
     # A page that starts its own labd means that one.
     own_labd = any(block.directive == "background" and "labd serve" in block.code for block in todo)
     if not own_labd and any(block.directive in (None, "exit", "background") for block in todo):
