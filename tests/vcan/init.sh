@@ -5,7 +5,10 @@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 LABD_VCAN=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
-mount -t tmpfs -o size=512m tmpfs /tmp
+# Not on /tmp: the checkout may be there.
+mkdir -p /dev/shm
+mount -t tmpfs -o size=512m tmpfs /dev/shm
+export TMPDIR=/dev/shm
 for module in net/can/can net/can/can-raw net/can/can-bcm net/can/can-gw drivers/net/can/dev/can-dev drivers/net/can/vcan; do
     insmod "$LABD_MODULES/kernel/$module.ko"
 done
