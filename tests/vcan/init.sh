@@ -1,7 +1,7 @@
 #!/bin/sh
-# The modules stand in the order of their dependencies.
 # Process 1 of the user-mode kernel that `run` boots: makes vcan0, runs the tests, keeps their exit code, powers off.
 # LABD_ROOT, LABD_OUT and LABD_MODULES come from the kernel's command line; pytest's arguments from a file, a line each.
+# The modules stand in the order of their dependencies.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 LABD_VCAN=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
