@@ -1,0 +1,100 @@
+"""What dies, and what lives on: the real labd, agent and runner, killed with SIGKILL in the middle of a run."""
+
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+from deploy.demo.lab import DEMO_AGENT, Lab, running_lab, service
+from labd.client import LabClient
+from labd.client.types import Run
+
+LINES = 30
+SCRIPT = f"""
+local test, uds, time = require("test"), require("uds"), require("time")
+test.case("talks for a while", function()
+  for line = 1, {LINES} do
+    print(line .. " " .. uds.ecu():read("VIN"))
+    time.sleep("100ms")
+  end
+end)
+"""
+
+
+def start_run(client: LabClient) -> Run:
+    """A run that has written its first lines and goes on for seconds."""
+    run = client.create_run(script=SCRIPT, name="talk.lua", holder="test", selector="name=bench-1")
+    next(line for line in client.follow_log(run["id"]) if line["text"].startswith("3 "))
+    return client.run(run["id"])
+
+
+def wait_for_end(lab: Lab, client: LabClient, run: Run) -> Run:
+    lab.wait_for("end of the run", lambda: client.run(run["id"])["ended_at"] is not None)
+    return client.run(run["id"])
+
+
+def test_a_run_outlives_labd(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        lab = stack.enter_context(running_lab(tmp_path, DEMO_AGENT))
+        client = stack.enter_context(lab.client())
+        lab.wait_for_benches("bench-1")
+        run = start_run(client)
+        old = lab.processes.pop("labd")
+        old.kill()
+        old.wait()
+        arguments = ["labd.daemon", "serve", "--data", str(tmp_path / "labd")]
+        arguments += ["--http", lab.http.removeprefix("http://"), "--agents", lab.agents]
+        ready = tmp_path / "labd" / "labd.json"
+        ready.unlink()
+        lab.processes["labd"] = stack.enter_context(service("labd-again", arguments, tmp_path))
+        lab.wait_for("labd again", ready.exists)
+        ended = wait_for_end(lab, client, run)
+        assert (ended["state"], ended["reason"]) == ("PASSED", "")
+        texts = [line["text"] for line in client.follow_log(run["id"])]
+        talk = [text for text in texts if text.endswith("WVWZZZ1KZ6W000001")]
+        assert talk == [f"{line} WVWZZZ1KZ6W000001" for line in range(1, LINES + 1)]
+        lab.wait_for_benches("bench-1", "bench-2")
+
+
+def test_a_killed_agent_makes_the_run_an_error_and_comes_back(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        lab = stack.enter_context(running_lab(tmp_path, DEMO_AGENT))
+        client = stack.enter_context(lab.client())
+        lab.wait_for_benches("bench-1")
+        run = start_run(client)
+        old = lab.processes.pop("agent")
+        old.kill()
+        old.wait()
+        ended = wait_for_end(lab, client, run)
+        assert ended["state"] == "ERROR"
+        assert ended["reason"]
+        assert client.bench("bench-1")["health"] == "offline"
+        arguments = ["bench_agent.main", "serve", str(DEMO_AGENT), "--listen", "127.0.0.1:0"]
+        arguments += ["--labd", lab.agents, "--data", str(tmp_path / "agent")]
+        lab.processes["agent"] = stack.enter_context(service("agent-again", arguments, tmp_path))
+        lab.wait_for_benches("bench-1", "bench-2")
+
+
+def test_a_killed_runner_makes_the_run_an_error_and_frees_the_bench(tmp_path: Path) -> None:
+    with running_lab(tmp_path, DEMO_AGENT) as lab, lab.client() as client:
+        lab.wait_for_benches("bench-1")
+        run = start_run(client)
+        for pid in runners(tmp_path):
+            os.kill(pid, signal.SIGKILL)
+        ended = wait_for_end(lab, client, run)
+        assert ended["state"] == "ERROR"
+        assert "SIGKILL" in ended["reason"]
+        lab.wait_for_benches("bench-1")
+
+
+def runners(folder: Path) -> list[int]:
+    """Processes whose working folder lies in ``folder``: each run has one of its own there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink().is_relative_to(folder):
+                found.append(int(process.name))
+        except OSError:
+            continue  # it has just ended
+    assert found
+    return found
