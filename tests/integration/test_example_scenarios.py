@@ -53,6 +53,18 @@ def test_example_passes(client: LabClient, path: Path, bench: str) -> None:
     assert ended["state"] == "PASSED", "\n".join([ended["reason"], *lines])
 
 
+def test_negative_responses_can_be_run_again_and_again(client: LabClient) -> None:
+    """Between leases the agent makes its simulated ECUs new, wrong keys forgotten; other ECUs remember them.
+
+    Four times in one lease is four runs against an ECU that remembers: a third wrong key would lock it out.
+    """
+    (path,) = (path for path in EXAMPLES if path.stem == "negative_responses")
+    ended, lines = run(client, f"do\n{path.read_text()}\nend\n" * 4, "bench-1")
+    assert ended["state"] == "PASSED", "\n".join([ended["reason"], *lines])
+    cases = [case["name"] for case in client.result(ended["id"])["cases"]]
+    assert cases.count("a wrong key is invalid") == 4
+
+
 def test_the_first_scenario_passes(client: LabClient) -> None:
     ended, lines = run(client, FIRST_SCENARIO, "bench-1")
     assert ended["state"] == "PASSED", "\n".join([ended["reason"], *lines])
