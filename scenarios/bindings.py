@@ -476,6 +476,7 @@ class Bindings:
                 str(error),
                 nrc=error.nrc,
                 nrc_name=error.nrc_name,
+                meaning=error.meaning,
                 service=error.service,
                 service_name=error.service_name,
             ) from error

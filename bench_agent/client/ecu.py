@@ -35,6 +35,10 @@ class UdsExchange:
     """When each 0x78 (response pending) came, in µs after the request."""
     elapsed_us: int
     """From request to final response, in µs."""
+    service_name: str
+    """Of the request, after ISO 14229-1; empty if none was sent."""
+    negative: NegativeResponse | None
+    """What the response says, if it is a negative one."""
 
 
 class EcuClient:
@@ -50,7 +54,7 @@ class EcuClient:
         """Sends a whole request PDU, from the service identifier on.
 
         ``timeout_s`` bounds the whole exchange, all waiting for 0x78 included. A negative response is no error here:
-        it is the exchange's response. Raises a BenchError.
+        it is the exchange's response, and explained in its ``negative``. Raises a BenchError.
         """
         request = bench_pb2.UdsRequest(ecu=self.name, timeout_ms=to_ms(timeout_s), pdu=pdu)
         exchange, reply = self._exchange(request)
@@ -70,16 +74,26 @@ class EcuClient:
         _, reply = self._exchange(bench_pb2.UdsRequest(ecu=self.name, timeout_ms=to_ms(timeout_s), call=coded))
         match reply.WhichOneof("outcome"):
             case "negative":
-                negative = reply.negative
-                raise NegativeResponse(negative.service, negative.nrc, negative.service_name, negative.nrc_name)
+                raise _negative(reply.negative)
             case "error":
                 _fail(reply.error)
         return from_value(reply.result)
 
     def _exchange(self, request: bench_pb2.UdsRequest) -> tuple[UdsExchange, bench_pb2.UdsReply]:
         reply = self._stream.exchange(request)
-        self.last = UdsExchange(reply.request, reply.response, tuple(reply.pending_us), reply.elapsed_us)
+        self.last = UdsExchange(
+            request=reply.request,
+            response=reply.response,
+            pending_us=tuple(reply.pending_us),
+            elapsed_us=reply.elapsed_us,
+            service_name=reply.service_name,
+            negative=_negative(reply.negative) if reply.WhichOneof("outcome") == "negative" else None,
+        )
         return self.last, reply
+
+
+def _negative(coded: bench_pb2.NegativeResponse) -> NegativeResponse:
+    return NegativeResponse(coded.service, coded.nrc, coded.service_name, coded.nrc_name, coded.meaning)
 
 
 def _fail(error: bench_pb2.UdsError) -> NoReturn:

@@ -30,13 +30,15 @@ class BusFault(BenchError):
 class NegativeResponse(BenchError):
     """The ECU refused the request (ISO 14229-1, negative response 0x7F)."""
 
-    def __init__(self, service: int, nrc: int, service_name: str, nrc_name: str) -> None:
+    def __init__(self, service: int, nrc: int, service_name: str, nrc_name: str, meaning: str) -> None:
         self.service = service
         """The refused service identifier, for example 0x22."""
         self.nrc = nrc
         """The negative response code, for example 0x33."""
         self.service_name = service_name
         self.nrc_name = nrc_name
+        self.meaning = meaning
+        """What the code tells the tester, for people."""
         super().__init__(f"{service_name} (0x{service:02X}) refused: {nrc_name} (NRC 0x{nrc:02X})")
 
 

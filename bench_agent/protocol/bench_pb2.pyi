@@ -990,12 +990,15 @@ class UdsReply(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     NEGATIVE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    SERVICE_NAME_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     request: _builtins.bytes
     """The last request PDU that was sent, and the final response PDU (empty if none came or none was due)."""
     response: _builtins.bytes
     elapsed_us: _builtins.int
     """From request to final response, in µs."""
+    service_name: _builtins.str
+    """Of the request, for example "ReadDataByIdentifier"; empty if none was sent."""
     @_builtins.property
     def pending_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Each 0x78 (response pending) on the way, in µs after the request."""
@@ -1019,10 +1022,11 @@ class UdsReply(_message.Message):
         result: Global___Value | None = ...,
         negative: Global___NegativeResponse | None = ...,
         error: Global___UdsError | None = ...,
+        service_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "negative", b"negative", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed_us", b"elapsed_us", "error", b"error", "id", b"id", "negative", b"negative", "outcome", b"outcome", "pending_us", b"pending_us", "request", b"request", "response", b"response", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed_us", b"elapsed_us", "error", b"error", "id", b"id", "negative", b"negative", "outcome", b"outcome", "pending_us", b"pending_us", "request", b"request", "response", b"response", "result", b"result", "service_name", b"service_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "negative", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -1038,11 +1042,14 @@ class NegativeResponse(_message.Message):
     NRC_FIELD_NUMBER: _builtins.int
     SERVICE_NAME_FIELD_NUMBER: _builtins.int
     NRC_NAME_FIELD_NUMBER: _builtins.int
+    MEANING_FIELD_NUMBER: _builtins.int
     service: _builtins.int
     nrc: _builtins.int
     service_name: _builtins.str
     """Names of ISO 14229-1, for example "ReadDataByIdentifier" and "securityAccessDenied"."""
     nrc_name: _builtins.str
+    meaning: _builtins.str
+    """What the code tells the tester, for people: "locked; unlock with SecurityAccess first"."""
     def __init__(
         self,
         *,
@@ -1050,10 +1057,11 @@ class NegativeResponse(_message.Message):
         nrc: _builtins.int = ...,
         service_name: _builtins.str = ...,
         nrc_name: _builtins.str = ...,
+        meaning: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nrc", b"nrc", "nrc_name", b"nrc_name", "service", b"service", "service_name", b"service_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meaning", b"meaning", "nrc", b"nrc", "nrc_name", b"nrc_name", "service", b"service", "service_name", b"service_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

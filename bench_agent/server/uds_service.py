@@ -12,7 +12,7 @@ from bench_agent.server.tenancy import Tenancy
 from ecu_adapters.bus import BusHub
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.uds import services
-from ecu_adapters.uds.names import nrc_name, service_name
+from ecu_adapters.uds.names import nrc_meaning, nrc_name, service_name
 from ecu_adapters.uds.services import NegativeResponse, Outcome, UdsInvalid
 from ecu_adapters.uds.tester import Exchange, UdsError, UdsTester, UdsTimeout, UdsTransportError
 
@@ -124,6 +124,7 @@ def _note(reply: bench_pb2.UdsReply, exchange: Exchange | None) -> None:
     if exchange is None:
         return
     reply.request = exchange.request
+    reply.service_name = service_name(exchange.request[0])
     reply.response = exchange.response or b""
     reply.pending_us.extend(_us(moment) for moment in exchange.pending)
     reply.elapsed_us = _us(exchange.elapsed_s)
@@ -131,7 +132,13 @@ def _note(reply: bench_pb2.UdsReply, exchange: Exchange | None) -> None:
 
 def _refused(reply: bench_pb2.UdsReply, service: int, nrc: int) -> None:
     reply.negative.CopyFrom(
-        bench_pb2.NegativeResponse(service=service, nrc=nrc, service_name=service_name(service), nrc_name=nrc_name(nrc))
+        bench_pb2.NegativeResponse(
+            service=service,
+            nrc=nrc,
+            service_name=service_name(service),
+            nrc_name=nrc_name(nrc),
+            meaning=nrc_meaning(nrc),
+        )
     )
 
 

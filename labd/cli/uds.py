@@ -19,7 +19,7 @@ from labd.cli.options import (
 from labd.cli.output import duration as duration_text
 from labd.cli.output import format_option, print_json, print_record
 from labd.cli.session import Session, pass_session
-from labd.cli.uds_text import NEGATIVE, explain, identifiers, negative_response, service_name, spaced, value
+from labd.cli.uds_text import explain, identifiers, spaced, value
 from labd.client import Ecu
 
 if TYPE_CHECKING:
@@ -33,12 +33,6 @@ class Answer:
     exchange: "UdsExchange"
     decoded: dict[str, Any] = field(default_factory=dict)
     """Data identifiers by name, as the agent decoded them."""
-
-    @property
-    def negative(self) -> tuple[int, int] | None:
-        """(service, code) of a negative response."""
-        response = self.exchange.response
-        return (response[1], response[2]) if len(response) == 3 and response[0] == NEGATIVE else None
 
 
 @click.command()
@@ -101,7 +95,7 @@ def uds(
         print_json({"bench": bench_name, "ecu": ecu_name, **_document(answer)})
     else:
         print_record(_fields(answer))
-    if answer.negative:
+    if answer.exchange.negative:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
@@ -138,7 +132,7 @@ def _ask(client: "EcuClient", ecu: Ecu, request: bytes, within_s: float) -> Answ
 def _fields(answer: Answer) -> dict[str, str]:
     exchange = answer.exchange
     return {
-        "request": f"{spaced(exchange.request)}  ({service_name(exchange.request[0])})",
+        "request": f"{spaced(exchange.request)}  ({exchange.service_name})",
         "response": spaced(exchange.response) or "none due (positive answer suppressed)",
         **_meaning(answer),
         "time": duration_text(exchange.elapsed_us / 1e6)
@@ -149,32 +143,28 @@ def _fields(answer: Answer) -> dict[str, str]:
 
 
 def _meaning(answer: Answer) -> dict[str, str]:
-    if answer.negative:
-        service, code = answer.negative
-        name, meaning = negative_response(code)
-        return {"refused": f"{service_name(service)} (0x{service:02X}): {name} (NRC 0x{code:02X}): {meaning}"}
+    if refused := answer.exchange.negative:
+        service, code = f"{refused.service_name} (0x{refused.service:02X})", f"NRC 0x{refused.nrc:02X}"
+        return {"refused": f"{service}: {refused.nrc_name} ({code}): {refused.meaning}"}
     if answer.decoded:
         return {name: value(one) if isinstance(one, bytes) else str(one) for name, one in answer.decoded.items()}
-    said = explain(answer.exchange.response)
+    said = explain(answer.exchange.response, answer.exchange.service_name)
     return {"means": said} if said else {}
 
 
 def _document(answer: Answer) -> dict[str, Any]:
-    exchange, negative = answer.exchange, None
-    if answer.negative:
-        service, code = answer.negative
-        name, meaning = negative_response(code)
-        negative = {
-            "service": service,
-            "service_name": service_name(service),
-            "nrc": code,
-            "nrc_name": name,
-            "meaning": meaning,
-        }
+    exchange, refused = answer.exchange, answer.exchange.negative
+    negative = refused and {
+        "service": refused.service,
+        "service_name": refused.service_name,
+        "nrc": refused.nrc,
+        "nrc_name": refused.nrc_name,
+        "meaning": refused.meaning,
+    }
     return {
         "request": exchange.request.hex().upper(),
         "response": exchange.response.hex().upper(),
-        "positive": negative is None,
+        "positive": refused is None,
         "negative": negative,
         "decoded": {name: one.hex().upper() if isinstance(one, bytes) else one for name, one in answer.decoded.items()},
         "pending_ms": [at / 1e3 for at in exchange.pending_us],

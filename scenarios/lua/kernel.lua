@@ -490,7 +490,6 @@ function kernel.case(name, fn)
   return ok
 end
 
-kernel.nrc = load(sources.nrc, "=nrc", "t")()
 for _, name in ipairs(module_order) do
   loaded[name] = assert(load(sources[name], "=" .. name, "t"))(kernel)
   names[#names + 1] = name

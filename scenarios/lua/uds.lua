@@ -6,7 +6,8 @@
 --   ecm:dtcs()  ecm:dtcs(0x08)            ecm:clear_dtcs()           ecm:reset("hard")
 --   ecm:tester_present()                  ecm:raw("22F190")          -- the answer, whatever it is
 --
--- A negative response raises an error with the fields nrc, nrc_name, service, service_name and message.
+-- A negative response raises an error with the fields nrc, nrc_name, meaning, service, service_name and
+-- message. Names and meaning come from the agent.
 local kernel = ...
 local invoke, fail, encode = kernel.invoke, kernel.fail, kernel.encode
 local setmetatable, type = setmetatable, type

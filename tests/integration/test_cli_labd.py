@@ -72,7 +72,13 @@ def test_the_ecu_is_asked_and_the_bench_is_free_again(lab: Lab) -> None:
     shown = labctl(lab, "uds", "bench-1", "ECM", "22F190").stdout
     assert "VIN       WVWZZZ1KZ6W000001" in shown
     refused = json.loads(labctl(lab, "uds", "bench-1", "ECM", "22", "FF", "FF", "-o", "json", code=1).stdout)
-    assert refused["negative"]["nrc_name"] == "requestOutOfRange"
+    assert refused["negative"] == {
+        "service": 0x22,
+        "service_name": "ReadDataByIdentifier",
+        "nrc": 0x31,
+        "nrc_name": "requestOutOfRange",
+        "meaning": "a parameter, such as the data identifier, is unknown or out of range",
+    }
     assert listed(lab) == []
 
 

@@ -17,6 +17,7 @@ def test_a_whole_pdu_goes_there_and_back(bench: BenchClient) -> None:
     assert exchange.request == b"\x22\xf1\x90"
     assert 0 < exchange.elapsed_us < 2_000_000
     assert exchange.pending_us == ()
+    assert (exchange.service_name, exchange.negative) == ("ReadDataByIdentifier", None)
 
 
 def test_services_by_name(bench: BenchClient) -> None:
@@ -49,7 +50,25 @@ def test_a_refusal_names_service_and_reason(bench: BenchClient) -> None:
     assert str(refused.value) == "WriteDataByIdentifier (0x2E) refused: requestOutOfRange (NRC 0x31)"
     assert ecm.last is not None
     assert ecm.last.response == b"\x7f\x2e\x31"
-    assert ecm.raw(b"\xba").response == b"\x7f\xba\x11"  # raw: a refusal is an answer like any other
+    meaning = "a parameter, such as the data identifier, is unknown or out of range"
+    assert refused.value.meaning == meaning
+    assert ecm.last.service_name == "WriteDataByIdentifier"
+    assert ecm.last.negative is not None
+    assert (ecm.last.negative.nrc_name, ecm.last.negative.meaning) == ("requestOutOfRange", meaning)
+
+
+def test_raw_takes_a_refusal_as_an_answer_and_explains_it(bench: BenchClient) -> None:
+    exchange = bench.ecu("ECM").raw(b"\xba")
+    assert exchange.response == b"\x7f\xba\x11"
+    assert exchange.service_name == "service 0xBA"
+    assert exchange.negative is not None
+    assert vars(exchange.negative) == {
+        "service": 0xBA,
+        "nrc": 0x11,
+        "service_name": "service 0xBA",
+        "nrc_name": "serviceNotSupported",
+        "meaning": "the ECU does not have this service",
+    }
 
 
 @pytest.mark.parametrize(
@@ -85,6 +104,7 @@ def test_an_ecu_that_says_nothing_is_a_timeout(agent_file: AgentFile, start_agen
             ecm.raw(b"\x3e\x00", timeout_s=0.05)
         assert ecm.last is not None
         assert ecm.last.response == b""
+        assert (ecm.last.service_name, ecm.last.negative) == ("TesterPresent", None)
 
 
 def test_threads_share_a_bench(bench: BenchClient) -> None:
@@ -202,4 +222,5 @@ def test_other_clients_get_errors_that_say_what_is_wrong(
     request.CopyFrom(request_)
     reply = bench._uds.exchange(request)
     assert reply.error.kind == bench_pb2.UdsError.INVALID
+    assert (reply.request, reply.service_name) == (b"", "")
     assert says in reply.error.message

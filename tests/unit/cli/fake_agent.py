@@ -20,6 +20,14 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
         self.responses: dict[str, bytes] = {"22F190": b"\x62\xf1\x90WVWZZZ1KZ6W000001"}
         """Response PDU by request PDU in hexadecimal; others are not answered."""
         self.decoded: dict[str, Plain] = {"22F190": "WVWZZZ1KZ6W000001"}
+        self.service_names = {
+            0x10: "DiagnosticSessionControl",
+            0x14: "ClearDiagnosticInformation",
+            0x22: "ReadDataByIdentifier",
+            0x2E: "WriteDataByIdentifier",
+        }
+        self.refusals = {0x33: ("securityAccessDenied", "locked; unlock with SecurityAccess first")}
+        """Name and meaning by negative response code."""
         self.pending_us: list[int] = []
         self.requests: list[bench_pb2.UdsRequest] = []
         self.opened: list[bench_pb2.CanOpen] = []
@@ -86,16 +94,15 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
             pdu = b"\x22" + request.call.arguments["did"].integer.to_bytes(2, "big")
         response = self.responses.get(pdu.hex().upper())
         reply = bench_pb2.UdsReply(id=request.id, request=pdu, response=response or b"", elapsed_us=1234)
+        reply.service_name = self.service_names.get(pdu[0], f"service 0x{pdu[0]:02X}")
         reply.pending_us.extend(self.pending_us)
         if response is None:
             reply.error.kind = bench_pb2.UdsError.TIMEOUT
             reply.error.message = "ECM did not answer within 50 ms"
         elif response[:1] == b"\x7f":
-            reply.negative.CopyFrom(
-                bench_pb2.NegativeResponse(
-                    service=response[1], nrc=response[2], service_name="named by", nrc_name="the agent"
-                )
-            )
+            reply.negative.service, reply.negative.nrc = response[1], response[2]
+            reply.negative.service_name = self.service_names[response[1]]
+            reply.negative.nrc_name, reply.negative.meaning = self.refusals[response[2]]
         else:
             reply.result.CopyFrom(to_value(self.decoded.get(pdu.hex().upper(), response)))
         return reply

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from labd.cli.uds_text import dtc, explain, identifiers, negative_response, value
+from labd.cli.uds_text import dtc, explain, identifiers, value
 from tests.unit.cli.conftest import Labctl, Process
 from tests.unit.cli.fake_agent import FakeAgent
 from tests.unit.client.fake_labd import FakeLabd
@@ -56,6 +56,30 @@ def test_a_negative_response_is_explained_and_ends_with_1(
     meaning = "securityAccessDenied (NRC 0x33): locked; unlock with SecurityAccess first"
     assert f"{name} (0x{request_pdu[:2]}): {meaning}" in result.stdout
     assert labd.leases["lease-1"]["state"] == "ENDED"
+
+
+@pytest.mark.parametrize("request_pdu", ["22F190", "2EF190"])  # by name, and as it is
+def test_names_and_meaning_are_the_agents(labctl: Labctl, agent: FakeAgent, request_pdu: str) -> None:
+    agent.service_names[int(request_pdu[:2], 16)] = "ServiceOfTheAgent"
+    agent.refusals[0xF3] = ("codeOfTheAgent", "what it means to the agent")
+    agent.responses[request_pdu] = bytes.fromhex(f"7F{request_pdu[:2]}F3")
+    shown = labctl("uds", "bench-1", "ECM", request_pdu).stdout
+    assert "(ServiceOfTheAgent)\n" in shown
+    assert f"ServiceOfTheAgent (0x{request_pdu[:2]}): codeOfTheAgent (NRC 0xF3): what it means to the agent" in shown
+    document = json.loads(labctl("uds", "bench-1", "ECM", request_pdu, "-o", "json").stdout)
+    assert document["positive"] is False
+    assert document["negative"] == {
+        "service": int(request_pdu[:2], 16),
+        "service_name": "ServiceOfTheAgent",
+        "nrc": 0xF3,
+        "nrc_name": "codeOfTheAgent",
+        "meaning": "what it means to the agent",
+    }
+
+
+def test_a_positive_response_of_no_known_format_is_named_by_its_service(labctl: Labctl, agent: FakeAgent) -> None:
+    agent.responses["14FFFFFF"] = b"\x54"
+    assert "ClearDiagnosticInformation done\n" in labctl("uds", "bench-1", "ECM", "14FFFFFF").stdout
 
 
 def test_an_unknown_did_goes_out_as_it_is(labctl: Labctl, agent: FakeAgent) -> None:
@@ -156,14 +180,11 @@ def test_ctrl_c_releases_the_bench(labd: FakeLabd, agent: FakeAgent, labctl_proc
     ],
 )
 def test_positive_responses_in_words(response: str, said: str) -> None:
-    assert explain(bytes.fromhex(response)) == said
+    assert explain(bytes.fromhex(response), "ClearDiagnosticInformation") == said
 
 
 def test_the_words_of_uds() -> None:
     assert identifiers(bytes.fromhex("22F190F195")) == [0xF190, 0xF195]
     assert identifiers(bytes.fromhex("22F1")) == identifiers(bytes.fromhex("2EF190")) == []
-    assert negative_response(0x7F)[0] == "serviceNotSupportedInActiveSession"
-    assert negative_response(0xF3)[0].startswith("vehicleManufacturerSpecific")
-    assert negative_response(0x01)[0] == "ISOSAEReserved"
     assert dtc(bytes.fromhex("4A9B1C")) == "C0A9B-1C"
     assert value(b"\x00\x01") == "00 01"

@@ -81,7 +81,7 @@ class FakeEcu:
     def call(self, service: str, /, timeout_s: float = 10.0, **arguments: object) -> object:
         self.calls.append((service, arguments))
         self.timeouts.append(timeout_s)
-        self.last = UdsExchange(b"\x22\xf1\x90", b"\x62\xf1\x90", (1000,), 2500)
+        self.last = UdsExchange(b"\x22\xf1\x90", b"\x62\xf1\x90", (1000,), 2500, "ReadDataByIdentifier", None)
         answer = self.answers.get(service)
         if callable(answer):
             answer = answer(**arguments)
@@ -91,7 +91,7 @@ class FakeEcu:
 
     def raw(self, pdu: bytes, timeout_s: float = 10.0) -> UdsExchange:
         self.call("raw", timeout_s, pdu=pdu)
-        self.last = UdsExchange(pdu, cast(bytes, self.answers.get("raw", b"")), (), 1500)
+        self.last = UdsExchange(pdu, cast(bytes, self.answers.get("raw", b"")), (), 1500, "", None)
         return self.last
 
 

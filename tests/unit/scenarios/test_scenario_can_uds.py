@@ -314,11 +314,14 @@ def test_an_all_zero_seed_needs_no_key(play: "Play") -> None:
 
 def test_a_negative_response_is_an_error_with_fields(play: "Play") -> None:
     bench = FakeBench()
-    bench.ecu_fake.answers["write"] = NegativeResponse(0x2E, 0x33, "WriteDataByIdentifier", "securityAccessDenied")
+    bench.ecu_fake.answers["write"] = NegativeResponse(
+        0x2E, 0x33, "WriteDataByIdentifier", "securityAccessDenied", "locked; unlock first"
+    )
     played = play(
         HEAD
         + """local ok, err = pcall(function() uds.ecu():write("A", 1) end)
         print(ok, err.nrc == 0x33, err.nrc_name, err.service == 0x2E, err.service_name, err.kind)
+        print(err.meaning)
         print(err.message)
         print(tostring(err))
         print("it said: " .. err)
@@ -326,20 +329,21 @@ def test_a_negative_response_is_an_error_with_fields(play: "Play") -> None:
         bench=bench,
     )
     message = "WriteDataByIdentifier (0x2E) refused: securityAccessDenied (NRC 0x33)"
-    assert played.text[:4] == [
+    assert played.text[:5] == [
         "false\ttrue\tsecurityAccessDenied\ttrue\tWriteDataByIdentifier\tnegative_response",
+        "locked; unlock first",
         message,
         f"s.lua:2: {message}",
         f"it said: s.lua:2: {message}",
     ]
     assert played.verdict == "failed"
-    assert played.result["reason"] == f"s.lua:7: {message}"
+    assert played.result["reason"] == f"s.lua:8: {message}"
 
 
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
-        (NegativeResponse(0x22, 0x31, "ReadDataByIdentifier", "requestOutOfRange"), "failed"),
+        (NegativeResponse(0x22, 0x31, "ReadDataByIdentifier", "requestOutOfRange", "unknown"), "failed"),
         (UdsTimeout("ECM did not answer"), "failed"),
         (UdsUnexpected("not an answer to this"), "failed"),
         (UdsTransport("flow control timed out"), "error"),

@@ -77,7 +77,11 @@ ERRORS = {
     "test.differs({})": "value is {  }; it must be a number, text or a boolean",
     "test.matches('x', 1)": "pattern is 1; it must be text, a Lua pattern",
     "test.near(1, 1)": "tolerance is nil; it must be a number",
-    "test.negative('noSuchCode', print)": 'nrc is "noSuchCode"; it must be a code such as 0x33 or a name',
+    "test.negative(256, print)": "nrc is 256; it must be a code such as 0x33 or a name of ISO 14229-1",
+    "test.negative(-1, print)": "nrc is -1; it must be a code",
+    "test.negative(51.0, print)": "nrc is 51; it must be a code",
+    "test.negative(nil, print)": "nrc is nil; it must be a code",
+    "test.negative({ 0x33 }, print)": "nrc is { 51 }; it must be a code",
     "test.negative(0x33)": "test.negative needs a function as second argument, not nil",
     "test.case('inner', function() end)": "test.case inside test.case: 'c' has not ended yet",
     "setmetatable(1, {})": "bad argument #1 to 'setmetatable' (table expected, got number)",
@@ -191,7 +195,7 @@ def test_a_failed_case_has_its_steps_and_the_last_frames(play: "Play") -> None:
 
 
 def negative(nrc: int = 0x33, name: str = "securityAccessDenied") -> NegativeResponse:
-    return NegativeResponse(0x22, nrc, "ReadDataByIdentifier", name)
+    return NegativeResponse(0x22, nrc, "ReadDataByIdentifier", name, "what it means")
 
 
 @pytest.mark.parametrize("nrc", ["0x33", "'securityAccessDenied'"])
@@ -202,38 +206,50 @@ def test_an_expected_negative_response_passes_and_is_returned(play: "Play", nrc:
         f"""
         local test, uds = require("test"), require("uds")
         local err = test.negative({nrc}, function() uds.ecu():read("VIN") end)
-        print(err.nrc, err.nrc_name, err.service, err.service_name)
+        print(err.nrc, err.nrc_name, err.service, err.service_name, err.meaning)
         """,
         bench=bench,
     )
     assert played.verdict == "passed"
-    assert played.text[0] == "51\tsecurityAccessDenied\t34\tReadDataByIdentifier"
+    assert played.text[0] == "51\tsecurityAccessDenied\t34\tReadDataByIdentifier\twhat it means"
 
 
+@pytest.mark.parametrize(("nrc", "shown"), [("0x33", "0x33"), ("'securityAccessDenied'", "securityAccessDenied")])
 @pytest.mark.parametrize(
-    ("answer", "verdict", "message"),
+    ("answer", "message"),
     [
-        ("WVW", "failed", "expected NRC 0x33 securityAccessDenied, but the ECU answered positively"),
+        ("WVW", "expected NRC {}, but the ECU answered positively"),
         (
             negative(0x31, "requestOutOfRange"),
-            "failed",
-            "expected NRC 0x33 securityAccessDenied, got: ReadDataByIdentifier (0x22) refused: requestOutOfRange",
+            "expected NRC {}, got: ReadDataByIdentifier (0x22) refused: requestOutOfRange (NRC 0x31)",
         ),
-        (UdsTimeout("ECM did not answer within 10 s"), "failed", "ECM did not answer within 10 s"),
+        (UdsTimeout("ECM did not answer within 10 s"), "ECM did not answer within 10 s"),
     ],
 )
 def test_another_answer_than_the_expected_negative_one(
-    play: "Play", answer: object, verdict: str, message: str
+    play: "Play", answer: object, message: str, nrc: str, shown: str
 ) -> None:
     bench = FakeBench()
     bench.ecu_fake.answers["read"] = answer
     played = play(
-        "local test, uds = require('test'), require('uds')\ntest.negative(0x33, function() uds.ecu():read('VIN') end)",
+        "local test, uds = require('test'), require('uds')\n"
+        f"test.negative({nrc}, function() uds.ecu():read('VIN') end)",
         bench=bench,
     )
-    assert played.verdict == verdict
-    assert message in played.failure["message"]
+    assert played.verdict == "failed"
+    assert played.failure["message"] == message.format(shown)
     assert played.failure["line"] == 2
+
+
+def test_the_name_of_an_expected_negative_response_is_the_agents(play: "Play") -> None:
+    bench = FakeBench()
+    bench.ecu_fake.answers["read"] = negative(0xF3, "codeOfTheAgent")
+    head = "local test, uds = require('test'), require('uds') "
+    played = play(head + "test.negative('codeOfTheAgent', function() uds.ecu():read('VIN') end)", bench=bench)
+    assert played.verdict == "passed"
+    played = play(head + "test.negative('codeoftheagent', function() uds.ecu():read('VIN') end)", bench=bench)
+    assert played.verdict == "failed"
+    assert played.failure["message"].startswith("expected NRC codeoftheagent, got: ")
 
 
 def test_a_script_error_inside_test_negative_stays_a_script_error(play: "Play") -> None:
