@@ -102,6 +102,8 @@ class Database:
             data = message.encode(needed, scaling=False, strict=False)
         except (CantoolsError, ValueError, OverflowError) as error:
             raise DatabaseError(f"{name} cannot be encoded: {error}") from error
+        if len(data) > max(FD_LENGTHS):
+            raise DatabaseError(f"{name} has {len(data)} bytes; the longest CAN frame takes {max(FD_LENGTHS)}")
         if is_fd(message):
             # CAN FD has no frames of 9 bytes, but messages may have.
             data = data.ljust(min(length for length in FD_LENGTHS if length >= len(data)), b"\0")

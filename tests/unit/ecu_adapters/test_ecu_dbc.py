@@ -153,3 +153,10 @@ def test_overlapping_signals_load_when_told_to(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match="overlap"):
         Database.load(path)
     assert set(Database.load(path, strict=False).messages) == {"M"}
+
+
+def test_a_message_longer_than_any_frame_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "j1939.dbc"
+    path.write_text(HEAD + 'BO_ 2566844926 VI: 200 A\n SG_ S : 0|8@1+ (1,0) [0|255] "" A\n')
+    with pytest.raises(DatabaseError, match="VI has 200 bytes; the longest CAN frame takes 64"):
+        Database.load(path).encode("VI", {})
