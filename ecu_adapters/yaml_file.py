@@ -126,8 +126,8 @@ class YamlFile:
         self.data: Any = None
         self._root: yaml.Node | None = None
         text = self._read()
-        loader = _Loader(text)
         try:
+            loader = _Loader(text)
             self._root = loader.get_single_node()
             if self._root is not None:
                 self._refuse_repeated_keys(self._root)
@@ -136,11 +136,12 @@ class YamlFile:
             mark = error.problem_mark or error.context_mark
             message = " ".join(part for part in (error.context, error.problem) if part)
             raise ConfigError([Mistake(str(path), mark.line + 1 if mark else 0, "", f"not YAML: {message}")]) from error
-        except (yaml.YAMLError, ValueError) as error:
-            # ValueError: a value with an explicit tag that does not suit, such as !!int abc.
+        except RecursionError as error:
+            # PyYAML calls itself for every level; the limit on levels is looked at when that has worked.
+            raise ConfigError([Mistake(str(path), 0, "", f"more than {MAX_DEPTH} levels")]) from error
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+            # PyYAML trips in many ways over a value with a tag that does not suit, such as !!int abc or !!bool maybe.
             raise ConfigError([Mistake(str(path), 0, "", f"not YAML: {error}")]) from error
-        finally:
-            loader.dispose()
 
     def validate(self, model: type[_Model]) -> _Model:
         """The data as a ``model``. Raises ConfigError with all mistakes at once."""

@@ -182,3 +182,11 @@ def test_other_models_load_the_same_way(write: Write) -> None:
     assert str(file.mistake(("count",), "no such count")) == f"{file.path}:2: count: no such count"
     with pytest.raises(ConfigError, match="count: input should be a valid integer"):
         load(write("name: x\ncount: many\n"), _Small)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['a: !!int ""', 'a: !!float ""', "a: !!bool maybe", "a: !!timestamp soon", "a: \0", "[" * 3000, "{a: " * 3000],
+)
+def test_what_trips_the_yaml_library_is_a_mistake_of_the_file(write: Write, text: str) -> None:
+    assert len(_mistakes(write(text))) == 1
