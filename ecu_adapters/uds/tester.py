@@ -92,7 +92,7 @@ class UdsTester:
         self.ecu = ecu
         self.stats = TesterStats()
         self.session = DEFAULT_SESSION
-        """The session that the ECU is in, as far as its answers tell."""
+        """The session that the ECU is in, as far as its answers tell; without an answer, the one asked for."""
         self._loop = asyncio.get_running_loop()
         self._endpoint = IsoTpEndpoint(
             hub,
@@ -168,6 +168,10 @@ class UdsTester:
         suppressed = pdu[0] in WITH_SUBFUNCTION and len(pdu) > 1 and bool(pdu[1] & SUPPRESS_POSITIVE)
         pending: list[float] = []
         window = sent + self._p2_s
+        before = self.session
+        if pdu[0] == _SESSION_CONTROL and len(pdu) > 1 and pdu[1] & ~SUPPRESS_POSITIVE != DEFAULT_SESSION:
+            # Should the answer be lost, or nobody wait for it any more: the ECU may be there, and `close` must know.
+            self.session = pdu[1] & ~SUPPRESS_POSITIVE
         while True:
             reply = await self._next_reply(min(window, deadline))
             now = time.monotonic()
@@ -196,6 +200,7 @@ class UdsTester:
                     window = arrived + self._p2_star_s
                     continue
                 self.stats.negative += 1
+                self.session = before
             else:
                 self._follow_session(pdu, response)
             return Exchange(pdu, response, tuple(pending), elapsed)

@@ -279,3 +279,23 @@ async def test_a_lost_response_and_a_dead_bus_are_transport_errors(hubs: Hubs, e
         hubs[0].close()
         with pytest.raises(UdsTransportError, match=r"was not sent: .*closed"):
             await tester.request(b"\x22\xf1\x90", timeout_s=WAIT_S)
+
+
+@pytest.mark.parametrize("how", ["cut off", "unanswered"])
+async def test_closing_leaves_a_session_whose_answer_nobody_saw(hubs: Hubs, ecu: EcuDescription, how: str) -> None:
+    async with _pair(hubs, _quick(ecu), {"10 01": ["50 01 00 32 01 F4"]}) as (tester, scripted):
+        request = asyncio.create_task(tester.request(b"\x10\x03", timeout_s=WAIT_S))
+        assert await scripted.next_request() == ("10 03", False)
+        if how == "cut off":
+            request.cancel()
+        with pytest.raises((asyncio.CancelledError, UdsTimeout)):
+            await request
+        await tester.close()
+        assert await scripted.next_request() == ("10 01", False)
+        assert tester.session == 1
+
+
+async def test_a_refused_session_is_not_entered(hubs: Hubs, ecu: EcuDescription) -> None:
+    async with _pair(hubs, ecu, {"10 03": ["7F 10 22"]}) as (tester, _):
+        await tester.request(b"\x10\x03", timeout_s=WAIT_S)
+        assert tester.session == 1
