@@ -10,6 +10,9 @@ from ecu_adapters.dbc import Database, DatabaseError, SignalValue
 from ecu_adapters.description import CyclicMessage, Follow
 from ecu_adapters.simulator.clock import Clock, Timer
 
+_SEND_TIMEOUT_S = 0.002
+"""How long a full transmit queue of the driver may hold the loop; the next message comes anyway."""
+
 _log = structlog.get_logger()
 
 
@@ -88,7 +91,7 @@ class CyclicSender:
         for signal, followed in self._followed.items():
             self._signals[signal] = followed.step(self._period_s)
         try:
-            self._hub.send(self._database.encode(self._name, self._signals), self._period_s)
+            self._hub.send(self._database.encode(self._name, self._signals), _SEND_TIMEOUT_S)
         except (BusError, DatabaseError) as error:
             self.stats.failed += 1
             if self.stats.failed == 1:

@@ -1,7 +1,10 @@
 """Tester and simulated ECU on one virtual bus: services by name, functional requests, cyclic messages."""
 
 import asyncio
+import errno
 import queue
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,12 @@ import udsoncan
 from udsoncan.client import Client
 from udsoncan.connections import PythonIsoTpConnection
 
-from ecu_adapters.bus import BusHub
+from ecu_adapters.bus import BusHub, CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
-from ecu_adapters.description import EcuDescription, load_ecu
+from ecu_adapters.description import CyclicMessage, EcuDescription, load_ecu
 from ecu_adapters.simulator import SimulatedEcu
+from ecu_adapters.simulator.clock import VirtualClock
+from ecu_adapters.simulator.cyclic import CyclicSender
 from ecu_adapters.uds import services
 from ecu_adapters.uds.services import NegativeResponse, Plain, UdsInvalid
 from ecu_adapters.uds.tester import UdsTester, UdsUnexpected
@@ -374,3 +379,25 @@ async def test_what_is_not_started_has_no_server(hubs: Hubs, ecu: EcuDescription
     with pytest.raises(RuntimeError, match="not started"):
         _ = simulated.server
     await simulated.stop()
+
+
+async def test_a_bus_that_takes_nothing_does_not_hold_up_the_loop() -> None:
+    class Full(can.BusABC):
+        def __init__(self) -> None:
+            super().__init__(channel="full")
+            self.ended = threading.Event()
+
+        def recv(self, timeout: float | None = None) -> can.Message | None:
+            self.ended.wait(timeout)
+            return None
+
+        def send(self, msg: can.Message, timeout: float | None = None) -> None:
+            raise can.CanOperationError("no buffer space", errno.ENOBUFS)
+
+    with BusHub("full", Full(), CanConfig(interface="virtual", channel="full")) as hub:
+        sender = CyclicSender("ECM", CyclicMessage(message="EngineStatus", period_ms=2000), POWERTRAIN, hub)
+        started = time.monotonic()
+        sender.start(VirtualClock())
+        assert time.monotonic() - started < 0.5
+        assert sender.stats.failed == 1
+        sender.stop()
