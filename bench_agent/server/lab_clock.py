@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 
 _SAMPLES = 16
+_LONGEST_WAY_S = 30.0
+"""A report cannot have been under way for longer: the attach stream would have been given up."""
 
 
 class LabClock:
@@ -32,5 +34,8 @@ class LabClock:
 
         A report is late by the time it was under way, never early: of the last ones, the greatest offset is the best.
         """
-        self._samples.append(lab_time_ms / 1000 - self._monotonic())
+        offset = lab_time_ms / 1000 - self._monotonic()
+        if self._samples and offset < self._offset - _LONGEST_WAY_S:
+            self._samples.clear()  # labd's clock was set back; otherwise its new tokens would seem to have expired
+        self._samples.append(offset)
         self._offset = max(self._samples)

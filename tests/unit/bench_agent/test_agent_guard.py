@@ -216,3 +216,11 @@ async def test_a_fence_that_comes_during_the_handover_wins(tmp_path: Path) -> No
         await entering
     assert gate.holder is None
     assert gate.fenced == 3
+
+
+def test_labds_clock_may_be_set_back_or_forth() -> None:
+    now = [1000.0]
+    clock = LabClock(monotonic=lambda: now[0], wall=lambda: 5000.0)
+    for lab_time_s in (9000, 5400, 9000):
+        clock.report(lab_time_s * 1000)
+        assert clock.now() == lab_time_s
