@@ -172,6 +172,7 @@ class _Wait:
         self._matcher = matcher
         self._lock = threading.Lock()
         self._backlog: list[can.Message] | None = []
+        self._known: dict[int, can.Message] = {}  # by id(): frames of the past that the bus may still deliver
         self._done = False
 
     def put(self, message: can.Message) -> None:
@@ -182,6 +183,11 @@ class _Wait:
             if self._backlog is not None:
                 self._backlog.append(message)
                 return
+            if self._known:
+                if id(message) in self._known:
+                    return
+                if message.is_rx:
+                    self._known = {}  # received frames come in order: from here on, all are new
             self._done = self._matcher.feed(message)
             if not self._done:
                 return
@@ -190,7 +196,8 @@ class _Wait:
 
     def replay(self, past: list[can.Message]) -> None:
         """Looks at the past, then at what came meanwhile, and lets live frames through."""
-        known = {id(message) for message in past}
+        # The bus remembers a burst before it delivers its frames: one may be both in the past and yet to come.
+        self._known = known = {id(message): message for message in past}
         batch: Iterable[can.Message] = past
         while True:
             if any(self._matcher.feed(message) for message in batch):
@@ -202,7 +209,6 @@ class _Wait:
                 if not backlog:
                     self._backlog = None
                     return
-            # The bus remembers a frame before it delivers it: one may be both in the past and here.
             batch = [message for message in backlog if id(message) not in known]
 
     def stop(self) -> None:

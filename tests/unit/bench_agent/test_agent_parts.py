@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from bench_agent.protocol import frames
 from bench_agent.protocol.frames import Frame
 from bench_agent.server import convert
-from bench_agent.server.expectation import Condition
+from bench_agent.server.can_service import _Wait
+from bench_agent.server.expectation import Condition, Matcher
 from bench_agent.server.frame_queue import FrameQueue
 from bench_agent.server.recorder import Recorder, folder, prune
 
@@ -155,3 +156,16 @@ def test_old_traces_go_first(tmp_path: Path) -> None:
 )
 def test_conditions(condition: Condition, actual: float | str, holds: bool) -> None:
     assert condition.holds(actual) is holds
+
+
+@pytest.mark.anyio
+async def test_a_remembered_frame_that_the_bus_delivers_afterwards_counts_once() -> None:
+    matcher = Matcher(frames.EXTENDED | 1, b"\xff\xff")
+    wait = _Wait(asyncio.get_running_loop(), matcher)
+    first, second, third = (message(1) for _ in range(3))
+    wait.put(first)  # the bus is in the middle of a burst
+    wait.replay([first, second])
+    wait.put(second)
+    assert matcher.seen == 2
+    wait.put(third)
+    assert matcher.seen == 3
