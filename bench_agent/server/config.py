@@ -20,8 +20,8 @@ from ecu_adapters.description import load_ecu
 from ecu_adapters.yaml_file import ConfigError, Mistake, field_error, model_error, nearest
 
 NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
-_LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
-_LABEL_KEY = re.compile(r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
+_LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _RESERVED_LABEL = "name"
 
 
@@ -97,11 +97,11 @@ class BenchConfig(_Part):
         for key, value in self.labels.items():
             if key == _RESERVED_LABEL:
                 errors.append(field_error(("labels", key), "is reserved: every bench has its own name under it"))
-            elif not _LABEL_KEY.match(key):
+            elif not _LABEL_KEY.fullmatch(key):
                 errors.append(
                     field_error(("labels", key), "is no label key: letters, digits and -_. within, at most 63")
                 )
-            if not _LABEL_VALUE.match(value):
+            if not _LABEL_VALUE.fullmatch(value):
                 message = f"{value!r} is no label value: letters, digits and -_. within, at most 63"
                 errors.append(field_error(("labels", key), message))
         buses = [bus.name for bus in self.can]

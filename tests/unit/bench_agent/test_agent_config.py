@@ -180,3 +180,10 @@ def test_addresses_that_are_none(address: str) -> None:
 def test_addresses() -> None:
     assert config.split_address("127.0.0.1:80") == ("127.0.0.1", 80)
     assert config.split_address("[::1]:80") == ("[::1]", 80)
+
+
+def test_a_label_value_has_no_line_break(agent_yaml: Path) -> None:
+    agent_yaml.write_text(GOOD.replace("    can:", '    labels: {site: "here\\n"}\n    can:'))
+    code, [line] = check(agent_yaml)
+    assert code == 1
+    assert "benches.0.labels.site" in line
