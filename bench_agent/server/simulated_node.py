@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from ecu_adapters.bus import BusError, BusHub, CanConfig
-from ecu_adapters.dbc import Database
+from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.simulator import SimulatedEcu
 
@@ -34,7 +34,7 @@ class SimulatedNode:
         try:
             self._hub = await asyncio.to_thread(BusHub.open, self._title, self._bus)
             await self._boot()
-        except (BusError, ValueError) as error:
+        except (BusError, DatabaseError, ValueError) as error:
             self._failed(error)
             await self.stop()
 
@@ -45,7 +45,7 @@ class SimulatedNode:
         try:
             await self._halt()
             await self._boot()
-        except (BusError, ValueError, TimeoutError) as error:
+        except (BusError, DatabaseError, ValueError, TimeoutError) as error:
             self._failed(error)
 
     async def stop(self) -> None:
