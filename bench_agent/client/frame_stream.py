@@ -168,6 +168,7 @@ class FrameStream:
         try:
             for event in call:
                 self._take(event)
+            failure = BenchUnavailable(f"{self._connection.target} has ended the stream")
         except grpc.RpcError as error:
             failure = None if self._closing else from_rpc(error, self._connection.target)
         except ValueError as error:
