@@ -18,6 +18,9 @@ from ecu_adapters.dbc import Database, DatabaseError
 
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 30.0
+_STEADY_S = 10.0
+"""A bus that fails sooner after it was opened is not opened again at once. An interface that is down, for example,
+opens well and fails at the first read."""
 
 _log = structlog.get_logger()
 
@@ -82,6 +85,7 @@ class AgentBus:
         pause = _FIRST_RETRY_S
         try:
             while True:
+                opened = time.monotonic()
                 try:
                     hub = await self._open()
                 except BusError as error:
@@ -90,11 +94,13 @@ class AgentBus:
                     self.fault = str(error)
                     await self._on_down(self)
                     self.tried.set()
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, no secret
-                    pause = min(pause * 2, _LAST_RETRY_S)
-                    continue
-                pause = _FIRST_RETRY_S
-                await self._use(hub)
+                else:
+                    await self._use(hub)
+                    if time.monotonic() - opened >= _STEADY_S:
+                        pause = _FIRST_RETRY_S
+                        continue
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, no secret
+                pause = min(pause * 2, _LAST_RETRY_S)
         finally:
             self._sender.shutdown(wait=False, cancel_futures=True)
 

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import can
 import pytest
@@ -23,7 +24,8 @@ from bench_agent.client import (
     NotFound,
     Within,
 )
-from bench_agent.protocol import frames
+from bench_agent.client.connection import Connection
+from bench_agent.protocol import bench_pb2, frames
 from tests.unit.bench_agent.harness import AgentFile, OpenBench, RunningAgent, StartAgent, bench_entry
 
 
@@ -324,3 +326,60 @@ def test_a_description_with_mistakes_costs_only_its_bench(agent_file: AgentFile,
     running = start_agent()
     assert running.health("bench-1") == ""
     assert "bad.yaml:2: addressing.response_id: is missing" in running.health("bench-2")
+
+
+def test_a_simulated_ecu_that_the_database_does_not_suit_costs_only_its_bench(
+    agent_file: AgentFile, start_agent: StartAgent
+) -> None:
+    agent_file.benches[1] = bench_entry("bench-2")
+    del agent_file.benches[1]["can"][0]["dbc"]
+    running = start_agent()
+    assert running.health("bench-1") == ""
+    assert running.health("bench-2") == (
+        "simulated ECU ECM: ECM sends EngineStatus, but bus 'bench-2/ECM' has no database (dbc)"
+    )
+
+
+def test_a_bus_that_opens_but_fails_at_once_is_not_opened_all_the_time(
+    agent_file: AgentFile, start_agent: StartAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Down(can.BusABC):
+        def __init__(self) -> None:
+            super().__init__(channel="down")
+
+        def recv(self, timeout: float | None = None) -> can.Message | None:
+            opened.append(self)
+            raise can.CanOperationError("Network is down")
+
+        def send(self, msg: can.Message, timeout: float | None = None) -> None:
+            raise can.CanOperationError("Network is down")
+
+    opened: list[can.BusABC] = []
+    driver = can.Bus
+    monkeypatch.setattr(can, "Bus", lambda **given: Down() if given["channel"] == "down" else driver(**given))
+    agent_file.benches[1]["can"][0]["channel"] = "down"
+    running = start_agent()
+    assert running.health("bench-1") == ""
+    deadline = time.monotonic() + 10
+    while "Network is down" not in running.health("bench-2"):
+        assert time.monotonic() < deadline
+    # The first pause is half a second at least.
+    with running.node() as node:
+        node.recv(0.3)
+    assert len(opened) <= 2
+
+
+def test_a_stream_that_the_agent_ends_says_so() -> None:
+    class Call:
+        def __iter__(self) -> Iterator[bench_pb2.CanEvent]:
+            return iter([bench_pb2.CanEvent(opened=bench_pb2.BusDescription(name="c"))])
+
+        def cancel(self) -> bool:
+            return True
+
+    connection = Connection("127.0.0.1:9", "bench-1", "token", timeout_s=5)
+    with patch.object(connection.stub, "Can", lambda requests, metadata: Call()):
+        stream = FrameStream(connection, "c")
+        with pytest.raises(BenchUnavailable, match="has ended the stream"), stream:
+            stream.read(5)
+    connection.close()
