@@ -11,8 +11,6 @@ from enum import StrEnum
 
 NAME_LABEL = "name"
 """Reserved label: every bench carries its own name under it."""
-MAX_LENGTH = 1000
-"""Longest selector text that `parse` takes, in characters."""
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -85,8 +83,6 @@ class Selector:
 
 def parse(text: str) -> Selector:
     """Raises SelectorError with the column of the first mistake."""
-    if len(text) > MAX_LENGTH:
-        raise SelectorError(f"a selector has at most {MAX_LENGTH} characters, this one has {len(text)}", MAX_LENGTH + 1)
     return Selector(tuple(_Parser(text).terms()))
 
 

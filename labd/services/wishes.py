@@ -4,10 +4,16 @@ from labd.model.selector import Selector, SelectorError, obstacle, parse
 from labd.services.errors import FieldError, Invalid
 from labd.store.unit import Unit
 
+SELECTOR_LENGTH_MAX = 1000
+"""Longest selector that people may send, in characters. Its normal form, which is kept, may be a little longer."""
+
 
 def parse_selector(text: str) -> Selector:
     """Raises Invalid with the column of the mistake."""
     try:
+        if len(text) > SELECTOR_LENGTH_MAX:
+            message = f"a selector has at most {SELECTOR_LENGTH_MAX} characters, this one has {len(text)}"
+            raise SelectorError(message, SELECTOR_LENGTH_MAX + 1)
         return parse(text)
     except SelectorError as error:
         raise Invalid(
