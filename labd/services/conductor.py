@@ -5,15 +5,16 @@ A RUNNING run without a runner gets one; one whose runner is gone is an ERROR; a
 """
 
 import threading
+import time
 
 import structlog
 
 from labd.executors.base import Alive, Executor, ExecutorError, Exited, Job
 from labd.model.run import RunState
-from labd.services.core import Core
+from labd.services.core import PULSE_S, Core
 from labd.services.ledger import Effects
 from labd.services.running import Running
-from labd.store.errors import DatabaseBusy
+from labd.store.errors import StoreError
 
 IDLE_S = 60.0
 """Longest sleep: a look at the deadlines costs little, and forgives a clock that was adjusted."""
@@ -72,7 +73,7 @@ class Conductor:
             return bool(self._runs)
 
     def step(self) -> float:
-        """Does what is due now; returns the seconds until something is due again. Raises DatabaseBusy."""
+        """Does what is due now; returns the seconds until something is due again. Raises StoreError."""
         now = self._core.clock.now()
         with self._wake:
             self._poked = False
@@ -92,7 +93,7 @@ class Conductor:
             deadlines = [unit.next_lease_deadline(), *self._linger.values()]
             timeout = unit.next_run_deadline()
         if timeout is not None:
-            deadlines.append(timeout + self._core.limits.grace_s)
+            deadlines.append(max(timeout + self._core.limits.grace_s, self._core.lenient_until))
         due = min((deadline for deadline in deadlines if deadline is not None), default=None)
         if due is not None and due <= now:
             with self._core.transaction() as ledger:
@@ -142,21 +143,24 @@ class Conductor:
             self._wake.notify_all()
 
     def _loop(self) -> None:
-        wait = 0.0
+        due_at = 0.0
         while True:
+            self._core.pulse()
             with self._wake:
-                if not (self._poked or self._runs or self._stopping):
-                    self._wake.wait(timeout=wait)
                 if self._stopping:
                     return
+                wait = due_at - time.monotonic()
+                if wait > 0 and not (self._poked or self._runs):
+                    self._wake.wait(timeout=min(wait, PULSE_S))
+                    continue
             try:
-                wait = self.step()
-            except DatabaseBusy as error:
+                due_at = time.monotonic() + self.step()
+            except StoreError as error:
                 _log.warning("conductor retries", error=str(error))
-                wait = self._pause()
+                due_at = self._pause()
             except Exception:
                 _log.exception("conductor step failed: retried")
-                wait = self._pause()
+                due_at = self._pause()
 
     def _pause(self) -> float:
         with self._wake:

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
+
 from labd.services.changes import Changes
 from labd.services.clock import Clock
 from labd.services.ledger import Effects, Ledger
@@ -12,7 +14,13 @@ from labd.services.signing import Signer
 from labd.store.store import Store
 from labd.store.unit import Unit
 
+_log = structlog.get_logger()
 Follower = Callable[[Effects], None]
+
+PULSE_S = 1.0
+"""How often labd notes that it lives."""
+STALL_S = 5.0
+"""A labd without a pulse for this long could not take heartbeats: it was stopped, starved, or kept from its disk."""
 
 
 class Presence:
@@ -51,6 +59,11 @@ class Core:
         self.granting = True
         """Cleared when labd stops: what was granted then would wait for the next labd with its time running."""
         self._followers: list[Follower] = []
+        self.lenient_until = 0.0
+        """No run is ended for its timeout before: its runner may be on its way with the result."""
+        self._pulse: float | None = None
+        self._stood_still = False
+        self._pulse_lock = threading.Lock()
 
     def follow(self, follower: Follower) -> None:
         """Has `follower` called after each transaction that had effects, on the thread that made it."""
@@ -61,8 +74,39 @@ class Core:
         """A writing transaction; an exception undoes it. Raises DatabaseBusy."""
         with self.store.write() as unit:
             ledger = Ledger(unit, self.clock.now(), self._available, self.limits)
+            forgiving = self._has_stood_still()
+            if forgiving:
+                self._forgive(ledger)
+            ledger.lenient = ledger.now < self.lenient_until
             yield ledger
+        if forgiving:
+            self._stood_still = False
         self._tell(ledger.effects)
+
+    def pulse(self) -> None:
+        """labd lives; once called, it has to be called every `PULSE_S`."""
+        self._has_stood_still()
+        with self._pulse_lock:
+            self._pulse = self.clock.now()
+
+    def forgive(self) -> None:
+        """Gives every holder a whole TTL from now, and every runner time to report: labd was away."""
+        with self.transaction() as ledger:
+            self._forgive(ledger)
+
+    def _forgive(self, ledger: Ledger) -> None:
+        ledger.forgive()
+        self.lenient_until = ledger.now + self.limits.grace_s
+        ledger.effects.deadlines = True
+
+    def _has_stood_still(self) -> bool:
+        """Whether the pulse stopped for a while, and nobody was forgiven yet what they missed meanwhile."""
+        now = self.clock.now()
+        with self._pulse_lock:
+            if self._pulse is not None and now - self._pulse > STALL_S:
+                _log.warning("labd stood still: lease holders get a new TTL", seconds=round(now - self._pulse, 1))
+                self._pulse, self._stood_still = now, True
+            return self._stood_still
 
     @contextmanager
     def view(self) -> Iterator[Unit]:

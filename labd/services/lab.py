@@ -29,7 +29,7 @@ class Lab:
 
     def start(self) -> None:
         """Goes on where a former labd stopped, or was stopped."""
-        self.leasing.forgive()
+        self.core.forgive()
         self.conductor.recover()
         self.conductor.start()
 
@@ -42,5 +42,7 @@ class Lab:
         """Ends every running run and its runner; leases and queue stay for the next labd."""
         self.core.granting = False
         self.conductor.stop()
-        self.running.fail_all("labd was stopped")
-        self._executor.close()
+        try:
+            self.running.fail_all("labd was stopped")
+        finally:
+            self._executor.close()

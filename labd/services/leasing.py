@@ -1,6 +1,6 @@
 """Leases: asked for, granted, kept alive, given back."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from labd.model.lease import Lease, LeaseEnd, LeaseState
 from labd.services.core import Core
@@ -80,14 +80,6 @@ class Leasing:
                 waiting = lease.state is LeaseState.QUEUED
                 lease = ledger.end_lease(lease, LeaseEnd.CANCELLED if waiting else LeaseEnd.RELEASED)
             return self._view(ledger.unit, lease)
-
-    def forgive(self) -> None:
-        """Gives every live lease a whole TTL: its holder could not reach labd while labd was down."""
-        with self._core.transaction() as ledger:
-            for lease in ledger.unit.live_leases():
-                by = ledger.now + lease.ttl_s
-                if by > lease.heartbeat_by:
-                    ledger.unit.save_lease(replace(lease, heartbeat_by=by))
 
     def _view(self, unit: Unit, lease: Lease) -> LeaseView:
         if lease.state is not LeaseState.GRANTED or lease.bench is None:

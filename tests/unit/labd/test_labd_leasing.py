@@ -112,3 +112,39 @@ def test_an_unknown_lease_is_not_found(lab: Lab) -> None:
     for use in (lab.leasing.get, lab.leasing.heartbeat, lab.leasing.release):
         with pytest.raises(NotFound, match="'l-0'"):
             use("l-0")
+
+
+def test_a_labd_that_stood_still_gives_holders_time_before_it_ends_their_leases(lab: Lab, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    lease = _ask(lab).lease
+    lab.core.pulse()
+    clock.advance(40.0)
+    lab.core.pulse()
+    assert lab.leasing.heartbeat(lease.id).lease.state is LeaseState.GRANTED
+    for _ in range(29):
+        clock.advance(1.0)
+        lab.core.pulse()
+    settle(lab)
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.GRANTED
+    clock.advance(1.0)
+    settle(lab)
+    assert lab.leasing.get(lease.id).lease.end_reason is LeaseEnd.HEARTBEAT_LOST
+
+
+def test_a_wall_clock_set_back_while_labd_was_down_keeps_no_dead_holder_alive(lab: Lab, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    lease = _ask(lab).lease
+    clock.advance(-86400.0)
+    lab.core.forgive()
+    clock.advance(31.0)
+    settle(lab)
+    assert lab.leasing.get(lease.id).lease.end_reason is LeaseEnd.HEARTBEAT_LOST
+
+
+def test_the_longest_selector_may_grow_when_it_is_put_in_its_normal_form(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    selector = ",".join(["a notin(b,c)"] * 76)
+    assert len(selector) <= 1000 < len(selector) + 76
+    assert _ask(lab, selector).lease.state is LeaseState.GRANTED
+    with pytest.raises(Invalid, match=r"column 1001: .*at most 1000 characters, this one has 1001"):
+        _ask(lab, "x" * 1001)

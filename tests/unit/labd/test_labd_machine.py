@@ -196,7 +196,7 @@ class LabMachine(RuleBasedStateMachine):
         self.lab.core.store.close()
         self.lab = open_lab(self.directory, self.clock, self.executor)
         self.agent.session = None
-        self.lab.leasing.forgive()
+        self.lab.core.forgive()
         with self.lab.core.view() as unit:
             after = [(lease.id, lease.state, lease.bench, lease.epoch) for lease in unit.newest_leases(None, 1000)]
             assert after == before

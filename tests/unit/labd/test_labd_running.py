@@ -208,3 +208,13 @@ def test_stopping_labd_ends_running_runs_and_keeps_the_queue(lab: Lab, executor:
     assert lab.running.get(running.id).run.reason == "labd was stopped"
     assert not isinstance(executor.status(running.id), Alive)
     assert lab.running.get(waiting.id).run.state is RunState.PENDING
+
+
+def test_a_runner_may_report_late_when_labd_was_away(lab: Lab, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    run = _submit(lab)
+    settle(lab)
+    clock.advance(run.timeout_s + lab.core.limits.grace_s + 5.0)
+    lab.core.forgive()
+    settle(lab)
+    assert lab.running.put_result(run.id, RESULT, "<testsuites/>").run.state is RunState.PASSED
