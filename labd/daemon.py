@@ -155,7 +155,7 @@ def _event_loop() -> asyncio.Runner:
 
 async def _run(lab: "Lab", listener: socket.socket, agents: tuple[str, int], data: Path, url: str) -> None:
     from labd.agents.server import AddressInUse, AgentsServer
-    from labd.store.errors import DatabaseBusy
+    from labd.store.errors import StoreError
 
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(16, thread_name_prefix="labd"))
@@ -183,7 +183,7 @@ async def _run(lab: "Lab", listener: socket.socket, agents: tuple[str, int], dat
         addresses = {"http": url, "agents": _join(agents[0], agents_port), "pid": os.getpid()}
         _announce(data, addresses)
         await stop.wait()
-    except DatabaseBusy as error:
+    except StoreError as error:
         raise StartError(str(error)) from error
     finally:
         (data / ADDRESS_FILE).unlink(missing_ok=True)

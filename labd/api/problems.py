@@ -22,7 +22,7 @@ from labd.services.errors import (
     TooLarge,
     Unauthenticated,
 )
-from labd.store.errors import DatabaseBusy
+from labd.store.errors import StoreError
 
 MEDIA_TYPE = "application/problem+json"
 VALUE_LENGTH = 200
@@ -97,7 +97,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ServiceError, _service_error)
-    app.add_exception_handler(DatabaseBusy, _busy)
+    app.add_exception_handler(StoreError, _unavailable)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -160,7 +160,7 @@ def _http_error(request: Request, error: Exception) -> Response:
     return problem(status, str(detail), headers=error.headers)
 
 
-def _busy(_request: Request, error: Exception) -> Response:
+def _unavailable(_request: Request, error: Exception) -> Response:
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"Retry-After": "1"})
 
 

@@ -119,3 +119,14 @@ def is_busy(error: DatabaseError) -> bool:
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
     )
+
+
+def is_unwritable(error: DatabaseError) -> bool:
+    """Whether the disk under the database is full, read-only, or fails."""
+    cause = error.orig
+    return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode & 0xFF in (
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+    )

@@ -17,5 +17,9 @@ class DatabaseInUse(StoreError):
     """Another labd uses the data directory."""
 
 
+class DatabaseUnwritable(StoreError):
+    """The disk is full, or fails."""
+
+
 class DatabaseBusy(StoreError):
     """Another writer held the database for longer than a write may wait."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sqlalchemy.exc import DatabaseError
 
-from labd.store.engine import DATABASE_NAME, WRITE, is_busy, open_engine
-from labd.store.errors import DatabaseBusy
+from labd.store.engine import DATABASE_NAME, WRITE, is_busy, is_unwritable, open_engine
+from labd.store.errors import DatabaseBusy, DatabaseUnwritable
 from labd.store.unit import Unit
 
 WRITE_WAIT_S = 10.0
@@ -29,7 +29,8 @@ class Store:
     def write(self) -> Iterator[Unit]:
         """A transaction that holds the write lock from its first statement; durable once the block is left.
 
-        An exception rolls it back. Raises DatabaseBusy when the lock did not come free in time.
+        An exception rolls it back. Raises DatabaseBusy when the lock did not come free in time,
+        and DatabaseUnwritable when the disk does not take it.
         """
         if not self._writer.acquire(timeout=WRITE_WAIT_S):
             raise DatabaseBusy(f"other writers kept the database {self.path} busy for {WRITE_WAIT_S:g} s")
@@ -42,6 +43,10 @@ class Store:
         except DatabaseError as error:
             if is_busy(error):
                 raise DatabaseBusy(f"another program holds the write lock of {self.path}") from error
+            if is_unwritable(error):
+                raise DatabaseUnwritable(
+                    f"the database {self.path} cannot be written ({error.orig}): look at the space on its disk"
+                ) from error
             raise
         finally:
             self._writer.release()

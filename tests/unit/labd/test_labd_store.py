@@ -1,4 +1,6 @@
+import resource
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import labd.store
 from labd.model.bench import Bench
 from labd.services.leasing import new_lease
 from labd.store import engine, store
-from labd.store.errors import DatabaseBusy, DatabaseCorrupt, DatabaseInUse, DatabaseNewer
+from labd.store.errors import DatabaseBusy, DatabaseCorrupt, DatabaseInUse, DatabaseNewer, DatabaseUnwritable
 from labd.store.lock import DataLock
 from labd.store.store import Store
 from labd.store.tables import metadata
@@ -144,3 +146,20 @@ def test_a_writer_waits_for_its_turn_for_a_bounded_time(tmp_path: Path, monkeypa
     with opened.write(), pytest.raises(DatabaseBusy, match=r"busy for 0\.05 s"), opened.write():
         pass
     opened.close()
+
+
+def test_a_full_disk_is_named_and_the_store_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    lease = new_lease(1.0, "", "ada", 60.0, 30.0, 0, None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * 1024, hard))
+    try:
+        with pytest.raises(DatabaseUnwritable, match=r"labd\.sqlite3 cannot be written"), store.write() as unit:
+            unit.add_lease(replace(lease, holder="x" * 4 * 1024 * 1024))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with store.write() as unit:
+        unit.add_lease(lease)
+    with store.read() as unit:
+        assert [one.id for one in unit.queue()] == [lease.id]
+    store.close()
