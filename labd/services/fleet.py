@@ -117,6 +117,10 @@ class Fleet:
             self._forget(session)
             raise
         orders = [order for order in orders if order.epoch > 0]
+        with self._lock:
+            for order in orders:
+                if session.benches[order.bench].fenced_epoch < order.epoch:
+                    session.ordered.setdefault(order.bench, (order, time.monotonic()))
         if former is not None:
             former.link.close(f"agent {agent} attached anew")
         _log.info("agent attached", agent=agent, address=address, benches=sorted(session.benches))

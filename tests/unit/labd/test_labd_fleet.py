@@ -1,6 +1,7 @@
 import pytest
 
 from labd.model.lease import LeaseEnd, LeaseState
+from labd.services import fleet
 from labd.services.errors import NotFound
 from labd.services.lab import Lab
 from labd.services.leasing import LeaseView
@@ -111,3 +112,26 @@ def test_labels_can_change_and_waiters_follow(lab: Lab) -> None:
     waiter = _ask(lab, "platform=mqb")
     lab.fleet.report(session, report("bench-1", {"platform": "mqb"}))
     assert lab.leasing.get(waiter.lease.id).lease.bench == "bench-1"
+
+
+def test_a_fence_that_is_not_confirmed_is_ordered_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, link = attach(lab, report("bench-1"))
+    lab.leasing.release(_ask(lab).lease.id)
+    lab.fleet.repeat_orders(session)
+    assert [order.epoch for order in link.orders] == [1], "not before its time"
+    monkeypatch.setattr(fleet, "FENCE_REPEAT_S", -1.0)
+    lab.fleet.repeat_orders(session)
+    assert [order.epoch for order in link.orders] == [1, 1]
+    lab.fleet.fenced(session, "bench-1", 1)
+    lab.fleet.repeat_orders(session)
+    assert len(link.orders) == 2
+
+
+def test_a_fence_of_the_welcome_is_ordered_again_too(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    attach(lab, report("bench-1"))
+    lab.leasing.release(_ask(lab).lease.id)
+    link = FakeLink()
+    session, _ = lab.fleet.attach("agent-1", "x:1", [report("bench-1")], link)
+    monkeypatch.setattr(fleet, "FENCE_REPEAT_S", -1.0)
+    lab.fleet.repeat_orders(session)
+    assert [(order.bench, order.epoch) for order in link.orders] == [("bench-1", 1)]
