@@ -1,5 +1,6 @@
 """What a run did: its cases, their steps, and how they ended. Pure but for the clock it is given."""
 
+import json
 import threading
 import time
 from collections import deque
@@ -19,6 +20,10 @@ CASES = 10_000
 NAME_LENGTH = 200
 STEP_LENGTH = 400
 MESSAGE_LENGTH = 16_000
+DETAIL_BYTES = 3 * 2**20
+"""Cases that ended with all their details, as JSON. labd takes results of 16 MiB, the same in JUnit XML included; cases
+beyond this keep name, verdict and the start of their failure."""
+_BRIEF_LENGTH = 120
 
 
 class _OpenCase:
@@ -58,6 +63,7 @@ class Record:
         self._open: _OpenCase | None = None
         self._outcome: tuple[Verdict, Failure | None] | None = None
         self._activity = 0
+        self._detail_bytes = 0
 
     @property
     def case(self) -> str | None:
@@ -142,17 +148,29 @@ class Record:
     def _end_case(self, verdict: Verdict, failure: Failure | None, frames: list[Frame] | None) -> None:
         if self._open is None:
             return
-        self._cases.append(
-            CaseResult(
-                name=self._open.name,
-                verdict=verdict,
-                duration_s=round(self._clock() - self._open.started, 6),
-                steps=self._open.steps(),
-                failure=failure,
-                frames=frames or [],
-            )
+        case = CaseResult(
+            name=self._open.name,
+            verdict=verdict,
+            duration_s=round(self._clock() - self._open.started, 6),
+            steps=self._open.steps(),
+            failure=failure,
+            frames=frames or [],
         )
+        size = len(json.dumps(case))
+        if self._detail_bytes + size <= DETAIL_BYTES:
+            self._detail_bytes += size
+        else:
+            case = _brief(case)
+        self._cases.append(case)
         self._open = None
+
+
+def _brief(case: CaseResult) -> CaseResult:
+    left_out = f"… {len(case['steps'])} steps and {len(case['frames'])} frames left out: the result is full …"
+    failure = case["failure"]
+    if failure is not None:
+        failure = {**failure, "message": shorten(failure["message"], _BRIEF_LENGTH), "traceback": ""}
+    return {**case, "steps": [Step(at_s=0.0, text=left_out)], "failure": failure, "frames": []}
 
 
 def shorten(text: str, limit: int) -> str:

@@ -116,3 +116,19 @@ def test_long_names_steps_and_messages_are_cut(play: "Play") -> None:
     assert len(played.case["steps"][0]["text"]) == 400
     assert len(played.failure["message"]) < 17_000
     assert len(played.result["reason"]) <= 500
+
+
+def test_a_result_fits_into_a_request_however_many_cases_it_has() -> None:
+    record = Record("long.lua", ["bench-1"])
+    failure = Failure(message="m" * 16_000, file="long.lua", line=1, traceback="t" * 4000)
+    for number in range(2000):
+        record.start_case(f"case {number}")
+        for _ in range(20):
+            record.step("s" * 400)
+        record.end_case("failed", failure)
+    record.finish("passed")
+    result = record.result(0, 0)
+    assert len(result["cases"]) == 2000
+    assert len(json.dumps({"document": result, "junit": render(result)})) < 16 * 2**20
+    assert result["cases"][0]["failure"] == failure
+    assert "20 steps and 0 frames left out" in result["cases"][-1]["steps"][0]["text"]
