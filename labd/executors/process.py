@@ -114,7 +114,10 @@ class ProcessExecutor:
             runner = _Runner(job.run_id, directory, identify(child.pid), child)
             self._runners[job.run_id] = runner
             if runner.process is not None:
-                _write_identity(directory, runner.process)
+                try:
+                    _write_identity(directory, runner.process)
+                except OSError as error:  # a full disk: a later labd finds the runner by its directory
+                    _log.warning("runner's identity not written", run=job.run_id, error=str(error))
                 with contextlib.suppress(ProcessLookupError):
                     resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, FILE_BYTES_MAX))
             self._register(runner, child.pid)
@@ -264,7 +267,7 @@ def _write_identity(directory: Path, process: ProcessId) -> None:
 def _read_identity(directory: Path) -> ProcessId | None:
     try:
         return ProcessId(**json.loads((directory / _IDENTITY_NAME).read_text("utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         return None  # not written yet, or a power failure took half of it
 
 

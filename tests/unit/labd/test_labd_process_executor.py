@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from labd.executors import process
 from labd.executors.base import Alive, ExecutorError, Exited, Job
 from labd.executors.process import OUTPUT_TAIL_BYTES, ProcessExecutor
 from labd.executors.processes import identify
@@ -223,4 +224,24 @@ def test_a_stranger_with_the_number_of_a_dead_runner_is_left_alone(runs: Path) -
     executor.recover({"r-1"})
     assert isinstance(executor.status("r-1"), Exited)
     executor.recover(set())
+    executor.close()
+
+
+def test_a_runner_whose_identity_cannot_be_written_is_watched_even_so(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(process, "_write_identity", full)
+    executor = Watched(runs, "raise SystemExit(4)")
+    executor.start(_job())
+    assert executor.death("r-1") == "the runner exited with code 4"
+    executor.close()
+
+
+def test_what_does_not_belong_among_the_runs_stops_no_labd(runs: Path) -> None:
+    executor = Watched(runs, "")
+    (runs / "notes.txt").write_text("do not touch")
+    executor.recover([])
     executor.close()
