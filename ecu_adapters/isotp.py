@@ -382,8 +382,8 @@ _RECEIVE_ERRORS = (
     isotp.errors.FrameTooLongError,
     isotp.errors.ChangingInvalidRXDLError,
     isotp.errors.InvalidCanFdFirstFrameRXDL,
-    isotp.errors.InvalidCanDataError,
 )
+"""Not InvalidCanDataError: frames of no known type are ignored (ISO 15765-2, unexpected arrival of N_PDU)."""
 
 
 def single_frame(pdu: bytes, frame_length: int, padding: int | None) -> bytes | None:

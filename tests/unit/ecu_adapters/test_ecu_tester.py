@@ -299,3 +299,12 @@ async def test_a_refused_session_is_not_entered(hubs: Hubs, ecu: EcuDescription)
     async with _pair(hubs, ecu, {"10 03": ["7F 10 22"]}) as (tester, _):
         await tester.request(b"\x10\x03", timeout_s=WAIT_S)
         assert tester.session == 1
+
+
+async def test_frames_of_no_known_type_are_ignored(hubs: Hubs, ecu: EcuDescription) -> None:
+    async with _pair(hubs, ecu, {}) as (tester, scripted):
+        task = asyncio.create_task(tester.request(b"\x22\xf1\x90", timeout_s=WAIT_S))
+        await scripted.next_request()
+        for data in ("FF FF FF FF FF FF FF FF", "40 01", "04 62 F1 90 41"):
+            hubs[1].send(can.Message(arbitration_id=0x7E8, is_extended_id=False, data=bytes.fromhex(data)))
+        assert (await task).response == b"\x62\xf1\x90A"
