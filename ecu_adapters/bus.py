@@ -46,6 +46,9 @@ _BURST = 256
 _VIRTUAL_QUEUE = 100_000
 """Frames that wait for a reader on python-can's virtual bus, which has no bound of its own."""
 
+_WAKE_UP = can.Message()
+"""Ends a reader's wait on a bus that closes; it was never on the bus."""
+
 _log = structlog.get_logger()
 
 
@@ -221,7 +224,7 @@ class BusHub:
             if isinstance(self._bus, VirtualBus):
                 # Wakes the reader at once; other drivers are waited for until their read returns by itself.
                 with suppress(queue.Full):
-                    self._bus.queue.put_nowait(can.Message())
+                    self._bus.queue.put_nowait(_WAKE_UP)
             self._reader.join(timeout=10 * _RECV_TIMEOUT_S)
         with self._lock:
             self._set_subscriptions(())
@@ -255,6 +258,8 @@ class BusHub:
         receive, echoes = self._bus.recv, self._echoes
         message = receive(_RECV_TIMEOUT_S)
         while message is not None:
+            if message is _WAKE_UP:
+                return
             if echoes is None or not echoes.is_echo(message):
                 if message.timestamp < _EPOCH_S:
                     message.timestamp = time.time()

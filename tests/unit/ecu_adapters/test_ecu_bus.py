@@ -314,3 +314,11 @@ async def test_a_full_inbox_drops_and_counts() -> None:
     inbox.put(9)
     inbox.drain()
     assert got == [0, 1, 2]
+
+
+def test_closing_delivers_no_frame_that_was_never_on_the_bus() -> None:
+    heard: list[can.Message] = []
+    hub = BusHub.open("b", CanConfig(interface="virtual", channel="closing"))
+    hub.tap(heard.extend)
+    hub.close()
+    assert heard == hub.recent() == []
