@@ -71,16 +71,19 @@ class Tenancy:
         if known is not None:
             if known[0] is hub:
                 return known[1]
-            del self._testers[ecu.name]  # its bus has failed and was opened anew
-            await _close(known[1])
+            await known[1].close()  # its bus has failed and was opened anew: nothing is sent
         tester = UdsTester(hub, ecu)
+        if known is not None:
+            tester.session = known[1].session  # the ECU may not have noticed; `close` brings it back
         self._testers[ecu.name] = (hub, tester)
         return tester
 
     async def close(self) -> None:
         """Brings every ECU back to its default session, and ends the traces. Raises CleanUpError."""
-        testers, self._testers = self._testers, {}
-        left = await asyncio.gather(*(_close(tester) for _, tester in testers.values()))
+        testers = list(self._testers.items())
+        left = await asyncio.gather(*(_close(tester) for _, (_, tester) in testers))
+        # What did not close is tried again with the next clean-up.
+        self._testers = {name: entry for (name, entry), fault in zip(testers, left, strict=True) if fault}
         for _, subscription in self._subscriptions.values():
             subscription.close()
         self._subscriptions.clear()

@@ -22,6 +22,8 @@ from bench_agent.client import (
     InvalidRequest,
     LeaseRefused,
     NotFound,
+    UdsTimeout,
+    UdsTransport,
     Within,
 )
 from bench_agent.client.connection import Connection
@@ -383,3 +385,26 @@ def test_a_stream_that_the_agent_ends_says_so() -> None:
         with pytest.raises(BenchUnavailable, match="has ended the stream"), stream:
             stream.read(5)
     connection.close()
+
+
+def test_a_session_outlives_a_bus_that_fails_and_is_closed_with_the_lease(
+    running: RunningAgent, bench: BenchClient
+) -> None:
+    ecm = bench.ecu("ECM")
+    ecm.call("session", session="extended")
+    hub = running.agent.benches["bench-1"].bus("powertrain").hub
+    assert hub is not None
+    hub._bus.shutdown()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            ecm.call("read", did="VIN")
+            break
+        except (UdsTimeout, UdsTransport):  # the bus comes back, and then the ECU boots
+            assert time.monotonic() < deadline
+    with running.node() as node:
+        running.fence(1)
+        heard = []
+        while (message := node.recv(0)) is not None:
+            heard.append((message.arbitration_id, bytes(message.data[:3])))
+    assert (0x7E0, b"\x02\x10\x01") in heard
