@@ -5,7 +5,6 @@ and when the lease ends, cuts its calls, has what they left behind cleaned up, a
 """
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -91,8 +90,6 @@ class Gate:
         self._lock = asyncio.Lock()
         self._closing = False
         self._tasks: set[asyncio.Task[object]] = set()
-        self.changed = asyncio.Event()
-        """Set whenever `fenced` grows."""
 
     @property
     def fenced(self) -> int:
@@ -209,7 +206,6 @@ class Gate:
         await asyncio.to_thread(self._store.save, self._bench.name, Epochs(self._seen, epoch))
         self._fenced = max(self._fenced, epoch)
         self._bench.set_clean_up_fault(None)
-        self.changed.set()
 
     async def _end_holder(self) -> None:
         holder = self._holder
@@ -312,10 +308,8 @@ class Guard:
             gate.clock_changed()
 
     async def close(self) -> None:
-        """Ends all calls and cleans all benches up; what fails is logged."""
-        for name, gate in self.gates.items():
-            with contextlib.suppress(CallError):
-                try:
-                    await gate.close()
-                except CleanUpError as error:
-                    _log.warning("bench not clean at the end", bench=name, reason=str(error))
+        """Ends all calls and cleans all benches up, side by side; what fails is logged."""
+        outcomes = await asyncio.gather(*(gate.close() for gate in self.gates.values()), return_exceptions=True)
+        for name, outcome in zip(self.gates, outcomes, strict=True):
+            if outcome is not None:
+                _log.warning("bench not clean at the end", bench=name, reason=str(outcome) or type(outcome).__name__)

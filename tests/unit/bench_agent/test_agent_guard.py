@@ -4,6 +4,8 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,10 +13,12 @@ from hypothesis import strategies as st
 
 from bench_agent.protocol.claims import LeaseClaims
 from bench_agent.server import guard as guard_module
+from bench_agent.server import tenancy as tenancy_module
 from bench_agent.server.epochs import EpochError, Epochs, EpochStore
 from bench_agent.server.errors import CallError
-from bench_agent.server.guard import CleanUpError, Gate, judge
+from bench_agent.server.guard import CleanUpError, Gate, Guard, judge
 from bench_agent.server.instance import InstanceError, only_instance
+from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
 
 epochs = st.integers(min_value=0, max_value=8)
@@ -224,3 +228,51 @@ def test_labds_clock_may_be_set_back_or_forth() -> None:
     for lab_time_s in (9000, 5400, 9000):
         clock.report(lab_time_s * 1000)
         assert clock.now() == lab_time_s
+
+
+@pytest.mark.anyio
+async def test_benches_are_cleaned_up_side_by_side_when_the_agent_stops(tmp_path: Path) -> None:
+    class Slow(Bench):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        async def close_lease(self) -> None:
+            closing.add(self.name)
+            if len(closing) == 2:
+                both.set()
+            await asyncio.wait_for(both.wait(), 5)
+            raise CleanUpError("the ECU is on fire")
+
+    closing: set[str] = set()
+    both = asyncio.Event()
+    guard = Guard(
+        [Slow("b"), Slow("c")], KeyRing(tmp_path / "keys.json"), EpochStore(tmp_path / "epochs.json"), LabClock()
+    )
+    for name, gate in guard.gates.items():
+        gate.leave(await gate.enter(claims(1, bench=name, expires_at=int(time.time()) + 600)))
+    await guard.close()
+    assert closing == {"b", "c"}
+
+
+@pytest.mark.anyio
+async def test_a_tester_that_does_not_close_is_closed_by_the_next_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stuck:
+        ecu = SimpleNamespace(name="ECM")
+        session = 1
+
+        def __init__(self) -> None:
+            self.closings = 0
+
+        async def close(self) -> None:
+            self.closings += 1
+            if self.closings == 1:
+                await asyncio.Event().wait()
+
+    monkeypatch.setattr(tenancy_module, "_TESTER_CLOSE_S", 0.01)
+    tenancy, tester = tenancy_module.Tenancy("lease-1"), Stuck()
+    tenancy._testers["ECM"] = cast(Any, (None, tester))
+    with pytest.raises(CleanUpError, match="ECM did not close"):
+        await tenancy.close()
+    await tenancy.close()
+    assert tester.closings == 2
