@@ -48,6 +48,7 @@ class Recorder:
         self._max_bytes = max_bytes
         self._bound = queue
         self._queue: deque[can.Message] = deque()
+        self._lock = threading.Lock()
         self._unflushed = 0
         self._stopping = threading.Event()
         # Opened for appending: an agent that was restarted goes on with the trace of the same lease.
@@ -58,9 +59,11 @@ class Recorder:
 
     def put(self, messages: Sequence[can.Message]) -> None:
         """A tap of a bus hub; any thread."""
-        room = max(self._bound - len(self._queue), 0)
-        self._queue.extend(messages[:room])
-        self.counts.dropped += max(len(messages) - room, 0)
+        # The reader's and the senders' threads: without the lock, two of them could count as one.
+        with self._lock:
+            room = max(self._bound - len(self._queue), 0)
+            self._queue.extend(messages[:room])
+            self.counts.dropped += max(len(messages) - room, 0)
 
     def stop(self) -> bool:
         """Writes what waits, closes the file and puts the counts beside it. False when the disk takes too long."""
