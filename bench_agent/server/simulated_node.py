@@ -19,13 +19,19 @@ class SimulatedNode:
 
     def __init__(self, bench: str, description: EcuDescription, bus: CanConfig) -> None:
         self.description = description
-        self.fault: str | None = None
-        """Why it does not run; None when it does, or was not asked to."""
         self._title = f"{bench}/{description.name}"
         self._bus = CanConfig.model_validate({name: getattr(bus, name) for name in CanConfig.model_fields})
         self._hub: BusHub | None = None
         self._database: Database | None = None
         self._ecu: SimulatedEcu | None = None
+        self._fault: str | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """Why it does not run; None when it does, or was not asked to."""
+        if self._fault is None and self._hub is not None and self._hub.error is not None:
+            return f"simulated ECU {self.description.name}: {self._hub.error}"
+        return self._fault
 
     async def start(self, database: Database | None) -> None:
         """Powers the ECU up, in the state that its description gives. What fails is in `fault`."""
@@ -63,7 +69,7 @@ class SimulatedNode:
             return
         ecu = SimulatedEcu(self.description, self._hub, self._database)
         await ecu.start()
-        self._ecu, self.fault = ecu, None
+        self._ecu, self._fault = ecu, None
 
     async def _halt(self) -> None:
         ecu, self._ecu = self._ecu, None
@@ -72,5 +78,5 @@ class SimulatedNode:
                 await ecu.stop()
 
     def _failed(self, error: Exception) -> None:
-        self.fault = f"simulated ECU {self.description.name}: {str(error) or type(error).__name__}"
-        _log.error("simulated ECU does not run", ecu=self._title, reason=self.fault)
+        self._fault = f"simulated ECU {self.description.name}: {str(error) or type(error).__name__}"
+        _log.error("simulated ECU does not run", ecu=self._title, reason=self._fault)

@@ -408,3 +408,12 @@ def test_a_session_outlives_a_bus_that_fails_and_is_closed_with_the_lease(
         while (message := node.recv(0)) is not None:
             heard.append((message.arbitration_id, bytes(message.data[:3])))
     assert (0x7E0, b"\x02\x10\x01") in heard
+
+
+def test_a_simulated_ecu_that_hears_nothing_any_more_is_seen_in_the_health(running: RunningAgent) -> None:
+    hub = running.agent.benches["bench-1"]._nodes["ECM"]._hub
+    assert hub is not None
+    hub._bus.shutdown()
+    deadline = time.monotonic() + 10
+    while not running.health("bench-1").startswith("simulated ECU ECM: CAN bus 'bench-1/ECM' (virtual"):
+        assert time.monotonic() < deadline
