@@ -19,6 +19,10 @@ LINE_LENGTH_MAX = 64 * 1024
 """Characters in a log line."""
 
 _DAY_S = 86400.0
+_OBSTACLE = (
+    "While it waits: why no bench can come as things are (offline, unhealthy, none matches any more); "
+    "null while a matching one is in use or free."
+)
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PLAIN)]
@@ -154,6 +158,7 @@ class LeaseSummary(BaseModel):
     duration_s: float
     ttl_s: float
     position: int | None = Field(description="While QUEUED: 1 is next in the queue.")
+    obstacle: str | None = Field(description=_OBSTACLE)
     bench: str | None
     address: str | None
     epoch: int | None
@@ -193,6 +198,7 @@ class Run(BaseModel):
     lease_id: str | None
     bench: str | None
     position: int | None
+    obstacle: str | None = Field(description=_OBSTACLE)
     created_at: Time
     started_at: Time | None
     ended_at: Time | None

@@ -4,7 +4,7 @@ import click
 
 from labd.cli.completion import complete_leases
 from labd.cli.exits import ExitCode, Failure, Interrupted
-from labd.cli.leasing import TTL_S, Heartbeats, end_text, place, releasing, wait_until_granted
+from labd.cli.leasing import TTL_S, Heartbeats, end_text, place, releasing, wait_until_granted, waiting
 from labd.cli.options import duration, holder_option, priority_option, selector_option
 from labd.cli.output import ago, format_option, print_json, print_record, print_table, without_token
 from labd.cli.progress import Progress
@@ -182,7 +182,7 @@ def _note(one: Lease) -> str:
 
 
 def _fields(one: Lease) -> dict[str, str]:
-    notes = {"QUEUED": f", {place(one['position'])}", "ENDED": f" {ago(one['ended_at'])}: {end_text(one)}"}
+    notes = {"QUEUED": f", {waiting(one)}", "ENDED": f" {ago(one['ended_at'])}: {end_text(one)}"}
     return {
         "lease": one["id"],
         "state": f"{one['state']}{notes.get(one['state'], '')}",

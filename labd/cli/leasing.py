@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 
 import click
 
@@ -11,7 +12,7 @@ from labd.cli.exits import ExitCode, Failure
 from labd.cli.output import one_line
 from labd.cli.patience import paces, patiently
 from labd.cli.progress import Progress
-from labd.client import LabClient, LabError, LabUnreachable, Lease
+from labd.client import LabClient, LabError, LabUnreachable, Lease, ProblemError, Run
 
 TTL_S = 30.0
 """How long a lease outlives the labctl that holds it."""
@@ -46,6 +47,8 @@ class Heartbeats:
             except LabUnreachable:
                 continue  # labd may be restarting; should it stay away, the lease ends by its TTL
             except LabError as error:
+                if isinstance(error, ProblemError) and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    continue  # labd is in trouble, for example with a full disk: the lease may well go on
                 self.reason = str(error)
                 self.lost.set()
                 return
@@ -70,10 +73,10 @@ def wait_until_granted(lab: LabClient, lease: Lease, progress: Progress, timeout
         if lease["state"] == "GRANTED" and lease.get("token"):
             return lease
         if lease["state"] == "QUEUED":
-            progress.state(f"waiting for {wanted(lease['selector'])}: {place(lease['position'])}")
+            progress.state(f"waiting for {wanted(lease['selector'])}: {waiting(lease)}")
         if timeout_s is not None and now - started >= timeout_s:
             raise Failure(
-                f"{wanted(lease['selector'])} did not come free within {timeout_s:g} s ({place(lease['position'])})",
+                f"{wanted(lease['selector'])} did not come free within {timeout_s:g} s ({waiting(lease)})",
                 ExitCode.TIMEOUT,
             )
         time.sleep(pause if timeout_s is None else min(pause, max(0.0, started + timeout_s - now)))
@@ -147,6 +150,12 @@ def place(position: int | None) -> str:
     if position is None:
         return "not in the queue"
     return "next in the queue" if position == 1 else f"position {position} in the queue"
+
+
+def waiting(one: Lease | Run) -> str:
+    """How a lease or run waits, in words."""
+    obstacle = one.get("obstacle")
+    return place(one["position"]) + (f"; {obstacle}" if obstacle else "")
 
 
 def end_text(lease: Lease) -> str:

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from labd.cli.completion import complete_runs
 from labd.cli.exits import OF_RUN, ExitCode, Failure, Interrupted
 from labd.cli.files import files_beside, read_script
-from labd.cli.leasing import place, wanted
+from labd.cli.leasing import place, waiting, wanted
 from labd.cli.options import duration, holder_option, priority_option, selector_option
 from labd.cli.output import (
     ago,
@@ -207,7 +207,7 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
         {
             "run": found["id"],
             "name": found["name"],
-            "state": found["state"] + (f", {place(found['position'])}" if found["position"] is not None else ""),
+            "state": found["state"] + (f", {waiting(found)}" if found["position"] is not None else ""),
             "reason": found["reason"],
             "bench": found["bench"] or "",
             "lease": found["lease_id"] or "",
@@ -278,7 +278,7 @@ def _follow(lab: LabClient, current: Run, progress: Progress) -> Run:
     for pause in paces(longest_s=0.5):
         if current["state"] != "PENDING":
             break
-        progress.state(f"run {run_id} waits for {wanted(current['selector'])}: {place(current['position'])}")
+        progress.state(f"run {run_id} waits for {wanted(current['selector'])}: {waiting(current)}")
         time.sleep(pause)
         current = patiently(lambda: lab.run(run_id))
     if current["bench"]:

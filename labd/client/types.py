@@ -74,6 +74,8 @@ class Lease(TypedDict):
     """It ends when no heartbeat came for this long."""
     position: int | None
     """While QUEUED: 1 is next in the queue."""
+    obstacle: str | None
+    """While QUEUED: why no bench can come as things are; None while a matching one is in use or free."""
     bench: str | None
     address: str | None
     epoch: int | None
@@ -111,6 +113,8 @@ class Run(TypedDict):
     lease_id: str | None
     bench: str | None
     position: int | None
+    obstacle: str | None
+    """While PENDING: why no bench can come as things are; None while a matching one is in use or free."""
     created_at: str
     started_at: str | None
     ended_at: str | None

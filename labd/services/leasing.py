@@ -6,7 +6,7 @@ from labd.model.lease import Lease, LeaseEnd, LeaseState
 from labd.services.core import Core
 from labd.services.errors import Conflict, NotFound
 from labd.services.identifiers import new_lease_id
-from labd.services.wishes import parse_selector, require_possible
+from labd.services.wishes import obstacle_now, parse_selector, require_possible
 from labd.store.unit import Unit
 
 
@@ -21,6 +21,8 @@ class LeaseView:
     """host:port of the bench, while GRANTED."""
     token: str | None
     """While GRANTED."""
+    obstacle: str | None
+    """While QUEUED: why no bench can come as things are, other than that all are in use."""
 
 
 class Leasing:
@@ -53,7 +55,13 @@ class Leasing:
             leases = queue[:limit] if state is LeaseState.QUEUED else unit.newest_leases(state, limit)
             addresses = {bench.name: bench.address for bench in unit.benches()}
             return [
-                LeaseView(lease, positions.get(lease.id), _address(lease, addresses.get(lease.bench or "")), None)
+                LeaseView(
+                    lease,
+                    positions.get(lease.id),
+                    _address(lease, addresses.get(lease.bench or "")),
+                    None,
+                    self._obstacle(unit, lease),
+                )
                 for lease in leases
             ]
 
@@ -83,9 +91,13 @@ class Leasing:
 
     def _view(self, unit: Unit, lease: Lease) -> LeaseView:
         if lease.state is not LeaseState.GRANTED or lease.bench is None:
-            return LeaseView(lease, unit.position(lease), None, None)
+            return LeaseView(lease, unit.position(lease), None, None, self._obstacle(unit, lease))
         bench = unit.bench(lease.bench)
-        return LeaseView(lease, None, None if bench is None else bench.address, self._core.signer.lease_token(lease))
+        address = None if bench is None else bench.address
+        return LeaseView(lease, None, address, self._core.signer.lease_token(lease), None)
+
+    def _obstacle(self, unit: Unit, lease: Lease) -> str | None:
+        return obstacle_now(unit, lease, self._core.presence.attached)
 
 
 def new_lease(

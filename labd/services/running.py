@@ -12,7 +12,7 @@ from labd.services.errors import Conflict, Forbidden, NotFound, TooLarge, Unauth
 from labd.services.identifiers import new_run_id
 from labd.services.leasing import new_lease
 from labd.services.limits import RunLimits
-from labd.services.wishes import parse_selector, require_possible
+from labd.services.wishes import obstacle_now, parse_selector, require_possible
 from labd.store.unit import StoredResult, Unit
 
 HARD_END_MARGIN_S = 30.0
@@ -29,6 +29,8 @@ class RunView:
     bench: str | None
     position: int | None
     """In the queue, while PENDING."""
+    obstacle: str | None
+    """While PENDING: why no bench can come as things are, other than that all are in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +96,17 @@ class Running:
             ledger.unit.add_lease(lease)
             ledger.unit.add_run(run, RunInput(script, files))
             ledger.schedule()
-            return _view(ledger.unit, _require(ledger.unit, run_id))
+            return self._view(ledger.unit, _require(ledger.unit, run_id))
 
     def get(self, run_id: str) -> RunView:
         """One run. Raises NotFound."""
         with self._core.view() as unit:
-            return _view(unit, _require(unit, run_id))
+            return self._view(unit, _require(unit, run_id))
 
     def newest(self, state: RunState | None, limit: int) -> list[RunView]:
         """Runs, newest first."""
         with self._core.view() as unit:
-            return [_view(unit, run) for run in unit.newest_runs(state, limit)]
+            return [self._view(unit, run) for run in unit.newest_runs(state, limit)]
 
     def cancel(self, run_id: str) -> RunView:
         """Ends a run before its time; one that is over stays as it is. Raises NotFound."""
@@ -112,7 +114,7 @@ class Running:
             run = _require(ledger.unit, run_id)
             if not run.state.final:
                 run = ledger.end_run(run, RunState.CANCELLED, "cancelled on request")
-            return _view(ledger.unit, run)
+            return self._view(ledger.unit, run)
 
     def fail(self, run_id: str, reason: str) -> None:
         """Ends a run as ERROR, if it is not over: its runner, or labd, cannot go on."""
@@ -131,7 +133,7 @@ class Running:
         """Log lines after sequence number ``after``, and the run, both as of one moment. Raises NotFound."""
         with self._core.view() as unit:
             run = _require(unit, run_id)
-            return unit.lines(run_id, after, limit), _view(unit, run)
+            return unit.lines(run_id, after, limit), self._view(unit, run)
 
     def result(self, run_id: str) -> StoredResult:
         """What the runner reported. Raises NotFound when there is no such run, or it reported nothing."""
@@ -143,6 +145,13 @@ class Running:
                 f"run {run_id} has no result: it is {run.state}" + (f" ({run.reason})" if run.reason else "")
             )
         return result
+
+    def _view(self, unit: Unit, run: Run) -> RunView:
+        lease = unit.lease(run.lease_id)
+        if lease is None:
+            return RunView(run, None, None, None)
+        obstacle = obstacle_now(unit, lease, self._core.presence.attached)
+        return RunView(run, lease.bench, unit.position(lease), obstacle)
 
     # For the runner of the run only
 
@@ -216,12 +225,12 @@ class Running:
             if known is not None:
                 if known != StoredResult(text, junit):
                     raise Conflict(f"run {run_id} has another result already")
-                return _view(ledger.unit, run)
+                return self._view(ledger.unit, run)
             if run.state is not RunState.RUNNING:
                 raise Conflict(f"run {run_id} is {run.state}: it takes no result")
             ledger.unit.add_result(run_id, StoredResult(text, junit))
             run = ledger.end_run(run, _VERDICTS[document["verdict"]], _reason(document), _counts(document))
-            return _view(ledger.unit, run)
+            return self._view(ledger.unit, run)
 
 
 _VERDICTS = {"passed": RunState.PASSED, "failed": RunState.FAILED, "error": RunState.ERROR}
@@ -249,10 +258,3 @@ def _require(unit: Unit, run_id: str) -> Run:
     if run is None:
         raise NotFound(f"there is no run {run_id!r}")
     return run
-
-
-def _view(unit: Unit, run: Run) -> RunView:
-    lease = unit.lease(run.lease_id)
-    if lease is None:
-        return RunView(run, None, None)
-    return RunView(run, lease.bench, unit.position(lease))

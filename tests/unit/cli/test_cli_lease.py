@@ -3,10 +3,13 @@ import os
 import pty
 import signal
 import threading
+from typing import Any, cast
 
 import pytest
 
 from labd.cli import leasing
+from labd.cli.leasing import Heartbeats
+from labd.client import LabClient, Lease, ProblemError
 from tests.unit.cli.conftest import Labctl, Process
 from tests.unit.client.fake_labd import FakeLabd
 
@@ -191,3 +194,22 @@ def test_a_terminal_gets_a_live_line_with_place_and_time(labd: FakeLabd, labctl_
             shown += screen.read(4096)
         assert process.wait(10) == 0
     assert b"bench-1" in shown
+
+
+def test_waiting_tells_what_keeps_benches_away(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.add_lease(obstacle="bench-1 is offline")
+    assert "position 2 in the queue; bench-1 is offline" in labctl("lease", "show", "lease-1").stdout
+
+
+def test_a_labd_in_trouble_does_not_end_the_lease() -> None:
+    full_disks = [True, False]
+
+    class Ailing:
+        def heartbeat(self, lease_id: str) -> dict[str, Any]:
+            if full_disks.pop(0):
+                raise ProblemError(503, "Service Unavailable", "the disk is full", [])
+            return {"id": lease_id, "state": "ENDED", "end_reason": "expired", "ttl_s": 0.03}
+
+    with Heartbeats(cast(LabClient, Ailing()), cast(Lease, {"id": "lease-1", "ttl_s": 0.03})) as heartbeats:
+        assert heartbeats.lost.wait(10.0)
+    assert heartbeats.reason == "its time was up"

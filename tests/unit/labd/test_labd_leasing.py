@@ -148,3 +148,20 @@ def test_the_longest_selector_may_grow_when_it_is_put_in_its_normal_form(lab: La
     assert _ask(lab, selector).lease.state is LeaseState.GRANTED
     with pytest.raises(Invalid, match=r"column 1001: .*at most 1000 characters, this one has 1001"):
         _ask(lab, "x" * 1001)
+
+
+def test_a_waiter_learns_why_no_bench_can_come_and_waits_on(lab: Lab) -> None:
+    session, _ = attach(lab, report("bench-1", {"platform": "meb"}), report("bench-2"))
+    holder, waiter = (_ask(lab, "platform=meb").lease.id for _ in range(2))
+    assert lab.leasing.get(waiter).obstacle is None, "it is merely in use"
+    lab.leasing.release(holder)
+    assert lab.leasing.get(waiter).obstacle is None, "it is merely cleaned up"
+    lab.fleet.report(session, report("bench-1", {"platform": "meb"}, healthy=False, reason="no interface can9"))
+    assert lab.leasing.get(waiter).obstacle == "bench-1 is unhealthy (no interface can9)"
+    lab.fleet.detach(session, "test")
+    assert lab.leasing.newest(LeaseState.QUEUED, 10)[0].obstacle == "bench-1 is offline"
+    session, _ = attach(lab, report("bench-1", {"platform": "mqb"}), report("bench-2"))
+    assert lab.leasing.get(waiter).obstacle == "no bench meets 'platform=meb': label 'platform' has 'mqb'"
+    attach(lab, report("bench-1", {"platform": "meb"}), report("bench-2"))
+    granted = lab.leasing.get(waiter)
+    assert (granted.lease.state, granted.obstacle) == (LeaseState.GRANTED, None)
