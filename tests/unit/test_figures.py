@@ -10,7 +10,6 @@ from rich.console import Console
 
 from tests.benchmarks.figures import Figure, report
 
-
 Of = Literal["ratio", "value"]
 Sense = Literal["at most", "at least"]
 
