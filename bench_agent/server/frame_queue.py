@@ -57,7 +57,9 @@ class FrameQueue:
 
     def put(self, messages: Sequence[can.Message]) -> None:
         """A tap of a bus hub."""
-        if self._filters or not self._own_frames:
+        if not self._own_frames:
+            messages = [message for message in messages if message.is_rx]
+        if self._filters:
             messages = [message for message in messages if self._passes(message)]
         records = [convert.pack(message) for message in messages]
         with self._lock:
@@ -75,10 +77,6 @@ class FrameQueue:
                 return  # the loop is closed, and with it the stream that these frames were for
 
     def _passes(self, message: can.Message) -> bool:
-        if not (message.is_rx or self._own_frames):
-            return False
-        if not self._filters:
-            return True
         identifier = convert.can_id(message)
         return any(identifier & mask == wanted for wanted, mask in self._filters)
 

@@ -97,7 +97,7 @@ def measure(folder: Path) -> list[Figure]:
         samples, baseline = interleave(ROUNDS, remote.sample, local)
     return [
         Figure(
-            "CAN agent to client", "frames/s", samples, "python-can in one process", baseline, "ratio", "at least", 0.7
+            "CAN, agent to client", "frames/s", samples, "python-can in one process", baseline, "ratio", "at least", 0.7
         ),
         Figure("CAN, agent to client, lost", "frames", remote.lost, "offered", [FRAMES], "value", "at most", 0),
     ]
