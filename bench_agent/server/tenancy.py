@@ -8,6 +8,7 @@ from pathlib import Path
 import can
 import structlog
 
+from bench_agent.server import convert
 from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.config import Traces
 from bench_agent.server.guard import CleanUpError
@@ -17,6 +18,8 @@ from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.uds.tester import UdsTester
 
 _TESTER_CLOSE_S = 5.0
+_ROUNDING_S = 1e-6
+"""More than what a time of day in seconds loses as a float."""
 
 _log = structlog.get_logger()
 
@@ -59,7 +62,9 @@ class Tenancy:
 
     def recent(self, hub: BusHub, since_ns: int = 0) -> list[can.Message]:
         """The frames that are still remembered, of this lease only, with a timestamp after ``since_ns``."""
-        return hub.recent(max(self.since, since_ns / 1e9))
+        frames = hub.recent(max(self.since, since_ns / 1e9 - _ROUNDING_S))
+        # In ns, as the caller was told: turned into a float, a frame's own stamp may come out a little before itself.
+        return [frame for frame in frames if convert.timestamp_ns(frame) > since_ns]
 
     def turn(self, ecu: str) -> asyncio.Lock:
         """Held during a service on an ECU, which may take several exchanges (seed and key)."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import cast
 
 import can
 import pytest
@@ -17,6 +18,8 @@ from bench_agent.server.can_service import _Wait
 from bench_agent.server.expectation import Condition, Matcher
 from bench_agent.server.frame_queue import FrameQueue
 from bench_agent.server.recorder import Recorder, folder, prune
+from bench_agent.server.tenancy import Tenancy
+from ecu_adapters.bus import BusHub
 
 
 def message(number: int, *, fd: bool = False) -> can.Message:
@@ -169,3 +172,19 @@ async def test_a_remembered_frame_that_the_bus_delivers_afterwards_counts_once()
     assert matcher.seen == 2
     wait.put(third)
     assert matcher.seen == 3
+
+
+def test_a_frame_is_never_newer_than_itself() -> None:
+    """Else one frame meets `expect` again and again: one in thirty stamps is rounded down on the way through ns."""
+    stamps = [1_795_254_098 + number * 0.020_000_123 for number in range(500)]
+
+    class Remembering:
+        def recent(self, since: float) -> list[can.Message]:
+            return [can.Message(timestamp=stamp) for stamp in stamps if stamp > since]
+
+    tenancy = Tenancy("l-1")
+    tenancy.since = 0.0
+    hub = cast(BusHub, Remembering())
+    for number, frame in enumerate(tenancy.recent(hub)):
+        newer = tenancy.recent(hub, convert.timestamp_ns(frame))
+        assert [message.timestamp for message in newer] == stamps[number + 1 :]
