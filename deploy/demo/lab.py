@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,9 +58,7 @@ class Lab:
 
 
 @contextmanager
-def service(
-    name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
-) -> Iterator["subprocess.Popen[bytes]"]:
+def service(name: str, arguments: Sequence[str], folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """``python -m ARGUMENTS``, output in ``folder/name.log``; at the end SIGTERM, and SIGKILL after a deadline."""
     with (folder / f"{name}.log").open("wb") as log:
         # A session of its own: Ctrl-C in the terminal reaches the caller alone, who then stops things in order.
@@ -70,7 +68,6 @@ def service(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=environment,
         )
     try:
         yield process
@@ -83,6 +80,17 @@ def service(
             process.wait()
 
 
+def labd_command(folder: Path, http: str, agents: str) -> list[str]:
+    """Arguments of `service` for a labd with its data in ``folder/labd``; addresses are host:port, port 0 is any."""
+    return ["labd.daemon", "serve", "--data", str(folder / "labd"), "--http", http, "--agents", agents]
+
+
+def agent_command(configuration: Path, labd: str, data: Path) -> list[str]:
+    """Arguments of `service` for an agent on a free port of loopback that attaches to ``labd`` (host:port)."""
+    files = [str(configuration), "--data", str(data)]
+    return ["bench_agent.main", "serve", *files, "--listen", "127.0.0.1:0", "--labd", labd]
+
+
 @contextmanager
 def running_lab(folder: Path, *agents: Path) -> Iterator[Lab]:
     """labd with its data in ``folder/labd`` and one agent per configuration file, on free ports of loopback."""
@@ -91,14 +99,13 @@ def running_lab(folder: Path, *agents: Path) -> Iterator[Lab]:
     ready_file = folder / "labd" / "labd.json"
     ready_file.unlink(missing_ok=True)
     with ExitStack() as stack:
-        labd = ["labd.daemon", "serve", "--data", str(folder / "labd"), "--http", "127.0.0.1:0"]
-        lab.processes["labd"] = stack.enter_context(service("labd", [*labd, "--agents", "127.0.0.1:0"], folder))
+        command = labd_command(folder, "127.0.0.1:0", "127.0.0.1:0")
+        lab.processes["labd"] = stack.enter_context(service("labd", command, folder))
         lab.wait_for("ready labd", ready_file.exists)
         endpoints = json.loads(ready_file.read_text())
         lab.http, lab.agents = endpoints["http"], endpoints["agents"]
         for number, configuration in enumerate(agents, start=1):
             name = f"agent-{number}" if len(agents) > 1 else "agent"
-            arguments = ["bench_agent.main", "serve", str(configuration), "--listen", "127.0.0.1:0"]
-            arguments += ["--labd", lab.agents, "--data", str(folder / name)]
-            lab.processes[name] = stack.enter_context(service(name, arguments, folder))
+            command = agent_command(configuration, lab.agents, folder / name)
+            lab.processes[name] = stack.enter_context(service(name, command, folder))
         yield lab

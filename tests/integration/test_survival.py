@@ -5,7 +5,7 @@ import signal
 from contextlib import ExitStack
 from pathlib import Path
 
-from deploy.demo.lab import DEMO_AGENT, Lab, running_lab, service
+from deploy.demo.lab import DEMO_AGENT, Lab, agent_command, labd_command, running_lab, service
 from labd.client import LabClient
 from labd.client.types import Run
 
@@ -28,6 +28,12 @@ def start_run(client: LabClient) -> Run:
     return client.run(run["id"])
 
 
+def kill(lab: Lab, name: str) -> None:
+    process = lab.processes.pop(name)
+    process.kill()
+    process.wait()
+
+
 def wait_for_end(lab: Lab, client: LabClient, run: Run) -> Run:
     lab.wait_for("end of the run", lambda: client.run(run["id"])["ended_at"] is not None)
     return client.run(run["id"])
@@ -39,14 +45,11 @@ def test_a_run_outlives_labd(tmp_path: Path) -> None:
         client = stack.enter_context(lab.client())
         lab.wait_for_benches("bench-1")
         run = start_run(client)
-        old = lab.processes.pop("labd")
-        old.kill()
-        old.wait()
-        arguments = ["labd.daemon", "serve", "--data", str(tmp_path / "labd")]
-        arguments += ["--http", lab.http.removeprefix("http://"), "--agents", lab.agents]
+        kill(lab, "labd")
         ready = tmp_path / "labd" / "labd.json"
         ready.unlink()
-        lab.processes["labd"] = stack.enter_context(service("labd-again", arguments, tmp_path))
+        command = labd_command(tmp_path, lab.http.removeprefix("http://"), lab.agents)
+        lab.processes["labd"] = stack.enter_context(service("labd-again", command, tmp_path))
         lab.wait_for("labd again", ready.exists)
         ended = wait_for_end(lab, client, run)
         assert (ended["state"], ended["reason"]) == ("PASSED", "")
@@ -62,16 +65,13 @@ def test_a_killed_agent_makes_the_run_an_error_and_comes_back(tmp_path: Path) ->
         client = stack.enter_context(lab.client())
         lab.wait_for_benches("bench-1")
         run = start_run(client)
-        old = lab.processes.pop("agent")
-        old.kill()
-        old.wait()
+        kill(lab, "agent")
         ended = wait_for_end(lab, client, run)
         assert ended["state"] == "ERROR"
         assert ended["reason"]
         assert client.bench("bench-1")["health"] == "offline"
-        arguments = ["bench_agent.main", "serve", str(DEMO_AGENT), "--listen", "127.0.0.1:0"]
-        arguments += ["--labd", lab.agents, "--data", str(tmp_path / "agent")]
-        lab.processes["agent"] = stack.enter_context(service("agent-again", arguments, tmp_path))
+        command = agent_command(DEMO_AGENT, lab.agents, tmp_path / "agent")
+        lab.processes["agent"] = stack.enter_context(service("agent-again", command, tmp_path))
         lab.wait_for_benches("bench-1", "bench-2")
 
 
