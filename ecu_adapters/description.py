@@ -67,13 +67,6 @@ class Addressing(_Part):
         """The response ID as in SocketCAN: bit 31 set for 29-bit IDs."""
         return self.response_id | (EXTENDED_FLAG if self.extended else 0)
 
-    @property
-    def functional_can_id(self) -> int | None:
-        """The functional ID as in SocketCAN, if there is one."""
-        if self.functional_id is None:
-            return None
-        return self.functional_id | (EXTENDED_FLAG if self.extended else 0)
-
 
 class Timing(_Part):
     """Timing of ISO 14229-2. The first three are the ECU's promises; the simulated one keeps and announces them."""

@@ -71,12 +71,6 @@ class Record:
         with self._lock:
             return self._open.name if self._open else None
 
-    @property
-    def case_count(self) -> int:
-        """Cases that have ended."""
-        with self._lock:
-            return len(self._cases)
-
     def start_case(self, name: str) -> None:
         """Raises ValueError when a case is running, and when there are too many."""
         with self._lock:
