@@ -9,7 +9,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from bench_agent.protocol import bench_pb2, bench_pb2_grpc, lab_pb2
+from bench_agent.protocol import bench_pb2, lab_pb2
 from bench_agent.server.attach import Attachment, agent_version, report
 from bench_agent.server.bench import Bench
 from bench_agent.server.config import AgentConfig, split_address
@@ -18,7 +18,7 @@ from bench_agent.server.epochs import EpochStore
 from bench_agent.server.guard import Guard
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
-from bench_agent.server.servicer import BenchServicer
+from bench_agent.server.services import GUARDED, OFFERED
 
 _STOP_S = 1.0
 _BENCH_SERVICE = bench_pb2.DESCRIPTOR.services_by_name["Bench"].full_name
@@ -98,10 +98,12 @@ class Agent:
 
     def _listen(self) -> grpc.aio.Server:
         listen = self.config.agent.listen
-        server = grpc.aio.server(interceptors=[LeaseDoor(self.guard)], options=_OPTIONS)
-        bench_pb2_grpc.add_BenchServicer_to_server(BenchServicer(self.benches), server)
+        server = grpc.aio.server(interceptors=[LeaseDoor(self.guard, GUARDED)], options=_OPTIONS)
+        for service in OFFERED:
+            service.add(service.make(self.benches), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (_BENCH_SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        offered = (service.definition.full_name for service in OFFERED)
+        names = (*offered, "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         host, port = split_address(listen)
         try:

@@ -4,7 +4,7 @@ What is not known to be open is closed: a method without an entry here is refuse
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeAlias
 
@@ -12,16 +12,10 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
-from bench_agent.protocol import bench_pb2
 from bench_agent.protocol.claims import BENCH_METADATA
 from bench_agent.server.errors import CallError
 from bench_agent.server.guard import Call, Gate, Guard
 
-GUARDED = frozenset(
-    f"/{bench_pb2.DESCRIPTOR.services_by_name['Bench'].full_name}/{method.name}"
-    for method in bench_pb2.DESCRIPTOR.services_by_name["Bench"].methods
-)
-"""Methods that need a lease."""
 OPEN_SERVICES = frozenset(
     {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection"}
 )
@@ -44,10 +38,12 @@ def current_call() -> Call:
 
 
 class LeaseDoor(grpc.aio.ServerInterceptor):
-    """Admits calls to the Bench service through the guard; turns CallErrors into gRPC statuses."""
+    """Admits calls of the ``guarded`` methods through the guard; turns CallErrors into gRPC statuses."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, guarded: Collection[str]) -> None:
+        """``guarded`` are the methods that need a lease, as gRPC names them: ``/package.Service/Method``."""
         self._guard = guard
+        self._guarded_methods = frozenset(guarded)
 
     async def intercept_service(
         self,
@@ -59,7 +55,7 @@ class LeaseDoor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or method.split("/")[1] in OPEN_SERVICES:
             return handler
-        if method not in GUARDED:
+        if method not in self._guarded_methods:
             return grpc.unary_unary_rpc_method_handler(_closed)
         return self._guarded(handler, method)
 

@@ -1,46 +1,40 @@
-"""The Bench service: finds the bench of the admitted call, and hands over to the part that knows how."""
+"""The Bench service: hands each admitted call over to the part that knows how."""
 
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable
 
 from bench_agent.protocol import bench_pb2, bench_pb2_grpc
 from bench_agent.server import can_service, uds_service
-from bench_agent.server.bench import Bench
-from bench_agent.server.door import Context, current_call
+from bench_agent.server.door import Context
+from bench_agent.server.leased import Leased
 
 
-class BenchServicer(bench_pb2_grpc.BenchServicer):
+class BenchServicer(Leased, bench_pb2_grpc.BenchServicer):
     """Methods as in bench.proto. The door has admitted the caller before any of them runs."""
-
-    def __init__(self, benches: Mapping[str, Bench]) -> None:
-        self._benches = benches
-
-    def _bench(self) -> Bench:
-        return self._benches[current_call().claims.bench]
 
     async def Describe(self, request: bench_pb2.DescribeRequest, context: Context) -> bench_pb2.BenchDescription:
         """What the bench carries: buses, ECUs, labels, health."""
-        return self._bench().describe()
+        return self.bench().describe()
 
     async def Can(  # type: ignore[override]  # grpc.aio also takes coroutines that write to the context
         self, request_iterator: AsyncIterable[bench_pb2.CanRequest], context: Context
     ) -> None:
         """Frames of one bus, both ways."""
-        await can_service.stream(self._bench(), request_iterator, context)
+        await can_service.stream(self.bench(), request_iterator, context)
 
     async def Send(self, request: bench_pb2.SendRequest, context: Context) -> bench_pb2.SendReply:
         """Puts frames or one DBC message on a bus."""
-        return await can_service.send(self._bench(), request)
+        return await can_service.send(self.bench(), request)
 
     async def Expect(self, request: bench_pb2.ExpectRequest, context: Context) -> bench_pb2.ExpectReply:
         """Waits for a frame or a DBC message that meets all conditions."""
-        return await can_service.expect(self._bench(), request)
+        return await can_service.expect(self.bench(), request)
 
     async def Recent(self, request: bench_pb2.RecentRequest, context: Context) -> bench_pb2.RecentReply:
         """The last frames of this lease."""
-        return can_service.recent(self._bench(), request)
+        return can_service.recent(self.bench(), request)
 
     async def Uds(  # type: ignore[override]
         self, request_iterator: AsyncIterable[bench_pb2.UdsRequest], context: Context
     ) -> None:
         """Diagnostic exchanges with the bench's ECUs."""
-        await uds_service.stream(self._bench(), request_iterator, context)
+        await uds_service.stream(self.bench(), request_iterator, context)

@@ -10,6 +10,7 @@ import structlog
 
 from bench_agent.server import convert
 from bench_agent.server.agent_bus import AgentBus
+from bench_agent.server.cleanup import CleanUpStack, StepOutcome
 from bench_agent.server.config import Traces
 from bench_agent.server.guard import CleanUpError
 from bench_agent.server.recorder import Recorder, folder, prune
@@ -18,6 +19,9 @@ from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.uds.tester import UdsTester
 
 _TESTER_CLOSE_S = 5.0
+_SESSIONS_END_S = 660.0
+"""More than the longest S3 that a description can ask for: an ECU that does not answer is waited for."""
+_TRACES_END_S = 10.0
 _ROUNDING_S = 1e-6
 """More than what a time of day in seconds loses as a float."""
 
@@ -25,16 +29,22 @@ _log = structlog.get_logger()
 
 
 class Tenancy:
-    """The diagnostic testers and traces of one lease. Nothing of a former lease is visible through it."""
+    """What one lease has in use. Nothing of a former lease is visible through it.
+
+    Whatever a call starts that outlives the call pushes its undoing on ``cleanup``.
+    """
 
     def __init__(self, lease: str) -> None:
         self.lease = lease
         self.since = time.time()
         """Seconds since the Unix epoch; frames from before are somebody else's."""
+        self.cleanup = CleanUpStack()
         self._recorders: dict[str, Recorder] = {}
         self._subscriptions: dict[str, tuple[BusHub, Subscription]] = {}
         self._testers: dict[str, tuple[BusHub, UdsTester]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self.cleanup.push("end the traces", self.end_traces, deadline_s=_TRACES_END_S)
+        self.cleanup.push("close the diagnostic sessions", self.close_testers, deadline_s=_SESSIONS_END_S)
 
     def start_traces(self, traces: Path, settings: Traces, buses: Mapping[str, AgentBus]) -> None:
         """Records every bus. Blocks for the disk; a trace that cannot be written costs the lease nothing else."""
@@ -83,12 +93,18 @@ class Tenancy:
         self._testers[ecu.name] = (hub, tester)
         return tester
 
-    async def close(self) -> None:
-        """Brings every ECU back to its default session, and ends the traces. Raises CleanUpError."""
+    async def close_testers(self) -> None:
+        """Brings every ECU back to its default session, all at the same time. Raises CleanUpError."""
         testers = list(self._testers.items())
         left = await asyncio.gather(*(_close(tester) for _, (_, tester) in testers))
         # What did not close is tried again with the next clean-up.
         self._testers = {name: entry for (name, entry), fault in zip(testers, left, strict=True) if fault}
+        faults = [fault for fault in left if fault]
+        if faults:
+            raise CleanUpError("; ".join(faults))
+
+    async def end_traces(self) -> None:
+        """Writes down what waits, and closes the files."""
         for _, subscription in self._subscriptions.values():
             subscription.close()
         self._subscriptions.clear()
@@ -97,9 +113,14 @@ class Tenancy:
         if not all(stopped):
             # The thread ends with the disk's answer; it holds a file of its own, and no bus.
             _log.error("the disk is too slow for the traces", lease=self.lease)
-        faults = [fault for fault in left if fault]
+
+    async def close(self) -> list[StepOutcome]:
+        """Undoes everything, in reverse. Raises CleanUpError, after all of it was tried, when some of it failed."""
+        outcomes = await self.cleanup.run()
+        faults = [outcome.fault for outcome in outcomes if outcome.fault]
         if faults:
             raise CleanUpError("; ".join(faults))
+        return outcomes
 
 
 async def _close(tester: UdsTester) -> str | None:

@@ -1,0 +1,92 @@
+"""What a lease leaves behind, and how each of it is undone: a stack of steps, run in reverse at every end of a lease.
+
+What sends by itself is silenced first, whatever was started last: the next holder must not meet a former one's frame
+because an ECU took its second to leave a session.
+"""
+
+import asyncio
+import enum
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+_log = structlog.get_logger()
+
+Undo = Callable[[], Awaitable[None]]
+
+
+class Phase(enum.IntEnum):
+    """Which steps run before which; within a phase the last one pushed runs first."""
+
+    SILENCE = 0
+    """Stops what puts frames on a bus by itself: cyclic messages, rest-bus, replay, gateways."""
+    UNDO = 1
+    """Everything else: sessions, consoles, power, traces."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What became of one step."""
+
+    name: str
+    elapsed_s: float
+    fault: str | None
+    """Why it failed; None when it did not."""
+
+
+@dataclass(eq=False, slots=True)
+class Step:
+    """Something that must be undone."""
+
+    name: str
+    undo: Undo
+    deadline_s: float
+    phase: Phase
+
+
+class CleanUpStack:
+    """Steps of one lease. Used on one asyncio loop."""
+
+    def __init__(self) -> None:
+        self._steps: list[Step] = []
+
+    def push(self, name: str, undo: Undo, *, deadline_s: float, phase: Phase = Phase.UNDO) -> Step:
+        """``undo`` raises when it fails. It may be called again after it failed, and must bear that."""
+        step = Step(name, undo, deadline_s, phase)
+        self._steps.append(step)
+        return step
+
+    def drop(self, step: Step) -> None:
+        """What the step would undo is over already. Dropping twice does nothing."""
+        self._steps = [other for other in self._steps if other is not step]
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    async def run(self) -> list[StepOutcome]:
+        """Runs all steps, each within its deadline, whatever becomes of the others. Steps that failed stay."""
+        outcomes = []
+        newest_first = self._steps[::-1]
+        for step in sorted(newest_first, key=lambda step: step.phase):
+            outcome = await _run(step)
+            outcomes.append(outcome)
+            if outcome.fault is None:
+                self.drop(step)
+            else:
+                _log.error("clean-up step failed", step=step.name, reason=outcome.fault)
+        return outcomes
+
+
+async def _run(step: Step) -> StepOutcome:
+    started, fault = time.monotonic(), None
+    try:
+        async with asyncio.timeout(step.deadline_s):
+            await step.undo()
+    except TimeoutError as error:
+        fault = str(error) or f"{step.name} took longer than {step.deadline_s:g} s"
+    except Exception as error:
+        # Whatever a driver raises: the other steps must be tried all the same.
+        fault = f"{step.name}: {str(error) or type(error).__name__}"
+    return StepOutcome(step.name, time.monotonic() - started, fault)

@@ -1,0 +1,31 @@
+"""The gRPC services that an agent offers to lease holders: one table, so that none is left out of the door."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from bench_agent.protocol import bench_pb2, bench_pb2_grpc
+from bench_agent.server.bench import Bench
+from bench_agent.server.servicer import BenchServicer
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """One service: its definition, what makes its servicer, and gRPC's function that adds it to a server."""
+
+    definition: ServiceDescriptor
+    make: Callable[[Mapping[str, Bench]], Any]
+    add: Callable[[Any, Any], None]
+
+
+OFFERED = (
+    Offered(bench_pb2.DESCRIPTOR.services_by_name["Bench"], BenchServicer, bench_pb2_grpc.add_BenchServicer_to_server),
+)
+"""All of them need a lease."""
+
+GUARDED = frozenset(
+    f"/{service.definition.full_name}/{method.name}" for service in OFFERED for method in service.definition.methods
+)
+"""Methods that need a lease."""

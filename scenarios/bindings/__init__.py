@@ -1,0 +1,77 @@
+"""The functions that the Lua modules are built on: flat values in, plain values out, `ScenarioFault` when it fails.
+
+Each takes the script's position first. Bench and buses are opened when the script first asks for them, so that a run's
+first line does not wait for a connection. A module's functions are in the file of its name.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from labd.client.types import Assignment, Failure
+from scenarios.bindings.bench import BenchBindings
+from scenarios.bindings.can import CanBindings
+from scenarios.bindings.context import Context, Log, too_long
+from scenarios.bindings.run import RunBindings
+from scenarios.bindings.uds import UdsBindings
+from scenarios.record import Record
+from scenarios.sandbox import Function, ScenarioFault
+from scenarios.stop import Stop
+
+if TYPE_CHECKING:
+    from bench_agent.client import BenchClient
+
+__all__ = ["Bindings", "too_long"]
+
+_MODULES = (BenchBindings, CanBindings, UdsBindings)
+
+
+class Bindings:
+    """All functions of one script. Used by the script's thread alone, save `close`.
+
+    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        record: Record,
+        log: Log,
+        stop: Stop,
+        *,
+        deadline: float,
+        open_bench: "Callable[[], BenchClient]",
+    ) -> None:
+        self._context = Context(assignment, record, log, stop, deadline=deadline, open_bench=open_bench)
+        self._run = RunBindings(self._context)
+
+    @property
+    def position(self) -> str:
+        """Where the script was when it last called; "file:line"."""
+        return self._context.position
+
+    def functions(self) -> dict[str, Function]:
+        """The table for the sandbox."""
+        table = {function.__name__: function for function in self._run.kernel_functions}
+        located = [*self._run.functions]
+        for module in _MODULES:
+            located += module(self._context).functions
+        return table | {function.__name__: self._located(function) for function in located}
+
+    def failure(self, message: str) -> Failure:
+        """A failure at the last place in the script that is known."""
+        return self._run.failure(message)
+
+    def close(self) -> None:
+        """Ends the connection to the bench, and with it a call that is still waiting. Any thread may call it."""
+        self._context.close()
+
+    def _located(self, function: Function) -> Function:
+        def call(where: str, *arguments: object) -> object:
+            self._context.position = where or self._context.position
+            try:
+                return function(*arguments)
+            except ValueError as error:
+                raise ScenarioFault("invalid", str(error)) from error
+
+        call.__name__ = function.__name__
+        return call

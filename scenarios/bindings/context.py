@@ -1,0 +1,173 @@
+"""What the bindings of one script share: its limits, its record, and the bench, opened when it is first asked for."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from labd.client.types import Assignment, Frame, LogLevel
+from scenarios import durations
+from scenarios.record import Record
+from scenarios.sandbox import ScenarioFault
+from scenarios.stop import Stop
+from scenarios.values import from_json
+
+if TYPE_CHECKING:
+    from bench_agent.client import BenchClient
+
+FRAMES = 20
+"""Frames of each bus that a failed case is given."""
+
+
+class Log(Protocol):
+    """Where log lines go."""
+
+    def write(self, level: LogLevel, text: str) -> None:
+        """Takes one line or several."""
+        ...
+
+
+class Context:
+    """One script's way to its bench, its log and its record. Used by the script's thread alone, save `close`.
+
+    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        record: Record,
+        log: Log,
+        stop: Stop,
+        *,
+        deadline: float,
+        open_bench: "Callable[[], BenchClient]",
+    ) -> None:
+        self.assignment = assignment
+        self.record = record
+        self.log = log
+        self.stop = stop
+        self._deadline = deadline
+        self._open_bench = open_bench
+        self._lock = threading.Lock()
+        self._client: BenchClient | None = None
+        self._written = 0
+        self.position = ""
+        """Where the script was when it last called; "file:line"."""
+
+    def close(self) -> None:
+        """Ends the connection to the bench, and with it a call that is still waiting. Any thread may call it."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def write(self, level: LogLevel, text: str) -> None:
+        """A line, or several, for the run's log; one too many ends the run."""
+        limit = self.assignment["limits"]["output_bytes"]
+        self._written += len(text.encode()) + 1
+        if self._written > limit:
+            self.stop.set(f"wrote more than {limit} bytes of log")
+        else:
+            self.log.write(level, text)
+
+    def look_at_clock(self) -> None:
+        """Ends the run when its time is over."""
+        if time.monotonic() >= self._deadline:
+            self.stop.set(too_long(self.assignment))
+
+    def opened(self) -> "BenchClient":
+        """The bench; connects the first time. Raises what ``open_bench`` raises."""
+        with self._lock:
+            client = self._client
+        if client is None:
+            client = self._open_bench()
+            with self._lock:
+                self._client = client
+        return client
+
+    def only(self, kind: str, function: str, found: tuple[Any, ...]) -> str:
+        """The name of the one item there is. Raises ScenarioFault when there is not just one."""
+        if len(found) != 1:
+            names = ", ".join(item.name for item in found) or "none"
+            raise ScenarioFault("invalid", f"{function}() needs a name: the bench has not one {kind} but {names}")
+        return str(found[0].name)
+
+    def remaining(self) -> float:
+        """Seconds until the run's deadline."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def bounded(self, timeout_s: float) -> float:
+        """``timeout_s``, but not beyond the run's deadline; at least 1 ms."""
+        return max(0.001, min(timeout_s, self.remaining()))
+
+    def last_frames(self) -> list[Frame]:
+        """The last frames on the bench's buses; none if the bench was not used or cannot tell any more."""
+        with self._lock:
+            client = self._client
+        if client is None:
+            return []
+        from bench_agent.client import BenchError
+
+        with suppress(BenchError):
+            buses = client.recent(FRAMES)
+            frames = [
+                Frame(bus=bus, time=frame.timestamp_ns / 1e9, frame=str(frame))
+                for bus, listed in buses.items()
+                for frame in listed[-FRAMES:]
+            ]
+            return sorted(frames, key=lambda frame: frame["time"])
+        return []
+
+    @contextmanager
+    def bench_faults(self) -> Iterator[None]:
+        """Turns what the bench client raises into faults of the script."""
+        from bench_agent import client as bench
+
+        try:
+            yield
+        except bench.NegativeResponse as error:
+            raise ScenarioFault(
+                "negative_response",
+                str(error),
+                nrc=error.nrc,
+                nrc_name=error.nrc_name,
+                meaning=error.meaning,
+                service=error.service,
+                service_name=error.service_name,
+            ) from error
+        except bench.LeaseRefused as error:
+            self.stop.set(f"the bench no longer accepts this run's lease: {error}")
+            raise ScenarioFault("lease", str(error)) from error
+        except bench.UdsTimeout as error:
+            self.look_at_clock()
+            raise ScenarioFault("timeout", str(error)) from error
+        except bench.UdsUnexpected as error:
+            raise ScenarioFault("unexpected", str(error)) from error
+        except (bench.InvalidRequest, bench.NotFound) as error:
+            raise ScenarioFault("invalid", str(error)) from error
+        except bench.BenchError as error:
+            raise ScenarioFault("bench", str(error)) from error
+
+
+def too_long(assignment: Assignment) -> str:
+    """Why a run is stopped at its deadline."""
+    return f"ran longer than {assignment['limits']['timeout_s']:g} s"
+
+
+def wait(timeout: object) -> float:
+    """A timeout in seconds. Raises ValueError below 1 ms."""
+    seconds = durations.parse(timeout, "timeout")
+    if seconds < 0.001:
+        raise ValueError(f"timeout is {timeout!r}; it must be at least 1 ms")
+    return seconds
+
+
+def options(encoded: str) -> dict[str, bool]:
+    """Switches, as JSON. Raises ValueError, naming the one that is neither true nor false."""
+    chosen = dict(from_json(encoded) or {})
+    for name, value in chosen.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"option {name} is {value!r}; it must be true or false")
+    return chosen
