@@ -5,15 +5,17 @@ Times are in milliseconds (``_ms``) or seconds (``_s``).
 """
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from ecu_adapters import yaml_file
 from ecu_adapters.dids import Access, Did
-from ecu_adapters.uds import dtc as dtc_code
-from ecu_adapters.uds.security import ALGORITHMS
+from ecu_adapters.dtcs import Dtc
+from ecu_adapters.records import Fields
+from ecu_adapters.routines import Routine
+from ecu_adapters.security_levels import Security
 from ecu_adapters.yaml_file import field_error, model_error, nearest
 
 EXTENDED_FLAG = 0x8000_0000
@@ -121,63 +123,6 @@ class IsoTp(_Part):
         return int(self.stmin_ms) if self.stmin_ms == int(self.stmin_ms) else 0xF0 + round(self.stmin_ms * 10)
 
 
-def _hex_bytes(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return bytes.fromhex(value)
-        except ValueError:
-            raise ValueError("expected hex digits in pairs") from None
-    if not isinstance(value, bytes):
-        raise ValueError("expected hex digits in quotes")
-    return value
-
-
-HexBytes = Annotated[bytes, BeforeValidator(_hex_bytes)]
-"""Bytes, written as hex text."""
-
-
-class Security(_Part):
-    """One level of SecurityAccess."""
-
-    algorithm: str
-    key: HexBytes = Field(description="the secret of the algorithm")
-    seed_length: int = Field(default=4, ge=1, le=64, description="bytes")
-    attempts: int = Field(default=3, ge=1, le=255, description="wrong keys until the lock-out")
-    delay_s: float = Field(default=10, ge=0, le=86_400, description="how long the lock-out lasts")
-
-    @model_validator(mode="after")
-    def _algorithm_works(self) -> Self:
-        if self.algorithm not in ALGORITHMS:
-            message = f"unknown algorithm {self.algorithm!r}; {nearest(self.algorithm, ALGORITHMS)}"
-            raise model_error("security", [field_error(("algorithm",), message)])
-        try:
-            self.key_for(bytes(self.seed_length))
-        except ValueError as error:
-            raise model_error("security", [field_error(("key",), str(error))]) from error
-        return self
-
-    def key_for(self, seed: bytes) -> bytes:
-        """The key that unlocks this level after ``seed``."""
-        return ALGORITHMS[self.algorithm](self.key, seed)
-
-
-class Dtc(_Part):
-    """A trouble code in the ECU's memory."""
-
-    code: str
-    status: int = Field(default=0x2F, ge=0, le=0xFF)
-
-    @field_validator("code")
-    @classmethod
-    def _code_parses(cls, code: str) -> str:
-        return dtc_code.text(dtc_code.parse(code))
-
-    @property
-    def number(self) -> int:
-        """The three bytes on the wire as a number."""
-        return dtc_code.parse(self.code)
-
-
 class Follow(_Part):
     """A signal that follows one of another message, as far as ``rate_per_s`` lets it."""
 
@@ -227,13 +172,23 @@ class EcuDescription(_Part):
     dids: dict[str, Did] = {}
     dtcs: list[Dtc] = []
     dtc_status_availability: int = Field(default=0xFF, ge=0, le=0xFF, description="status bits that the ECU supports")
+    extended_data: dict[int, Fields] = Field(
+        default={}, description="of trouble codes, by record number (0x01 .. 0xEF): what ReadDTCInformation 06 carries"
+    )
+    routines: dict[str, Routine] = Field(default={}, description="what RoutineControl starts and stops, by name")
     security: dict[int, Security] = Field(default={}, description="by the sub-function that asks for the seed")
     cyclic: list[CyclicMessage] = []
     simulation: Behaviour = Behaviour()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        errors = [*self._session_errors(), *self._did_errors(), *self._other_errors()]
+        errors = [
+            *self._session_errors(),
+            *self._did_errors(),
+            *self._routine_errors(),
+            *self._dtc_errors(),
+            *self._other_errors(),
+        ]
         if errors:
             raise model_error("ecu", errors)
         return self
@@ -241,6 +196,14 @@ class EcuDescription(_Part):
     def did_by_number(self, number: int) -> tuple[str, Did] | None:
         """Name and model of a data identifier, if it is described."""
         return next(((name, did) for name, did in self.dids.items() if did.did == number), None)
+
+    def routine_by_number(self, number: int) -> tuple[str, Routine] | None:
+        """Name and model of a routine, if it is described."""
+        return next(((name, routine) for name, routine in self.routines.items() if routine.id == number), None)
+
+    def dtc_by_number(self, number: int) -> Dtc | None:
+        """A trouble code, if it is described."""
+        return next((dtc for dtc in self.dtcs if dtc.number == number), None)
 
     def session_name(self, number: int) -> str:
         """The name of a session, or its number in hex."""
@@ -276,18 +239,51 @@ class EcuDescription(_Part):
                 message = f"0x{did.did:04X} is the identifier of {numbers[did.did]} too"
                 errors.append(field_error((*place, "did"), message))
             numbers.setdefault(did.did, name)
-            for kind in ("read", "write"):
-                access = getattr(did, kind)
-                if not isinstance(access, Access):
-                    continue
-                if access.security is not None and access.security not in self.security:
-                    levels = ", ".join(map(str, self.security)) or "none"
-                    message = f"level {access.security} is not described under security (levels there: {levels})"
-                    errors.append(field_error((*place, kind, "security"), message))
-                for index, session in enumerate(access.session or ()):
-                    if session not in self.sessions:
-                        message = f"unknown session {session!r}; {nearest(session, self.sessions)}"
-                        errors.append(field_error((*place, kind, "session", index), message))
+            for kind in ("read", "write", "control"):
+                errors += self._access_errors((*place, kind), getattr(did, kind))
+        return errors
+
+    def _routine_errors(self) -> list[InitErrorDetails]:
+        errors = []
+        numbers: dict[int, str] = {}
+        for name, routine in self.routines.items():
+            if routine.id in numbers:
+                message = f"0x{routine.id:04X} is the identifier of {numbers[routine.id]} too"
+                errors.append(field_error(("routines", name, "id"), message))
+            numbers.setdefault(routine.id, name)
+            errors += self._access_errors(("routines", name, "access"), routine.access)
+        return errors
+
+    def _access_errors(self, place: yaml_file.Location, access: object) -> list[InitErrorDetails]:
+        errors = []
+        if not isinstance(access, Access):
+            return []
+        if access.security is not None and access.security not in self.security:
+            levels = ", ".join(map(str, self.security)) or "none"
+            message = f"level {access.security} is not described under security (levels there: {levels})"
+            errors.append(field_error((*place, "security"), message))
+        for index, session in enumerate(access.session or ()):
+            if session not in self.sessions:
+                message = f"unknown session {session!r}; {nearest(session, self.sessions)}"
+                errors.append(field_error((*place, "session", index), message))
+        return errors
+
+    def _dtc_errors(self) -> list[InitErrorDetails]:
+        errors = []
+        codes: set[str] = set()
+        for index, dtc in enumerate(self.dtcs):
+            if dtc.code in codes:
+                errors.append(field_error(("dtcs", index, "code"), f"{dtc.code} is given twice"))
+            codes.add(dtc.code)
+            for place, name in enumerate(dtc.snapshot):
+                if name not in self.dids:
+                    message = f"unknown data identifier {name!r}; {nearest(name, self.dids)}"
+                    errors.append(field_error(("dtcs", index, "snapshot", place), message))
+        errors += [
+            field_error(("extended_data", record), f"0x{record:02X} is no record number: 0x01 .. 0xEF")
+            for record in self.extended_data
+            if not 0x01 <= record <= 0xEF
+        ]
         return errors
 
     def _other_errors(self) -> list[InitErrorDetails]:
@@ -296,11 +292,6 @@ class EcuDescription(_Part):
             if not (1 <= level <= 0x7D and level % 2):
                 message = f"{level} is no sub-function for a seed: an odd number from 1 to 0x7D"
                 errors.append(field_error(("security", level), message))
-        codes: set[str] = set()
-        for index, dtc in enumerate(self.dtcs):
-            if dtc.code in codes:
-                errors.append(field_error(("dtcs", index, "code"), f"{dtc.code} is given twice"))
-            codes.add(dtc.code)
         messages: set[str] = set()
         for index, cyclic in enumerate(self.cyclic):
             if cyclic.message in messages:

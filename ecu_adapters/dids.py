@@ -1,23 +1,20 @@
-"""Data identifiers of an ECU: what the bytes of ReadDataByIdentifier mean, and who may read or write them.
+"""Data identifiers of an ECU: what the bytes of ReadDataByIdentifier mean, and who may read or write them."""
 
-Tester and simulated ECU share these models, so that both ends of the wire agree by construction.
-"""
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from pydantic import BaseModel, ConfigDict, Field
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from ecu_adapters import records
+from ecu_adapters.coding import AsciiCoding, FloatCoding, HexCoding, NumberCoding, Scalar
+from ecu_adapters.records import Fields
 
-from ecu_adapters.yaml_file import field_error, model_error, nearest
-
-DidValue = int | float | str | bytes
-"""What a data identifier can hold. Raw bytes are written as hex text in YAML."""
-
-
-_Value = TypeVar("_Value", bound=DidValue)
+DidValue = Scalar | Mapping[str, Scalar]
+"""What a data identifier can hold: one value, or one for each field of a structure."""
 
 
 class Access(BaseModel):
-    """When a data identifier may be read or written."""
+    """When something may be read, written or started."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,183 +30,60 @@ class _Did(BaseModel):
     did: int = Field(ge=0, le=0xFFFF)
     read: Access | Literal[False] = Access()
     write: Access | Literal[False] = False
+    control: Access | Literal[False] = Field(default=False, description="by InputOutputControlByIdentifier")
 
 
-class AsciiDid(_Did):
+class AsciiDid(AsciiCoding, _Did):
     """Text of fixed length. Shorter values are filled up with ``pad``, which reading strips again."""
 
-    type: Literal["ascii"]
-    length: int = Field(ge=1, le=4092, description="bytes")
-    pad: int = Field(default=0x20, ge=0, le=0xFF)
-    value: str = ""
 
-    @field_validator("value")
-    @classmethod
-    def _value_fits(cls, value: str, info: ValidationInfo) -> str:
-        return _fits(cls, value, info)
-
-    @property
-    def unit(self) -> str:
-        """Text has no unit."""
-        return ""
-
-    def encode(self, value: DidValue) -> bytes:
-        """Raises ValueError when the value is no ASCII text or too long."""
-        if not isinstance(value, str):
-            raise ValueError(f"expected text of at most {self.length} characters, not {value!r}")
-        if not value.isascii():
-            raise ValueError(f"expected ASCII text, not {value!r}")
-        if len(value) > self.length:
-            raise ValueError(f"{value!r} has {len(value)} characters; at most {self.length} fit")
-        return value.encode("ascii").ljust(self.length, bytes([self.pad]))
-
-    def accepts(self, data: bytes) -> bool:
-        """Whether these bytes may be written: ASCII only."""
-        return data.isascii()
-
-    def decode(self, data: bytes) -> str:
-        """The text; bytes beyond ASCII appear as ``\\xNN``."""
-        return data.rstrip(bytes([self.pad])).decode("ascii", "backslashreplace")
-
-
-class HexDid(_Did):
+class HexDid(HexCoding, _Did):
     """Raw bytes of fixed length."""
 
-    type: Literal["hex"]
-    length: int = Field(ge=1, le=4092, description="bytes")
-    value: str = Field(default="", validate_default=True)
 
-    @field_validator("value")
-    @classmethod
-    def _value_fits(cls, value: str, info: ValidationInfo) -> str:
-        # Without a value, all bytes are zero.
-        value = value or "00" * int(info.data.get("length", 0))
-        return _fits(cls, value, info)
+class NumberDid(NumberCoding, _Did):
+    """An integer, unsigned (``uint``) or two's complement (``int``); physical = raw * scale + offset."""
+
+
+class FloatDid(FloatCoding, _Did):
+    """A floating-point number of IEEE 754, of 4 or 8 bytes."""
+
+
+class StructDid(_Did):
+    """Several fields under one identifier; its value is a table by their names."""
+
+    type: Literal["struct"]
+    fields: Fields = Field(min_length=1)
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return records.length(self.fields)
 
     @property
     def unit(self) -> str:
-        """Raw bytes have no unit."""
+        """Each field has its own; see `records.units`."""
         return ""
 
-    def encode(self, value: DidValue) -> bytes:
-        """From bytes or hex text. Raises ValueError when it is neither, or the length differs."""
-        if isinstance(value, str):
-            try:
-                value = bytes.fromhex(value)
-            except ValueError:
-                raise ValueError(f"expected hex digits in pairs, not {value!r}") from None
-        if not isinstance(value, bytes):
-            raise ValueError(f"expected {self.length} bytes, not {value!r}")
-        if len(value) != self.length:
-            raise ValueError(f"expected {self.length} bytes, not {len(value)} ({value.hex()})")
-        return value
+    @property
+    def value(self) -> dict[str, Scalar]:
+        """The initial values."""
+        return records.initial(self.fields)
+
+    def encode(self, value: object) -> bytes:
+        """From a table by field name. Raises ValueError, naming the field."""
+        if not isinstance(value, Mapping):
+            raise ValueError(f"expected a table with the fields {', '.join(self.value)}, not {value!r}")
+        return records.encode(self.fields, value)
 
     def accepts(self, data: bytes) -> bool:
-        """Whether these bytes may be written: any may."""
-        return len(data) == self.length
+        """Whether these bytes may be written: each field has a value that it may have."""
+        return records.accepts(self.fields, data)
 
-    def decode(self, data: bytes) -> bytes:
-        """The bytes as they are."""
-        return data
-
-
-class NumberDid(_Did):
-    """A big-endian integer, unsigned (``uint``) or two's complement (``int``); physical = raw * scale + offset."""
-
-    type: Literal["uint", "int"]
-    length: int = Field(ge=1, le=8, description="bytes")
-    scale: float = 1.0
-    offset: float = 0.0
-    unit: str = ""
-    min: float | None = Field(default=None, description="smallest physical value that may be written")
-    max: float | None = Field(default=None, description="greatest physical value that may be written")
-    choices: dict[int, str] = Field(default={}, description="names of raw values")
-    value: int | float | str = 0
-
-    _raw_of: dict[str, int] = PrivateAttr(default_factory=dict)
-
-    @field_validator("scale")
-    @classmethod
-    def _scale_not_zero(cls, scale: float) -> float:
-        if scale == 0:
-            raise ValueError("scale must not be 0")
-        return scale
-
-    @field_validator("value")
-    @classmethod
-    def _value_fits(cls, value: int | float | str, info: ValidationInfo) -> int | float | str:
-        return _fits(cls, value, info)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        self._raw_of = {name: raw for raw, name in self.choices.items()}
-        low, high = self._raw_range()
-        errors = [
-            field_error(("choices", raw), f"{raw} does not fit {self.type} of {self.length} bytes ({low} .. {high})")
-            for raw in self.choices
-            if not low <= raw <= high
-        ]
-        if len(self._raw_of) < len(self.choices):
-            errors.append(field_error(("choices",), "two raw values have the same name"))
-        if self.min is not None and self.max is not None and self.min > self.max:
-            errors.append(field_error(("min",), f"min {self.min:g} is above max {self.max:g}"))
-        if errors:
-            raise model_error("did", errors)
-        return self
-
-    def encode(self, value: DidValue) -> bytes:
-        """From a number or the name of a choice. Raises ValueError when it is unknown or out of range."""
-        if isinstance(value, str):
-            raws = self._raw_of or {name: raw for raw, name in self.choices.items()}
-            if value not in raws:
-                raise ValueError(f"{value!r} is no number and no name of a choice; {nearest(value, raws)}")
-            raw = raws[value]
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"expected a number, not {value!r}")
-        else:
-            low, high = self._physical_range()
-            if not low <= value <= high:
-                raise ValueError(f"{value:g} is out of range {low:g} .. {high:g}" + (f" {self.unit}".rstrip()))
-            raw = int(value) if self._is_plain() and value == int(value) else round((value - self.offset) / self.scale)
-        return raw.to_bytes(self.length, "big", signed=self.type == "int")
-
-    def accepts(self, data: bytes) -> bool:
-        """Whether these bytes may be written: their physical value lies within ``min`` and ``max``."""
-        raw = int.from_bytes(data, "big", signed=self.type == "int")
-        low, high = self._physical_range()
-        # Half a step of tolerance, so that a bound which is no multiple of the scale can be reached.
-        return low - abs(self.scale) / 2 <= raw * self.scale + self.offset <= high + abs(self.scale) / 2
-
-    def decode(self, data: bytes) -> int | float | str:
-        """The name of the choice, or else the physical value (an int where scale and offset are)."""
-        raw = int.from_bytes(data, "big", signed=self.type == "int")
-        if raw in self.choices:
-            return self.choices[raw]
-        if self.scale.is_integer() and self.offset.is_integer():
-            return raw * int(self.scale) + int(self.offset)
-        # Rounding hides what binary floating point makes of 3 * 0.1.
-        return round(raw * self.scale + self.offset, 10)
-
-    def _is_plain(self) -> bool:
-        return self.scale == 1 and self.offset == 0
-
-    def _raw_range(self) -> tuple[int, int]:
-        bits = 8 * self.length
-        return (-(1 << bits - 1), (1 << bits - 1) - 1) if self.type == "int" else (0, (1 << bits) - 1)
-
-    def _physical_range(self) -> tuple[float, float]:
-        ends = [raw if self._is_plain() else raw * self.scale + self.offset for raw in self._raw_range()]
-        low, high = min(ends), max(ends)
-        return (low if self.min is None else max(low, self.min)), (high if self.max is None else min(high, self.max))
+    def decode(self, data: bytes) -> dict[str, Scalar]:
+        """The values by field name."""
+        return records.decode(self.fields, data)
 
 
-Did = Annotated[AsciiDid | HexDid | NumberDid, Field(discriminator="type")]
+Did = Annotated[AsciiDid | HexDid | NumberDid | FloatDid | StructDid, Field(discriminator="type")]
 """Any data identifier; ``type`` says which."""
-
-
-def _fits(model: type[Any], value: _Value, info: ValidationInfo) -> _Value:
-    """Encodes the initial value once, so that a wrong one is found when the file is read."""
-    # Fields that are wrong themselves are missing here; they are reported on their own.
-    if all(name in info.data for name in model.model_fields if name != "value"):
-        model.model_construct(**info.data).encode(value)
-    return value

@@ -3,8 +3,9 @@
 import secrets
 from collections.abc import Callable
 
-from ecu_adapters.description import DEFAULT_SESSION, EcuDescription, Security
+from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.dids import Access, Did
+from ecu_adapters.security_levels import Security
 from ecu_adapters.simulator.clock import Clock
 
 

@@ -21,6 +21,9 @@ STATUS_BITS = (
 NOT_COMPLETED = 0x50
 """Status right after ClearDiagnosticInformation: no test has completed, neither since the clear nor in this cycle."""
 
+SEVERITIES = {"none": 0x00, "maintenance_only": 0x20, "check_at_next_halt": 0x40, "check_immediately": 0x80}
+"""Bits 7 to 5 of DTCSeverity by name (ISO 14229-1 annex D.3)."""
+
 _LETTERS = "PCBU"
 _CODE = re.compile(r"([PCBU])([0-3])([0-9A-F]{3})(?:-([0-9A-F]{2}))?")
 
@@ -43,6 +46,11 @@ def text(dtc: int) -> str:
     high, failure_type = dtc >> 8, dtc & 0xFF
     code = f"{_LETTERS[high >> 14]}{high >> 12 & 3}{high & 0xFFF:03X}"
     return f"{code}-{failure_type:02X}" if failure_type else code
+
+
+def severity(byte: int) -> str:
+    """The name of the severity; of several bits the gravest counts."""
+    return next((name for name, bit in reversed(SEVERITIES.items()) if byte & bit), "none")
 
 
 def flags(status: int) -> dict[str, bool]:

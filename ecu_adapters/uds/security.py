@@ -10,6 +10,8 @@ from itertools import cycle
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 
+from ecu_adapters.yaml_file import nearest
+
 KeyAlgorithm = Callable[[bytes, bytes], bytes]
 """From the secret and the seed to the key. Raises ValueError when the secret does not suit."""
 
@@ -32,3 +34,10 @@ def aes_cmac(secret: bytes, seed: bytes) -> bytes:
 
 ALGORITHMS: dict[str, KeyAlgorithm] = {"xor": xor, "aes-cmac": aes_cmac}
 """Key algorithms by the name used in an ECU's description."""
+
+
+def algorithm(name: str) -> KeyAlgorithm:
+    """The algorithm of that name. Raises ValueError, naming the nearest."""
+    if name not in ALGORITHMS:
+        raise ValueError(f"unknown algorithm {name!r}; {nearest(name, ALGORITHMS)}")
+    return ALGORITHMS[name]

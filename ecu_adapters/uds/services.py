@@ -19,8 +19,8 @@ from udsoncan.services.ReadDTCInformation import ReadDTCInformation
 from udsoncan.services.SecurityAccess import SecurityAccess
 from udsoncan.services.TesterPresent import TesterPresent
 
-from ecu_adapters.description import Security
 from ecu_adapters.dids import Did
+from ecu_adapters.security_levels import Security
 from ecu_adapters.uds import dtc as dtc_code
 from ecu_adapters.uds.names import nrc_name, service_name
 from ecu_adapters.uds.tester import Exchange, UdsError, UdsTester, UdsUnexpected
@@ -170,8 +170,6 @@ async def _write(use: _Call, did: Plain, value: Plain) -> Outcome:
             raise UdsInvalid(f"did {name} is not in the description of {use.tester.ecu.name}: value must be bytes")
         data = value
     else:
-        if value is None or isinstance(value, list | dict):
-            raise UdsInvalid(f"value of {name}: expected a number, text or bytes, not {value!r}")
         try:
             data = model.encode(value)
         except ValueError as error:
@@ -304,7 +302,8 @@ def _decode(tester: UdsTester, name: object, model: Did, data: bytes, exchange: 
             f"{shown} of {tester.ecu.name} has {len(data)} bytes ({data.hex()}); its description says {model.length}",
             exchange,
         )
-    return model.decode(data)
+    value = model.decode(data)
+    return {**value} if isinstance(value, dict) else value
 
 
 def _security(tester: UdsTester, level: int) -> Security:

@@ -146,7 +146,7 @@ async def test_a_reset_leads_to_the_default_session(call: Call, tester: UdsTeste
         ("read", {"did": []}, "empty list"),
         ("read", {"did": ["VIN", 0x1234]}, "0x1234 is not in the description of ECM; read it alone"),
         ("write", {"did": "IdleSpeed", "value": 5000}, r"value of IdleSpeed: 5000 is out of range 600 \.\. 1200"),
-        ("write", {"did": "IdleSpeed", "value": [1]}, "expected a number, text or bytes"),
+        ("write", {"did": "IdleSpeed", "value": [1]}, "expected a number, not"),
         ("write", {"did": 0x1234, "value": 1}, "value must be bytes"),
         ("session", {"session": "extnded"}, r"unknown session 'extnded'; did you mean extended\?"),
         ("reset", {"kind": "softly"}, r"unknown kind 'softly'; did you mean soft\?"),
