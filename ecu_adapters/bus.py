@@ -4,6 +4,9 @@ python-can hands each received frame to whoever calls ``recv`` first. A hub owns
 and shares every frame out, so that ISO-TP, recorders and streams do not steal from each other. A listener that raises
 is counted and logged; a driver that fails ends the reader with a reason that can be read and is called back. Nothing
 dies silently.
+
+Besides the hub itself, other *nodes* may share it (`BusHub.node`), such as simulated ECUs: what one sends, the others
+receive, as with the local loopback of Linux. Every listener hears all frames in the same order.
 """
 
 import errno
@@ -16,7 +19,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import can
 import structlog
@@ -86,18 +89,41 @@ class HubStats:
     listener_errors: int = 0
 
 
-class Subscription:
-    """A listener's or a tap's place at a hub, until closed."""
+class BusPort(Protocol):
+    """A node's access to a bus: a `BusHub`, or one of the nodes that share it. Usable from any thread."""
 
-    def __init__(self, hub: "BusHub", hear: Tap, ids: frozenset[int] | None) -> None:
-        self._hub = hub
+    @property
+    def name(self) -> str:
+        """Of the bus or the node, for messages."""
+
+    @property
+    def config(self) -> CanConfig:
+        """The bus' settings."""
+
+    def send(self, message: can.Message, timeout_s: float = 1.0) -> float:
+        """As `BusHub.send`."""
+
+    def subscribe(self, listener: Listener, *, ids: Collection[int]) -> "Subscription":
+        """As `BusHub.subscribe`."""
+
+
+class _Owner(Protocol):
+    def unsubscribe(self, subscription: "Subscription") -> None: ...
+
+
+class Subscription:
+    """A listener's or a tap's place at a bus, until closed."""
+
+    def __init__(self, port: _Owner, hear: Tap, ids: frozenset[int] | None) -> None:
+        self.port = port
+        """Whose own frames are own to the listener."""
         self.hear = hear
         self.ids = ids
         self.errors = 0
 
     def close(self) -> None:
         """No further frame is delivered, save one that is on its way in another thread."""
-        self._hub.unsubscribe(self)
+        self.port.unsubscribe(self)
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +135,8 @@ class Subscription:
 class BusHub:
     """A shared CAN bus. All methods may be called from any thread.
 
-    Listeners run on the reader's thread, and for frames sent through this hub on the sender's; they must be quick.
+    Listeners run on the reader's thread, or on that of somebody who sends through this hub; they must be quick. One
+    that sends is not called from within itself: what it sends is delivered once it has returned.
     """
 
     def __init__(self, name: str, bus: can.BusABC, config: CanConfig, *, remember: int = 4096) -> None:
@@ -130,6 +157,7 @@ class BusHub:
         self._taps: tuple[Subscription, ...] = ()
         self._for_id: dict[int, tuple[Subscription, ...]] = {}
         self._echoes = _Echoes() if config.interface in _ECHOING else None
+        self._turns = _Turns(self._deliver)
         self._closing = threading.Event()
         self._reader = threading.Thread(target=self._read, name=f"can-{name}", daemon=True)
         self._reader.start()
@@ -153,34 +181,37 @@ class BusHub:
             raise BusError(f"{_place(name, config)} cannot be opened: {_reason(error)}") from error
         return cls(name, bus, config, remember=remember)
 
+    def node(self, name: str) -> "BusNode":
+        """Another node on this bus, with no connection of its own: its frames are received ones to all others."""
+        node = BusNode(name, self.config)
+        node.attach(self)
+        return node
+
     def subscribe(self, listener: Listener, *, ids: Collection[int]) -> Subscription:
         """Delivers every frame with one of ``ids`` from now on (as in SocketCAN: bit 31 marks a 29-bit one).
 
         Frames sent through this hub are delivered too, with ``is_rx`` False. Error frames have no ID and are not. A
         listener must not change the message: others get the same object.
         """
-
-        def hear(frames: Sequence[can.Message]) -> None:
-            listener(frames[0])
-
-        return self._add(Subscription(self, hear, frozenset(ids)))
+        return self.add(Subscription(self, _one_by_one(listener), frozenset(ids)))
 
     def tap(self, tap: Tap) -> Subscription:
         """Delivers everything from now on, error frames too, in bursts: what had arrived when the reader looked.
 
         Frames sent through this hub are delivered too, with ``is_rx`` False. A tap must not change the messages.
         """
-        return self._add(Subscription(self, tap, None))
+        return self.add(Subscription(self, tap, None))
+
+    def add(self, subscription: Subscription) -> Subscription:
+        """Adds the subscription of a node; `subscribe` and `tap` make those of the hub itself."""
+        with self._lock:
+            self._set_subscriptions((*self._subscriptions, subscription))
+        return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """The same as `Subscription.close`."""
         with self._lock:
             self._set_subscriptions(tuple(s for s in self._subscriptions if s is not subscription))
-
-    def _add(self, subscription: Subscription) -> Subscription:
-        with self._lock:
-            self._set_subscriptions((*self._subscriptions, subscription))
-        return subscription
 
     def send(self, message: can.Message, timeout_s: float = 1.0) -> float:
         """Puts a frame on the bus and returns when: seconds since the Unix epoch.
@@ -188,6 +219,10 @@ class BusHub:
         A full transmit queue (ENOBUFS) is retried until ``timeout_s``. Raises FrameError when the frame cannot exist
         on this bus, BusError when the driver did not take it.
         """
+        return self.send_from(self, message, timeout_s)
+
+    def send_from(self, sender: _Owner, message: can.Message, timeout_s: float) -> float:
+        """The same, for a node: only to ``sender`` the frame is an own one."""
         self._check(message)
         deadline = time.monotonic() + timeout_s
         if not self._send_lock.acquire(timeout=max(timeout_s, 0)):
@@ -197,17 +232,17 @@ class BusHub:
                 raise self._failed(self.error or "the bus is closed")
             if self._echoes is not None:
                 self._echoes.expect(message)
-            self._offer(message, deadline)
-            own = copy(message)
-            own.data = bytearray(message.data)
-            own.is_rx = False
-            own.timestamp = time.time()
-            own.channel = self.config.channel
+            taken = copy(message)
+            taken.data = bytearray(message.data)
+            taken.channel = self.config.channel
+            taken.timestamp = self._offer(message, deadline)
+            taken.is_rx = sender is not self
             self.stats.sent += 1
+            self._turns.add(_Burst((taken,), sender))
         finally:
             self._send_lock.release()
-        self._deliver((own,))
-        return own.timestamp
+        self._turns.run()
+        return taken.timestamp
 
     def recent(self, since: float = 0.0) -> list[can.Message]:
         """The last frames in both directions, oldest first, with a timestamp after ``since`` (s, Unix epoch)."""
@@ -247,11 +282,18 @@ class BusHub:
                 self._receive(burst)
             except Exception as error:
                 # Whatever a driver raises: from here on nothing is received, and that must not go unnoticed.
-                self._deliver(burst)
+                self._share(burst)
                 if not closing():
                     self._fail(_reason(error))
                 return
-            self._deliver(burst)
+            self._share(burst)
+
+    def _share(self, burst: list[can.Message]) -> None:
+        if burst:
+            self.stats.received += len(burst)
+            # Waiting its turn, the reader cannot flood a sender that happens to deliver.
+            self._turns.add(_Burst(burst, None))
+            self._turns.run(wait=True)
 
     def _receive(self, burst: list[can.Message]) -> None:
         """Waits for a frame and puts it into ``burst``, with those that have come meanwhile."""
@@ -267,21 +309,18 @@ class BusHub:
                 burst.append(message)
             message = receive(0) if len(burst) < _BURST else None
 
-    def _deliver(self, burst: Sequence[can.Message]) -> None:
-        if not burst:
-            return
-        self._recent.extend(burst)
-        if burst[0].is_rx:
-            self.stats.received += len(burst)
+    def _deliver(self, burst: "_Burst") -> None:
+        self._recent.extend(burst.seen_by(self))
         for tap in self._taps:
-            self._tell(tap, burst)
-        for message in burst:
+            self._tell(tap, burst.seen_by(tap.port))
+        for position, message in enumerate(burst.frames):
             if message.is_error_frame:
                 self.stats.error_frames += 1
                 continue
             can_id = message.arbitration_id | EXTENDED_FLAG if message.is_extended_id else message.arbitration_id
             for subscription in self._for_id.get(can_id, ()):
-                self._tell(subscription, (message,))
+                seen = burst.seen_by(subscription.port)
+                self._tell(subscription, (seen[position],) if len(seen) > 1 else seen)
 
     def _tell(self, subscription: Subscription, frames: Sequence[can.Message]) -> None:
         try:
@@ -305,12 +344,14 @@ class BusHub:
             except Exception as error:
                 _log.error("on_error of a bus failed", bus=self.name, exc_info=error)
 
-    def _offer(self, message: can.Message, deadline: float) -> None:
+    def _offer(self, message: can.Message, deadline: float) -> float:
+        """Returns the moment before the driver took it: whatever answers the frame is newer."""
         while True:
             left = deadline - time.monotonic()
+            stamp = time.time()
             try:
                 self._bus.send(message, timeout=max(left, 0.0))
-                return
+                return stamp
             except can.CanError as error:
                 if error.error_code == errno.ENOBUFS and left > _RETRY_S:
                     self.stats.send_retries += 1
@@ -348,6 +389,120 @@ class BusHub:
         self._for_id = by_id
 
 
+class BusNode:
+    """A node that shares a hub. It outlives the hub: detached it is deaf and cannot send, attached anew it goes on."""
+
+    def __init__(self, name: str, config: CanConfig) -> None:
+        """``config`` is that of the buses it will be attached to."""
+        self.name = name
+        self.config = config
+        self._lock = threading.Lock()
+        self._hub: BusHub | None = None
+        self._away = "it is not attached to a bus"
+        self._subscriptions: tuple[Subscription, ...] = ()
+
+    def attach(self, hub: BusHub) -> None:
+        """Joins the bus, with all subscriptions, and leaves the one before."""
+        self.detach("it joins another bus")
+        with self._lock:
+            self._hub = hub
+            for subscription in self._subscriptions:
+                hub.add(subscription)
+
+    def detach(self, reason: str) -> None:
+        """Leaves the bus; from now on sending fails with ``reason``."""
+        with self._lock:
+            hub, self._hub, self._away = self._hub, None, reason
+            if hub is not None:
+                for subscription in self._subscriptions:
+                    hub.unsubscribe(subscription)
+
+    def send(self, message: can.Message, timeout_s: float = 1.0) -> float:
+        """As `BusHub.send`. Raises BusError when detached, too."""
+        hub = self._hub
+        if hub is None:
+            raise BusError(f"{_place(self.name, self.config)} did not take the frame: {self._away}")
+        return hub.send_from(self, message, timeout_s)
+
+    def subscribe(self, listener: Listener, *, ids: Collection[int]) -> Subscription:
+        """As `BusHub.subscribe`; ``is_rx`` is False for what this node has sent."""
+        return self._add(Subscription(self, _one_by_one(listener), frozenset(ids)))
+
+    def tap(self, tap: Tap) -> Subscription:
+        """As `BusHub.tap`; ``is_rx`` is False for what this node has sent."""
+        return self._add(Subscription(self, tap, None))
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """The same as `Subscription.close`."""
+        with self._lock:
+            self._subscriptions = tuple(s for s in self._subscriptions if s is not subscription)
+            if self._hub is not None:
+                self._hub.unsubscribe(subscription)
+
+    def _add(self, subscription: Subscription) -> Subscription:
+        with self._lock:
+            self._subscriptions = (*self._subscriptions, subscription)
+            if self._hub is not None:
+                self._hub.add(subscription)
+        return subscription
+
+
+class _Burst:
+    """Frames on their way to the listeners, and who has sent them; None: somebody else on the bus."""
+
+    def __init__(self, frames: Sequence[can.Message], sender: _Owner | None) -> None:
+        self.frames = frames
+        self._sender = sender
+        self._is_rx = frames[0].is_rx
+        self._other: Sequence[can.Message] | None = None
+
+    def seen_by(self, port: _Owner) -> Sequence[can.Message]:
+        """The same frames, with ``is_rx`` as ``port`` sees them."""
+        is_rx = port is not self._sender
+        if is_rx is self._is_rx:
+            return self.frames
+        if self._other is None:
+            self._other = [copy(frame) for frame in self.frames]
+            for frame in self._other:
+                frame.is_rx = is_rx
+        return self._other
+
+
+class _Turns:
+    """Puts bursts of several threads in one row, each delivered by the thread that finds nobody else doing so.
+
+    A thread that adds while another delivers leaves its burst to that one and never waits, so that hubs whose
+    listeners send on each other cannot lock up, and a listener that sends is not called from within itself.
+    """
+
+    def __init__(self, deliver: Callable[[_Burst], None]) -> None:
+        self._deliver = deliver
+        self._free = threading.Condition()
+        self._busy = False
+        self._row: deque[_Burst] = deque()
+
+    def add(self, burst: _Burst) -> None:
+        """Gives ``burst`` its place in the row; `run` must follow."""
+        self._row.append(burst)
+
+    def run(self, *, wait: bool = False) -> None:
+        """Delivers what is in the row, unless another thread does; with ``wait``, returns when that one is done."""
+        with self._free:
+            if self._busy:
+                if wait:
+                    self._free.wait_for(lambda: not self._busy)
+                return
+            self._busy = True
+        while True:
+            while self._row:
+                self._deliver(self._row.popleft())
+            with self._free:
+                if not self._row:
+                    self._busy = False
+                    self._free.notify_all()
+                    return
+
+
 class _Echoes:
     """Own frames that an echoing interface will hand back, so that each is dropped once."""
 
@@ -375,6 +530,13 @@ class _Echoes:
     @staticmethod
     def _key(message: can.Message) -> tuple[object, ...]:
         return (message.arbitration_id, message.is_extended_id, message.is_fd, message.dlc, bytes(message.data))
+
+
+def _one_by_one(listener: Listener) -> Tap:
+    def hear(frames: Sequence[can.Message]) -> None:
+        listener(frames[0])
+
+    return hear
 
 
 def _place(name: str, config: CanConfig) -> str:

@@ -1,10 +1,11 @@
 """From a bus' reader thread into an asyncio loop, waking the loop once per burst.
 
 ``call_soon_threadsafe`` writes to a pipe and costs tens of microseconds; at thousands of frames a second it must not be
-paid for each.
+paid for each, and what the loop's own thread puts does not pay it at all.
 """
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -13,12 +14,13 @@ T = TypeVar("T")
 
 
 class Inbox(Generic[T]):
-    """A bounded queue whose consumer runs on a loop. `put` may be called from any thread, the loop's included."""
+    """A bounded queue whose consumer runs on a loop. Made on the loop; `put` may be called from any thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, consume: Callable[[T], None], *, bound: int = 4096) -> None:
         self.dropped = 0
         """Items refused because ``bound`` were waiting already."""
         self._loop = loop
+        self._thread = threading.get_ident()
         self._consume = consume
         self._bound = bound
         self._items: deque[T] = deque()
@@ -35,7 +37,10 @@ class Inbox(Generic[T]):
             return
         self._scheduled = True
         try:
-            self._loop.call_soon_threadsafe(self.drain)
+            if threading.get_ident() == self._thread:
+                self._loop.call_soon(self.drain)
+            else:
+                self._loop.call_soon_threadsafe(self.drain)
         except RuntimeError:
             # The loop is closed: nobody is left to take anything.
             self._closed = True

@@ -16,7 +16,7 @@ import can
 import isotp
 import structlog
 
-from ecu_adapters.bus import BusError, BusHub
+from ecu_adapters.bus import BusError, BusPort
 from ecu_adapters.description import EXTENDED_FLAG, Addressing, IsoTp
 from ecu_adapters.inbox import Inbox
 
@@ -81,7 +81,7 @@ class IsoTpEndpoint:
 
     def __init__(
         self,
-        hub: BusHub,
+        hub: BusPort,
         address: IsoTpAddress,
         settings: IsoTp,
         on_pdu: PduListener,

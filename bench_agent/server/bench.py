@@ -53,7 +53,8 @@ class Bench:
                 await asyncio.gather(*(bus.tried.wait() for bus in self._buses.values()))
 
     async def stop(self) -> None:
-        """Closes the buses."""
+        """Powers the simulated ECUs down and closes the buses."""
+        await asyncio.gather(*(node.stop() for node in self._nodes.values()))
         for task in self._tasks:
             task.cancel()
         for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
@@ -157,15 +158,16 @@ class Bench:
             bus = self._buses[ecu.bus]
             self._ecus[description.name] = (description, bus)
             if ecu.simulated:
-                self._nodes[description.name] = SimulatedNode(self.name, description, bus.config)
+                self._nodes[description.name] = SimulatedNode(self.name, description)
 
     def _nodes_on(self, bus: AgentBus) -> list[SimulatedNode]:
         return [node for name, node in self._nodes.items() if self._ecus[name][1] is bus]
 
     async def _bus_up(self, bus: AgentBus) -> None:
         _log.info("bus is open", bench=self.name, bus=bus.name)
-        for node in self._nodes_on(bus):
-            await node.start(bus.database)
+        if bus.hub is not None:
+            for node in self._nodes_on(bus):
+                await node.bus_up(bus.hub, bus.database)
         if self.tenancy is not None:
             self.tenancy.bus_up(bus)
         self._changed()
@@ -174,7 +176,7 @@ class Bench:
         if self.tenancy is not None:
             self.tenancy.bus_down(bus)
         for node in self._nodes_on(bus):
-            await node.stop()
+            node.bus_down(bus.fault or f"CAN bus {bus.name!r} is down")
         self._changed()
 
     def _changed(self) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import can
 import structlog
 
-from ecu_adapters.bus import BusError, BusHub, Subscription
+from ecu_adapters.bus import BusError, BusPort, Subscription
 from ecu_adapters.dbc import Database, DatabaseError, SignalValue
 from ecu_adapters.description import CyclicMessage, Follow
 from ecu_adapters.simulator.clock import Clock, Timer
@@ -29,7 +29,7 @@ class CyclicStats:
 class CyclicSender:
     """Sends one message of the database with its period, until stopped. ``muted`` lets periods pass in silence."""
 
-    def __init__(self, ecu: str, cyclic: CyclicMessage, database: Database, hub: BusHub) -> None:
+    def __init__(self, ecu: str, cyclic: CyclicMessage, database: Database, hub: BusPort) -> None:
         """Raises DatabaseError when database and description do not fit together."""
         self.stats = CyclicStats()
         self.muted = False

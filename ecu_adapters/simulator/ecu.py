@@ -1,6 +1,6 @@
 """A simulated ECU on a bus: the UDS server behind ISO-TP, and the cyclic messages."""
 
-from ecu_adapters.bus import BusHub
+from ecu_adapters.bus import BusPort
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint
@@ -10,10 +10,10 @@ from ecu_adapters.simulator.server import UdsServer
 
 
 class SimulatedEcu:
-    """An ECU that exists in software only. It needs a hub of its own, a node of the bus like any other."""
+    """An ECU that exists in software only. It needs a place of its own on the bus: a hub, or a node of one."""
 
     def __init__(
-        self, ecu: EcuDescription, hub: BusHub, database: Database | None = None, *, clock: Clock | None = None
+        self, ecu: EcuDescription, hub: BusPort, database: Database | None = None, *, clock: Clock | None = None
     ) -> None:
         """Raises DatabaseError when the cyclic messages are not in ``database``, or there is none."""
         if ecu.cyclic and database is None:
@@ -46,7 +46,7 @@ class SimulatedEcu:
             sender.start(clock)
 
     async def stop(self) -> None:
-        """Powers the ECU down; the hub stays open. Stopping twice does nothing."""
+        """Powers the ECU down; the bus stays open. Stopping twice does nothing."""
         for sender in self.cyclic.values():
             sender.stop()
         if self._server is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from ecu_adapters.bus import BusHub
+from ecu_adapters.bus import BusPort
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint, IsoTpError
 from ecu_adapters.uds.names import (
@@ -87,7 +87,7 @@ class TesterStats:
 class UdsTester:
     """A tester for one ECU. Made and used on one asyncio loop; concurrent requests are served in order."""
 
-    def __init__(self, hub: BusHub, ecu: EcuDescription) -> None:
+    def __init__(self, hub: BusPort, ecu: EcuDescription) -> None:
         """Raises ValueError when the description does not suit the bus (CAN FD on a classic one)."""
         self.ecu = ecu
         self.stats = TesterStats()

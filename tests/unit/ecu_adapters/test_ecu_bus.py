@@ -6,11 +6,12 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import can
 import pytest
 
-from ecu_adapters.bus import BusError, BusHub, CanConfig, FrameError
+from ecu_adapters.bus import BusError, BusHub, BusNode, BusPort, CanConfig, FrameError
 from ecu_adapters.inbox import Inbox
 
 Hubs = tuple[BusHub, BusHub]
@@ -295,8 +296,18 @@ async def test_an_inbox_wakes_the_loop_once_per_burst() -> None:
         return original(*args)  # type: ignore[arg-type]
 
     loop.call_soon_threadsafe = counting  # type: ignore[method-assign, assignment]
-    for number in range(100):
+    for number in range(50):
         inbox.put(number)
+    assert wakes == 0  # the loop's own thread needs none
+
+    def put_the_rest() -> None:
+        for number in range(50, 100):
+            inbox.put(number)
+
+    inbox.drain()
+    thread = threading.Thread(target=put_the_rest)
+    thread.start()
+    thread.join(WAIT_S)
     await asyncio.wait_for(done.wait(), WAIT_S)
     assert got == list(range(100))
     assert wakes == 1
@@ -322,3 +333,87 @@ def test_closing_delivers_no_frame_that_was_never_on_the_bus() -> None:
     hub.tap(heard.extend)
     hub.close()
     assert heard == hub.recent() == []
+
+
+def test_what_one_node_sends_the_others_receive_and_the_bus_carries(hubs: Hubs) -> None:
+    hub, outside = hubs
+    first, second = hub.node("first"), hub.node("second")
+    heard: dict[str, list[bool]] = {"first": [], "second": [], "hub": [], "tap": []}
+    first.subscribe(lambda frame: heard["first"].append(frame.is_rx), ids={0x123})
+    second.subscribe(lambda frame: heard["second"].append(frame.is_rx), ids={0x123})
+    hub.subscribe(lambda frame: heard["hub"].append(frame.is_rx), ids={0x123})
+    second.tap(lambda burst: heard["tap"].extend(frame.is_rx for frame in burst))
+    elsewhere = _collect(outside)
+    first.send(_frame())  # delivered on this thread: no waiting below
+    hub.send(_frame())
+    assert heard == {"first": [False, True], "second": [True, True], "hub": [True, False], "tap": [True, True]}
+    assert [frame.is_rx for frame in hub.recent()] == [True, False]
+    assert [elsewhere.get(timeout=WAIT_S).is_rx for _ in range(2)] == [True, True]
+
+
+def test_nodes_that_answer_each_other_do_not_nest(hubs: Hubs) -> None:
+    hub = hubs[0]
+    ping, pong = hub.node("ping"), hub.node("pong")
+    depth = deepest = 0
+
+    def answer(node: BusNode, can_id: int, frame: can.Message) -> None:
+        nonlocal depth, deepest
+        depth += 1
+        deepest = max(depth, deepest)
+        if frame.is_rx and frame.data[0] < 200:
+            node.send(_frame(can_id, bytes((frame.data[0] + 1,))))
+        depth -= 1
+
+    ping.subscribe(lambda frame: answer(ping, 0x1, frame), ids={0x2})
+    pong.subscribe(lambda frame: answer(pong, 0x2, frame), ids={0x1})
+    ping.send(_frame(0x1, b"\x00"))
+    assert [frame.data[0] for frame in hub.recent()] == list(range(201))
+    assert deepest == 1
+
+
+def test_every_listener_hears_frames_of_many_threads_in_one_order(hubs: Hubs) -> None:
+    hub, outside = hubs
+    ports: list[BusHub | BusNode] = [hub, *(hub.node(f"node-{number}") for number in range(3))]
+    logs: list[list[bytes]] = [[] for _ in range(4)]
+    done = threading.Semaphore(0)
+
+    def log(number: int, burst: Sequence[can.Message]) -> None:
+        logs[number] += [bytes(frame.data) for frame in burst]
+        for _ in burst:
+            done.release()
+
+    for number, port in enumerate(ports):
+        port.tap(partial(log, number))
+
+    def send(port: BusPort, number: int) -> None:
+        for count in range(200):
+            port.send(_frame(data=bytes((number, count))))
+
+    threads = [threading.Thread(target=send, args=(port, n)) for n, port in enumerate((*ports, outside))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=WAIT_S)
+    for _ in range(4 * 5 * 200):
+        assert done.acquire(timeout=WAIT_S)
+    assert [bytes(frame.data) for frame in hub.recent()] == logs[0]
+    assert logs[1:] == [logs[0]] * 3
+    for number in range(5):
+        assert [data[1] for data in logs[0] if data[0] == number] == list(range(200))
+
+
+def test_a_node_outlives_its_hub() -> None:
+    config = CanConfig(interface="virtual", channel="outlived")
+    heard: list[int] = []
+    with BusHub.open("first", config) as hub:
+        node = hub.node("ECM")
+        node.subscribe(lambda frame: heard.append(frame.arbitration_id), ids={0x1, 0x2, 0x3})
+        hub.send(_frame(0x1))
+    node.detach("the bus is down")
+    with pytest.raises(BusError, match=r"'ECM' .* did not take the frame: the bus is down"):
+        node.send(_frame(0x2))
+    with BusHub.open("second", config) as hub:
+        node.attach(hub)
+        hub.send(_frame(0x3))
+        assert node.send(_frame(0x4)) > 0
+    assert heard == [0x1, 0x3]
