@@ -88,6 +88,18 @@ def pack_fd(timestamp_ns: int, can_id: int, flags: int, data: bytes | bytearray)
     return _FD.pack(timestamp_ns, can_id, len(data), flags, data)
 
 
+def pack(frame: Frame) -> bytes:
+    """One record: 80 bytes for a CAN FD frame, 24 for any other."""
+    packer = _FD if frame.flags & FD else _CLASSIC
+    return packer.pack(frame.timestamp_ns, frame.can_id, len(frame.data), frame.flags, frame.data)
+
+
+def unpack(record: bytes) -> Frame:
+    """The frame of one record, of either size."""
+    stamp, can_id, length, flags, data = _STRUCTS[len(record)].unpack(record)
+    return Frame(stamp, can_id, flags, data[:length])
+
+
 def widen(records: bytes) -> bytes:
     """The same 24-byte records as 80-byte ones, so that classic and FD frames fit one batch."""
     return b"".join(record + bytes(FD_SIZE - CLASSIC_SIZE) for record in _chunks(records, CLASSIC_SIZE))

@@ -8,9 +8,9 @@ bench unhealthy.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from ecu_adapters import yaml_file
@@ -51,8 +51,27 @@ class _Part(BaseModel):
 class Traces(_Part):
     """Bus traces kept per lease."""
 
-    max_file_mb: int = Field(default=64, ge=1, le=100_000, description="of one bus in one lease; the rest is counted")
+    formats: list[Literal["blf", "candump"]] = Field(
+        default=["blf", "candump"], min_length=1, max_length=2, description="what is written; any is fetched"
+    )
+    keep: Literal["newest", "oldest"] = Field(
+        default="newest", description="of a trace that reaches its bounds; the rest is counted"
+    )
+    max_file_mb: int = Field(default=64, ge=1, le=100_000, description="of one bus in one lease, all formats together")
+    max_duration_s: float | None = Field(
+        default=None, ge=1, le=31_536_000, description="of one bus in one lease; null: as long as the lease"
+    )
     max_total_mb: int = Field(default=1024, ge=1, le=10_000_000, description="beyond it, the oldest leases' traces go")
+    max_age_days: float | None = Field(
+        default=None, gt=0, le=36_500, description="traces of leases that ended earlier go; null: none for its age"
+    )
+
+    @field_validator("formats")
+    @classmethod
+    def _formats_differ(cls, formats: list[str]) -> list[str]:
+        if len(set(formats)) != len(formats):
+            raise ValueError("each format is given once")
+        return formats
 
 
 class AgentSettings(_Part):

@@ -1,27 +1,34 @@
-"""The trace of one bus during one lease: a candump log that any CAN tool reads.
+"""The trace of one bus during one lease, as files that any CAN tool reads.
 
-Its own thread writes; the bus' thread only appends to a bounded queue. What does not fit, in the queue or in the file,
-is counted, and the counts stand beside the log.
+Its own thread writes; the bus' threads only append to a bounded queue. What does not fit, in the queue, in the trace's
+bounds or on the disk, is counted, and the counts stand beside the files. A disk that fails costs the trace only, and
+only until it takes something again.
 """
 
 import json
-import re
-import shutil
 import threading
-from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import can
 import structlog
 
-QUEUE = 131_072
+from bench_agent.server import blf, convert, trace_store
+from bench_agent.server.config import Traces
+from bench_agent.server.trace_formats import FORMATS, MOST_RECORDS, Format
+from bench_agent.server.trace_store import Segment
+
+QUEUE = 262_144
 """Frames that wait for the disk."""
-_FLUSH_S = 0.2
+FLUSH_S = 0.2
+"""How old a frame gets before it is in the file."""
+RETRY_S = 10.0
+"""Pause before a disk that failed is tried again."""
 _STOP_S = 5.0
-_SIZE_CHECK = 512
-"""Frames written between two looks at the file's size."""
+_SEGMENTS = 8
+"""In a trace that is full: what goes at once when it makes room."""
 
 _log = structlog.get_logger()
 
@@ -34,119 +41,212 @@ class TraceCounts:
     dropped: int = 0
     """Came faster than the disk took them."""
     beyond_limit: int = 0
-    """Came after the file had reached its size."""
+    """Came after a trace that keeps its oldest part had reached its size or duration."""
+    overwritten: int = 0
+    """Were written, and made room for newer ones."""
+    failed: int = 0
+    """The disk did not take them."""
 
 
 class Recorder:
     """Writes the frames given to `put` until `stop`."""
 
-    def __init__(self, path: Path, *, max_bytes: int, queue: int = QUEUE) -> None:
-        """Opens the file, in a folder that is made if need be. Raises OSError."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self.counts = TraceCounts()
-        self._max_bytes = max_bytes
+    def __init__(
+        self,
+        place: Path,
+        bus: str,
+        settings: Traces,
+        *,
+        max_bytes: int | None = None,
+        queue: int = QUEUE,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        """Goes on with the trace that is there: an agent that was restarted serves the same lease.
+
+        ``max_bytes`` is what ``settings`` say unless given. Raises OSError.
+        """
+        place.mkdir(parents=True, exist_ok=True)
+        self.bus = bus
+        self.fault: str | None = None
+        """Why frames are not being written at present; None when they are."""
+        self._place = place
+        self._newest = settings.keep == "newest"
+        self._max_bytes = settings.max_file_mb << 20 if max_bytes is None else max_bytes
+        self._max_ns = round(settings.max_duration_s * 1e9) if settings.max_duration_s else None
+        self._retry_s = retry_s
+        self._begin_ns = trace_store.begin_ns(place, bus) or blf.whole_ms(time.time_ns())
+        self._kinds: list[Format] = [FORMATS[name](bus, self._begin_ns) for name in settings.formats]
+        known = trace_store.segments(place, bus)
+        self._number = max((number for number, _ in known), default=0)
+        self._counts = TraceCounts(written=_recorded(known))
+        self._sizes: dict[int, int] = {}
+        """Bytes by number of segment."""
+        self._frames: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+        """Time of its last frame (ns) by number of segment."""
+        for number, path in known:
+            listed = trace_store.chunks(path)
+            self._sizes[number] = self._sizes.get(number, 0) + path.stat().st_size
+            self._frames[number] = sum(chunk.frames for chunk in listed)
+            self._ends[number] = max((chunk.last_ns for chunk in listed), default=self._begin_ns)
+        self._open: list[Segment] = []
+        self._full = False
+        self._retry_at = 0.0
         self._bound = queue
-        self._queue: deque[can.Message] = deque()
+        self._queue: list[bytes] = []
         self._lock = threading.Lock()
-        self._unflushed = 0
+        self._wake = threading.Event()
         self._stopping = threading.Event()
-        # Opened for appending: an agent that was restarted goes on with the trace of the same lease.
-        self._file = path.open("a", encoding="ascii", errors="backslashreplace")
-        self._writer = can.CanutilsLogWriter(self._file, channel=path.stem, append=True)
-        self._thread = threading.Thread(target=self._write, name=f"trace-{path.stem}", daemon=True)
+        self._taken = 0  # frames that the writer has dealt with
+        self._put = 0
+        self._dealt = threading.Condition(self._lock)
+        self._save()
+        self._thread = threading.Thread(target=self._run, name=f"trace-{bus}", daemon=True)
         self._thread.start()
+
+    @property
+    def counts(self) -> TraceCounts:
+        """Up to now."""
+        with self._lock:
+            return replace(self._counts)
 
     def put(self, messages: Sequence[can.Message]) -> None:
         """A tap of a bus hub; any thread."""
+        records = [convert.pack(message) for message in messages]
         # The reader's and the senders' threads: without the lock, two of them could count as one.
         with self._lock:
             room = max(self._bound - len(self._queue), 0)
-            self._queue.extend(messages[:room])
-            self.counts.dropped += max(len(messages) - room, 0)
+            self._queue += records[:room]
+            self._put += min(room, len(records))
+            self._counts.dropped += max(len(records) - room, 0)
+
+    def sync(self, timeout_s: float) -> bool:
+        """Waits until what was put so far is written or counted. False when the disk takes too long."""
+        with self._dealt:
+            upto = self._put
+            self._wake.set()
+            return self._dealt.wait_for(lambda: self._taken >= upto or not self._thread.is_alive(), timeout_s)
 
     def stop(self) -> bool:
-        """Writes what waits, closes the file and puts the counts beside it. False when the disk takes too long."""
+        """Writes what waits, closes the files and puts the counts beside them. False when the disk takes too long."""
         self._stopping.set()
+        self._wake.set()
         self._thread.join(_STOP_S)
-        if self._thread.is_alive():
-            return False
-        try:
-            self.path.with_suffix(".json").write_text(json.dumps(asdict(self.counts)))
-        except OSError as error:
-            _log.warning("counts of a trace are lost", trace=str(self.path), counts=self.counts, reason=str(error))
-        return True
+        return not self._thread.is_alive()
 
-    def _write(self) -> None:
-        try:
-            full = self._file.tell() >= self._max_bytes
-            while True:
-                ending = self._stopping.wait(_FLUSH_S)
-                full = self._drain(full)
-                self._flush()
-                if ending and not self._queue:
-                    return
-        except OSError as error:
-            # The disk is full or gone: the bench goes on, and the count says what is missing.
-            _log.error("trace ended", trace=str(self.path), reason=str(error))
-            self._count_lost()
-        finally:
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(FLUSH_S)
+            self._wake.clear()
+            ending = self._stopping.is_set()
+            with self._lock:
+                records, self._queue = self._queue, []
+            for start in range(0, len(records), MOST_RECORDS):
+                self._deal_with(records[start : start + MOST_RECORDS])
+            if ending:
+                break
+        self._close()
+        self._save()
+
+    def _deal_with(self, records: list[bytes]) -> None:
+        count = len(records)
+        outcome = "failed"
+        if self._full:
+            outcome = "beyond_limit"
+        elif self.fault is None or time.monotonic() >= self._retry_at:
             try:
-                self._writer.stop()
+                self._write(records)
             except OSError as error:
-                _log.error("trace is incomplete", trace=str(self.path), reason=str(error))
+                self._fail(error)
+            else:
+                outcome = "written"
+                self._recovered()
+        with self._dealt:
+            setattr(self._counts, outcome, getattr(self._counts, outcome) + count)
+            self._taken += count
+            self._dealt.notify_all()
+        if outcome == "written":
+            self._keep_within_bounds()
 
-    def _drain(self, full: bool) -> bool:
-        for number in range(1, len(self._queue) + 1):
-            message = self._queue.popleft()
-            if full:
-                self.counts.beyond_limit += 1
-                continue
-            self._unflushed += 1
-            self._writer.on_message_received(message)
-            if number % _SIZE_CHECK == 0:
-                full = self._reached_limit()
-        return full or self._reached_limit()
+    def _write(self, records: list[bytes]) -> None:
+        if not self._open:
+            self._next_segment()
+        for segment in self._open:
+            segment.write(records)
+        first = self._open[0]
+        self._sizes[self._number] = sum(segment.size for segment in self._open)
+        self._frames[self._number] = first.totals.frames
+        self._ends[self._number] = first.totals.last_ns
 
-    def _flush(self) -> None:
-        """Only what has left our buffers counts as written."""
-        self._file.flush()
-        self.counts.written += self._unflushed
-        self._unflushed = 0
+    def _next_segment(self) -> None:
+        self._number += 1
+        opened: list[Segment] = []
+        self._open = opened
+        for kind in self._kinds:
+            opened.append(Segment(self._place / f"{self.bus}-{self._number:04}{kind.suffix}", kind))
 
-    def _reached_limit(self) -> bool:
-        if self._file.tell() < self._max_bytes:
-            return False
-        _log.warning("trace has reached its size; further frames are only counted", trace=str(self.path))
-        return True
-
-    def _count_lost(self) -> None:
-        self.counts.dropped += self._unflushed
-        self._unflushed = 0
-        while not self._stopping.wait(_FLUSH_S):
-            self.counts.dropped += len(self._queue)
-            self._queue.clear()
-        self.counts.dropped += len(self._queue)
-
-
-def folder(traces: Path, lease: str) -> Path:
-    """Where a lease's traces are. A lease's name is labd's choice, not ours: it cannot leave ``traces``."""
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", lease)[:100] or "_"
-    return traces / safe
-
-
-def prune(traces: Path, max_bytes: int, keep: Iterable[Path]) -> None:
-    """Deletes the traces of the oldest leases until the rest fits in ``max_bytes``. Raises OSError."""
-    if not traces.is_dir():
-        return
-    kept = set(keep)
-    folders = sorted((path for path in traces.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir() if file.is_file()) for path in folders}
-    total = sum(sizes.values())
-    for path in folders:
-        if total <= max_bytes:
+    def _keep_within_bounds(self) -> None:
+        total = sum(self._sizes.values())
+        now_ns = self._ends[self._number]
+        if not self._newest:
+            over_time = self._max_ns is not None and now_ns - self._begin_ns >= self._max_ns
+            if total >= self._max_bytes or over_time:
+                self._full = True
+                self._close()
+                _log.warning("trace is full; further frames are only counted", trace=str(self._place), bus=self.bus)
             return
-        if path not in kept:
-            shutil.rmtree(path)
-            total -= sizes[path]
-            _log.info("oldest traces deleted", folder=str(path), bytes=sizes[path])
+        if self._open and (
+            self._sizes[self._number] * _SEGMENTS >= self._max_bytes
+            or (self._max_ns is not None and self._open[0].span_ns * _SEGMENTS >= self._max_ns)
+        ):
+            self._close()
+            self._save()
+        for number in sorted(self._sizes)[:-1]:
+            over_time = self._max_ns is not None and now_ns - self._ends[number] > self._max_ns
+            if total <= self._max_bytes and not over_time:
+                return
+            total -= self._let_go(number)
+
+    def _let_go(self, number: int) -> int:
+        """Deletes a segment; returns its size."""
+        for kind in self._kinds:
+            try:
+                trace_store.delete(self._place / f"{self.bus}-{number:04}{kind.suffix}")
+            except OSError as error:
+                _log.warning("the oldest part of a trace cannot be deleted", bus=self.bus, reason=str(error))
+        with self._lock:
+            self._counts.overwritten += self._frames.pop(number, 0)
+        self._ends.pop(number, None)
+        return self._sizes.pop(number, 0)
+
+    def _fail(self, error: OSError) -> None:
+        self._retry_at = time.monotonic() + self._retry_s
+        reason = str(error)
+        if self.fault != reason:
+            _log.error("trace is not written", trace=str(self._place), bus=self.bus, reason=reason)
+        self.fault = reason
+        # A segment that failed is over: what is in it stays readable.
+        self._close()
+
+    def _recovered(self) -> None:
+        if self.fault is not None:
+            _log.info("trace is written again", trace=str(self._place), bus=self.bus)
+            self.fault = None
+
+    def _close(self) -> None:
+        for segment in self._open:
+            segment.close()
+        self._open = []
+
+    def _save(self) -> None:
+        content = {"begin_ns": self._begin_ns, **asdict(self.counts)}
+        try:
+            trace_store.meta_path(self._place, self.bus).write_text(json.dumps(content))
+        except OSError as error:
+            _log.warning("counts of a trace are lost", trace=str(self._place), counts=content, reason=str(error))
+
+
+def _recorded(known: list[tuple[int, Path]]) -> int:
+    """Frames in the segments that are there, each counted once whatever the formats."""
+    by_number = {number: sum(chunk.frames for chunk in trace_store.chunks(path)) for number, path in known}
+    return sum(by_number.values())

@@ -13,7 +13,8 @@ from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.cleanup import CleanUpStack, StepOutcome
 from bench_agent.server.config import Traces
 from bench_agent.server.guard import CleanUpError
-from bench_agent.server.recorder import Recorder, folder, prune
+from bench_agent.server.recorder import Recorder
+from bench_agent.server.trace_store import folder, prune
 from ecu_adapters.bus import BusHub, Subscription
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.uds.tester import UdsTester
@@ -39,7 +40,12 @@ class Tenancy:
         self.since = time.time()
         """Seconds since the Unix epoch; frames from before are somebody else's."""
         self.cleanup = CleanUpStack()
-        self._recorders: dict[str, Recorder] = {}
+        self.recorders: dict[str, Recorder] = {}
+        """By bus; none for a bus whose trace could not be begun."""
+        self.traces: Path | None = None
+        """The folder of this lease's traces."""
+        self.traces_fault: str | None = None
+        """Why there are none."""
         self._subscriptions: dict[str, tuple[BusHub, Subscription]] = {}
         self._testers: dict[str, tuple[BusHub, UdsTester]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
@@ -48,19 +54,20 @@ class Tenancy:
 
     def start_traces(self, traces: Path, settings: Traces, buses: Mapping[str, AgentBus]) -> None:
         """Records every bus. Blocks for the disk; a trace that cannot be written costs the lease nothing else."""
-        place = folder(traces, self.lease)
+        self.traces = place = folder(traces, self.lease)
+        max_age_s = settings.max_age_days * 86_400 if settings.max_age_days is not None else None
         try:
-            prune(traces, settings.max_total_mb << 20, keep=[place])
+            prune(traces, settings.max_total_mb << 20, keep=[place], max_age_s=max_age_s)
             for name in buses:
-                path = place / f"{name}.log"
-                self._recorders[name] = Recorder(path, max_bytes=settings.max_file_mb << 20)
+                self.recorders[name] = Recorder(place, name, settings)
         except OSError as error:
+            self.traces_fault = str(error)
             _log.error("no trace of this lease", lease=self.lease, folder=str(place), reason=str(error))
 
     def bus_up(self, bus: AgentBus) -> None:
         """The bus is open (again): record it."""
         self.bus_down(bus)
-        recorder = self._recorders.get(bus.name)
+        recorder = self.recorders.get(bus.name)
         if recorder is not None and bus.hub is not None:
             self._subscriptions[bus.name] = (bus.hub, bus.hub.tap(recorder.put))
 
@@ -108,7 +115,7 @@ class Tenancy:
         for _, subscription in self._subscriptions.values():
             subscription.close()
         self._subscriptions.clear()
-        recorders, self._recorders = self._recorders, {}
+        recorders, self.recorders = self.recorders, {}
         stopped = await asyncio.gather(*(asyncio.to_thread(recorder.stop) for recorder in recorders.values()))
         if not all(stopped):
             # The thread ends with the disk's answer; it holds a file of its own, and no bus.

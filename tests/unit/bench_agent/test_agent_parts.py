@@ -1,9 +1,7 @@
-"""Parts without a server: frame queue, recorder, matcher."""
+"""Parts without a server: frame queue, matcher."""
 
 import asyncio
-import os
 import time
-from pathlib import Path
 from typing import cast
 
 import can
@@ -17,7 +15,6 @@ from bench_agent.server import convert
 from bench_agent.server.can_service import _Wait
 from bench_agent.server.expectation import Condition, Matcher
 from bench_agent.server.frame_queue import FrameQueue
-from bench_agent.server.recorder import Recorder, folder, prune
 from bench_agent.server.tenancy import Tenancy
 from ecu_adapters.bus import BusHub
 
@@ -93,50 +90,6 @@ async def test_a_burst_that_does_not_fit_loses_its_newest_frames() -> None:
     queue.put([message(99)])
     [batch] = await queue.take()
     assert (batch.sequence, batch.dropped) == (12, 4)
-
-
-def test_a_trace_has_a_size_and_counts_the_rest(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "bus.log", max_bytes=1000)
-    for number in range(2000):
-        recorder.put([message(number)])
-    assert recorder.stop()
-    assert recorder.counts.written + recorder.counts.beyond_limit == 2000
-    assert recorder.counts.beyond_limit > 1000
-    assert (tmp_path / "bus.json").exists()
-
-
-def test_a_trace_that_gets_frames_faster_than_it_writes_counts_them(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "bus.log", max_bytes=1 << 20, queue=0)
-    recorder.put([message(1)])
-    assert recorder.stop()
-    assert recorder.counts.dropped == 1
-
-
-def test_a_disk_that_fails_is_counted_and_costs_nothing_else() -> None:
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("no /dev/full here")
-    recorder = Recorder(full, max_bytes=1 << 20)
-    for number in range(3000):
-        recorder.put([message(number)])
-    assert recorder.stop()
-    assert recorder.counts.written + recorder.counts.dropped == 3000
-
-
-def test_a_leases_name_cannot_leave_the_folder(tmp_path: Path) -> None:
-    for lease in ("../../etc", "..", "", "a/b", "x" * 500, "\0"):
-        assert folder(tmp_path, lease).parent == tmp_path
-
-
-def test_old_traces_go_first(tmp_path: Path) -> None:
-    for age, name in ((30, "a"), (20, "b"), (10, "c")):
-        place = tmp_path / name
-        place.mkdir()
-        (place / "bus.log").write_bytes(bytes(1000))
-        stamp = time.time() - age
-        os.utime(place, (stamp, stamp))
-    prune(tmp_path, 2000, keep=[tmp_path / "a"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
 
 
 @pytest.mark.parametrize(
