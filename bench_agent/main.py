@@ -14,6 +14,7 @@ from bench_agent.server.agent import Agent, ListenError
 from bench_agent.server.config import AgentConfig, split_address
 from bench_agent.server.epochs import EpochError
 from bench_agent.server.instance import InstanceError, only_instance
+from bench_agent.server.quarantine import QuarantineError
 from bench_agent.server.tuning import settle
 from ecu_adapters.bus import BusError, BusHub, CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
@@ -75,7 +76,7 @@ def serve(file: Path, listen: str | None, advertise: str | None, labd: str | Non
     try:
         with only_instance(config.agent.data_dir):
             asyncio.run(_serve(config))
-    except (ListenError, EpochError, InstanceError) as error:
+    except (ListenError, EpochError, QuarantineError, InstanceError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -34,12 +34,16 @@ class _HealthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Health.ValueTy
     HEALTH_UNSPECIFIED: _Health.ValueType  # 0
     HEALTHY: _Health.ValueType  # 1
     UNHEALTHY: _Health.ValueType  # 2
+    QUARANTINED: _Health.ValueType  # 3
+    """Not to be handed to anybody: it could not be brought to its safe state, or somebody said so."""
 
 class Health(_Health, metaclass=_HealthEnumTypeWrapper): ...
 
 HEALTH_UNSPECIFIED: Health.ValueType  # 0
 HEALTHY: Health.ValueType  # 1
 UNHEALTHY: Health.ValueType  # 2
+QUARANTINED: Health.ValueType  # 3
+"""Not to be handed to anybody: it could not be brought to its safe state, or somebody said so."""
 Global___Health: _TypeAlias = Health  # noqa: Y015
 
 @_typing.final
@@ -226,6 +230,7 @@ class BenchDescription(_message.Message):
     ECUS_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
     HEALTH_REASON_FIELD_NUMBER: _builtins.int
+    LAST_CLEAN_UP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     health: Global___Health.ValueType
     health_reason: _builtins.str
@@ -236,6 +241,10 @@ class BenchDescription(_message.Message):
     def buses(self) -> _containers.RepeatedCompositeFieldContainer[Global___BusDescription]: ...
     @_builtins.property
     def ecus(self) -> _containers.RepeatedCompositeFieldContainer[Global___EcuDescription]: ...
+    @_builtins.property
+    def last_clean_up(self) -> _containers.RepeatedCompositeFieldContainer[Global___CleanUpStep]:
+        """What was undone at the end of the latest lease, in order."""
+
     def __init__(
         self,
         *,
@@ -245,14 +254,43 @@ class BenchDescription(_message.Message):
         ecus: _abc.Iterable[Global___EcuDescription] | None = ...,
         health: Global___Health.ValueType = ...,
         health_reason: _builtins.str = ...,
+        last_clean_up: _abc.Iterable[Global___CleanUpStep] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buses", b"buses", "ecus", b"ecus", "health", b"health", "health_reason", b"health_reason", "labels", b"labels", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buses", b"buses", "ecus", b"ecus", "health", b"health", "health_reason", b"health_reason", "labels", b"labels", "last_clean_up", b"last_clean_up", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BenchDescription: _TypeAlias = BenchDescription  # noqa: Y015
+
+@_typing.final
+class CleanUpStep(_message.Message):
+    """One step of bringing a bench back to its safe state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ELAPSED_MS_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    elapsed_ms: _builtins.int
+    fault: _builtins.str
+    """Why it failed; empty when it did not."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        elapsed_ms: _builtins.int = ...,
+        fault: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed_ms", b"elapsed_ms", "fault", b"fault", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CleanUpStep: _TypeAlias = CleanUpStep  # noqa: Y015
 
 @_typing.final
 class BusDescription(_message.Message):

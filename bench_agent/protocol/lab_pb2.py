@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from bench_agent.protocol import bench_pb2 as bench__agent_dot_protocol_dot_bench__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x65nch_agent/protocol/lab.proto\x12\x0blabd.lab.v1\x1a bench_agent/protocol/bench.proto\"\x91\x01\n\x0c\x41gentMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.labd.lab.v1.HelloH\x00\x12*\n\x06report\x18\x02 \x01(\x0b\x32\x18.labd.lab.v1.BenchReportH\x00\x12%\n\x06\x66\x65nced\x18\x03 \x01(\x0b\x32\x13.labd.lab.v1.FencedH\x00\x42\t\n\x07message\"c\n\x05Hello\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12)\n\x07\x62\x65nches\x18\x04 \x03(\x0b\x32\x18.labd.lab.v1.BenchReport\"Y\n\x0b\x42\x65nchReport\x12\x34\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1f.labd.bench.v1.BenchDescription\x12\x14\n\x0c\x66\x65nced_epoch\x18\x02 \x01(\x04\"&\n\x06\x46\x65nced\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"\x9d\x01\n\nLabMessage\x12\x13\n\x0blab_time_ms\x18\x01 \x01(\x03\x12\'\n\x07welcome\x18\x02 \x01(\x0b\x32\x14.labd.lab.v1.WelcomeH\x00\x12#\n\x05\x66\x65nce\x18\x03 \x01(\x0b\x32\x12.labd.lab.v1.FenceH\x00\x12!\n\x04tick\x18\x04 \x01(\x0b\x32\x11.labd.lab.v1.TickH\x00\x42\t\n\x07message\";\n\x07Welcome\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12\"\n\x06\x66\x65nces\x18\x02 \x03(\x0b\x32\x12.labd.lab.v1.Fence\"5\n\x05\x46\x65nce\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x06\n\x04Tick2G\n\x03Lab\x12@\n\x06\x41ttach\x12\x19.labd.lab.v1.AgentMessage\x1a\x17.labd.lab.v1.LabMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x65nch_agent/protocol/lab.proto\x12\x0blabd.lab.v1\x1a bench_agent/protocol/bench.proto\"\x91\x01\n\x0c\x41gentMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.labd.lab.v1.HelloH\x00\x12*\n\x06report\x18\x02 \x01(\x0b\x32\x18.labd.lab.v1.BenchReportH\x00\x12%\n\x06\x66\x65nced\x18\x03 \x01(\x0b\x32\x13.labd.lab.v1.FencedH\x00\x42\t\n\x07message\"c\n\x05Hello\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12)\n\x07\x62\x65nches\x18\x04 \x03(\x0b\x32\x18.labd.lab.v1.BenchReport\"Y\n\x0b\x42\x65nchReport\x12\x34\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1f.labd.bench.v1.BenchDescription\x12\x14\n\x0c\x66\x65nced_epoch\x18\x02 \x01(\x04\"&\n\x06\x46\x65nced\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"\xd7\x01\n\nLabMessage\x12\x13\n\x0blab_time_ms\x18\x01 \x01(\x03\x12\'\n\x07welcome\x18\x02 \x01(\x0b\x32\x14.labd.lab.v1.WelcomeH\x00\x12#\n\x05\x66\x65nce\x18\x03 \x01(\x0b\x32\x12.labd.lab.v1.FenceH\x00\x12!\n\x04tick\x18\x04 \x01(\x0b\x32\x11.labd.lab.v1.TickH\x00\x12\x38\n\x10\x63lear_quarantine\x18\x05 \x01(\x0b\x32\x1c.labd.lab.v1.ClearQuarantineH\x00\x42\t\n\x07message\";\n\x07Welcome\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12\"\n\x06\x66\x65nces\x18\x02 \x03(\x0b\x32\x12.labd.lab.v1.Fence\"5\n\x05\x46\x65nce\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x06\n\x04Tick\",\n\x0f\x43learQuarantine\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t2G\n\x03Lab\x12@\n\x06\x41ttach\x12\x19.labd.lab.v1.AgentMessage\x1a\x17.labd.lab.v1.LabMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,13 +41,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FENCED']._serialized_start=421
   _globals['_FENCED']._serialized_end=459
   _globals['_LABMESSAGE']._serialized_start=462
-  _globals['_LABMESSAGE']._serialized_end=619
-  _globals['_WELCOME']._serialized_start=621
-  _globals['_WELCOME']._serialized_end=680
-  _globals['_FENCE']._serialized_start=682
-  _globals['_FENCE']._serialized_end=735
-  _globals['_TICK']._serialized_start=737
-  _globals['_TICK']._serialized_end=743
-  _globals['_LAB']._serialized_start=745
-  _globals['_LAB']._serialized_end=816
+  _globals['_LABMESSAGE']._serialized_end=677
+  _globals['_WELCOME']._serialized_start=679
+  _globals['_WELCOME']._serialized_end=738
+  _globals['_FENCE']._serialized_start=740
+  _globals['_FENCE']._serialized_end=793
+  _globals['_TICK']._serialized_start=795
+  _globals['_TICK']._serialized_end=801
+  _globals['_CLEARQUARANTINE']._serialized_start=803
+  _globals['_CLEARQUARANTINE']._serialized_end=847
+  _globals['_LAB']._serialized_start=849
+  _globals['_LAB']._serialized_end=920
 # @@protoc_insertion_point(module_scope)

@@ -140,6 +140,7 @@ class LabMessage(_message.Message):
     WELCOME_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
     TICK_FIELD_NUMBER: _builtins.int
+    CLEAR_QUARANTINE_FIELD_NUMBER: _builtins.int
     lab_time_ms: _builtins.int
     """labd's clock when it sent this, in ms since the Unix epoch: the agent judges the expiry of tokens by it."""
     @_builtins.property
@@ -150,6 +151,8 @@ class LabMessage(_message.Message):
     def tick(self) -> Global___Tick:
         """A sign of life, every few seconds."""
 
+    @_builtins.property
+    def clear_quarantine(self) -> Global___ClearQuarantine: ...
     def __init__(
         self,
         *,
@@ -157,12 +160,13 @@ class LabMessage(_message.Message):
         welcome: Global___Welcome | None = ...,
         fence: Global___Fence | None = ...,
         tick: Global___Tick | None = ...,
+        clear_quarantine: Global___ClearQuarantine | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "message", b"message", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clear_quarantine", b"clear_quarantine", "fence", b"fence", "message", b"message", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "lab_time_ms", b"lab_time_ms", "message", b"message", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clear_quarantine", b"clear_quarantine", "fence", b"fence", "lab_time_ms", b"lab_time_ms", "message", b"message", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -236,3 +240,28 @@ class Tick(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Tick: _TypeAlias = Tick  # noqa: Y015
+
+@_typing.final
+class ClearQuarantine(_message.Message):
+    """An operator has looked at the bench: bring it to its safe state once more, and end its quarantine if that works."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BENCH_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    bench: _builtins.str
+    by: _builtins.str
+    """Who says so, for the agent's log."""
+    def __init__(
+        self,
+        *,
+        bench: _builtins.str = ...,
+        by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bench", b"bench", "by", b"by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearQuarantine: _TypeAlias = ClearQuarantine  # noqa: Y015

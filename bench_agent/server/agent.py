@@ -18,6 +18,7 @@ from bench_agent.server.epochs import EpochStore
 from bench_agent.server.guard import Guard
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
+from bench_agent.server.quarantine import QuarantineStore
 from bench_agent.server.services import GUARDED, OFFERED
 
 _STOP_S = 1.0
@@ -43,15 +44,17 @@ class Agent:
     """One agent process. `start`, then `stop`."""
 
     def __init__(self, config: AgentConfig) -> None:
-        """Reads the fencing epochs. Raises EpochError when they are not sound."""
+        """Reads epochs and quarantines. Raises EpochError or QuarantineError when the files are not sound."""
         self.config = config
         data = config.agent.data_dir
         self._clock = LabClock()
         self._keys = KeyRing(data / "labd-keys.json")
+        quarantines = QuarantineStore(data / "quarantine.json")
         self.benches: Mapping[str, Bench] = {
-            bench.name: Bench(bench, data / "traces", config.agent.traces) for bench in config.benches
+            bench.name: Bench(bench, data / "traces", config.agent.traces, quarantines) for bench in config.benches
         }
-        self.guard = Guard(self.benches.values(), self._keys, EpochStore(data / "epochs.json"), self._clock)
+        self._epochs = EpochStore(data / "epochs.json")
+        self.guard = Guard(self.benches.values(), self._keys, self._epochs, self._clock)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._attachment: Attachment | None = None
@@ -72,7 +75,10 @@ class Agent:
         """Listens, opens the buses, and begins to dial labd. Raises ListenError."""
         # The port first: when it is taken, nothing else has been touched.
         server = self._listen()
-        await asyncio.gather(*(bench.start() for bench in self.benches.values()))
+        # Nobody is let in before the benches are safe: what a killed agent left behind is no holder's to meet.
+        await asyncio.gather(
+            *(bench.start(was_held=self._epochs.get(name).live) for name, bench in self.benches.items())
+        )
         await server.start()
         self._attachment = Attachment(
             self.config.agent.labd, self._hello, self.benches, self.guard, self._keys, self._clock

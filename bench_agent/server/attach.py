@@ -59,6 +59,7 @@ class Attachment:
         self._clock = clock
         self._changed = asyncio.Event()
         self._welcomed = False
+        self._clearing: set[asyncio.Task[None]] = set()
         self.attached = asyncio.Event()
         """Set while labd's Welcome holds."""
 
@@ -137,6 +138,19 @@ class Attachment:
                     _log.info("attached to labd", labd=self._labd)
             case "fence":
                 self._fence(message.fence, outbox)
+            case "clear_quarantine":
+                self._clear_quarantine(message.clear_quarantine)
+
+    def _clear_quarantine(self, order: lab_pb2.ClearQuarantine) -> None:
+        bench = self._benches.get(order.bench)
+        if bench is None:
+            _log.warning("labd clears the quarantine of a bench that is not here", bench=order.bench)
+            return
+        _log.info("quarantine is to end", bench=order.bench, by=order.by)
+        self._guard.gates[order.bench].retry_now()
+        task = asyncio.create_task(bench.clear_quarantine(), name=f"clear-{order.bench}")
+        self._clearing.add(task)
+        task.add_done_callback(self._clearing.discard)
 
     def _fence(self, fence: lab_pb2.Fence, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
         gate = self._guard.gates.get(fence.bench)

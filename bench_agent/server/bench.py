@@ -9,12 +9,15 @@ import structlog
 
 from bench_agent.protocol import bench_pb2
 from bench_agent.server.agent_bus import AgentBus
+from bench_agent.server.cleanup import CleanUpStack, StepOutcome
 from bench_agent.server.config import BenchConfig, Traces
 from bench_agent.server.errors import not_found, unavailable
 from bench_agent.server.guard import CleanUpError
+from bench_agent.server.quarantine import QuarantineStore
 from bench_agent.server.simulated_node import SimulatedNode
 from bench_agent.server.tenancy import Tenancy
 from ecu_adapters.description import EcuDescription, load_ecu
+from ecu_adapters.uds.tester import UNKNOWN_SESSION, UdsTester
 from ecu_adapters.yaml_file import ConfigError
 
 _FIRST_OPEN_S = 5.0
@@ -27,7 +30,7 @@ _log = structlog.get_logger()
 class Bench:
     """A bench. Used on one asyncio loop."""
 
-    def __init__(self, config: BenchConfig, traces: Path, settings: Traces) -> None:
+    def __init__(self, config: BenchConfig, traces: Path, settings: Traces, quarantines: QuarantineStore) -> None:
         self.name = config.name
         self.config = config
         self.on_change: Callable[[], None] | None = None
@@ -39,11 +42,18 @@ class Bench:
         self._ecus: dict[str, tuple[EcuDescription, AgentBus]] = {}
         self._nodes: dict[str, SimulatedNode] = {}
         self._ecu_faults: list[str] = []
+        self._quarantines = quarantines
         self._clean_up_fault: str | None = None
+        self._start_fault: str | None = None
+        self._last_clean_up: list[StepOutcome] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Reads what the configuration names and opens the buses. What fails makes the bench unhealthy, no more."""
+    async def start(self, *, was_held: bool = False) -> None:
+        """Reads what the configuration names, opens the buses, and brings the bench to its safe state.
+
+        ``was_held``: a lease was live when the agent last ended, so that ECUs may still be in a diagnostic session.
+        What fails makes the bench unhealthy, or puts it into quarantine; nothing is raised.
+        """
         await asyncio.to_thread(self._load)
         self._tasks = [
             asyncio.create_task(bus.run(), name=f"bus-{self.name}/{bus.name}") for bus in self._buses.values()
@@ -51,6 +61,17 @@ class Bench:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_OPEN_S):
                 await asyncio.gather(*(bus.tried.wait() for bus in self._buses.values()))
+        if was_held:
+            await self._leave_sessions()
+        await self.make_safe()
+
+    async def make_safe(self) -> None:
+        """Brings the bench to its safe state while nobody holds it; what fails quarantines it."""
+        stack = CleanUpStack()
+        self._push_safe_state(stack)
+        outcomes = await stack.run()
+        self._start_fault = "; ".join(outcome.fault for outcome in outcomes if outcome.fault) or None
+        self._changed()
 
     async def stop(self) -> None:
         """Powers the simulated ECUs down and closes the buses."""
@@ -64,12 +85,33 @@ class Bench:
     @property
     def health_reason(self) -> str:
         """Why the bench is not healthy; empty when it is."""
-        reasons = [self._clean_up_fault]
+        reasons = [self.quarantine_reason]
         for bus in self._buses.values():
             reasons += [bus.fault, bus.database_fault]
         reasons += self._ecu_faults
         reasons += [node.fault for node in self._nodes.values()]
         return "; ".join(reason for reason in reasons if reason)
+
+    @property
+    def quarantine_reason(self) -> str | None:
+        """Why nobody may have the bench; None when it is in no quarantine."""
+        reasons = [self._quarantines.reason(self.name), self._clean_up_fault]
+        if self._start_fault is not None:
+            reasons.append(f"not in its safe state: {self._start_fault}")
+        return "; ".join(reason for reason in reasons if reason) or None
+
+    async def quarantine(self, reason: str) -> None:
+        """Keeps the bench from everybody until `clear_quarantine`, restarts of the agent included."""
+        _log.error("bench goes into quarantine", bench=self.name, reason=reason)
+        await asyncio.to_thread(self._quarantines.save, self.name, reason)
+        self._changed()
+
+    async def clear_quarantine(self) -> None:
+        """Somebody has looked at the bench. What keeps it from its safe state goes on doing so."""
+        if self.tenancy is None:
+            await self.make_safe()
+        await asyncio.to_thread(self._quarantines.save, self.name, None)
+        self._changed()
 
     def describe(self) -> bench_pb2.BenchDescription:
         """What the bench carries, and how it is."""
@@ -82,8 +124,12 @@ class Bench:
                 _describe_ecu(description, bus.name, simulated=name in self._nodes)
                 for name, (description, bus) in self._ecus.items()
             ],
-            health=bench_pb2.UNHEALTHY if reason else bench_pb2.HEALTHY,
+            health=self._health(reason),
             health_reason=reason,
+            last_clean_up=[
+                bench_pb2.CleanUpStep(name=step.name, elapsed_ms=round(step.elapsed_s * 1000), fault=step.fault or "")
+                for step in self._last_clean_up
+            ],
         )
 
     @property
@@ -116,25 +162,39 @@ class Bench:
         """A new holder: traces start, and what was on the buses before is out of sight."""
         if self.tenancy is not None:
             raise unavailable(f"bench {self.name} still carries lease {self.tenancy.lease}")
-        tenancy = Tenancy(lease)
+        if self.quarantine_reason is not None:
+            raise unavailable(f"bench {self.name} is in quarantine: {self.quarantine_reason}")
+        cleanup = CleanUpStack()
+        cleanup.push("reset the simulated ECUs", self._reset_nodes, deadline_s=_RESET_S)
+        self._push_safe_state(cleanup)
+        tenancy = Tenancy(lease, cleanup)
         await asyncio.to_thread(tenancy.start_traces, self._traces, self._settings, self._buses)
         for bus in self._buses.values():
             tenancy.bus_up(bus)
         self.tenancy = tenancy
         _log.info("lease began", bench=self.name, lease=lease, epoch=epoch)
 
+    async def silence(self) -> None:
+        """Stops at once whatever the lease left sending by itself; what fails is tried again by `close_lease`."""
+        if self.tenancy is not None:
+            await self.tenancy.cleanup.silence()
+
     async def close_lease(self) -> None:
-        """Sessions closed, traces ended, simulated ECUs as their descriptions say. Raises CleanUpError."""
+        """Undoes all that the lease has done. Raises CleanUpError, after everything was tried, when some of it failed.
+
+        Called again, it tries what has failed.
+        """
         tenancy = self.tenancy
-        if tenancy is not None:
-            await tenancy.close()
-            self.tenancy = None
-            _log.info("lease ended", bench=self.name, lease=tenancy.lease)
-        try:
-            async with asyncio.timeout(_RESET_S):
-                await asyncio.gather(*(node.reset() for node in self._nodes.values()))
-        except TimeoutError:
-            raise CleanUpError(f"the simulated ECUs were not reset within {_RESET_S:g} s") from None
+        if tenancy is None:
+            return
+        outcomes = await tenancy.cleanup.run()
+        self._last_clean_up = tenancy.cleanup.outcomes
+        await asyncio.to_thread(tenancy.note_clean_up, self._traces, outcomes)
+        faults = [outcome.fault for outcome in outcomes if outcome.fault]
+        if faults:
+            raise CleanUpError("; ".join(faults))
+        self.tenancy = None
+        _log.info("lease ended", bench=self.name, lease=tenancy.lease)
         self._changed()
 
     def set_clean_up_fault(self, reason: str | None) -> None:
@@ -142,6 +202,22 @@ class Bench:
         if reason != self._clean_up_fault:
             self._clean_up_fault = reason
             self._changed()
+
+    def _push_safe_state(self, stack: CleanUpStack) -> None:
+        """What brings the hardware to the state that the configuration declares safe; the last pushed runs first."""
+
+    async def _reset_nodes(self) -> None:
+        await asyncio.gather(*(node.reset() for node in self._nodes.values()))
+
+    async def _leave_sessions(self) -> None:
+        """Asks every real ECU back to its default session. One that does not answer is none of our business yet."""
+        real = [(ecu, bus) for name, (ecu, bus) in self._ecus.items() if name not in self._nodes]
+        await asyncio.gather(*(_leave_session(ecu, bus) for ecu, bus in real))
+
+    def _health(self, reason: str) -> "bench_pb2.Health.ValueType":
+        if self.quarantine_reason is not None:
+            return bench_pb2.QUARANTINED
+        return bench_pb2.UNHEALTHY if reason else bench_pb2.HEALTHY
 
     def _load(self) -> None:
         for bus in self._buses.values():
@@ -182,6 +258,17 @@ class Bench:
     def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
+
+
+async def _leave_session(ecu: EcuDescription, bus: AgentBus) -> None:
+    if bus.hub is None:
+        return
+    try:
+        tester = UdsTester(bus.hub, ecu)
+    except ValueError:
+        return  # nobody can have opened a session: the description does not suit the bus
+    tester.session = UNKNOWN_SESSION
+    await tester.close()
 
 
 def describe_bus(bus: AgentBus) -> bench_pb2.BusDescription:

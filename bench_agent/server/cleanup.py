@@ -51,6 +51,12 @@ class CleanUpStack:
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
+        self._outcomes: dict[Step, StepOutcome] = {}
+
+    @property
+    def outcomes(self) -> list[StepOutcome]:
+        """The latest of each step that was tried, in the order in which they were tried first."""
+        return list(self._outcomes.values())
 
     def push(self, name: str, undo: Undo, *, deadline_s: float, phase: Phase = Phase.UNDO) -> Step:
         """``undo`` raises when it fails. It may be called again after it failed, and must bear that."""
@@ -65,18 +71,24 @@ class CleanUpStack:
     def __len__(self) -> int:
         return len(self._steps)
 
+    async def silence(self) -> list[StepOutcome]:
+        """The first phase alone: from here on nothing of the lease sends by itself."""
+        return [await self._take(step) for step in self._newest_first() if step.phase is Phase.SILENCE]
+
     async def run(self) -> list[StepOutcome]:
         """Runs all steps, each within its deadline, whatever becomes of the others. Steps that failed stay."""
-        outcomes = []
-        newest_first = self._steps[::-1]
-        for step in sorted(newest_first, key=lambda step: step.phase):
-            outcome = await _run(step)
-            outcomes.append(outcome)
-            if outcome.fault is None:
-                self.drop(step)
-            else:
-                _log.error("clean-up step failed", step=step.name, reason=outcome.fault)
-        return outcomes
+        return [await self._take(step) for step in sorted(self._newest_first(), key=lambda step: step.phase)]
+
+    def _newest_first(self) -> list[Step]:
+        return self._steps[::-1]
+
+    async def _take(self, step: Step) -> StepOutcome:
+        outcome = self._outcomes[step] = await _run(step)
+        if outcome.fault is None:
+            self.drop(step)
+        else:
+            _log.error("clean-up step failed", step=step.name, reason=outcome.fault)
+        return outcome
 
 
 async def _run(step: Step) -> StepOutcome:

@@ -25,6 +25,11 @@ class Epochs:
     fenced: int = 0
     """No lease of this or a lower epoch may act any more, and what it had running is cleaned up."""
 
+    @property
+    def live(self) -> bool:
+        """Whether a lease was admitted whose end was not."""
+        return self.seen > self.fenced
+
 
 class EpochStore:
     """One small JSON file for all benches of an agent. Thread-safe."""

@@ -5,6 +5,7 @@ and when the lease ends, cuts its calls, has what they left behind cleaned up, a
 """
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from bench_agent.server.lab_clock import LabClock
 _CALLS_END_S = 5.0
 """How long cut calls may take to end."""
 _RETRY_S = 2.0
-"""Pause before a failed clean-up is tried again."""
+"""Pause before a failed clean-up is tried again; doubled each time, up to _LAST_RETRY_S."""
+_LAST_RETRY_S = 30.0
 _LONGEST_TIMER_S = 3600.0
 
 _Result = TypeVar("_Result")
@@ -39,6 +41,9 @@ class Guarded(Protocol):
 
     async def open_lease(self, lease: str, epoch: int) -> None:
         """Prepares the bench for a new holder. Raises CallError when it cannot."""
+
+    async def silence(self) -> None:
+        """Stops at once whatever the holder left sending by itself."""
 
     async def close_lease(self) -> None:
         """Stops and undoes what the holder had running, in bounded time. Raises CleanUpError."""
@@ -89,6 +94,7 @@ class Gate:
         self._holder: _Holder | None = None
         self._lock = asyncio.Lock()
         self._closing = False
+        self._retry = asyncio.Event()
         self._tasks: set[asyncio.Task[object]] = set()
 
     @property
@@ -137,6 +143,7 @@ class Gate:
         A clean-up that fails is tried again until it works; meanwhile the bench is unhealthy and admits nobody.
         """
         self._refuse(epoch, reason)
+        pause = _RETRY_S
         while self._fenced < epoch:
             try:
                 async with self._lock:
@@ -144,7 +151,15 @@ class Gate:
             except (CleanUpError, EpochError) as error:
                 _log.error("clean-up failed", bench=self._bench.name, epoch=epoch, reason=str(error))
                 self._bench.set_clean_up_fault(f"clean-up after the lease of epoch {epoch} failed: {error}")
-                await asyncio.sleep(_RETRY_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._retry.wait()
+                self._retry.clear()
+                pause = min(pause * 2, _LAST_RETRY_S)
+
+    def retry_now(self) -> None:
+        """A clean-up that failed is tried again without waiting any longer."""
+        self._retry.set()
 
     def clock_changed(self) -> None:
         """labd's time was adjusted: the lease's end may have moved."""
@@ -213,6 +228,8 @@ class Gate:
             return
         if holder.timer is not None:
             holder.timer.cancel()
+        # Calls may take seconds to end; the bus must not wait for them.
+        await self._bench.silence()
         if holder.calls:
             holder.idle.clear()
             try:

@@ -1,8 +1,10 @@
 """What a lease has running on a bench, from its first call to its clean-up."""
 
 import asyncio
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import can
@@ -35,11 +37,12 @@ class Tenancy:
     Whatever a call starts that outlives the call pushes its undoing on ``cleanup``.
     """
 
-    def __init__(self, lease: str) -> None:
+    def __init__(self, lease: str, cleanup: CleanUpStack) -> None:
+        """``cleanup`` holds what the bench wants done last."""
         self.lease = lease
         self.since = time.time()
         """Seconds since the Unix epoch; frames from before are somebody else's."""
-        self.cleanup = CleanUpStack()
+        self.cleanup = cleanup
         self.recorders: dict[str, Recorder] = {}
         """By bus; none for a bus whose trace could not be begun."""
         self.traces: Path | None = None
@@ -110,6 +113,16 @@ class Tenancy:
         if faults:
             raise CleanUpError("; ".join(faults))
 
+    def note_clean_up(self, traces: Path, outcomes: Sequence[StepOutcome]) -> None:
+        """Writes beside the traces what became of each step. Blocks for the disk; a full one is logged, no more."""
+        path = folder(traces, self.lease) / "clean-up.jsonl"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps({"time": time.time(), **asdict(outcome)}) + "\n" for outcome in outcomes)
+        except OSError as error:
+            _log.error("clean-up is not on record", lease=self.lease, reason=str(error))
+
     async def end_traces(self) -> None:
         """Writes down what waits, and closes the files."""
         for _, subscription in self._subscriptions.values():
@@ -120,14 +133,6 @@ class Tenancy:
         if not all(stopped):
             # The thread ends with the disk's answer; it holds a file of its own, and no bus.
             _log.error("the disk is too slow for the traces", lease=self.lease)
-
-    async def close(self) -> list[StepOutcome]:
-        """Undoes everything, in reverse. Raises CleanUpError, after all of it was tried, when some of it failed."""
-        outcomes = await self.cleanup.run()
-        faults = [outcome.fault for outcome in outcomes if outcome.fault]
-        if faults:
-            raise CleanUpError("; ".join(faults))
-        return outcomes
 
 
 async def _close(tester: UdsTester) -> str | None:

@@ -28,6 +28,8 @@ _CLOSE_TIMEOUT_S = 1.0
 _KEEP_ALIVE = bytes((0x3E, SUPPRESS_POSITIVE))
 _SESSION_CONTROL = 0x10
 _RESET = 0x11
+UNKNOWN_SESSION = 0
+"""No session of ISO 14229-1: what an ECU is in that somebody else may have left anywhere."""
 _REPLIES = 64
 """Responses kept while none is awaited."""
 

@@ -1,7 +1,9 @@
 """The wire's messages to and from the fleet's words."""
 
+from typing import Any
+
 from bench_agent.protocol import bench_pb2, lab_pb2
-from labd.services.fleet import BenchReport
+from labd.services.fleet import BenchReport, ClearOrder, Order
 from labd.services.ledger import FenceOrder
 
 
@@ -35,9 +37,23 @@ def report_of(message: lab_pb2.BenchReport) -> BenchReport:
             for ecu in bench.ecus
         ],
         fenced_epoch=message.fenced_epoch,
+        quarantined=bench.health == bench_pb2.QUARANTINED,
+        last_clean_up=[
+            {"name": step.name, "elapsed_ms": step.elapsed_ms, "fault": step.fault or None}
+            for step in bench.last_clean_up
+        ],
     )
 
 
 def fence_of(order: FenceOrder) -> lab_pb2.Fence:
     """An order to an agent."""
     return lab_pb2.Fence(bench=order.bench, epoch=order.epoch, reason=order.reason)
+
+
+def message_of(order: Order) -> dict[str, Any]:
+    """An order as the field of LabMessage that carries it, by the field's name."""
+    match order:
+        case FenceOrder():
+            return {"fence": fence_of(order)}
+        case ClearOrder(bench, by):
+            return {"clear_quarantine": lab_pb2.ClearQuarantine(bench=bench, by=by)}

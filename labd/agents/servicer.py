@@ -9,10 +9,9 @@ import grpc
 import structlog
 
 from bench_agent.protocol import lab_pb2, lab_pb2_grpc
-from labd.agents.messages import fence_of, report_of
-from labd.services.fleet import BenchReport, Fleet, Session
+from labd.agents.messages import fence_of, message_of, report_of
+from labd.services.fleet import BenchReport, Fleet, Order, Session
 from labd.services.lab import Lab
-from labd.services.ledger import FenceOrder
 
 TICK_S = 3.0
 """From one sign of life to the next."""
@@ -30,18 +29,18 @@ class _Link:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._orders: asyncio.Queue[FenceOrder] = asyncio.Queue(OUTBOX_MAX)
+        self._orders: asyncio.Queue[Order] = asyncio.Queue(OUTBOX_MAX)
         self.closed: asyncio.Future[str] = loop.create_future()
 
-    def fence(self, order: FenceOrder) -> None:
-        """See `AgentLink.fence`."""
+    def send(self, order: Order) -> None:
+        """See `AgentLink.send`."""
         self._call(self._put, order)
 
     def close(self, reason: str) -> None:
         """See `AgentLink.close`."""
         self._call(self._close, reason)
 
-    async def next_order(self, timeout_s: float) -> FenceOrder | None:
+    async def next_order(self, timeout_s: float) -> Order | None:
         """The next order; None when there was none in time."""
         try:
             return await asyncio.wait_for(self._orders.get(), timeout_s)
@@ -53,7 +52,7 @@ class _Link:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, argument)
 
-    def _put(self, order: FenceOrder) -> None:
+    def _put(self, order: Order) -> None:
         try:
             self._orders.put_nowait(order)
         except asyncio.QueueFull:
@@ -161,7 +160,7 @@ class LabServicer(lab_pb2_grpc.LabServicer):
         while True:
             order = await link.next_order(self._tick_s)
             if order is not None:
-                await context.write(self._message(fence=fence_of(order)))
+                await context.write(self._message(**message_of(order)))
             else:
                 await context.write(self._message(tick=lab_pb2.Tick()))
                 self._fleet.repeat_orders(session)

@@ -129,6 +129,14 @@ class Ecu(BaseModel):
     dids: list[Did]
 
 
+class CleanUpStep(BaseModel):
+    """One step of bringing a bench back to its safe state."""
+
+    name: str
+    elapsed_ms: int
+    fault: str | None = Field(description="Why it failed; null when it worked.")
+
+
 class Bench(BaseModel):
     """A bench as labd knows it."""
 
@@ -145,6 +153,14 @@ class Bench(BaseModel):
     last_seen: Time | None
     buses: list[Bus]
     ecus: list[Ecu]
+    equipment: dict[str, Any] = Field(description="What else the bench carries, by kind: consoles, power, adapters.")
+    last_clean_up: list[CleanUpStep] = Field(description="What was undone at the end of the latest lease, in order.")
+
+
+class ClearQuarantine(Request):
+    """An operator's word that a bench may be used again."""
+
+    by: Name = Field(description="Who has looked at the bench; goes into the logs.")
 
 
 class LeaseSummary(BaseModel):

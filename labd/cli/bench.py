@@ -1,11 +1,19 @@
 """``labctl bench``: what benches there are."""
 
+import time
+
 import click
 
 from labd.cli.completion import complete_benches
+from labd.cli.exits import ExitCode, Failure
+from labd.cli.options import default_holder
 from labd.cli.output import ago, format_option, labels, print_json, print_record, print_table
 from labd.cli.session import Session, pass_session
 from labd.client import Bench, Did
+
+_CLEAR_WAIT_S = 20.0
+"""How long the agent may take to bring a bench to its safe state."""
+_CLEAR_POLL_S = 0.25
 
 
 @click.group()
@@ -53,6 +61,26 @@ def show_bench(session: Session, bench_name: str, as_json: bool) -> None:
         print_record(_fields(found))
 
 
+@bench.command("clear")
+@click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
+@pass_session
+def clear_quarantine(session: Session, bench_name: str) -> None:
+    """End the quarantine of a bench that you have looked at.
+
+    Its agent brings the bench to its safe state once more; when that fails again, the quarantine stays.
+    """
+    session.lab.clear_quarantine(bench_name, default_holder())
+    deadline = time.monotonic() + _CLEAR_WAIT_S
+    while (found := session.lab.bench(bench_name))["health"] == "quarantined":
+        if time.monotonic() >= deadline:
+            raise Failure(
+                f"{bench_name} is still in quarantine after {_CLEAR_WAIT_S:g} s: {found['health_reason']}",
+                ExitCode.REFUSED,
+            )
+        time.sleep(_CLEAR_POLL_S)
+    click.echo(f"{bench_name} is {found['health']}")
+
+
 def _fields(bench: Bench) -> dict[str, str]:
     return {
         "bench": bench["name"],
@@ -62,6 +90,9 @@ def _fields(bench: Bench) -> dict[str, str]:
         "labels": labels(bench["labels"]),
         "agent": f"{bench['agent']} at {bench['address']}, last heard of {ago(bench['last_seen']) or 'never'}",
         "epoch": str(bench["epoch"]),
+        "last clean-up": "\n".join(
+            f"{step['name']}: {step['fault'] or 'done'} ({step['elapsed_ms']} ms)" for step in bench["last_clean_up"]
+        ),
         "buses": "\n".join(
             f"{bus['name']}: {bus['interface']} {bus['channel']}{', CAN FD' if bus['fd'] else ''}"
             + (f", messages {', '.join(bus['messages'])}" if bus["messages"] else "")

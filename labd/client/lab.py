@@ -52,6 +52,15 @@ class LabClient:
         """One bench by name."""
         return cast(Bench, self._get(f"benches/{_segment(name)}"))
 
+    def clear_quarantine(self, name: str, by: str) -> Bench:
+        """Has the bench's agent bring it to its safe state again, and end the quarantine if that works.
+
+        Returns the bench as it was before; ask again for the outcome.
+        """
+        return cast(
+            Bench, self._call("POST", f"benches/{_segment(name)}/clear-quarantine", {"by": by}, repeatable=True)
+        )
+
     # Leases
 
     def create_lease(

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-Health = Literal["healthy", "unhealthy", "offline"]
+Health = Literal["healthy", "unhealthy", "quarantined", "offline"]
 BenchState = Literal["available", "leased", "recovering", "unavailable"]
 LeaseState = Literal["QUEUED", "GRANTED", "ENDED"]
 LeaseEnd = Literal["released", "expired", "heartbeat_lost", "cancelled", "bench_removed"]
@@ -40,6 +40,15 @@ class Ecu(TypedDict):
     dids: list[Did]
 
 
+class CleanUpStep(TypedDict):
+    """One step of bringing a bench back to its safe state."""
+
+    name: str
+    elapsed_ms: int
+    fault: str | None
+    """Why it failed; None when it worked."""
+
+
 class Bench(TypedDict):
     """A bench as labd knows it."""
 
@@ -58,6 +67,10 @@ class Bench(TypedDict):
     last_seen: str | None
     buses: list[Bus]
     ecus: list[Ecu]
+    equipment: dict[str, Any]
+    """What else the bench carries, by kind: consoles, power, adapters."""
+    last_clean_up: list[CleanUpStep]
+    """What was undone at the end of the latest lease, in order."""
 
 
 class Lease(TypedDict):

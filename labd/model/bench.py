@@ -8,10 +8,14 @@ from labd.model.selector import NAME_LABEL
 
 
 class Health(StrEnum):
-    """What the agent says of the bench; offline when no agent speaks for it."""
+    """What the agent says of the bench; offline when no agent speaks for it.
+
+    QUARANTINED: it could not be brought to its safe state, or somebody said that nobody may have it.
+    """
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
+    QUARANTINED = "quarantined"
     OFFLINE = "offline"
 
 
@@ -40,6 +44,12 @@ class Bench:
     health_reason: str
     buses: list[dict[str, Any]] = field(default_factory=list)
     ecus: list[dict[str, Any]] = field(default_factory=list)
+    quarantined: bool = False
+    """Never while ``healthy``."""
+    last_clean_up: list[dict[str, Any]] = field(default_factory=list)
+    """What was undone at the end of the latest lease, in order: name, elapsed_ms, fault (None when it worked)."""
+    equipment: dict[str, Any] = field(default_factory=dict)
+    """What else the bench carries, by kind."""
     epoch: int = 0
     """Of the latest lease; only grows."""
     fenced_epoch: int = 0
@@ -62,6 +72,8 @@ class Bench:
         """The health to show, given whether its agent is attached."""
         if not attached:
             return Health.OFFLINE
+        if self.quarantined:
+            return Health.QUARANTINED
         return Health.HEALTHY if self.healthy else Health.UNHEALTHY
 
     def state(self, attached: bool, leased: bool) -> BenchState:

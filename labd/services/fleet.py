@@ -10,7 +10,7 @@ import structlog
 from labd.model.bench import Bench, BenchState, Health
 from labd.model.lease import Lease, LeaseEnd
 from labd.services.core import Core
-from labd.services.errors import NotFound
+from labd.services.errors import Conflict, NotFound
 from labd.services.ledger import Effects, FenceOrder, Ledger
 from labd.services.wishes import parse_selector
 from labd.store.unit import Unit
@@ -34,12 +34,26 @@ class BenchReport:
     buses: list[dict[str, Any]]
     ecus: list[dict[str, Any]]
     fenced_epoch: int
+    quarantined: bool = False
+    last_clean_up: list[dict[str, Any]] = field(default_factory=list)
+    equipment: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClearOrder:
+    """An operator wants the quarantine of a bench to end."""
+
+    bench: str
+    by: str
+
+
+Order = FenceOrder | ClearOrder
 
 
 class AgentLink(Protocol):
     """The way to an attached agent. Methods return at once, from any thread."""
 
-    def fence(self, order: FenceOrder) -> None:
+    def send(self, order: Order) -> None:
         """Passes the order on."""
 
     def close(self, reason: str) -> None:
@@ -101,6 +115,21 @@ class Fleet:
                 known = ", ".join(bench.name for bench in unit.benches() if not bench.removed)
                 raise NotFound(f"there is no bench {name!r}; the lab knows {known or 'none yet'}")
             return self._view(bench, unit.granted_on(name))
+
+    def clear_quarantine(self, name: str, by: str) -> BenchView:
+        """Has the agent bring the bench to its safe state again, and end the quarantine if that works.
+
+        Raises NotFound; Conflict when the bench is in no quarantine, or its agent is away.
+        """
+        view = self.bench(name)
+        if not view.bench.quarantined:
+            raise Conflict(f"bench {name} is in no quarantine; it is {view.health}")
+        session = self._session_of(name)
+        if session is None:
+            raise Conflict(f"agent {view.bench.agent} of bench {name} is offline; only it can end the quarantine")
+        _log.info("quarantine to be cleared", bench=name, by=by)
+        session.link.send(ClearOrder(name, by))
+        return view
 
     # What agents say
 
@@ -165,7 +194,7 @@ class Fleet:
                 session.ordered[order.bench] = (order, now)
         for order in late:
             _log.warning("agent has not confirmed the end of a lease", agent=session.agent, bench=order.bench)
-            session.link.fence(order)
+            session.link.send(order)
 
     # Inside
 
@@ -219,6 +248,9 @@ class Fleet:
                 health_reason=report.health_reason,
                 buses=report.buses,
                 ecus=report.ecus,
+                quarantined=report.quarantined,
+                last_clean_up=report.last_clean_up,
+                equipment=report.equipment,
                 epoch=epoch,
                 fenced_epoch=fenced,
                 removed=False,
@@ -248,14 +280,17 @@ class Fleet:
         if lease is not None:
             ledger.end_lease(lease, LeaseEnd.BENCH_REMOVED)
 
+    def _session_of(self, bench: str) -> Session | None:
+        with self._lock:
+            return next((one for one in self._sessions.values() if bench in one.benches), None)
+
     def _pass_on_fences(self, effects: Effects) -> None:
         for order in effects.fences:
-            with self._lock:
-                session = next((one for one in self._sessions.values() if order.bench in one.benches), None)
-                if session is not None:
-                    session.ordered[order.bench] = (order, time.monotonic())
+            session = self._session_of(order.bench)
             if session is not None:
-                session.link.fence(order)
+                with self._lock:
+                    session.ordered[order.bench] = (order, time.monotonic())
+                session.link.send(order)
 
     def _view(self, bench: Bench, lease: Lease | None) -> BenchView:
         attached = self._core.presence.attached(bench.name)

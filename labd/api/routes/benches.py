@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from labd.api import schemas
 from labd.api.answers import bench_answer
 from labd.api.context import LabOf
-from labd.api.problems import responses
+from labd.api.problems import body_responses, responses
 
 router = APIRouter(prefix="/benches", tags=["benches"])
 
@@ -26,3 +26,19 @@ def list_benches(
 def get_bench(lab: LabOf, name: Annotated[str, Path(max_length=253, examples=["bench-1"])]) -> schemas.Bench:
     """A bench with its buses and ECUs."""
     return bench_answer(lab.fleet.bench(name))
+
+
+@router.post(
+    "/{name}/clear-quarantine",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=body_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    summary="End a quarantine",
+)
+def clear_quarantine(
+    lab: LabOf, name: Annotated[str, Path(max_length=253, examples=["bench-1"])], request: schemas.ClearQuarantine
+) -> schemas.Bench:
+    """Has the agent bring the bench to its safe state once more; the quarantine ends when that works.
+
+    The answer shows the bench as it was before: ask again for the outcome.
+    """
+    return bench_answer(lab.fleet.clear_quarantine(name, request.by))

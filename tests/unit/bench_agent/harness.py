@@ -18,7 +18,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, OKPKey
 
 from bench_agent.client import BenchClient
-from bench_agent.protocol import lab_pb2, lab_pb2_grpc
+from bench_agent.protocol import bench_pb2, lab_pb2, lab_pb2_grpc
 from bench_agent.protocol.claims import ALGORITHM, LeaseClaims
 from bench_agent.server import config
 from bench_agent.server.agent import Agent
@@ -114,6 +114,10 @@ class RunningAgent:
 
     def health(self, bench: str) -> str:
         return self.agent.benches[bench].health_reason
+
+    def describe(self, bench: str) -> bench_pb2.BenchDescription:
+        """What labd is told."""
+        return self.agent.benches[bench].describe()
 
     def node(self, bench: str = "bench-1") -> can.BusABC:
         """Another node on the bench's bus."""

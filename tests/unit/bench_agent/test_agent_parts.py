@@ -13,6 +13,7 @@ from bench_agent.protocol import frames
 from bench_agent.protocol.frames import Frame
 from bench_agent.server import convert
 from bench_agent.server.can_service import _Wait
+from bench_agent.server.cleanup import CleanUpStack
 from bench_agent.server.expectation import Condition, Matcher
 from bench_agent.server.frame_queue import FrameQueue
 from bench_agent.server.tenancy import Tenancy
@@ -135,7 +136,7 @@ def test_a_frame_is_never_newer_than_itself() -> None:
         def recent(self, since: float) -> list[can.Message]:
             return [can.Message(timestamp=stamp) for stamp in stamps if stamp > since]
 
-    tenancy = Tenancy("l-1")
+    tenancy = Tenancy("l-1", CleanUpStack())
     tenancy.since = 0.0
     hub = cast(BusHub, Remembering())
     for number, frame in enumerate(tenancy.recent(hub)):

@@ -43,6 +43,31 @@ def test_show_tells_buses_ecus_and_dids(labctl: Labctl, labd: FakeLabd) -> None:
     assert "D001  Voltage  uint in V\n" in shown
 
 
+def test_show_tells_how_the_last_lease_was_cleaned_up(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.benches["bench-1"] |= {
+        "health": "quarantined",
+        "health_reason": "the supply does not answer",
+        "last_clean_up": [
+            {"name": "close the diagnostic sessions", "elapsed_ms": 3, "fault": None},
+            {"name": "power to the safe state", "elapsed_ms": 5000, "fault": "the supply does not answer"},
+        ],
+    }
+    shown = labctl("bench", "show", "bench-1").stdout
+    assert "quarantined: the supply does not answer" in shown
+    assert "close the diagnostic sessions: done (3 ms)" in shown
+    assert "power to the safe state: the supply does not answer (5000 ms)" in shown
+
+
+def test_clear_waits_until_the_quarantine_has_ended(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.benches["bench-1"] |= {"health": "quarantined", "health_reason": "hook failed"}
+    result = labctl("bench", "clear", "bench-1")
+    assert (result.stdout, result.exit_code) == ("bench-1 is healthy\n", 0)
+    (body,) = labd.asked("POST", "/benches/bench-1/clear-quarantine")
+    assert body["by"]
+    labd.refuse("POST", "/benches/bench-1/clear-quarantine", 409, "bench bench-1 is in no quarantine; it is healthy")
+    assert labctl("bench", "clear", "bench-1").exit_code == 65
+
+
 def test_an_unknown_bench_is_refused(labctl: Labctl) -> None:
     result = labctl("bench", "show", "nix")
     assert (result.exit_code, result.stderr.count("\n")) == (65, 1)

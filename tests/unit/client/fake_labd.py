@@ -47,6 +47,8 @@ def make_bench(name: str = "bench-1", address: str = "127.0.0.1:1", **changes: A
                 "dids": [{"name": "VIN", "did": 0xF190, "type": "ascii", "unit": ""}],
             }
         ],
+        "equipment": {},
+        "last_clean_up": [],
         **changes,
     }
 
@@ -297,6 +299,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return list(lab.benches.values())
             case "GET", ["benches", name]:
                 return lab.benches.get(name)
+            case "POST", ["benches", name, "clear-quarantine"]:
+                before = dict(lab.benches[name])
+                lab.benches[name] |= {"health": "healthy", "health_reason": ""}
+                return before
             case "POST", ["leases"]:
                 lease = lab.add_lease(**body)
                 if lab.free:

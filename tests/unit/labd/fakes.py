@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
-from labd.services.fleet import BenchReport, Session
+from labd.services.fleet import BenchReport, ClearOrder, Order, Session
 from labd.services.lab import Lab
 from labd.services.ledger import FenceOrder
 from labd.services.limits import RunLimits
@@ -32,10 +32,14 @@ class FakeLink:
 
     def __init__(self) -> None:
         self.orders: list[FenceOrder] = []
+        self.clears: list[ClearOrder] = []
         self.closed: str | None = None
 
-    def fence(self, order: FenceOrder) -> None:
-        self.orders.append(order)
+    def send(self, order: Order) -> None:
+        if isinstance(order, FenceOrder):
+            self.orders.append(order)
+        else:
+            self.clears.append(order)
 
     def close(self, reason: str) -> None:
         self.closed = reason

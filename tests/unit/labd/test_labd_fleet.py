@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from labd.model.lease import LeaseEnd, LeaseState
 from labd.services import fleet
-from labd.services.errors import NotFound
+from labd.services.errors import Conflict, NotFound
+from labd.services.fleet import ClearOrder
 from labd.services.lab import Lab
 from labd.services.leasing import LeaseView
 from tests.unit.labd.fakes import FakeClock, FakeLink, attach, report
@@ -23,6 +26,33 @@ def test_a_bench_is_known_with_its_health_and_survives_its_agent(lab: Lab) -> No
     assert _states(lab) == {"bench-1": ("offline", "unavailable"), "bench-2": ("offline", "unavailable")}
     with pytest.raises(NotFound, match="knows bench-1, bench-2"):
         lab.fleet.bench("bench-9")
+
+
+def test_a_quarantined_bench_is_nobodys_until_its_agent_says_otherwise(lab: Lab) -> None:
+    steps = [{"name": "power to the safe state", "elapsed_ms": 12, "fault": "the supply does not answer"}]
+    shut = replace(
+        report("bench-1", healthy=False, reason="the supply does not answer"), quarantined=True, last_clean_up=steps
+    )
+    session, link = attach(lab, shut, report("bench-2"))
+    assert _states(lab)["bench-1"] == ("quarantined", "unavailable")
+    assert lab.fleet.bench("bench-1").bench.last_clean_up == steps
+    waiting = _ask(lab, "name=bench-1")
+    assert waiting.lease.state is LeaseState.QUEUED
+    assert "quarantined (the supply does not answer)" in (waiting.obstacle or "")
+    with pytest.raises(Conflict, match="bench-2 is in no quarantine"):
+        lab.fleet.clear_quarantine("bench-2", "op")
+    lab.fleet.clear_quarantine("bench-1", "op")
+    assert link.clears == [ClearOrder("bench-1", "op")]
+    assert _states(lab)["bench-1"] == ("quarantined", "unavailable")  # the agent has the word
+    lab.fleet.report(session, report("bench-1"))
+    assert lab.leasing.get(waiting.lease.id).lease.state is LeaseState.GRANTED
+
+
+def test_the_quarantine_of_an_offline_bench_cannot_be_cleared(lab: Lab) -> None:
+    session, _ = attach(lab, replace(report("bench-1", healthy=False), quarantined=True))
+    lab.fleet.detach(session, "test")
+    with pytest.raises(Conflict, match="agent-1 of bench bench-1 is offline"):
+        lab.fleet.clear_quarantine("bench-1", "op")
 
 
 def test_a_live_lease_outlasts_the_loss_of_the_agent(lab: Lab) -> None:

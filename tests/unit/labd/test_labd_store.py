@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -37,6 +38,34 @@ def test_migrations_lead_to_the_tables_that_the_code_uses(tmp_path: Path) -> Non
     config = Config()
     config.set_main_option("script_location", str(Path(labd.store.__path__[0]) / "migrations"))
     assert ScriptDirectory.from_config(config).get_current_head() == engine.SCHEMA_HEAD
+
+
+def test_what_an_older_labd_stored_survives_the_upgrade(tmp_path: Path) -> None:
+    """A database as the first version left it: a bench with a live lease."""
+    path = tmp_path / engine.DATABASE_NAME
+    config = Config()
+    config.set_main_option("script_location", str(Path(labd.store.__path__[0]) / "migrations"))
+    old = create_engine(f"sqlite:///{path}")
+    with old.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO benches VALUES ('bench-1', 'agent', 'a:1', '{}', 1, '', '[]', '[]', 4, 3, 0, NULL)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO leases (id, state, selector, holder, priority, duration_s, ttl_s, created_at, heartbeat_by, "
+            "bench, epoch, granted_at, expires_at) "
+            "VALUES ('l-1', 'GRANTED', '', 'ada', 0, 60, 30, 1, 2, 'bench-1', 4, 1, 61)"
+        )
+    old.dispose()
+    opened = Store(tmp_path)
+    with opened.read() as unit:
+        bench, lease = unit.bench("bench-1"), unit.granted_on("bench-1")
+        assert bench is not None
+        assert (bench.epoch, bench.fenced_epoch, bench.quarantined, bench.last_clean_up) == (4, 3, False, [])
+        assert lease is not None
+        assert (lease.id, lease.epoch) == ("l-1", 4)
+    opened.close()
 
 
 def test_commits_are_durable(tmp_path: Path) -> None:
