@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bench_agent.client import BenchClient, FrameFilter, Within
+from bench_agent.client import BenchClient, FrameFilter, LeaseRefused, NegativeResponse, Within
 from tests.unit.bench_agent.harness import ECU, NOBODY, ROOT, Signer
 
 AGENT = [sys.executable, "-m", "bench_agent.main"]
@@ -127,6 +127,68 @@ def test_epochs_survive_kill_9(agent_yaml: Path, signer: Signer) -> None:
         os.kill(agent.process.pid, signal.SIGKILL)
     epochs = json.loads((agent_yaml.parent / "data/epochs.json").read_text())
     assert epochs == {"bench-1": {"seen": 12, "fenced": 11}}
+
+
+GROUP = "239.74.163.3"
+PATIENT_ECU = """
+name: GW
+addressing: {request_id: 0x7E0, response_id: 0x7E8}
+timing: {s3_ms: 600000, s3_client_ms: 2000}
+dids:
+  Mark: {did: 0xF198, type: ascii, length: 4, value: "0000", write: {session: [extended]}}
+"""
+"""An ECU that stays in its session for ten minutes, unless it is told to leave it."""
+
+
+@pytest.fixture
+def multicast_port() -> int:
+    """One port for this test alone: group and port make the bus, for the whole network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((GROUP, 9))
+        except OSError as error:
+            pytest.skip(f"no multicast route on this machine: {error.strerror}")
+    return 20_000 + os.getpid() % 20_000
+
+
+def test_after_kill_9_the_bench_is_safe_before_its_holder_is_back(
+    tmp_path: Path, agent_yaml: Path, signer: Signer, multicast_port: int
+) -> None:
+    (tmp_path / "gw.yaml").write_text(PATIENT_ECU)
+    options = {"port": multicast_port, "hop_limit": 0}
+    document = json.loads(agent_yaml.read_text())
+    document["benches"] = [
+        {
+            "name": "bench-1",
+            "can": [{"name": "body", "interface": "udp_multicast", "channel": GROUP, "options": options}],
+            "ecus": [{"file": "gw.yaml", "bus": "body"}],
+        }
+    ]
+    agent_yaml.write_text(json.dumps(document))
+    bus = [argument for name, value in options.items() for argument in ("--option", f"{name}={value}")]
+    node = ("simulate", str(tmp_path / "gw.yaml"), "--interface", "udp_multicast", "--channel", GROUP, *bus)
+    with started(*node) as ecu:
+        ecu.line("GW answers on")
+        with started("serve", str(agent_yaml)) as agent:
+            address = agent.line(r"serves 1 benches on (\S+)")[1]
+            with BenchClient(address, "bench-1", signer.token(epoch=12)) as bench:
+                gateway = bench.ecu("GW")
+                gateway.call("session", session="extended")
+                gateway.call("write", did="Mark", value="ABCD")
+                os.kill(agent.process.pid, signal.SIGKILL)
+                agent.process.wait(TIMEOUT_S)
+        with started("serve", str(agent_yaml)) as agent:
+            address = agent.line(r"serves 1 benches on (\S+)")[1]
+            with (
+                BenchClient(address, "bench-1", signer.token(epoch=11)) as older,
+                pytest.raises(LeaseRefused, match="epoch"),
+            ):
+                older.describe()
+            with BenchClient(address, "bench-1", signer.token(epoch=12)) as bench:
+                gateway = bench.ecu("GW")
+                assert gateway.call("read", did="Mark") == "ABCD"  # the same ECU, and the lease is still good
+                with pytest.raises(NegativeResponse):  # back in its default session
+                    gateway.call("write", did="Mark", value="EFGH")
 
 
 def test_an_unsound_epoch_file_keeps_the_agent_from_starting(agent_yaml: Path) -> None:
