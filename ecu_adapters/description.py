@@ -5,18 +5,20 @@ Times are in milliseconds (``_ms``) or seconds (``_s``).
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
-from ecu_adapters import yaml_file
+from ecu_adapters import consistency, yaml_file
 from ecu_adapters.dids import Access, Did
 from ecu_adapters.dtcs import Dtc
+from ecu_adapters.memory_map import MemoryMap
 from ecu_adapters.records import Fields
 from ecu_adapters.routines import Routine
 from ecu_adapters.security_levels import Security
-from ecu_adapters.yaml_file import field_error, model_error, nearest
+from ecu_adapters.simulation import Behaviour, CyclicMessage
+from ecu_adapters.yaml_file import field_error, model_error
 
 EXTENDED_FLAG = 0x8000_0000
 """Bit of a SocketCAN arbitration ID: 29-bit identifier (CAN_EFF_FLAG)."""
@@ -123,41 +125,6 @@ class IsoTp(_Part):
         return int(self.stmin_ms) if self.stmin_ms == int(self.stmin_ms) else 0xF0 + round(self.stmin_ms * 10)
 
 
-class Follow(_Part):
-    """A signal that follows one of another message, as far as ``rate_per_s`` lets it."""
-
-    message: str
-    signal: str
-    rate_per_s: float | None = Field(default=None, gt=0, description="greatest change per second; null: at once")
-
-
-class CyclicMessage(_Part):
-    """A message of the DBC that the simulated ECU sends by itself."""
-
-    message: str
-    period_ms: float | None = Field(default=None, ge=1, le=3_600_000, description="null: GenMsgCycleTime of the DBC")
-    signals: dict[str, int | float | str] = {}
-    follow: dict[str, Follow] = {}
-
-
-class Behaviour(_Part):
-    """How the simulated ECU behaves beyond what the standard says."""
-
-    response_delay_ms: float = Field(default=0, ge=0, le=60_000, description="time to work on any request")
-    service_delay_ms: dict[int, float] = Field(
-        default={}, description="the same for one service (0x14: 300); longer than P2 makes it answer 0x78 first"
-    )
-    reset_ms: float = Field(default=100, ge=0, le=60_000, description="silence while booting after ECUReset")
-
-    @field_validator("service_delay_ms")
-    @classmethod
-    def _delays_bounded(cls, value: dict[int, float]) -> dict[int, float]:
-        for service, delay in value.items():
-            if not 0 <= service <= 0xFF or not 0 <= delay <= 3_600_000:
-                raise ValueError(f"0x{service:02X}: {delay:g} must be a service (0 .. 0xFF) and 0 .. 3600000 ms")
-        return value
-
-
 class EcuDescription(_Part):
     """One ECU, as its YAML file describes it."""
 
@@ -177,18 +144,16 @@ class EcuDescription(_Part):
     )
     routines: dict[str, Routine] = Field(default={}, description="what RoutineControl starts and stops, by name")
     security: dict[int, Security] = Field(default={}, description="by the sub-function that asks for the seed")
+    memory: MemoryMap = MemoryMap()
+    services: dict[int, Access | Literal[False]] = Field(
+        default={}, description="services that the ECU lacks (false), or that need a session or level as a whole"
+    )
     cyclic: list[CyclicMessage] = []
     simulation: Behaviour = Behaviour()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        errors = [
-            *self._session_errors(),
-            *self._did_errors(),
-            *self._routine_errors(),
-            *self._dtc_errors(),
-            *self._other_errors(),
-        ]
+        errors = consistency.errors(self)
         if errors:
             raise model_error("ecu", errors)
         return self
@@ -208,96 +173,6 @@ class EcuDescription(_Part):
     def session_name(self, number: int) -> str:
         """The name of a session, or its number in hex."""
         return next((name for name, value in self.sessions.items() if value == number), f"0x{number:02X}")
-
-    def _session_errors(self) -> list[InitErrorDetails]:
-        errors = []
-        if self.sessions.get("default") != DEFAULT_SESSION:
-            errors.append(field_error(("sessions",), "must have default: 1"))
-        numbers: dict[int, str] = {}
-        for name, number in self.sessions.items():
-            if not 1 <= number <= 0x7E:
-                errors.append(field_error(("sessions", name), f"{number} is out of range 0x01 .. 0x7E"))
-            if number in numbers:
-                errors.append(field_error(("sessions", name), f"0x{number:02X} is session {numbers[number]} too"))
-            numbers.setdefault(number, name)
-        for name, origins in self.session_entry.items():
-            places: list[tuple[yaml_file.Location, str]] = [(("session_entry", name), name)]
-            places += [(("session_entry", name, index), origin) for index, origin in enumerate(origins)]
-            for place, session in places:
-                if session not in self.sessions:
-                    errors.append(field_error(place, f"unknown session {session!r}; {nearest(session, self.sessions)}"))
-        if "default" in self.session_entry:
-            errors.append(field_error(("session_entry", "default"), "every session leads back to the default session"))
-        return errors
-
-    def _did_errors(self) -> list[InitErrorDetails]:
-        errors = []
-        numbers: dict[int, str] = {}
-        for name, did in self.dids.items():
-            place = ("dids", name, did.type)
-            if did.did in numbers:
-                message = f"0x{did.did:04X} is the identifier of {numbers[did.did]} too"
-                errors.append(field_error((*place, "did"), message))
-            numbers.setdefault(did.did, name)
-            for kind in ("read", "write", "control"):
-                errors += self._access_errors((*place, kind), getattr(did, kind))
-        return errors
-
-    def _routine_errors(self) -> list[InitErrorDetails]:
-        errors = []
-        numbers: dict[int, str] = {}
-        for name, routine in self.routines.items():
-            if routine.id in numbers:
-                message = f"0x{routine.id:04X} is the identifier of {numbers[routine.id]} too"
-                errors.append(field_error(("routines", name, "id"), message))
-            numbers.setdefault(routine.id, name)
-            errors += self._access_errors(("routines", name, "access"), routine.access)
-        return errors
-
-    def _access_errors(self, place: yaml_file.Location, access: object) -> list[InitErrorDetails]:
-        errors = []
-        if not isinstance(access, Access):
-            return []
-        if access.security is not None and access.security not in self.security:
-            levels = ", ".join(map(str, self.security)) or "none"
-            message = f"level {access.security} is not described under security (levels there: {levels})"
-            errors.append(field_error((*place, "security"), message))
-        for index, session in enumerate(access.session or ()):
-            if session not in self.sessions:
-                message = f"unknown session {session!r}; {nearest(session, self.sessions)}"
-                errors.append(field_error((*place, "session", index), message))
-        return errors
-
-    def _dtc_errors(self) -> list[InitErrorDetails]:
-        errors = []
-        codes: set[str] = set()
-        for index, dtc in enumerate(self.dtcs):
-            if dtc.code in codes:
-                errors.append(field_error(("dtcs", index, "code"), f"{dtc.code} is given twice"))
-            codes.add(dtc.code)
-            for place, name in enumerate(dtc.snapshot):
-                if name not in self.dids:
-                    message = f"unknown data identifier {name!r}; {nearest(name, self.dids)}"
-                    errors.append(field_error(("dtcs", index, "snapshot", place), message))
-        errors += [
-            field_error(("extended_data", record), f"0x{record:02X} is no record number: 0x01 .. 0xEF")
-            for record in self.extended_data
-            if not 0x01 <= record <= 0xEF
-        ]
-        return errors
-
-    def _other_errors(self) -> list[InitErrorDetails]:
-        errors = []
-        for level in self.security:
-            if not (1 <= level <= 0x7D and level % 2):
-                message = f"{level} is no sub-function for a seed: an odd number from 1 to 0x7D"
-                errors.append(field_error(("security", level), message))
-        messages: set[str] = set()
-        for index, cyclic in enumerate(self.cyclic):
-            if cyclic.message in messages:
-                errors.append(field_error(("cyclic", index, "message"), f"{cyclic.message} is given twice"))
-            messages.add(cyclic.message)
-        return errors
 
 
 def load_ecu(path: str | Path) -> EcuDescription:

@@ -20,6 +20,7 @@ class Access(BaseModel):
 
     session: list[str] | None = Field(default=None, description="names of sessions; every session without it")
     security: int | None = Field(default=None, description="level that must be unlocked")
+    authentication: bool = Field(default=False, description="whether Authentication (0x29) must have succeeded")
 
 
 class _Did(BaseModel):

@@ -7,7 +7,7 @@ import structlog
 
 from ecu_adapters.bus import BusError, BusPort, Subscription
 from ecu_adapters.dbc import Database, DatabaseError, SignalValue
-from ecu_adapters.description import CyclicMessage, Follow
+from ecu_adapters.simulation import CyclicMessage, Follow
 from ecu_adapters.simulator.clock import Clock, Timer
 
 _SEND_TIMEOUT_S = 0.002

@@ -1,14 +1,15 @@
 """In which order a UDS server refuses: tables after ISO 14229-1:2020 (clause 8.7 and those of the services).
 
 Each row is an NRC, the condition in words, its source, and the condition as code. The first row that fails decides. A
-service's own rows (in its module under ``services``) come after the general ones. The NRC 0x34 (authenticationRequired)
-has no row: the simulated ECU has no Authentication service (0x29).
+service's own rows (in its module under ``services``) come after the general ones. NRC 0x21 (busyRepeatRequest) has no
+row: a request that comes while another one is in work never gets as far as the tables.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from ecu_adapters.description import DEFAULT_SESSION
+from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
+from ecu_adapters.dids import Access
 from ecu_adapters.simulator.state import EcuState
 from ecu_adapters.uds.names import SUPPRESS_POSITIVE
 
@@ -28,6 +29,7 @@ class SubFunction:
     sessions: frozenset[int] | None = None
     """None: in every session."""
     security: int | None = None
+    authentication: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,10 @@ class Call:
     def suppressed(self) -> bool:
         """Whether the tester wants no positive response."""
         service = self.service
-        if service is None or service.subfunctions is None or len(self.pdu) < 2:
+        if service is None or len(self.pdu) < 2:
             return False
-        return bool(self.pdu[1] & SUPPRESS_POSITIVE)
+        has_bit = service.subfunctions is not None or service.own_subfunction
+        return has_bit and bool(self.pdu[1] & SUPPRESS_POSITIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +81,48 @@ class Service:
     rules: tuple[Rule, ...] = ()
     subfunctions: Callable[[EcuState], Mapping[int, SubFunction]] | None = None
     """For services with a sub-function: those that the ECU has."""
+    own_subfunction: bool = False
+    """There is a sub-function, but the service's own rows judge it (RoutineControl)."""
     outside_default: bool = False
     """Not in the default session (ISO 14229-1, table 23)."""
-    security: int | None = None
     resets: bool = False
     """Whether the ECU boots after the response."""
+    offered: Callable[[EcuDescription], bool] = lambda _ecu: True
+    """Whether an ECU of this description has it, unless its ``services`` say otherwise."""
+    work_s: Callable[[Call], float] | None = None
+    """Seconds that the work takes by itself; the description may add to them."""
 
 
 def _service(call: Call) -> Service:
     service = call.service
     assert service is not None, "the first rule refuses unknown services"  # noqa: S101 - holds by the tables' order
     return service
+
+
+_ANYBODY = Access()
+
+
+def _access(call: Call) -> Access:
+    """What the description demands of the whole service."""
+    return call.state.ecu.services.get(call.pdu[0]) or _ANYBODY
+
+
+def access_rows(accesses: Callable[[Call], Iterable[Access]], what: str, source: str) -> tuple[Rule, Rule]:
+    """The rows of authentication and security for what a request touches."""
+    return (
+        Rule(
+            0x34,
+            f"{what} needs authentication",
+            source,
+            lambda call: any(not call.state.is_authenticated(access) for access in accesses(call)),
+        ),
+        Rule(
+            0x33,
+            f"{what} needs an unlocked security level",
+            source,
+            lambda call: any(not call.state.is_unlocked(access.security) for access in accesses(call)),
+        ),
+    )
 
 
 def _sub(call: Call) -> SubFunction | None:
@@ -99,6 +133,11 @@ def _sub(call: Call) -> SubFunction | None:
 def _wrong_session(call: Call) -> bool:
     sub = _sub(call)
     return sub is not None and sub.sessions is not None and call.state.session not in sub.sessions
+
+
+def _sub_unauthenticated(call: Call) -> bool:
+    sub = _sub(call)
+    return sub is not None and sub.authentication and not call.state.authenticated
 
 
 def _sub_locked(call: Call) -> bool:
@@ -112,14 +151,12 @@ EVERY_SERVICE: tuple[Rule, ...] = (
         0x7F,
         "the service is not available in the active session",
         "ISO 14229-1:2020, 8.7",
-        lambda call: _service(call).outside_default and call.state.session == DEFAULT_SESSION,
+        lambda call: (
+            (_service(call).outside_default and call.state.session == DEFAULT_SESSION)
+            or not call.state.allows(_access(call))
+        ),
     ),
-    Rule(
-        0x33,
-        "the service needs an unlocked security level",
-        "ISO 14229-1:2020, 8.7",
-        lambda call: not call.state.is_unlocked(_service(call).security),
-    ),
+    *access_rows(lambda call: (_access(call),), "the service", "ISO 14229-1:2020, 8.7"),
 )
 """Rows for every request."""
 
@@ -127,6 +164,7 @@ WITH_SUBFUNCTION: tuple[Rule, ...] = (
     Rule(0x13, "there is no sub-function", "ISO 14229-1:2020, 8.7", lambda call: len(call.pdu) < 2),
     Rule(0x12, "the ECU never has the sub-function", "ISO 14229-1:2020, 8.7", lambda call: _sub(call) is None),
     Rule(0x7E, "the sub-function is not available in the active session", "ISO 14229-1:2020, 8.7", _wrong_session),
+    Rule(0x34, "the sub-function needs authentication", "ISO 14229-1:2020, 8.7", _sub_unauthenticated),
     Rule(0x33, "the sub-function needs an unlocked security level", "ISO 14229-1:2020, 8.7", _sub_locked),
 )
 """Rows for services with a sub-function, after those for every request."""

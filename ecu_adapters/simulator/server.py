@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.simulator.clock import Clock, Timer
 from ecu_adapters.simulator.rules import Call, Refused, Service, first_refusal, is_silent
-from ecu_adapters.simulator.services import SERVICES
+from ecu_adapters.simulator.services import services_of
 from ecu_adapters.simulator.state import EcuState
 from ecu_adapters.uds.names import NEGATIVE, PENDING, POSITIVE_OFFSET
 
@@ -42,7 +42,7 @@ class UdsServer:
         clock: Clock,
         transmit: Callable[[bytes], None],
         *,
-        services: Mapping[int, Service] = SERVICES,
+        services: Mapping[int, Service] | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         on_silence: Callable[[bool], None] | None = None,
     ) -> None:
@@ -54,7 +54,7 @@ class UdsServer:
         """After a reset: the ECU neither listens nor speaks."""
         self._clock = clock
         self._transmit = transmit
-        self._services = services
+        self._services = services_of(ecu) if services is None else services
         self._on_silence = on_silence
         self._in_work: Call | None = None
         self._pending_sent = False
@@ -101,10 +101,14 @@ class UdsServer:
     def _work_s(self, call: Call) -> float:
         """How long the request takes. A refused one takes no longer than any other."""
         behaviour = self.ecu.simulation
-        own_ms = behaviour.service_delay_ms.get(call.pdu[0], 0) if behaviour.service_delay_ms else 0
-        if own_ms and first_refusal(call) is not None:
-            own_ms = 0
-        return max(own_ms, behaviour.response_delay_ms) / 1000
+        service = call.service
+        own_s = behaviour.service_delay_ms.get(call.pdu[0], 0) / 1000 if behaviour.service_delay_ms else 0
+        slow = service is not None and service.work_s is not None
+        if (own_s or slow) and first_refusal(call) is not None:
+            own_s = 0
+        elif service is not None and service.work_s is not None:
+            own_s = max(own_s, service.work_s(call))
+        return max(own_s, behaviour.response_delay_ms / 1000)
 
     def _send_pending(self) -> None:
         call = self._in_work
@@ -149,7 +153,8 @@ class UdsServer:
         self._transmit(bytes((NEGATIVE, call.pdu[0], nrc)))
 
     def _boot(self) -> None:
-        self._session_default()
+        self._stop(self._s3)
+        self.state.power_up()
         reset_s = self.ecu.simulation.reset_ms / 1000
         if reset_s > 0:
             self._set_booting(True)

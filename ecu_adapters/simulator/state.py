@@ -7,6 +7,9 @@ from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.dids import Access, Did
 from ecu_adapters.security_levels import Security
 from ecu_adapters.simulator.clock import Clock
+from ecu_adapters.simulator.memory import Memory, Range
+from ecu_adapters.simulator.routine_run import RoutineRun
+from ecu_adapters.simulator.transfer import Transfer
 
 
 class EcuState:
@@ -25,6 +28,17 @@ class EcuState:
         """Raw values by data identifier."""
         self.dtcs: dict[int, int] = {dtc.number: dtc.status for dtc in ecu.dtcs}
         """Status by trouble code."""
+        self.authenticated = False
+        self.memory = Memory(ecu.memory)
+        self.transfer: Transfer | None = None
+        """The download or upload in work."""
+        self.downloaded: Range | None = None
+        """What was downloaded last, completely."""
+        self.routines = {routine.id: routine for routine in ecu.routines.values()}
+        self.runs: dict[int, RoutineRun] = {}
+        """Routines that were started, by identifier."""
+        self.supply_v: float | None = None
+        """The supply voltage; None when nothing tells."""
         self._random_bytes = random_bytes
         self._seed: tuple[int, bytes] | None = None
         self._attempts: dict[int, int] = {}
@@ -35,10 +49,23 @@ class EcuState:
         self.session = session
         self.unlocked = None
         self._seed = None
+        self.transfer = None
+
+    def power_up(self) -> None:
+        """What every reset does: memory that needs power is gone, routines have ended."""
+        self.enter_session(DEFAULT_SESSION)
+        self.authenticated = False
+        self.memory.forget_ram()
+        self.runs.clear()
+        self.downloaded = None
 
     def allows(self, access: Access) -> bool:
         """Whether the active session grants this access; security is another question."""
         return access.session is None or any(self.ecu.sessions[name] == self.session for name in access.session)
+
+    def is_authenticated(self, access: Access) -> bool:
+        """Whether what has this access needs no authentication, or has it."""
+        return self.authenticated or not access.authentication
 
     def is_unlocked(self, level: int | None) -> bool:
         """Whether what needs ``level`` (None: nothing) may be done."""

@@ -1,7 +1,7 @@
 """ReadDataByIdentifier (0x22): one data identifier or several; those that the ECU does not know are left out."""
 
 from ecu_adapters.dids import Access
-from ecu_adapters.simulator.rules import Call, Rule, Service
+from ecu_adapters.simulator.rules import Call, Rule, Service, access_rows
 
 
 def _readable(call: Call) -> list[tuple[int, Access]]:
@@ -15,8 +15,8 @@ def _readable(call: Call) -> list[tuple[int, Access]]:
     return found
 
 
-def _locked(call: Call) -> bool:
-    return any(not call.state.is_unlocked(access.security) for _, access in _readable(call))
+def _accesses(call: Call) -> list[Access]:
+    return [access for _, access in _readable(call)]
 
 
 def _too_long(call: Call) -> bool:
@@ -44,7 +44,7 @@ SERVICE = Service(
             "ISO 14229-1:2020, 11.2",
             lambda call: not _readable(call),
         ),
-        Rule(0x33, "an identifier needs an unlocked security level", "ISO 14229-1:2020, 11.2", _locked),
+        *access_rows(_accesses, "an identifier", "ISO 14229-1:2020, 11.2"),
         Rule(0x14, "the response exceeds the transport's limit", "ISO 14229-1:2020, 11.2", _too_long),
     ),
 )

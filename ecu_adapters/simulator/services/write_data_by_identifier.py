@@ -1,7 +1,7 @@
 """WriteDataByIdentifier (0x2E)."""
 
 from ecu_adapters.dids import Access, Did
-from ecu_adapters.simulator.rules import Call, Rule, Service
+from ecu_adapters.simulator.rules import Call, Rule, Service, access_rows
 
 
 def _number(call: Call) -> int:
@@ -20,9 +20,9 @@ def _access(call: Call) -> Access | None:
     return did.write
 
 
-def _locked(call: Call) -> bool:
+def _accesses(call: Call) -> list[Access]:
     access = _access(call)
-    return access is not None and not call.state.is_unlocked(access.security)
+    return [access] if access is not None else []
 
 
 def _act(call: Call) -> bytes:
@@ -41,7 +41,7 @@ SERVICE = Service(
             "ISO 14229-1:2020, 11.7",
             lambda call: _access(call) is None,
         ),
-        Rule(0x33, "the identifier needs an unlocked security level", "ISO 14229-1:2020, 11.7", _locked),
+        *access_rows(_accesses, "the identifier", "ISO 14229-1:2020, 11.7"),
         Rule(
             0x13,
             "the length is not that of the identifier",

@@ -18,7 +18,8 @@ from udsoncan.connections import PythonIsoTpConnection
 
 from ecu_adapters.bus import BusHub, CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
-from ecu_adapters.description import CyclicMessage, EcuDescription, load_ecu
+from ecu_adapters.description import EcuDescription, load_ecu
+from ecu_adapters.simulation import CyclicMessage
 from ecu_adapters.simulator import SimulatedEcu
 from ecu_adapters.simulator.clock import VirtualClock
 from ecu_adapters.simulator.cyclic import CyclicSender
