@@ -1,6 +1,7 @@
 """`make bench`: measures everything, prints the table, writes build/bench.json, fails if a target is missed.
 
-``python -m tests.benchmarks NAME...`` measures only the named modules.
+``python -m tests.benchmarks NAME...`` measures only the named modules. With ``--publish``, what was measured also goes
+into docs/reference/performance.md; figures of other modules there stay.
 """
 
 import importlib
@@ -11,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.benchmarks.figures import Figure, report
+from tests.benchmarks.publish import PAGE, publish
 
 MODULES = ("uds_read", "can_throughput", "run_start", "cli_start")
 OUTPUT = Path("build/bench.json")
@@ -18,18 +20,21 @@ OUTPUT = Path("build/bench.json")
 
 def main() -> int:
     """Exit code: 0 all targets met, 1 one was missed, 2 unknown module."""
-    chosen = sys.argv[1:] or list(MODULES)
+    arguments = [argument for argument in sys.argv[1:] if argument != "--publish"]
+    chosen = arguments or list(MODULES)
     unknown = sorted(set(chosen) - set(MODULES))
     console = Console()
     if unknown:
         console.print(f"no benchmark is named {', '.join(unknown)}; there are {', '.join(MODULES)}")
         return 2
-    figures: list[Figure] = []
+    measured: dict[str, list[Figure]] = {}
     for name in chosen:
         console.print(f"measuring {name} ...")
         with tempfile.TemporaryDirectory(prefix="labd-bench-") as folder:
-            figures += importlib.import_module(f"tests.benchmarks.{name}").measure(Path(folder))
-    return 0 if report(figures, OUTPUT, console) else 1
+            measured[name] = importlib.import_module(f"tests.benchmarks.{name}").measure(Path(folder))
+    if "--publish" in sys.argv:
+        publish(PAGE, measured, MODULES)
+    return 0 if report([figure for figures in measured.values() for figure in figures], OUTPUT, console) else 1
 
 
 if __name__ == "__main__":

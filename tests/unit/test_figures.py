@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.benchmarks.figures import Figure, report
+from tests.benchmarks.publish import publish
 
 Of = Literal["ratio", "value"]
 Sense = Literal["at most", "at least"]
@@ -31,6 +32,19 @@ def figure(target: float, *, of: Of = "ratio", sense: Sense = "at most") -> Figu
 )
 def test_a_figure_knows_whether_it_meets_its_target(of: Of, sense: Sense, target: float, ok: bool) -> None:
     assert figure(target, of=of, sense=sense).ok is ok
+
+
+def test_the_published_page_keeps_what_was_not_measured_again(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    publish(page, {"one": [figure(2.0)], "two": [figure(1.0)]}, ("one", "two"))
+    before = page.read_text()
+    assert before.count("| met |") == before.count("| **missed** |") == 1
+    publish(page, {"two": [figure(3.0), figure(3.0)]}, ("one", "two"))
+    after = page.read_text()
+    assert after.count("| met |") == 3
+    assert [line for line in before.splitlines() if "one -->" in line] == [
+        line for line in after.splitlines() if "one -->" in line
+    ]
 
 
 def test_the_report_fails_when_one_entry_is_not_ok_and_keeps_all(tmp_path: Path) -> None:
