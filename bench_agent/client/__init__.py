@@ -10,12 +10,24 @@ Synchronous and thread-safe. Every call has a deadline, and raises a subclass of
 from bench_agent.client.bench import BenchClient
 from bench_agent.client.bus import BusClient, Expectation, SentMessage
 from bench_agent.client.conditions import Compare, Condition, Equals, Within
-from bench_agent.client.description import BusInfo, Description, DidInfo, EcuInfo
+from bench_agent.client.console import ConsoleClient, ConsoleMatch, ConsoleTimeout
+from bench_agent.client.console_stream import ConsoleStream
+from bench_agent.client.description import (
+    AdapterInfo,
+    BusInfo,
+    ConsoleInfo,
+    Description,
+    DidInfo,
+    EcuInfo,
+    PowerInfo,
+)
 from bench_agent.client.ecu import EcuClient, UdsExchange
 from bench_agent.client.errors import (
     BenchError,
     BenchUnavailable,
     BusFault,
+    DeviceFault,
+    InUse,
     InvalidRequest,
     LeaseRefused,
     NegativeResponse,
@@ -29,6 +41,7 @@ from bench_agent.client.frame_stream import FrameBlock, FrameFilter, FrameStream
 from bench_agent.protocol.frames import Frame
 
 __all__ = [
+    "AdapterInfo",
     "BenchClient",
     "BenchError",
     "BenchUnavailable",
@@ -37,7 +50,13 @@ __all__ = [
     "BusInfo",
     "Compare",
     "Condition",
+    "ConsoleClient",
+    "ConsoleInfo",
+    "ConsoleMatch",
+    "ConsoleStream",
+    "ConsoleTimeout",
     "Description",
+    "DeviceFault",
     "DidInfo",
     "EcuClient",
     "EcuInfo",
@@ -47,10 +66,12 @@ __all__ = [
     "FrameBlock",
     "FrameFilter",
     "FrameStream",
+    "InUse",
     "InvalidRequest",
     "LeaseRefused",
     "NegativeResponse",
     "NotFound",
+    "PowerInfo",
     "SentMessage",
     "UdsExchange",
     "UdsInvalid",

@@ -1,10 +1,13 @@
 """A leased bench."""
 
+import difflib
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 
 from bench_agent.client.bus import BusClient
 from bench_agent.client.connection import Connection
+from bench_agent.client.console import ConsoleClient
 from bench_agent.client.description import Description, from_wire
 from bench_agent.client.ecu import EcuClient
 from bench_agent.client.errors import NotFound
@@ -57,6 +60,16 @@ class BenchClient:
             raise NotFound(f"bench {self.name} has no ECU {name!r}; it has {', '.join(known) or 'none'}")
         return EcuClient(self._uds, name)
 
+    def console(self, name: str, who: str | None = None) -> ConsoleClient:
+        """A serial console of the bench. Raises NotFound, listing those that exist, or another BenchError.
+
+        ``who`` is shown to those who want to write too; without it, user, host and process.
+        """
+        known = [console.name for console in self._known().consoles]
+        if name not in known:
+            raise NotFound(f"bench {self.name} has no console {name!r}; {_nearest(name, known)}")
+        return ConsoleClient(self._connection, name, who)
+
     def recent(self, count: int) -> dict[str, list[Frame]]:
         """The last ``count`` frames of each bus during this lease, oldest first. Raises a BenchError."""
         reply = self._connection.ask(self._connection.stub.Recent, bench_pb2.RecentRequest(count=count))
@@ -71,3 +84,8 @@ class BenchClient:
         with self._lock:
             description = self._description
         return description or self.describe()
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}"

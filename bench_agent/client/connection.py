@@ -5,7 +5,7 @@ from typing import TypeVar
 import grpc
 
 from bench_agent.client.errors import from_rpc
-from bench_agent.protocol import bench_pb2_grpc
+from bench_agent.protocol import bench_pb2_grpc, console_pb2_grpc
 from bench_agent.protocol.claims import BENCH_METADATA
 
 _OPTIONS = (
@@ -31,6 +31,7 @@ class Connection:
         self.metadata = (("authorization", f"Bearer {token}"), (BENCH_METADATA, bench))
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self.stub = bench_pb2_grpc.BenchStub(self._channel)
+        self.consoles = console_pb2_grpc.ConsoleStub(self._channel)
 
     def ask(
         self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request, wait_s: float = 0.0

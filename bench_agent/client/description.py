@@ -39,6 +39,34 @@ class EcuInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleInfo:
+    """A serial console: its port as configured, and bit/s."""
+
+    name: str
+    port: str
+    baudrate: int
+
+
+@dataclass(frozen=True, slots=True)
+class PowerInfo:
+    """A channel of a power supply. ``terminal`` as in DIN 72552: kl30 (battery), kl15 (ignition); or empty."""
+
+    name: str
+    supply: str
+    driver: str
+    terminal: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """A device of the bench that a driver of the lab's own operates."""
+
+    name: str
+    driver: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """A bench: its labels, buses, ECUs and health."""
 
@@ -49,6 +77,9 @@ class Description:
     healthy: bool
     health_reason: str
     """Why it is not healthy; empty when it is."""
+    consoles: tuple[ConsoleInfo, ...] = ()
+    power: tuple[PowerInfo, ...] = ()
+    adapters: tuple[AdapterInfo, ...] = ()
 
 
 def from_wire(wire: bench_pb2.BenchDescription) -> Description:
@@ -70,4 +101,7 @@ def from_wire(wire: bench_pb2.BenchDescription) -> Description:
         ),
         healthy=wire.health == bench_pb2.HEALTHY,
         health_reason=wire.health_reason,
+        consoles=tuple(ConsoleInfo(c.name, c.port, c.baudrate) for c in wire.consoles),
+        power=tuple(PowerInfo(p.name, p.supply, p.driver, p.terminal) for p in wire.power),
+        adapters=tuple(AdapterInfo(a.name, a.driver, tuple(a.methods)) for a in wire.adapters),
     )

@@ -27,6 +27,14 @@ class BusFault(BenchError):
     """The bus driver refused a frame."""
 
 
+class InUse(BenchError):
+    """Somebody else has what was asked for; the message names who."""
+
+
+class DeviceFault(BenchError):
+    """A device of the bench (supply, adapter) failed, or answered what makes no sense."""
+
+
 class NegativeResponse(BenchError):
     """The ECU refused the request (ISO 14229-1, negative response 0x7F)."""
 
@@ -67,6 +75,8 @@ _BY_STATUS: dict[grpc.StatusCode, type[BenchError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: BenchUnavailable,
     grpc.StatusCode.CANCELLED: BenchUnavailable,
     grpc.StatusCode.ABORTED: BusFault,
+    grpc.StatusCode.FAILED_PRECONDITION: InUse,
+    grpc.StatusCode.DATA_LOSS: DeviceFault,
 }
 
 

@@ -231,6 +231,9 @@ class BenchDescription(_message.Message):
     HEALTH_FIELD_NUMBER: _builtins.int
     HEALTH_REASON_FIELD_NUMBER: _builtins.int
     LAST_CLEAN_UP_FIELD_NUMBER: _builtins.int
+    CONSOLES_FIELD_NUMBER: _builtins.int
+    POWER_FIELD_NUMBER: _builtins.int
+    ADAPTERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     health: Global___Health.ValueType
     health_reason: _builtins.str
@@ -245,6 +248,12 @@ class BenchDescription(_message.Message):
     def last_clean_up(self) -> _containers.RepeatedCompositeFieldContainer[Global___CleanUpStep]:
         """What was undone at the end of the latest lease, in order."""
 
+    @_builtins.property
+    def consoles(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsoleDescription]: ...
+    @_builtins.property
+    def power(self) -> _containers.RepeatedCompositeFieldContainer[Global___PowerChannelDescription]: ...
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdapterDescription]: ...
     def __init__(
         self,
         *,
@@ -255,10 +264,13 @@ class BenchDescription(_message.Message):
         health: Global___Health.ValueType = ...,
         health_reason: _builtins.str = ...,
         last_clean_up: _abc.Iterable[Global___CleanUpStep] | None = ...,
+        consoles: _abc.Iterable[Global___ConsoleDescription] | None = ...,
+        power: _abc.Iterable[Global___PowerChannelDescription] | None = ...,
+        adapters: _abc.Iterable[Global___AdapterDescription] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buses", b"buses", "ecus", b"ecus", "health", b"health", "health_reason", b"health_reason", "labels", b"labels", "last_clean_up", b"last_clean_up", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "buses", b"buses", "consoles", b"consoles", "ecus", b"ecus", "health", b"health", "health_reason", b"health_reason", "labels", b"labels", "last_clean_up", b"last_clean_up", "name", b"name", "power", b"power"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -291,6 +303,89 @@ class CleanUpStep(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CleanUpStep: _TypeAlias = CleanUpStep  # noqa: Y015
+
+@_typing.final
+class ConsoleDescription(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    BAUDRATE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    port: _builtins.str
+    """As configured: a device, a URL, "simulator:ECM"."""
+    baudrate: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        port: _builtins.str = ...,
+        baudrate: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baudrate", b"baudrate", "name", b"name", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsoleDescription: _TypeAlias = ConsoleDescription  # noqa: Y015
+
+@_typing.final
+class PowerChannelDescription(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SUPPLY_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    supply: _builtins.str
+    """The supply's name and driver, for example "main" and "scpi"."""
+    driver: _builtins.str
+    terminal: _builtins.str
+    """DIN 72552 terminal, for example "kl30" (battery) or "kl15" (ignition); empty for another load."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        supply: _builtins.str = ...,
+        driver: _builtins.str = ...,
+        terminal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["driver", b"driver", "name", b"name", "supply", b"supply", "terminal", b"terminal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PowerChannelDescription: _TypeAlias = PowerChannelDescription  # noqa: Y015
+
+@_typing.final
+class AdapterDescription(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    METHODS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    driver: _builtins.str
+    """Name of the entry point."""
+    @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        driver: _builtins.str = ...,
+        methods: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["driver", b"driver", "methods", b"methods", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdapterDescription: _TypeAlias = AdapterDescription  # noqa: Y015
 
 @_typing.final
 class BusDescription(_message.Message):

@@ -8,9 +8,11 @@ from pathlib import Path
 import structlog
 
 from bench_agent.protocol import bench_pb2
+from bench_agent.server import consoles
 from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.cleanup import CleanUpStack, StepOutcome
 from bench_agent.server.config import BenchConfig, Traces
+from bench_agent.server.consoles import Consoles
 from bench_agent.server.errors import not_found, unavailable
 from bench_agent.server.guard import CleanUpError
 from bench_agent.server.quarantine import QuarantineStore
@@ -39,6 +41,7 @@ class Bench:
         self._traces = traces
         self._settings = settings
         self._buses = {bus.name: AgentBus(self.name, bus, self._bus_up, self._bus_down) for bus in config.can}
+        self.consoles = Consoles(self.name, config.consoles, self._simulated_console, self._changed)
         self._ecus: dict[str, tuple[EcuDescription, AgentBus]] = {}
         self._nodes: dict[str, SimulatedNode] = {}
         self._ecu_faults: list[str] = []
@@ -61,6 +64,7 @@ class Bench:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_OPEN_S):
                 await asyncio.gather(*(bus.tried.wait() for bus in self._buses.values()))
+        await self.consoles.start()
         if was_held:
             await self._leave_sessions()
         await self.make_safe()
@@ -74,7 +78,8 @@ class Bench:
         self._changed()
 
     async def stop(self) -> None:
-        """Powers the simulated ECUs down and closes the buses."""
+        """Powers the simulated ECUs down and closes buses and ports."""
+        await self.consoles.stop()
         await asyncio.gather(*(node.stop() for node in self._nodes.values()))
         for task in self._tasks:
             task.cancel()
@@ -90,6 +95,7 @@ class Bench:
             reasons += [bus.fault, bus.database_fault]
         reasons += self._ecu_faults
         reasons += [node.fault for node in self._nodes.values()]
+        reasons += self.consoles.faults
         return "; ".join(reason for reason in reasons if reason)
 
     @property
@@ -130,6 +136,7 @@ class Bench:
                 bench_pb2.CleanUpStep(name=step.name, elapsed_ms=round(step.elapsed_s * 1000), fault=step.fault or "")
                 for step in self._last_clean_up
             ],
+            consoles=self.consoles.describe(),
         )
 
     @property
@@ -171,6 +178,8 @@ class Bench:
         await asyncio.to_thread(tenancy.start_traces, self._traces, self._settings, self._buses)
         for bus in self._buses.values():
             tenancy.bus_up(bus)
+        await asyncio.to_thread(self.consoles.open_lease, tenancy.traces, self._settings)
+        tenancy.cleanup.push("close the consoles", self.consoles.close_lease, deadline_s=consoles.CLOSE_S)
         self.tenancy = tenancy
         _log.info("lease began", bench=self.name, lease=lease, epoch=epoch)
 
@@ -235,6 +244,10 @@ class Bench:
             self._ecus[description.name] = (description, bus)
             if ecu.simulated:
                 self._nodes[description.name] = SimulatedNode(self.name, description)
+
+    def _simulated_console(self, ecu: str) -> str | None:
+        """The pty of a simulated ECU; None while it has none."""
+        return None
 
     def _nodes_on(self, bus: AgentBus) -> list[SimulatedNode]:
         return [node for name, node in self._nodes.items() if self._ecus[name][1] is bus]

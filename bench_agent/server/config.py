@@ -5,6 +5,7 @@ interface) may be missing or broken without harm to the other benches: `check` f
 bench unhealthy.
 """
 
+import codecs
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ecu_adapters import yaml_file
 from ecu_adapters.bus import CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import load_ecu
+from ecu_adapters.serial_port import SerialConfig
 from ecu_adapters.yaml_file import ConfigError, Mistake, field_error, model_error, nearest
 
 NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
@@ -102,6 +104,29 @@ class EcuConfig(_Part):
     simulated: bool = Field(default=False, description="the agent plays the ECU itself")
 
 
+def _encoding(value: str) -> str:
+    try:
+        name = codecs.lookup(value).name
+    except LookupError:
+        raise ValueError(f"unknown encoding {value!r}; for example utf-8, ascii, latin-1 or cp437") from None
+    if "\n".encode(name) != b"\n":
+        raise ValueError(f"{value!r} is no encoding of a console: a line feed must be the byte 0A")
+    return name
+
+
+class ConsoleConfig(SerialConfig):
+    """One serial console of a bench."""
+
+    name: str = Field(pattern=NAME)
+    newline: Literal["\n", "\r", "\r\n"] = Field(default="\n", description="what ends a line that is sent")
+    encoding: Annotated[str, AfterValidator(_encoding)] = Field(default="utf-8", description="of its text")
+
+    @property
+    def line(self) -> SerialConfig:
+        """The port alone."""
+        return SerialConfig.model_construct(**{name: getattr(self, name) for name in SerialConfig.model_fields})
+
+
 class BenchConfig(_Part):
     """One bench."""
 
@@ -109,6 +134,7 @@ class BenchConfig(_Part):
     labels: dict[str, str] = {}
     can: list[BusConfig] = Field(min_length=1)
     ecus: list[EcuConfig] = []
+    consoles: list[ConsoleConfig] = []
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -125,6 +151,7 @@ class BenchConfig(_Part):
                 errors.append(field_error(("labels", key), message))
         buses = [bus.name for bus in self.can]
         errors += _repeated("can", buses)
+        errors += _repeated("consoles", [console.name for console in self.consoles])
         for index, ecu in enumerate(self.ecus):
             if ecu.bus not in buses:
                 message = f"unknown bus {ecu.bus!r}; {nearest(ecu.bus, set(buses))}"

@@ -35,3 +35,13 @@ def unauthenticated(message: str) -> CallError:
 def denied(message: str) -> CallError:
     """PERMISSION_DENIED: a sound token, but not for this bench, or not any more."""
     return CallError(grpc.StatusCode.PERMISSION_DENIED, message)
+
+
+def in_use(message: str) -> CallError:
+    """FAILED_PRECONDITION: somebody else uses it; the message names who."""
+    return CallError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def device_fault(message: str) -> CallError:
+    """DATA_LOSS: a device of the bench failed, or answered what makes no sense."""
+    return CallError(grpc.StatusCode.DATA_LOSS, message)

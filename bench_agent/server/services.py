@@ -6,8 +6,9 @@ from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from bench_agent.protocol import bench_pb2, bench_pb2_grpc
+from bench_agent.protocol import bench_pb2, bench_pb2_grpc, console_pb2, console_pb2_grpc
 from bench_agent.server.bench import Bench
+from bench_agent.server.console_service import ConsoleServicer
 from bench_agent.server.servicer import BenchServicer
 
 
@@ -22,6 +23,11 @@ class Offered:
 
 OFFERED = (
     Offered(bench_pb2.DESCRIPTOR.services_by_name["Bench"], BenchServicer, bench_pb2_grpc.add_BenchServicer_to_server),
+    Offered(
+        console_pb2.DESCRIPTOR.services_by_name["Console"],
+        ConsoleServicer,
+        console_pb2_grpc.add_ConsoleServicer_to_server,
+    ),
 )
 """All of them need a lease."""
 
