@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import InitErrorDetails
 
 from ecu_adapters import consistency, yaml_file
+from ecu_adapters.addressing import Addressing
 from ecu_adapters.dids import Access, Did
 from ecu_adapters.dtcs import Dtc
 from ecu_adapters.memory_map import MemoryMap
@@ -19,9 +19,6 @@ from ecu_adapters.routines import Routine
 from ecu_adapters.security_levels import Security
 from ecu_adapters.simulation import Behaviour, CyclicMessage
 from ecu_adapters.yaml_file import field_error, model_error
-
-EXTENDED_FLAG = 0x8000_0000
-"""Bit of a SocketCAN arbitration ID: 29-bit identifier (CAN_EFF_FLAG)."""
 
 DEFAULT_SESSION = 0x01
 SESSIONS = {"default": DEFAULT_SESSION, "programming": 0x02, "extended": 0x03}
@@ -32,44 +29,6 @@ FD_LENGTHS = (8, 12, 16, 20, 24, 32, 48, 64)
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class Addressing(_Part):
-    """Arbitration IDs of normal addressing (ISO 15765-2), 11 bits or, with ``extended``, 29 bits."""
-
-    request_id: int = Field(ge=0, description="tester to ECU")
-    response_id: int = Field(ge=0, description="ECU to tester")
-    functional_id: int | None = Field(default=None, ge=0, description="tester to all ECUs")
-    extended: bool = False
-
-    @model_validator(mode="after")
-    def _ids_fit(self) -> Self:
-        limit = 0x1FFF_FFFF if self.extended else 0x7FF
-        hint = "" if self.extended else "; set extended: true for 29-bit IDs"
-        errors: list[InitErrorDetails] = []
-        seen: dict[int, str] = {}
-        for name in ("request_id", "response_id", "functional_id"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if value > limit:
-                errors.append(field_error((name,), f"0x{value:X} is above 0x{limit:X}{hint}"))
-            elif value in seen:
-                errors.append(field_error((name,), f"0x{value:X} is the {seen[value]} too"))
-            seen.setdefault(value, name)
-        if errors:
-            raise model_error("addressing", errors)
-        return self
-
-    @property
-    def request_can_id(self) -> int:
-        """The request ID as in SocketCAN: bit 31 set for 29-bit IDs."""
-        return self.request_id | (EXTENDED_FLAG if self.extended else 0)
-
-    @property
-    def response_can_id(self) -> int:
-        """The response ID as in SocketCAN: bit 31 set for 29-bit IDs."""
-        return self.response_id | (EXTENDED_FLAG if self.extended else 0)
 
 
 class Timing(_Part):
@@ -104,6 +63,11 @@ class IsoTp(_Part):
     )
     bitrate_switch: bool = True
     frame_length: int = Field(default=64, description="bytes of the longest FD frame that is sent")
+    n_as_ms: int = Field(
+        default=250, ge=1, le=10_000, description="how long the bus may take for one frame (N_As, N_Ar)"
+    )
+    n_bs_ms: int = Field(default=1000, ge=1, le=60_000, description="how long a flow control is waited for (N_Bs)")
+    n_cr_ms: int = Field(default=1000, ge=1, le=60_000, description="the same for a consecutive frame (N_Cr)")
 
     @field_validator("stmin_ms")
     @classmethod

@@ -13,7 +13,8 @@ import structlog
 
 from ecu_adapters.bus import BusPort
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
-from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint, IsoTpError
+from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint
+from ecu_adapters.transport import Fault, TransportError
 from ecu_adapters.uds.names import (
     NEGATIVE,
     PENDING,
@@ -49,7 +50,11 @@ class UdsTimeout(UdsError):
 
 
 class UdsTransportError(UdsError):
-    """The bus or ISO-TP failed on the way there or back."""
+    """The bus, ISO-TP or DoIP failed on the way there or back. ``cause`` says how, and which frame it was."""
+
+    def __init__(self, message: str, exchange: "Exchange | None" = None, cause: TransportError | None = None) -> None:
+        super().__init__(message, exchange)
+        self.cause = cause
 
 
 class UdsUnexpected(UdsError):
@@ -104,7 +109,7 @@ class UdsTester:
             on_receive_error=self._on_receive_error,
         )
         self._busy = asyncio.Lock()
-        self._replies: list[tuple[float, bytes | IsoTpError]] = []
+        self._replies: list[tuple[float, bytes | TransportError]] = []
         self._waiter: asyncio.Future[None] | None = None
         self._awaiting = False
         self._keep_alive: asyncio.TimerHandle | None = None
@@ -155,7 +160,7 @@ class UdsTester:
         self._closed = True
         self._stop_keep_alive()
         self._endpoint.close()
-        self._on_receive_error(IsoTpError("the tester was closed"))
+        self._on_receive_error(TransportError("the tester was closed", Fault.CLOSED))
 
     async def _exchange(self, pdu: bytes, timeout_s: float, deadline: float) -> Exchange:
         self.stats.requests += 1
@@ -163,9 +168,9 @@ class UdsTester:
         self._awaiting = True
         try:
             await self._endpoint.send(pdu, timeout_s=max(deadline - time.monotonic(), 0.0))
-        except IsoTpError as error:
+        except TransportError as error:
             message = f"{self._what(pdu)} was not sent: {error}"
-            raise UdsTransportError(message, Exchange(pdu, None, (), 0.0)) from error
+            raise UdsTransportError(message, Exchange(pdu, None, (), 0.0), error) from error
         sent = self._last_sent = time.monotonic()
         suppressed = pdu[0] in WITH_SUBFUNCTION and len(pdu) > 1 and bool(pdu[1] & SUPPRESS_POSITIVE)
         pending: list[float] = []
@@ -185,9 +190,10 @@ class UdsTester:
                 self.stats.timeouts += 1
                 raise UdsTimeout(self._timeout_text(pdu, pending, timeout_s, deadline < window), exchange)
             arrived, response = reply
-            if isinstance(response, IsoTpError):
+            if isinstance(response, TransportError):
                 exchange = Exchange(pdu, None, tuple(pending), arrived - sent)
-                raise UdsTransportError(f"the response to {self._what(pdu)} was lost: {response}", exchange)
+                message = f"the response to {self._what(pdu)} was lost: {response}"
+                raise UdsTransportError(message, exchange, response)
             if not _answers(pdu, response):
                 self.stats.skipped += 1
                 continue
@@ -207,7 +213,7 @@ class UdsTester:
                 self._follow_session(pdu, response)
             return Exchange(pdu, response, tuple(pending), elapsed)
 
-    async def _next_reply(self, until: float) -> tuple[float, bytes | IsoTpError] | None:
+    async def _next_reply(self, until: float) -> tuple[float, bytes | TransportError] | None:
         if not self._replies:
             self._waiter = self._loop.create_future()
             handle = self._loop.call_later(max(until - time.monotonic(), 0.0), _wake, self._waiter)
@@ -224,10 +230,10 @@ class UdsTester:
     def _on_pdu(self, pdu: bytes, _functional: bool) -> None:
         self._on_reply(pdu)
 
-    def _on_receive_error(self, error: IsoTpError) -> None:
+    def _on_receive_error(self, error: TransportError) -> None:
         self._on_reply(error)
 
-    def _on_reply(self, reply: bytes | IsoTpError) -> None:
+    def _on_reply(self, reply: bytes | TransportError) -> None:
         if not self._awaiting or len(self._replies) >= _REPLIES:
             self.stats.skipped += 1
             return
@@ -261,7 +267,6 @@ class UdsTester:
         """Sends TesterPresent, unless a request within the period did the same for the session."""
         now = time.monotonic()
         period = self.ecu.timing.s3_client_ms / 1000
-        functional_id = self.ecu.addressing.functional_id
         in_work = self._busy.locked()
         if not in_work and now - self._last_sent < period - 0.001:
             self._arm_keep_alive(self._last_sent)
@@ -271,10 +276,10 @@ class UdsTester:
             if not in_work:
                 self._endpoint.post(_KEEP_ALIVE)
                 self.stats.keep_alives += 1
-            elif functional_id is not None:
-                self._endpoint.send_functional(_KEEP_ALIVE, functional_id)
+            elif self.ecu.addressing.functional_id is not None:
+                self._endpoint.send_functional(_KEEP_ALIVE)
                 self.stats.keep_alives += 1
-        except IsoTpError as error:
+        except TransportError as error:
             self.stats.keep_alive_errors += 1
             if self.stats.keep_alive_errors == 1:
                 _log.warning("TesterPresent was not sent", ecu=self.ecu.name, reason=str(error))

@@ -1,0 +1,436 @@
+"""One end of an ISO-TP connection: the state machines of this package on a bus and an asyncio loop, without a thread.
+
+A hub's reader hands frames to the loop, where they are fed to the state machines; the loop's timers wake those up.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import can
+import structlog
+
+from ecu_adapters.bus import EXTENDED_FLAG, BusError, BusPort
+from ecu_adapters.description import IsoTp
+from ecu_adapters.inbox import Inbox
+from ecu_adapters.isotp.addressing import IsoTpAddress
+from ecu_adapters.isotp.codec import FLOW_CONTROL, parse_single_frame, single_frame
+from ecu_adapters.isotp.errors import Failure, IsoTpError, frame_text
+from ecu_adapters.isotp.receiver import FlowControlPolicy, Receiver
+from ecu_adapters.isotp.sender import Sender
+from ecu_adapters.transport import Fault, PduListener
+
+_BURST = 16
+"""Consecutive frames that are sent in one go before the loop's other work gets its turn."""
+_QUEUE = 64
+"""PDUs that may wait for the one in work."""
+_TICK_S = 0.001
+"""What asyncio's timers can tell apart; a shorter rest is spent in turns of the loop."""
+
+_log = structlog.get_logger()
+
+FrameFilter = Callable[[bytes], Iterable[tuple[float, bytes]]]
+"""What becomes of an outgoing frame: any number of frames, each after a delay in s. Nothing: the frame is dropped."""
+
+
+@dataclass(slots=True)
+class IsoTpStats:
+    """Counters since the endpoint was opened."""
+
+    sent: int = 0
+    """PDUs whose last frame the driver has taken."""
+    received: int = 0
+    send_errors: int = 0
+    receive_errors: int = 0
+    ignored: int = 0
+    """Frames with our ID that are no part of a transfer in work."""
+
+
+class IsoTpEndpoint:
+    """One end of an ISO-TP connection on a hub. Made, used and closed on one asyncio loop.
+
+    ``on_pdu`` is called on the loop for every PDU; ``on_receive_error`` when a reception that had begun fails.
+    ``frame_filter``, if set, decides what becomes of every outgoing frame: how a simulated ECU plays a faulty one.
+    """
+
+    def __init__(
+        self,
+        hub: BusPort,
+        address: IsoTpAddress,
+        settings: IsoTp,
+        on_pdu: PduListener,
+        *,
+        on_receive_error: Callable[[IsoTpError], None] | None = None,
+        frame_filter: FrameFilter | None = None,
+    ) -> None:
+        """Raises ValueError when ``settings`` ask for CAN FD on a classic bus."""
+        if settings.fd and not hub.config.fd:
+            raise ValueError(f"isotp.fd is true, but CAN bus {hub.name!r} is classic; set fd: true on the bus")
+        self.policy = FlowControlPolicy(settings.block_size, settings.stmin_byte)
+        """How the peer's sending is paced."""
+        self.frame_filter = frame_filter
+        self._stats = IsoTpStats()
+        self._hub = hub
+        self._address = address
+        self._fd = settings.fd
+        self._switch = self._fd and settings.bitrate_switch
+        self._padding = settings.padding
+        self._frame_length = settings.frame_length if self._fd else 8
+        self._n_as_s = settings.n_as_ms / 1000
+        self._on_pdu = on_pdu
+        self._on_receive_error = on_receive_error
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Sending] = deque()
+        self._current: _Sending | None = None
+        self._delayed: set[asyncio.TimerHandle] = set()
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = 0.0
+        self._closed = False
+        self._sender = Sender(
+            frame_length=self._frame_length,
+            padding=self._padding,
+            prefix=address.send_prefix,
+            wait_frames=settings.wait_frames,
+            n_bs_s=settings.n_bs_ms / 1000,
+        )
+        self._receiver = Receiver(
+            policy=self.policy,
+            padding=self._padding,
+            prefix=address.receive_prefix,
+            reply_prefix=address.send_prefix,
+            max_pdu=settings.max_pdu,
+            n_cr_s=settings.n_cr_ms / 1000,
+        )
+        self._prefix_length = len(address.receive_prefix)
+        self._inbox: Inbox[can.Message] = Inbox(self._loop, self._take)
+        flag = EXTENDED_FLAG if address.extended else 0
+        ids = {address.receive_id | flag}
+        if address.functional_id is not None:
+            ids.add(address.functional_id | flag)
+        self._subscription = hub.subscribe(self._hear, ids=ids)
+
+    @property
+    def stats(self) -> IsoTpStats:
+        """Counters, as they are now."""
+        stats = self._stats
+        stats.ignored = self._receiver.ignored
+        return stats
+
+    async def send(self, pdu: bytes, *, timeout_s: float = 30.0) -> None:
+        """Returns when the driver has taken the last frame. Raises IsoTpError."""
+        if self._current is None:
+            frame = self._single(pdu)
+            if frame is not None:
+                try:
+                    self._transmit(frame)
+                except IsoTpError:
+                    self._stats.send_errors += 1
+                    raise
+                self._stats.sent += 1
+                return
+        done: asyncio.Future[None] = self._loop.create_future()
+        sending = _Sending(pdu, done)
+        self._start(sending)
+        handle = self._loop.call_later(timeout_s, self._give_up, sending, timeout_s)
+        try:
+            await done
+        except asyncio.CancelledError:
+            # Whoever sends next must not find half a PDU in the way.
+            self._withdraw(sending)
+            raise
+        finally:
+            handle.cancel()
+
+    def post(self, pdu: bytes) -> None:
+        """Sends without waiting; a failure is counted and logged. PDUs keep their order. Raises IsoTpError."""
+        frame = self._single(pdu) if self._current is None else None
+        if frame is None:
+            self._start(_Sending(pdu, None))
+            return
+        try:
+            self._transmit(frame)
+        except IsoTpError as error:
+            self._failed(None, error)
+        else:
+            self._stats.sent += 1
+
+    def send_functional(self, pdu: bytes) -> None:
+        """Sends a single frame to the functional address.
+
+        Raises IsoTpError, also when ``pdu`` does not fit one frame, and when there is no functional address.
+        """
+        if self._address.functional_id is None:
+            raise IsoTpError("the ECU's description names no functional address", Fault.INVALID_FRAME)
+        frame = single_frame(pdu, self._frame_length, self._padding, self._address.functional_prefix)
+        if frame is None:
+            message = f"functional requests fit one frame; {len(pdu)} bytes do not"
+            raise IsoTpError(message, Fault.OVERFLOW)
+        self._put(self._address.functional_id, frame)
+
+    def poll(self) -> None:
+        """Takes what the reader thread has left here already: call it before concluding that nothing came."""
+        self._inbox.drain()
+
+    def close(self) -> None:
+        """Forgets what was in work. Closing twice does nothing."""
+        self._closed = True
+        self._subscription.close()
+        self._inbox.close()
+        for handle in (self._timer, *self._delayed):
+            if handle is not None:
+                handle.cancel()
+        self._delayed.clear()
+        self._sender.stop()
+        self._receiver.stop()
+        left = [sending for sending in (self._current, *self._queue) if sending is not None]
+        self._current = None
+        self._queue.clear()
+        for sending in left:
+            self._failed(sending.done, _closed())
+
+    # Sending
+
+    def _single(self, pdu: bytes) -> bytes | None:
+        """The one frame that carries ``pdu``, if one does."""
+        if self._closed:
+            raise _closed()
+        if not pdu:
+            raise IsoTpError("an empty PDU cannot be sent", Fault.INVALID_FRAME)
+        return single_frame(pdu, self._frame_length, self._padding, self._address.send_prefix)
+
+    def _start(self, sending: "_Sending") -> None:
+        if self._closed:
+            raise _closed()
+        if len(self._queue) >= _QUEUE:
+            raise IsoTpError(f"{_QUEUE} PDUs wait to be sent already", Fault.SEND_TIMEOUT)
+        self._queue.append(sending)
+        if self._current is None:
+            self._next()
+
+    def _next(self) -> None:
+        """Begins with the next PDU that waits. Those of one frame are done at once."""
+        while self._queue and self._current is None:
+            sending = self._queue.popleft()
+            try:
+                frame = self._single(sending.pdu)
+                if frame is not None:
+                    self._transmit(frame)
+                    self._succeeded(sending)
+                    continue
+                self._current = sending
+                self._transmit(self._sender.start(sending.pdu, time.monotonic()))
+            except IsoTpError as error:
+                self._sender.stop()
+                self._current = None
+                self._failed(sending.done, error)
+        self._arm()
+
+    def _continue(self, now: float) -> None:
+        """Sends what may be sent now."""
+        frames = self._sender.frames(now, _BURST)
+        if not frames:
+            return
+        try:
+            for frame in frames:
+                self._transmit(frame)
+        except IsoTpError as error:
+            self._sender.stop()
+            self._finish(error)
+            return
+        self._sender.sent(time.monotonic())
+        if not self._sender.busy:
+            self._finish(None)
+
+    def _finish(self, error: IsoTpError | None) -> None:
+        """The PDU in work is done with."""
+        sending, self._current = self._current, None
+        if sending is not None:
+            if error is None:
+                self._succeeded(sending)
+            else:
+                self._failed(sending.done, error)
+        self._next()
+
+    def _succeeded(self, sending: "_Sending") -> None:
+        self._stats.sent += 1
+        if sending.done is not None and not sending.done.done():
+            sending.done.set_result(None)
+
+    def _failed(self, done: "asyncio.Future[None] | None", error: IsoTpError) -> None:
+        self._stats.send_errors += 1
+        if done is None:
+            place = {"bus": self._hub.name, "id": f"0x{self._address.send_id:X}"}
+            _log.warning("ISO-TP send failed", **place, reason=str(error), frame=error.frame)
+        elif not done.done():
+            done.set_exception(error)
+
+    def _give_up(self, sending: "_Sending", timeout_s: float) -> None:
+        if sending.done is not None and not sending.done.done():
+            self._withdraw(sending)
+            message = f"the PDU was not sent within {timeout_s:g} s"
+            self._failed(sending.done, IsoTpError(message, Fault.SEND_TIMEOUT))
+
+    def _withdraw(self, sending: "_Sending") -> None:
+        if sending is self._current:
+            self._sender.stop()
+            self._current = None
+            self._next()
+        elif sending in self._queue:
+            self._queue.remove(sending)
+
+    def _transmit(self, data: bytes) -> None:
+        if self.frame_filter is None:
+            self._put(self._address.send_id, data)
+            return
+        for delay_s, altered in self.frame_filter(data):
+            if delay_s <= 0:
+                self._put(self._address.send_id, altered)
+            else:
+                self._put_later(delay_s, altered)
+
+    def _put_later(self, delay_s: float, data: bytes) -> None:
+        def put() -> None:
+            self._delayed.discard(handle)
+            try:
+                self._put(self._address.send_id, data)
+            except IsoTpError as error:
+                self._failed(None, error)
+
+        handle = self._loop.call_later(delay_s, put)
+        self._delayed.add(handle)
+
+    def _put(self, arbitration_id: int, data: bytes) -> None:
+        message = can.Message(
+            arbitration_id=arbitration_id,
+            is_extended_id=self._address.extended,
+            data=data,
+            is_fd=self._fd,
+            bitrate_switch=self._switch,
+        )
+        try:
+            self._hub.send(message, self._n_as_s)
+        except BusError as error:
+            text = frame_text(arbitration_id, self._address.extended, data, self._fd)
+            raise IsoTpError(str(error), Fault.BUS, text) from error
+
+    # Receiving
+
+    def _hear(self, message: can.Message) -> None:
+        if message.is_rx and not message.is_remote_frame:
+            self._inbox.put(message)
+
+    def _take(self, message: can.Message) -> None:
+        if self._closed:
+            return
+        data = bytes(message.data)
+        address = self._address
+        prefix = address.receive_prefix
+        if message.arbitration_id != address.receive_id or (prefix and data[:1] != prefix):
+            self._take_functional(message.arbitration_id, data)
+            return
+        at = self._prefix_length
+        now = time.monotonic()
+        if len(data) > at and data[at] >> 4 == FLOW_CONTROL:
+            if self._current is None:
+                self._receiver.ignored += 1
+                return
+            failure = self._sender.take(data, now)
+            if failure is None:
+                self._continue(now)
+            else:
+                self._finish(self._error(failure))
+            self._arm()
+            return
+        outcome = self._receiver.take(data, now)
+        if self._receiver.replies:
+            self._reply()
+        if isinstance(outcome, bytes):
+            self._stats.received += 1
+            self._on_pdu(outcome, False)
+        elif outcome is not None:
+            self._report(self._error(outcome))
+        if self._receiver.busy:
+            self._arm()
+
+    def _take_functional(self, arbitration_id: int, data: bytes) -> None:
+        address = self._address
+        prefix = address.functional_prefix
+        if arbitration_id != address.functional_id or (prefix and data[:1] != prefix):
+            return  # on an ID that several ECUs share, for another one
+        pdu = parse_single_frame(data, len(prefix))
+        if pdu is None:
+            self._receiver.ignored += 1
+        else:
+            self._stats.received += 1
+            self._on_pdu(pdu, True)
+
+    def _reply(self) -> None:
+        replies, self._receiver.replies = self._receiver.replies, []
+        try:
+            for reply in replies:
+                self._transmit(reply)
+        except IsoTpError as error:
+            self._receiver.stop()
+            self._report(error)
+
+    def _report(self, error: IsoTpError) -> None:
+        self._stats.receive_errors += 1
+        if self._on_receive_error is not None:
+            self._on_receive_error(error)
+
+    def _error(self, failure: Failure) -> IsoTpError:
+        can_id = self._address.receive_id if failure.received else self._address.send_id
+        fd = self._fd or len(failure.data) > 8
+        text = frame_text(can_id, self._address.extended, failure.data, fd) if failure.data else ""
+        return IsoTpError(failure.reason, failure.kind, text)
+
+    # Time
+
+    def _arm(self) -> None:
+        """Sets the timer to the earlier of the two state machines."""
+        due, other = self._sender.due, self._receiver.due
+        if due is None or (other is not None and other < due):
+            due = other
+        if due is None or self._closed:
+            return  # a timer that is left running finds nothing to do
+        if self._timer is not None:
+            if self._timer_due <= due:
+                return  # it will be armed anew when it fires: most transfers end long before
+            self._timer.cancel()
+        self._timer_due = due
+        left = due - time.monotonic()
+        if left < _TICK_S:
+            self._timer = self._loop.call_soon(self._wake)
+        else:
+            # Whole ticks: a longer timer would come up to a tick late.
+            self._timer = self._loop.call_later(int(left / _TICK_S) * _TICK_S, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        # A reader thread may have brought what is waited for, and this loop was late.
+        self._inbox.drain()
+        now = time.monotonic()
+        failure = self._sender.expire(now)
+        if failure is not None:
+            self._finish(self._error(failure))
+        failure = self._receiver.expire(now)
+        if failure is not None:
+            self._report(self._error(failure))
+        if self._receiver.replies:
+            self._reply()
+        self._continue(now)
+        self._arm()
+
+
+@dataclass(eq=False, slots=True)
+class _Sending:
+    """A PDU on its way, and who waits for it."""
+
+    pdu: bytes
+    done: "asyncio.Future[None] | None"
+
+
+def _closed() -> IsoTpError:
+    return IsoTpError("the ISO-TP endpoint is closed", Fault.CLOSED)
