@@ -19,7 +19,6 @@ from bench_agent.protocol.values import Plain, from_value, to_values
 _BY_KIND: dict[int, type[BenchError]] = {
     bench_pb2.UdsError.INVALID: UdsInvalid,
     bench_pb2.UdsError.TIMEOUT: UdsTimeout,
-    bench_pb2.UdsError.TRANSPORT: UdsTransport,
     bench_pb2.UdsError.UNEXPECTED: UdsUnexpected,
 }
 
@@ -97,4 +96,6 @@ def _negative(coded: bench_pb2.NegativeResponse) -> NegativeResponse:
 
 
 def _fail(error: bench_pb2.UdsError) -> NoReturn:
+    if error.kind == bench_pb2.UdsError.TRANSPORT:
+        raise UdsTransport(error.message, error.transport, error.frame)
     raise _BY_KIND.get(error.kind, BenchError)(error.message)

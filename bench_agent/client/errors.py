@@ -55,7 +55,15 @@ class UdsTimeout(BenchError):
 
 
 class UdsTransport(BenchError):
-    """ISO-TP failed (ISO 15765-2): sequence number, flow control, overflow."""
+    """ISO-TP (ISO 15765-2), DoIP (ISO 13400-2) or the bus failed."""
+
+    def __init__(self, message: str, kind: str = "", frame: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        """How: fc_timeout, cf_timeout, wrong_sequence_number, overflow, too_many_wait, invalid_frame, send_timeout,
+        bus, connection, refused or closed; empty when nothing was tried."""
+        self.frame = frame
+        """The frame that caused it, as candump writes it: ``7E8#2201020304050607``. Empty if there was none."""
 
 
 class UdsUnexpected(BenchError):

@@ -1216,7 +1216,7 @@ class UdsError(_message.Message):
         TIMEOUT: UdsError._Kind.ValueType  # 2
         """No (final) response in time."""
         TRANSPORT: UdsError._Kind.ValueType  # 3
-        """The transport failed (ISO 15765-2: sequence number, flow control, overflow)."""
+        """ISO-TP (ISO 15765-2), DoIP (ISO 13400-2) or the bus failed; `transport` says how."""
         UNEXPECTED: UdsError._Kind.ValueType  # 4
         """The response is not one to this request."""
 
@@ -1227,23 +1227,33 @@ class UdsError(_message.Message):
     TIMEOUT: UdsError.Kind.ValueType  # 2
     """No (final) response in time."""
     TRANSPORT: UdsError.Kind.ValueType  # 3
-    """The transport failed (ISO 15765-2: sequence number, flow control, overflow)."""
+    """ISO-TP (ISO 15765-2), DoIP (ISO 13400-2) or the bus failed; `transport` says how."""
     UNEXPECTED: UdsError.Kind.ValueType  # 4
     """The response is not one to this request."""
 
     KIND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    TRANSPORT_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
     kind: Global___UdsError.Kind.ValueType
     message: _builtins.str
+    transport: _builtins.str
+    """With TRANSPORT, how it failed: "fc_timeout", "cf_timeout", "wrong_sequence_number", "overflow", "too_many_wait",
+    "invalid_frame", "send_timeout", "bus", "connection", "refused", "closed".
+    """
+    frame: _builtins.str
+    """The frame that caused it, as candump writes it ("7E8#2201020304050607"); empty if there was none."""
     def __init__(
         self,
         *,
         kind: Global___UdsError.Kind.ValueType = ...,
         message: _builtins.str = ...,
+        transport: _builtins.str = ...,
+        frame: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "kind", b"kind", "message", b"message", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -58,6 +58,8 @@ async def answer(bench: Bench, request: bench_pb2.UdsRequest) -> bench_pb2.UdsRe
         _note(reply, error.exchange)
         kind = next((kind for sort, kind in _KINDS if isinstance(error, sort)), bench_pb2.UdsError.UNEXPECTED)
         reply.error.CopyFrom(bench_pb2.UdsError(kind=kind, message=str(error)))
+        if isinstance(error, UdsTransportError) and error.cause is not None:
+            reply.error.transport, reply.error.frame = error.cause.kind.value, error.cause.frame
     return reply
 
 

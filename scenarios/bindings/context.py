@@ -143,6 +143,8 @@ class Context:
         except bench.UdsTimeout as error:
             self.look_at_clock()
             raise ScenarioFault("timeout", str(error)) from error
+        except bench.UdsTransport as error:
+            raise ScenarioFault("bench", str(error), transport=error.kind, frame=error.frame) from error
         except bench.UdsUnexpected as error:
             raise ScenarioFault("unexpected", str(error)) from error
         except (bench.InvalidRequest, bench.NotFound) as error:

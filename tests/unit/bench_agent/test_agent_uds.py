@@ -4,6 +4,7 @@ import threading
 import time
 from typing import Any
 
+import can
 import pytest
 
 from bench_agent.client import BenchClient, NegativeResponse, NotFound, UdsInvalid, UdsTimeout, UdsTransport
@@ -105,6 +106,25 @@ def test_an_ecu_that_says_nothing_is_a_timeout(agent_file: AgentFile, start_agen
         assert ecm.last is not None
         assert ecm.last.response == b""
         assert (ecm.last.service_name, ecm.last.negative) == ("TesterPresent", None)
+
+
+def test_a_lost_response_names_kind_and_frame(agent_file: AgentFile, start_agent: StartAgent, signer: Signer) -> None:
+    agent_file.benches[0]["ecus"][0]["simulated"] = False
+    running = start_agent()
+    with BenchClient(running.address, "bench-1", signer.token()) as bench, running.node() as ecu:
+
+        def answer() -> None:
+            while (frame := ecu.recv(10)) is not None and frame.arbitration_id != 0x7E0:
+                pass
+            for data in ("101462F190575657", "2201020304050607"):
+                ecu.send(can.Message(arbitration_id=0x7E8, is_extended_id=False, data=bytes.fromhex(data)))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(UdsTransport, match="consecutive frame 2 came instead of 1") as lost:
+            bench.ecu("ECM").raw(b"\x22\xf1\x90")
+        thread.join(10)
+        assert (lost.value.kind, lost.value.frame) == ("wrong_sequence_number", "7E8#2201020304050607")
 
 
 def test_threads_share_a_bench(bench: BenchClient) -> None:

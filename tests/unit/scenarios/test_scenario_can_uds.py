@@ -360,6 +360,20 @@ def test_what_the_ecu_does_fails_what_breaks_is_an_error(play: "Play", error: Ex
     assert played.failure["line"] == 3
 
 
+def test_a_lost_pdu_tells_how_and_by_which_frame(play: "Play") -> None:
+    bench = FakeBench()
+    bench.ecu_fake.answers["read"] = UdsTransport("out of order", "wrong_sequence_number", "7E8#2201020304050607")
+    played = play(
+        HEAD
+        + """local ok, err = pcall(function() uds.ecu():read('VIN') end)
+        test.equal(err.transport, "wrong_sequence_number")
+        test.equal(err.frame, "7E8#2201020304050607")
+        test.equal(err.kind, "bench")""",
+        bench=bench,
+    )
+    assert played.verdict == "passed"
+
+
 @pytest.mark.parametrize("error", [InvalidRequest("signal Speed: 9000 is above 8000"), BusFault("no buffer space")])
 def test_what_the_bus_refuses_is_an_error(play: "Play", error: Exception) -> None:
     bench = FakeBench()
