@@ -38,6 +38,7 @@ from bench_agent.client.errors import (
     UdsUnexpected,
 )
 from bench_agent.client.frame_stream import FrameBlock, FrameFilter, FrameStream
+from bench_agent.client.traces import FetchedTrace, TraceInfo, TracesClient
 from bench_agent.protocol.frames import Frame
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "EcuInfo",
     "Equals",
     "Expectation",
+    "FetchedTrace",
     "Frame",
     "FrameBlock",
     "FrameFilter",
@@ -73,6 +75,8 @@ __all__ = [
     "NotFound",
     "PowerInfo",
     "SentMessage",
+    "TraceInfo",
+    "TracesClient",
     "UdsExchange",
     "UdsInvalid",
     "UdsTimeout",

@@ -11,6 +11,7 @@ from bench_agent.client.console import ConsoleClient
 from bench_agent.client.description import Description, from_wire
 from bench_agent.client.ecu import EcuClient
 from bench_agent.client.errors import NotFound
+from bench_agent.client.traces import TracesClient
 from bench_agent.client.uds_stream import UdsStream
 from bench_agent.protocol import bench_pb2, frames
 from bench_agent.protocol.frames import Frame
@@ -74,6 +75,11 @@ class BenchClient:
         """The last ``count`` frames of each bus during this lease, oldest first. Raises a BenchError."""
         reply = self._connection.ask(self._connection.stub.Recent, bench_pb2.RecentRequest(count=count))
         return {bus: list(frames.unbatch(batch)) for bus, batch in sorted(reply.buses.items())}
+
+    @property
+    def traces(self) -> TracesClient:
+        """What the agent has recorded of the buses during this lease."""
+        return TracesClient(self._connection)
 
     def close(self) -> None:
         """Ends every stream and call. May be called twice."""

@@ -29,9 +29,9 @@ class Connection:
         """How long the agent may take to answer, beyond what the call itself asks it to wait (s)."""
         self.target = f"bench {bench} at {address}"
         self.metadata = (("authorization", f"Bearer {token}"), (BENCH_METADATA, bench))
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-        self.stub = bench_pb2_grpc.BenchStub(self._channel)
-        self.consoles = console_pb2_grpc.ConsoleStub(self._channel)
+        self.channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self.stub = bench_pb2_grpc.BenchStub(self.channel)
+        self.consoles = console_pb2_grpc.ConsoleStub(self.channel)
 
     def ask(
         self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request, wait_s: float = 0.0
@@ -47,7 +47,7 @@ class Connection:
 
     def close(self) -> None:
         """Ends every call that is still open on this channel."""
-        self._channel.close()
+        self.channel.close()
 
 
 def to_ms(timeout_s: float) -> int:

@@ -57,6 +57,22 @@ def pack(message: can.Message) -> bytes:
     )
 
 
+def logged(frame: Frame) -> can.Message:
+    """The message that a frame was, for python-can's log writers."""
+    return can.Message(
+        timestamp=frame.timestamp_ns / 1e9,
+        arbitration_id=frame.arbitration_id,
+        is_extended_id=bool(frame.can_id & frames.EXTENDED),
+        is_remote_frame=bool(frame.can_id & frames.REMOTE),
+        is_error_frame=bool(frame.can_id & frames.ERROR),
+        is_fd=bool(frame.flags & frames.FD),
+        bitrate_switch=bool(frame.flags & frames.BITRATE_SWITCH),
+        error_state_indicator=bool(frame.flags & frames.ERROR_STATE),
+        is_rx=not frame.flags & frames.OWN,
+        data=frame.data,
+    )
+
+
 def to_message(frame: Frame) -> can.Message:
     """A message to be sent. Raises ValueError, naming the field, when it cannot be put on a CAN bus."""
     frames.check(frame)

@@ -6,10 +6,11 @@ from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from bench_agent.protocol import bench_pb2, bench_pb2_grpc, console_pb2, console_pb2_grpc
+from bench_agent.protocol import bench_pb2, bench_pb2_grpc, console_pb2, console_pb2_grpc, trace_pb2, trace_pb2_grpc
 from bench_agent.server.bench import Bench
 from bench_agent.server.console_service import ConsoleServicer
 from bench_agent.server.servicer import BenchServicer
+from bench_agent.server.trace_service import TraceServicer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,9 @@ OFFERED = (
         console_pb2.DESCRIPTOR.services_by_name["Console"],
         ConsoleServicer,
         console_pb2_grpc.add_ConsoleServicer_to_server,
+    ),
+    Offered(
+        trace_pb2.DESCRIPTOR.services_by_name["Traces"], TraceServicer, trace_pb2_grpc.add_TracesServicer_to_server
     ),
 )
 """All of them need a lease."""

@@ -6,10 +6,9 @@ import click
 
 from labd.cli.completion import complete_benches
 from labd.cli.exits import ExitCode, Failure
-from labd.cli.options import default_holder
 from labd.cli.output import ago, format_option, labels, print_json, print_record, print_table
 from labd.cli.session import Session, pass_session
-from labd.client import Bench, Did
+from labd.client import Bench, Did, default_holder
 
 _CLEAR_WAIT_S = 20.0
 """How long the agent may take to bring a bench to its safe state."""

@@ -4,7 +4,7 @@ import sys
 
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.output import one_line
-from labd.client import LabError, LabUnreachable, ProblemError
+from labd.client import LabError, LabUnreachable, NotHeld, ProblemError
 
 
 def as_failure(error: Exception) -> Failure | None:
@@ -16,6 +16,8 @@ def as_failure(error: Exception) -> Failure | None:
                 ExitCode.UNAVAILABLE,
             )
         case ProblemError():
+            return Failure(one_line(str(error)), ExitCode.REFUSED)
+        case NotHeld():
             return Failure(one_line(str(error)), ExitCode.REFUSED)
         case LabError():
             return Failure(f"{one_line(str(error))}. Is --labd or LABD_URL right?", ExitCode.UNAVAILABLE)

@@ -23,6 +23,7 @@ from labd.cli.exits import ExitCode, Failure, Interrupted, table_text
 from labd.cli.lease import lease
 from labd.cli.run import run
 from labd.cli.session import Session
+from labd.cli.trace import trace
 from labd.cli.uds import uds
 from labd.client import DEFAULT_URL
 
@@ -125,7 +126,7 @@ def main(ctx: click.Context, url: str) -> None:
     ctx.call_on_close(session.close)
 
 
-for _command in (bench, lease, run, uds, can, completion):
+for _command in (bench, lease, run, uds, can, trace, completion):
     main.add_command(_command)
 
 if __name__ == "__main__":

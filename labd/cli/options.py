@@ -1,12 +1,12 @@
 """Kinds of command-line values: durations, PDUs, CAN filters, who is asking."""
 
-import getpass
 import re
-import socket
 from collections.abc import Callable
 from typing import TypeVar
 
 import click
+
+from labd.client.held import default_holder
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -71,15 +71,6 @@ def parse_pdu(words: tuple[str, ...]) -> bytes:
     return bytes(data)
 
 
-def default_holder() -> str:
-    """``user@host``: who a lease or a run is shown to belong to."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user ID without an entry in /etc/passwd
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
-
-
 def holder_option(command: Command) -> Command:
     """Adds ``--holder``."""
     return click.option(
@@ -120,6 +111,21 @@ def existing_lease_option(command: Command) -> Command:
         metavar="ID",
         shell_complete=complete_leases,
         help="Use this lease of the bench, and leave it as it is. Without it: lease the bench, release it at the end.",
+    )(command)
+
+
+def held_lease_option(command: Command) -> Command:
+    """Adds ``--lease``: which of the leases that are held, for a command that makes none."""
+    from labd.cli.completion import complete_leases
+
+    return click.option(
+        "--lease",
+        "lease_id",
+        metavar="ID",
+        envvar="LABD_LEASE",
+        show_envvar=True,
+        shell_complete=complete_leases,
+        help="The lease of the bench. Without it: the one that --holder holds.",
     )(command)
 
 

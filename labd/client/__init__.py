@@ -12,6 +12,7 @@ Importing it costs next to nothing: HTTP (urllib3) is imported with the first `L
 """
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
+from labd.client.held import NotHeld, default_holder, held_lease
 from labd.client.lab import DEFAULT_URL, LabClient
 from labd.client.types import (
     AssignedBench,
@@ -51,10 +52,13 @@ __all__ = [
     "Lease",
     "Limits",
     "LogLine",
+    "NotHeld",
     "Problem",
     "ProblemError",
     "Result",
     "Run",
     "Step",
     "UnexpectedAnswer",
+    "default_holder",
+    "held_lease",
 ]

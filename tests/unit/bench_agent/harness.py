@@ -69,6 +69,8 @@ class AgentFile:
     folder: Path
     benches: list[dict[str, Any]]
     labd: str = NOBODY
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Further ones of the agent itself."""
 
     @property
     def data(self) -> Path:
@@ -80,6 +82,7 @@ class AgentFile:
     def write(self) -> Path:
         path = self.folder / "agent.yaml"
         agent = {"name": "agent-1", "listen": "127.0.0.1:0", "labd": self.labd, "data_dir": "data"}
+        agent |= self.settings
         path.write_text(json.dumps({"agent": agent, "benches": self.benches}))  # JSON is YAML
         return path
 

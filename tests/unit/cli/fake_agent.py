@@ -7,7 +7,7 @@ from concurrent import futures
 
 import grpc
 
-from bench_agent.protocol import bench_pb2, bench_pb2_grpc, frames
+from bench_agent.protocol import bench_pb2, bench_pb2_grpc, frames, trace_pb2, trace_pb2_grpc
 from bench_agent.protocol.frames import Frame
 from bench_agent.protocol.values import Plain, to_value
 
@@ -36,6 +36,8 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
         self._closing = threading.Event()
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         bench_pb2_grpc.add_BenchServicer_to_server(self, self._server)
+        self.traces = FakeTraces(self)
+        trace_pb2_grpc.add_TracesServicer_to_server(self.traces, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
     def __enter__(self) -> "FakeAgent":
@@ -50,7 +52,7 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
         self.batches.put(frames.batch(listed, dropped=dropped))
 
     def Describe(self, request: bench_pb2.DescribeRequest, context: grpc.ServicerContext) -> bench_pb2.BenchDescription:
-        self._guard(context)
+        self.guard(context)
         return bench_pb2.BenchDescription(
             name="bench-1",
             buses=[bench_pb2.BusDescription(name="powertrain")],
@@ -61,7 +63,7 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
     def Uds(
         self, requests: Iterator[bench_pb2.UdsRequest], context: grpc.ServicerContext
     ) -> Iterator[bench_pb2.UdsReply]:
-        self._guard(context)
+        self.guard(context)
         for request in requests:
             self.requests.append(request)
             self.asked.set()
@@ -70,7 +72,7 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
     def Can(
         self, requests: Iterator[bench_pb2.CanRequest], context: grpc.ServicerContext
     ) -> Iterator[bench_pb2.CanEvent]:
-        self._guard(context)
+        self.guard(context)
         self.opened.append(next(requests).open)
         yield bench_pb2.CanEvent(opened=bench_pb2.BusDescription(name="powertrain"))
         while context.is_active() and not self._closing.is_set():
@@ -107,7 +109,27 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
             reply.result.CopyFrom(to_value(self.decoded.get(pdu.hex().upper(), response)))
         return reply
 
-    def _guard(self, context: grpc.ServicerContext) -> None:
+    def guard(self, context: grpc.ServicerContext) -> None:
         metadata = dict(context.invocation_metadata())
         if metadata.get("authorization") != f"Bearer {self.token}" or metadata.get("labd-bench") != "bench-1":
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "the lease token is not valid")
+
+
+class FakeTraces(trace_pb2_grpc.TracesServicer):
+    def __init__(self, agent: FakeAgent) -> None:
+        self._agent = agent
+        self.described = [trace_pb2.TraceDescription(bus="powertrain", formats=["blf"])]
+        self.content = b""
+        self.requests: list[trace_pb2.FetchTraceRequest] = []
+
+    def List(self, request: trace_pb2.ListTracesRequest, context: grpc.ServicerContext) -> trace_pb2.ListTracesReply:
+        self._agent.guard(context)
+        return trace_pb2.ListTracesReply(traces=self.described)
+
+    def Fetch(
+        self, request: trace_pb2.FetchTraceRequest, context: grpc.ServicerContext
+    ) -> Iterator[trace_pb2.TracePart]:
+        self._agent.guard(context)
+        self.requests.append(request)
+        yield trace_pb2.TracePart(data=b"?" * len(self.content), frames=7)
+        yield trace_pb2.TracePart(data=self.content, frames=7)
