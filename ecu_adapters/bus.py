@@ -10,47 +10,47 @@ receive, as with the local loopback of Linux. Every listener hears all frames in
 """
 
 import errno
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import can
+import numpy as np
 import structlog
-from can.interfaces.virtual import VirtualBus
 from pydantic import BaseModel, ConfigDict, Field
 
-EXTENDED_FLAG = 0x8000_0000
-"""Bit of a SocketCAN arbitration ID: 29-bit identifier (CAN_EFF_FLAG)."""
-FD_LENGTHS = frozenset((0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64))
-"""Data lengths in bytes that a CAN FD frame can have (ISO 11898-1, DLC table)."""
+from ecu_adapters import frame_records as packed
+from ecu_adapters import raw_socket
+from ecu_adapters.burst import Burst
+from ecu_adapters.can_driver import Driver, PythonCan
+from ecu_adapters.frame_records import EXTENDED as EXTENDED_FLAG
+from ecu_adapters.frame_records import FD_LENGTHS, Records
+from ecu_adapters.turns import Turns
+
+__all__ = [
+    "EXTENDED_FLAG", "FD_LENGTHS", "BusError", "BusHub", "BusNode", "BusPort", "CanConfig", "FrameError", "HubStats",
+    "Subscription",
+]  # fmt: skip
 
 Listener = Callable[[can.Message], None]
-Tap = Callable[[Sequence[can.Message]], None]
+Tap = Callable[[Burst], None]
 
 _RECV_TIMEOUT_S = 0.1
 """How long a closing hub may wait for its reader."""
 _RETRY_S = 0.0005
 """Pause before a frame is offered again to a driver whose queue was full (ENOBUFS)."""
-_ECHO_S = 1.0
-"""How long an own frame is awaited back on interfaces that echo."""
-_ECHOING = frozenset({"udp_multicast"})
-"""Interfaces that hand a node its own frames back and cannot be told not to."""
-_EPOCH_S = 1_000_000_000.0
-"""Smaller timestamps are not seconds since the Unix epoch but since the driver's start."""
-_BURST = 256
-"""Frames that are read before they are shared out, if so many wait."""
+_FEW = 8
+"""Frames whose IDs are looked up one by one; more are first sifted as an array."""
 _VIRTUAL_QUEUE = 100_000
 """Frames that wait for a reader on python-can's virtual bus, which has no bound of its own."""
-
-_WAKE_UP = can.Message()
-"""Ends a reader's wait on a bus that closes; it was never on the bus."""
+_FULL = frozenset({errno.ENOBUFS, errno.EAGAIN})
+"""What a driver says whose queue is full."""
 
 _log = structlog.get_logger()
 
@@ -85,6 +85,8 @@ class HubStats:
     send_failed: int = 0
     send_retries: int = 0
     """Offers that the driver's full queue refused (ENOBUFS)."""
+    lost: int = 0
+    """Frames that the kernel or the driver dropped before they reached the hub, as far as it says."""
     error_frames: int = 0
     listener_errors: int = 0
 
@@ -107,18 +109,31 @@ class BusPort(Protocol):
         """As `BusHub.subscribe`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How far a row of frames came."""
+
+    records: Records
+    """The frames that the driver took, stamped and marked as own."""
+    error: BusError | None = None
+    """Why the next frame failed; those after it were not tried."""
+
+
 class _Owner(Protocol):
     def unsubscribe(self, subscription: "Subscription") -> None: ...
 
 
 class Subscription:
-    """A listener's or a tap's place at a bus, until closed."""
+    """A listener's (with ``ids``) or a tap's (without) place at a bus, until closed."""
 
-    def __init__(self, port: _Owner, hear: Tap, ids: frozenset[int] | None) -> None:
+    def __init__(
+        self, port: _Owner, *, tap: Tap | None = None, listener: Listener | None = None, ids: Collection[int] = ()
+    ) -> None:
         self.port = port
         """Whose own frames are own to the listener."""
-        self.hear = hear
-        self.ids = ids
+        self.tap = tap
+        self.listener = listener
+        self.ids = frozenset(ids)
         self.errors = 0
 
     def close(self) -> None:
@@ -139,7 +154,7 @@ class BusHub:
     that sends is not called from within itself: what it sends is delivered once it has returned.
     """
 
-    def __init__(self, name: str, bus: can.BusABC, config: CanConfig, *, remember: int = 4096) -> None:
+    def __init__(self, name: str, bus: can.BusABC | Driver, config: CanConfig, *, remember: int = 4096) -> None:
         """Takes over ``bus`` and starts reading; use `open` unless the bus exists already."""
         self.name = name
         self.config = config
@@ -148,16 +163,17 @@ class BusHub:
         """Why the reader ended; None while it runs."""
         self.on_error: Callable[[str], None] | None = None
         """Called once, on the reader's thread, when the reader ends by itself."""
-        self._bus = bus
+        self._driver: Driver = PythonCan(bus, config.interface) if isinstance(bus, can.BusABC) else bus
         self._lock = threading.Lock()
         self._send_lock = threading.Lock()
-        self._recent: deque[can.Message] = deque(maxlen=remember)
+        self._recent: deque[Burst] = deque()
+        self._remember = remember
+        self._remembered = 0
         self._subscriptions: tuple[Subscription, ...] = ()
         # Snapshots that the reader uses without locking; replaced as a whole.
         self._taps: tuple[Subscription, ...] = ()
-        self._for_id: dict[int, tuple[Subscription, ...]] = {}
-        self._echoes = _Echoes() if config.interface in _ECHOING else None
-        self._turns = _Turns(self._deliver)
+        self._routes = _Routes({})
+        self._turns: Turns[_Delivery] = Turns(self._deliver)
         self._closing = threading.Event()
         self._reader = threading.Thread(target=self._read, name=f"can-{name}", daemon=True)
         self._reader.start()
@@ -165,21 +181,12 @@ class BusHub:
     @classmethod
     def open(cls, name: str, config: CanConfig, *, remember: int = 4096) -> "BusHub":
         """Opens the bus and starts its reader; ``remember`` frames are kept for `recent`. Raises BusError."""
-        options: dict[str, Any] = dict(config.options)
-        if config.interface == "virtual":
-            options.setdefault("rx_queue_size", _VIRTUAL_QUEUE)
-        elif config.fd or config.interface == "udp_multicast":
-            options.setdefault("fd", config.fd)
-        for key in ("bitrate", "data_bitrate"):
-            value = getattr(config, key)
-            if value is not None and config.interface != "virtual":
-                options.setdefault(key, value)
         try:
-            bus = can.Bus(interface=config.interface, channel=config.channel, ignore_config=True, **options)
+            driver = _open(config)
         except Exception as error:
             # Drivers raise what they like, from OSError to NameError; each means that there is no bus.
             raise BusError(f"{_place(name, config)} cannot be opened: {_reason(error)}") from error
-        return cls(name, bus, config, remember=remember)
+        return cls(name, driver, config, remember=remember)
 
     def node(self, name: str) -> "BusNode":
         """Another node on this bus, with no connection of its own: its frames are received ones to all others."""
@@ -193,14 +200,14 @@ class BusHub:
         Frames sent through this hub are delivered too, with ``is_rx`` False. Error frames have no ID and are not. A
         listener must not change the message: others get the same object.
         """
-        return self.add(Subscription(self, _one_by_one(listener), frozenset(ids)))
+        return self.add(Subscription(self, listener=listener, ids=ids))
 
     def tap(self, tap: Tap) -> Subscription:
         """Delivers everything from now on, error frames too, in bursts: what had arrived when the reader looked.
 
         Frames sent through this hub are delivered too, with ``is_rx`` False. A tap must not change the messages.
         """
-        return self.add(Subscription(self, tap, None))
+        return self.add(Subscription(self, tap=tap))
 
     def add(self, subscription: Subscription) -> Subscription:
         """Adds the subscription of a node; `subscribe` and `tap` make those of the hub itself."""
@@ -224,30 +231,46 @@ class BusHub:
     def send_from(self, sender: _Owner, message: can.Message, timeout_s: float) -> float:
         """The same, for a node: only to ``sender`` the frame is an own one."""
         self._check(message)
-        deadline = time.monotonic() + timeout_s
-        if not self._send_lock.acquire(timeout=max(timeout_s, 0)):
-            raise self._failed(f"other senders kept the bus busy for {timeout_s:g} s")
-        try:
-            if self.error is not None or self._closing.is_set():
-                raise self._failed(self.error or "the bus is closed")
-            if self._echoes is not None:
-                self._echoes.expect(message)
-            taken = copy(message)
-            taken.data = bytearray(message.data)
-            taken.channel = self.config.channel
-            taken.timestamp = self._offer(message, deadline)
-            taken.is_rx = sender is not self
-            self.stats.sent += 1
-            self._turns.add(_Burst((taken,), sender))
-        finally:
-            self._send_lock.release()
+        taken = copy(message)
+        taken.data = bytearray(message.data)
+        taken.channel = self.config.channel
+        taken.is_rx = False
+        with self._sending(timeout_s):
+            taken.timestamp, _ = self._offer(Burst.of(taken), 0, time.monotonic() + timeout_s)
+            self._sent(Burst.of(taken), sender)
         self._turns.run()
         return taken.timestamp
+
+    def send_records(
+        self, records: Records, timeout_s: float = 1.0, *, stop: Callable[[], bool] = lambda: False
+    ) -> Taken:
+        """Puts frames on the bus, in order and many at a time, until ``stop`` says so or one fails.
+
+        A full transmit queue is retried until it has taken nothing for ``timeout_s``. Never raises.
+        """
+        wrong = packed.fault(records, fd=self.config.fd)
+        most = wrong[0] if wrong is not None else len(records)
+        own = records[:most].copy()
+        own["flags"] |= packed.OWN
+        done = 0
+        error: BusError | None = FrameError(wrong[1]) if wrong is not None else None
+        try:
+            with self._sending(timeout_s):
+                burst = Burst(records=own, own=True, channel=self.config.channel)
+                while done < most and not stop():
+                    stamp, count = self._offer(burst, done, time.monotonic() + timeout_s)
+                    own["stamp"][done : done + count] = packed.to_ns(stamp)
+                    self._sent(Burst(records=own[done : done + count], own=True, channel=self.config.channel), self)
+                    done += count
+        except BusError as failure:
+            error = failure
+        self._turns.run()
+        return Taken(own[:done], error)
 
     def recent(self, since: float = 0.0) -> list[can.Message]:
         """The last frames in both directions, oldest first, with a timestamp after ``since`` (s, Unix epoch)."""
         # One call in C: no other thread can append meanwhile, and the reader needs no lock for each frame.
-        frames = list(self._recent.copy())
+        frames = [frame for burst in self._recent.copy() for frame in burst][-self._remember :]
         return [frame for frame in frames if frame.timestamp > since] if since else frames
 
     def close(self) -> None:
@@ -256,15 +279,12 @@ class BusHub:
             return
         self._closing.set()
         if threading.current_thread() is not self._reader:
-            if isinstance(self._bus, VirtualBus):
-                # Wakes the reader at once; other drivers are waited for until their read returns by itself.
-                with suppress(queue.Full):
-                    self._bus.queue.put_nowait(_WAKE_UP)
+            self._driver.wake()
             self._reader.join(timeout=10 * _RECV_TIMEOUT_S)
         with self._lock:
             self._set_subscriptions(())
         try:
-            self._bus.shutdown()
+            self._driver.close()
         except Exception as error:
             _log.warning("bus did not close cleanly", bus=self.name, reason=_reason(error))
 
@@ -275,58 +295,60 @@ class BusHub:
         self.close()
 
     def _read(self) -> None:
-        closing = self._closing.is_set
+        closing, driver = self._closing.is_set, self._driver
         while not closing():
-            burst: list[can.Message] = []
             try:
-                self._receive(burst)
+                burst = driver.receive(_RECV_TIMEOUT_S)
             except Exception as error:
                 # Whatever a driver raises: from here on nothing is received, and that must not go unnoticed.
-                self._share(burst)
                 if not closing():
                     self._fail(_reason(error))
                 return
-            self._share(burst)
+            self.stats.lost = driver.lost
+            if burst is not None:
+                self.stats.received += len(burst)
+                # Waiting its turn, the reader cannot flood a sender that happens to deliver.
+                self._turns.add(_Delivery(burst, None))
+                self._turns.run(wait=True)
 
-    def _share(self, burst: list[can.Message]) -> None:
-        if burst:
-            self.stats.received += len(burst)
-            # Waiting its turn, the reader cannot flood a sender that happens to deliver.
-            self._turns.add(_Burst(burst, None))
-            self._turns.run(wait=True)
+    def _deliver(self, delivery: "_Delivery") -> None:
+        burst, sender = delivery.burst, delivery.sender
+        seen = burst.seen(own=sender is self)
+        self._recent.append(seen)
+        self._remembered += len(seen)
+        while self._remembered - len(self._recent[0]) >= self._remember:
+            self._remembered -= len(self._recent.popleft())
+        for subscription in self._taps:
+            if subscription.tap is not None:
+                try:
+                    subscription.tap(burst.seen(own=sender is subscription.port))
+                except Exception as error:
+                    self._blame(subscription, error)
+        errors, hits = self._routes.sift(burst)
+        self.stats.error_frames += errors
+        for position, subscriptions in hits:
+            for subscription in subscriptions:
+                if subscription.listener is not None:
+                    try:
+                        subscription.listener(burst.seen(own=sender is subscription.port)[position])
+                    except Exception as error:
+                        self._blame(subscription, error)
 
-    def _receive(self, burst: list[can.Message]) -> None:
-        """Waits for a frame and puts it into ``burst``, with those that have come meanwhile."""
-        receive, echoes = self._bus.recv, self._echoes
-        message = receive(_RECV_TIMEOUT_S)
-        while message is not None:
-            if message is _WAKE_UP:
-                return
-            if echoes is None or not echoes.is_echo(message):
-                if message.timestamp < _EPOCH_S:
-                    message.timestamp = time.time()
-                message.is_rx = True
-                burst.append(message)
-            message = receive(0) if len(burst) < _BURST else None
+    def _sent(self, burst: Burst, sender: _Owner) -> None:
+        # While others cannot send, so that the order is that of the bus.
+        self.stats.sent += len(burst)
+        self._turns.add(_Delivery(burst, sender))
 
-    def _deliver(self, burst: "_Burst") -> None:
-        self._recent.extend(burst.seen_by(self))
-        for tap in self._taps:
-            self._tell(tap, burst.seen_by(tap.port))
-        for position, message in enumerate(burst.frames):
-            if message.is_error_frame:
-                self.stats.error_frames += 1
-                continue
-            can_id = message.arbitration_id | EXTENDED_FLAG if message.is_extended_id else message.arbitration_id
-            for subscription in self._for_id.get(can_id, ()):
-                seen = burst.seen_by(subscription.port)
-                self._tell(subscription, (seen[position],) if len(seen) > 1 else seen)
-
-    def _tell(self, subscription: Subscription, frames: Sequence[can.Message]) -> None:
+    @contextmanager
+    def _sending(self, timeout_s: float) -> Iterator[None]:
+        if not self._send_lock.acquire(timeout=max(timeout_s, 0)):
+            raise self._failed(f"other senders kept the bus busy for {timeout_s:g} s")
         try:
-            subscription.hear(frames)
-        except Exception as error:
-            self._blame(subscription, error)
+            if self.error is not None or self._closing.is_set():
+                raise self._failed(self.error or "the bus is closed")
+            yield
+        finally:
+            self._send_lock.release()
 
     def _blame(self, subscription: Subscription, error: Exception) -> None:
         subscription.errors += 1
@@ -344,21 +366,18 @@ class BusHub:
             except Exception as error:
                 _log.error("on_error of a bus failed", bus=self.name, exc_info=error)
 
-    def _offer(self, message: can.Message, deadline: float) -> float:
-        """Returns the moment before the driver took it: whatever answers the frame is newer."""
+    def _offer(self, frames: Burst, start: int, deadline: float) -> tuple[float, int]:
+        """How many frames the driver took, and a moment before (s since the Unix epoch): what answers them is newer."""
         while True:
             left = deadline - time.monotonic()
             stamp = time.time()
             try:
-                self._bus.send(message, timeout=max(left, 0.0))
-                return stamp
-            except can.CanError as error:
-                if error.error_code == errno.ENOBUFS and left > _RETRY_S:
+                return stamp, self._driver.send(frames, start, max(left, 0.0))
+            except Exception as error:
+                if _error_code(error) in _FULL and left > _RETRY_S:
                     self.stats.send_retries += 1
                     time.sleep(_RETRY_S)
                     continue
-                raise self._failed(_reason(error)) from error
-            except Exception as error:
                 raise self._failed(_reason(error)) from error
 
     def _failed(self, reason: str) -> BusError:
@@ -382,11 +401,45 @@ class BusHub:
     def _set_subscriptions(self, subscriptions: tuple[Subscription, ...]) -> None:
         by_id: dict[int, tuple[Subscription, ...]] = {}
         for subscription in subscriptions:
-            for can_id in subscription.ids or ():
+            for can_id in subscription.ids:
                 by_id[can_id] = (*by_id.get(can_id, ()), subscription)
         self._subscriptions = subscriptions
-        self._taps = tuple(s for s in subscriptions if s.ids is None)
-        self._for_id = by_id
+        self._taps = tuple(s for s in subscriptions if s.tap is not None)
+        self._routes = _Routes(by_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """Frames on their way to the listeners, and who has sent them; None: somebody else on the bus."""
+
+    burst: Burst
+    sender: _Owner | None
+
+
+class _Routes:
+    """Who wants which arbitration ID."""
+
+    def __init__(self, by_id: dict[int, tuple[Subscription, ...]]) -> None:
+        self._by_id = by_id
+        self._wanted = np.fromiter(by_id, np.uint32, len(by_id))
+
+    def sift(self, burst: Burst) -> tuple[int, list[tuple[int, tuple[Subscription, ...]]]]:
+        """How many error frames there are, and the numbers of the frames that somebody wants."""
+        if burst.is_packed and len(burst) > _FEW:
+            ids = burst.records["id"]
+            errors = int(np.count_nonzero(ids & packed.ERROR))
+            if not self._by_id:
+                return errors, []
+            ids = ids & ~np.uint32(packed.REMOTE)
+            numbers = np.flatnonzero(np.isin(ids, self._wanted))
+            return errors, [(number, self._by_id[int(ids[number])]) for number in numbers.tolist()]
+        errors, hits = 0, []
+        for number, can_id in enumerate(burst.ids()):
+            if can_id & packed.ERROR:
+                errors += 1
+            elif subscriptions := self._by_id.get(can_id & ~packed.REMOTE):
+                hits.append((number, subscriptions))
+        return errors, hits
 
 
 class BusNode:
@@ -426,11 +479,11 @@ class BusNode:
 
     def subscribe(self, listener: Listener, *, ids: Collection[int]) -> Subscription:
         """As `BusHub.subscribe`; ``is_rx`` is False for what this node has sent."""
-        return self._add(Subscription(self, _one_by_one(listener), frozenset(ids)))
+        return self._add(Subscription(self, listener=listener, ids=ids))
 
     def tap(self, tap: Tap) -> Subscription:
         """As `BusHub.tap`; ``is_rx`` is False for what this node has sent."""
-        return self._add(Subscription(self, tap, None))
+        return self._add(Subscription(self, tap=tap))
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """The same as `Subscription.close`."""
@@ -447,96 +500,26 @@ class BusNode:
         return subscription
 
 
-class _Burst:
-    """Frames on their way to the listeners, and who has sent them; None: somebody else on the bus."""
-
-    def __init__(self, frames: Sequence[can.Message], sender: _Owner | None) -> None:
-        self.frames = frames
-        self._sender = sender
-        self._is_rx = frames[0].is_rx
-        self._other: Sequence[can.Message] | None = None
-
-    def seen_by(self, port: _Owner) -> Sequence[can.Message]:
-        """The same frames, with ``is_rx`` as ``port`` sees them."""
-        is_rx = port is not self._sender
-        if is_rx is self._is_rx:
-            return self.frames
-        if self._other is None:
-            self._other = [copy(frame) for frame in self.frames]
-            for frame in self._other:
-                frame.is_rx = is_rx
-        return self._other
+def _open(config: CanConfig) -> Driver:
+    if config.interface == "socketcan" and raw_socket.SUPPORTED and not config.options:
+        return raw_socket.open_socketcan(config.channel, fd=config.fd)
+    if config.interface == "unix":
+        return raw_socket.open_unix(config.channel, fd=config.fd)
+    options: dict[str, Any] = dict(config.options)
+    if config.interface == "virtual":
+        options.setdefault("rx_queue_size", _VIRTUAL_QUEUE)
+    elif config.fd or config.interface == "udp_multicast":
+        options.setdefault("fd", config.fd)
+    for key in ("bitrate", "data_bitrate"):
+        value = getattr(config, key)
+        if value is not None and config.interface != "virtual":
+            options.setdefault(key, value)
+    bus = can.Bus(interface=config.interface, channel=config.channel, ignore_config=True, **options)
+    return PythonCan(bus, config.interface)
 
 
-class _Turns:
-    """Puts bursts of several threads in one row, each delivered by the thread that finds nobody else doing so.
-
-    A thread that adds while another delivers leaves its burst to that one and never waits, so that hubs whose
-    listeners send on each other cannot lock up, and a listener that sends is not called from within itself.
-    """
-
-    def __init__(self, deliver: Callable[[_Burst], None]) -> None:
-        self._deliver = deliver
-        self._free = threading.Condition()
-        self._busy = False
-        self._row: deque[_Burst] = deque()
-
-    def add(self, burst: _Burst) -> None:
-        """Gives ``burst`` its place in the row; `run` must follow."""
-        self._row.append(burst)
-
-    def run(self, *, wait: bool = False) -> None:
-        """Delivers what is in the row, unless another thread does; with ``wait``, returns when that one is done."""
-        with self._free:
-            if self._busy:
-                if wait:
-                    self._free.wait_for(lambda: not self._busy)
-                return
-            self._busy = True
-        while True:
-            while self._row:
-                self._deliver(self._row.popleft())
-            with self._free:
-                if not self._row:
-                    self._busy = False
-                    self._free.notify_all()
-                    return
-
-
-class _Echoes:
-    """Own frames that an echoing interface will hand back, so that each is dropped once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._awaited: deque[tuple[float, tuple[object, ...]]] = deque()
-
-    def expect(self, message: can.Message) -> None:
-        with self._lock:
-            self._awaited.append((time.monotonic() + _ECHO_S, self._key(message)))
-
-    def is_echo(self, message: can.Message) -> bool:
-        key = self._key(message)
-        now = time.monotonic()
-        with self._lock:
-            # UDP may lose an echo: forget it in time, or it would swallow somebody else's equal frame.
-            while self._awaited and self._awaited[0][0] < now:
-                self._awaited.popleft()
-            for index, (_, awaited) in enumerate(self._awaited):
-                if awaited == key:
-                    del self._awaited[index]
-                    return True
-            return False
-
-    @staticmethod
-    def _key(message: can.Message) -> tuple[object, ...]:
-        return (message.arbitration_id, message.is_extended_id, message.is_fd, message.dlc, bytes(message.data))
-
-
-def _one_by_one(listener: Listener) -> Tap:
-    def hear(frames: Sequence[can.Message]) -> None:
-        listener(frames[0])
-
-    return hear
+def _error_code(error: Exception) -> int | None:
+    return error.error_code if isinstance(error, can.CanError) else getattr(error, "errno", None)
 
 
 def _place(name: str, config: CanConfig) -> str:

@@ -4,14 +4,15 @@ import can
 
 from bench_agent.protocol import frames
 from bench_agent.protocol.frames import Frame
+from ecu_adapters.frame_records import to_ns
 
 _EXTENDED = frames.EXTENDED
 _OWN = frames.OWN
 
 
 def timestamp_ns(message: can.Message) -> int:
-    """Nanoseconds since the Unix epoch. A float carries about 0.2 µs; equal stamps give equal results."""
-    return round(message.timestamp * 1e9)
+    """Nanoseconds since the Unix epoch, in whole µs, as the hub stamps its records: a float carries about 0.2 µs."""
+    return to_ns(message.timestamp)
 
 
 def can_id(message: can.Message) -> int:
@@ -50,7 +51,7 @@ def pack(message: can.Message) -> bytes:
         return packer(timestamp_ns(message), can_id(message), flags(message), message.data or b"")
     # The common case without the calls: this runs for every frame of every bus.
     return frames.pack_classic(
-        round(message.timestamp * 1e9),
+        to_ns(message.timestamp),
         message.arbitration_id | _EXTENDED if message.is_extended_id else message.arbitration_id,
         0 if message.is_rx else _OWN,
         message.data,

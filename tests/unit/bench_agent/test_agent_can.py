@@ -273,7 +273,7 @@ def test_a_bus_that_fails_ends_streams_with_the_reason_and_is_opened_again(
     agent_bus = running.agent.benches["bench-2"].bus("powertrain")
     with bus.stream() as stream:
         assert agent_bus.hub is not None
-        agent_bus.hub._bus.shutdown()  # the driver gives up
+        agent_bus.hub._driver.close()  # the driver gives up
         with pytest.raises(BenchUnavailable, match="powertrain"):
             for _ in stream.blocks():
                 pass
@@ -394,7 +394,7 @@ def test_a_session_outlives_a_bus_that_fails_and_is_closed_with_the_lease(
     ecm.call("session", session="extended")
     hub = running.agent.benches["bench-1"].bus("powertrain").hub
     assert hub is not None
-    hub._bus.shutdown()
+    hub._driver.close()
     deadline = time.monotonic() + 10
     while True:
         try:
@@ -417,7 +417,7 @@ def test_a_simulated_ecu_keeps_what_it_knows_while_its_bus_is_away(running: Runn
     ecm.call("write", did="Code", value="1234")
     hub = running.agent.benches["bench-1"].bus("powertrain").hub
     assert hub is not None
-    hub._bus.shutdown()
+    hub._driver.close()
     deadline = time.monotonic() + 10
     while True:
         try:

@@ -1,0 +1,123 @@
+"""What a bus hub needs of a CAN driver, and python-can's drivers as one."""
+
+import queue
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Protocol
+
+import can
+from can.interfaces.virtual import VirtualBus
+
+from ecu_adapters.burst import Burst
+
+_ECHO_S = 1.0
+"""How long an own frame is awaited back on interfaces that echo."""
+_ECHOING = frozenset({"udp_multicast"})
+"""Interfaces that hand a node its own frames back and cannot be told not to."""
+_EPOCH_S = 1_000_000_000.0
+"""Smaller timestamps are not seconds since the Unix epoch but since the driver's start."""
+_BURST = 256
+"""Frames that are read before they are shared out, if so many wait."""
+
+_WAKE_UP = can.Message()
+"""Ends a reader's wait on a bus that closes; it was never on the bus."""
+
+
+class Driver(Protocol):
+    """An open bus. `receive` is called by one thread, `send` by one at a time; both raise what they like."""
+
+    lost: int
+    """Frames that were on the bus but did not reach us, as far as the driver knows."""
+
+    def receive(self, timeout_s: float) -> Burst | None:
+        """Waits for a frame and returns it with those that have come meanwhile; None when none came."""
+
+    def send(self, frames: Burst, start: int, timeout_s: float) -> int:
+        """Puts frames from number ``start`` on on the bus, and returns how many: at least one, or it raises."""
+
+    def wake(self) -> None:
+        """Lets `receive` return early, where that is possible."""
+
+    def close(self) -> None:
+        """Closes the bus; both threads are done with it."""
+
+
+class PythonCan:
+    """A bus of python-can."""
+
+    def __init__(self, bus: can.BusABC, interface: str) -> None:
+        self.bus = bus
+        self.lost = 0
+        self._echoes = _Echoes() if interface in _ECHOING else None
+        self._failure: Exception | None = None
+
+    def receive(self, timeout_s: float) -> Burst | None:
+        """Frames of a driver that does not tell the time of day are stamped here. Raises what the driver raises."""
+        if self._failure is not None:
+            raise self._failure
+        receive, echoes = self.bus.recv, self._echoes
+        burst: list[can.Message] = []
+        message = receive(timeout_s)
+        while message is not None:
+            if message is _WAKE_UP:
+                break
+            if echoes is None or not echoes.is_echo(message):
+                if message.timestamp < _EPOCH_S:
+                    message.timestamp = time.time()
+                message.is_rx = True
+                burst.append(message)
+            try:
+                message = receive(0) if len(burst) < _BURST else None
+            except Exception as error:
+                self._failure = error  # after what has come before it
+                break
+        return Burst(messages=burst) if burst else None
+
+    def send(self, frames: Burst, start: int, timeout_s: float) -> int:
+        """One frame. Raises what the driver raises."""
+        message = frames[start]
+        if self._echoes is not None:
+            self._echoes.expect(message)
+        self.bus.send(message, timeout=timeout_s)
+        return 1
+
+    def wake(self) -> None:
+        """Only the virtual bus can; other drivers are waited for until their read returns by itself."""
+        if isinstance(self.bus, VirtualBus):
+            with suppress(queue.Full):
+                self.bus.queue.put_nowait(_WAKE_UP)
+
+    def close(self) -> None:
+        """Raises what the driver raises."""
+        self.bus.shutdown()
+
+
+class _Echoes:
+    """Own frames that an echoing interface will hand back, so that each is dropped once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._awaited: deque[tuple[float, tuple[object, ...]]] = deque()
+
+    def expect(self, message: can.Message) -> None:
+        with self._lock:
+            self._awaited.append((time.monotonic() + _ECHO_S, self._key(message)))
+
+    def is_echo(self, message: can.Message) -> bool:
+        key = self._key(message)
+        now = time.monotonic()
+        with self._lock:
+            # UDP may lose an echo: forget it in time, or it would swallow somebody else's equal frame.
+            while self._awaited and self._awaited[0][0] < now:
+                self._awaited.popleft()
+            for index, (_, awaited) in enumerate(self._awaited):
+                if awaited == key:
+                    del self._awaited[index]
+                    return True
+            return False
+
+    @staticmethod
+    def _key(message: can.Message) -> tuple[object, ...]:
+        return (message.arbitration_id, message.is_extended_id, message.is_fd, message.dlc, bytes(message.data))
