@@ -15,18 +15,14 @@ from ecu_adapters.bus import BusPort
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint
 from ecu_adapters.transport import Fault, TransportError
-from ecu_adapters.uds.names import (
-    NEGATIVE,
-    PENDING,
-    POSITIVE_OFFSET,
-    SUPPRESS_POSITIVE,
-    WITH_SUBFUNCTION,
-    service_name,
-)
+from ecu_adapters.uds.matching import answers
+from ecu_adapters.uds.names import NEGATIVE, PENDING, SUPPRESS_POSITIVE, WITH_SUBFUNCTION, service_name
+from ecu_adapters.uds.unsolicited import Unsolicited
 
 _CLOSE_TIMEOUT_S = 1.0
 """How long `UdsTester.close` may take to bring the ECU back to its default session."""
 _KEEP_ALIVE = bytes((0x3E, SUPPRESS_POSITIVE))
+_KEEP_ALIVE_ANSWERS = (b"\x7e\x00", b"\x7f\x3e\x12", b"\x7f\x3e\x78")
 _SESSION_CONTROL = 0x10
 _RESET = 0x11
 UNKNOWN_SESSION = 0
@@ -98,6 +94,8 @@ class UdsTester:
         """Raises ValueError when the description does not suit the bus (CAN FD on a classic one)."""
         self.ecu = ecu
         self.stats = TesterStats()
+        self.unsolicited = Unsolicited()
+        """What the ECU sent that answers no request."""
         self.session = DEFAULT_SESSION
         """The session that the ECU is in, as far as its answers tell; without an answer, the one asked for."""
         self._loop = asyncio.get_running_loop()
@@ -194,8 +192,8 @@ class UdsTester:
                 exchange = Exchange(pdu, None, tuple(pending), arrived - sent)
                 message = f"the response to {self._what(pdu)} was lost: {response}"
                 raise UdsTransportError(message, exchange, response)
-            if not _answers(pdu, response):
-                self.stats.skipped += 1
+            if not answers(pdu, response):
+                self._skip(response)
                 continue
             # A tiny negative time would mean that the answer overtook the driver's report of the last frame sent.
             elapsed = max(arrived - sent, 0.0)
@@ -235,11 +233,17 @@ class UdsTester:
 
     def _on_reply(self, reply: bytes | TransportError) -> None:
         if not self._awaiting or len(self._replies) >= _REPLIES:
-            self.stats.skipped += 1
+            self._skip(reply)
             return
         self._replies.append((time.monotonic(), reply))
         if self._waiter is not None:
             _wake(self._waiter)
+
+    def _skip(self, reply: bytes | TransportError) -> None:
+        """Puts aside what answers no request."""
+        self.stats.skipped += 1
+        if isinstance(reply, bytes) and reply and reply not in _KEEP_ALIVE_ANSWERS:
+            self.unsolicited.put(reply)
 
     def _follow_session(self, request: bytes, response: bytes | None = None) -> None:
         """Keeps track of the session that an accepted request leads to, and of the timing that the ECU announces."""
@@ -312,24 +316,3 @@ class UdsTester:
 def _wake(waiter: "asyncio.Future[None]") -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-_ECHOED = {0x10: 1, 0x11: 1, 0x19: 1, 0x27: 1, 0x28: 1, 0x2E: 2, 0x2F: 2, 0x31: 3, 0x36: 1, 0x3E: 1, 0x85: 1}
-"""How many bytes after the service identifier a positive response repeats from the request (ISO 14229-1)."""
-
-
-def _answers(request: bytes, response: bytes) -> bool:
-    """Whether ``response`` belongs to ``request``, so that a late answer to an earlier one is not taken for it."""
-    service = request[0]
-    if response[0] == NEGATIVE:
-        return len(response) < 2 or response[1] == service
-    if response[0] != (service + POSITIVE_OFFSET) & 0xFF:
-        return False
-    if service == 0x22:
-        # The ECU may leave out identifiers that it does not know, the first one too.
-        asked = {request[at : at + 2] for at in range(1, len(request) - 1, 2)}
-        return len(response) < 3 or response[1:3] in asked
-    echoed = request[1 : 1 + _ECHOED.get(service, 0)]
-    if service in WITH_SUBFUNCTION and echoed:
-        echoed = bytes((echoed[0] & ~SUPPRESS_POSITIVE,)) + echoed[1:]
-    return response[1 : 1 + len(echoed)] == echoed or len(response) <= len(echoed)

@@ -75,6 +75,7 @@ async def test_values_are_read_by_name_and_number(call: Call) -> None:
 
 async def test_the_outcome_carries_the_pdus(tester: UdsTester) -> None:
     outcome = await services.call(tester, "read", {"did": "Gear"}, timeout_s=WAIT_S)
+    assert outcome.exchange is not None
     assert (outcome.exchange.request, outcome.exchange.response) == (b"\x22\x02\x01", b"\x62\x02\x01\x03")
 
 
@@ -148,7 +149,7 @@ async def test_a_reset_leads_to_the_default_session(call: Call, tester: UdsTeste
         ("read", {"did": ["VIN", 0x1234]}, "0x1234 is not in the description of ECM; read it alone"),
         ("write", {"did": "IdleSpeed", "value": 5000}, r"value of IdleSpeed: 5000 is out of range 600 \.\. 1200"),
         ("write", {"did": "IdleSpeed", "value": [1]}, "expected a number, not"),
-        ("write", {"did": 0x1234, "value": 1}, "value must be bytes"),
+        ("write", {"did": 0x1234, "value": 1}, "value of 0x1234, which ECM does not describe, must be bytes"),
         ("session", {"session": "extnded"}, r"unknown session 'extnded'; did you mean extended\?"),
         ("reset", {"kind": "softly"}, r"unknown kind 'softly'; did you mean soft\?"),
         ("unlock", {"level": 2}, "it must be odd"),
