@@ -125,6 +125,17 @@ class UdsTester:
         if not pdu:
             raise UdsUnexpected("a request has at least one byte, the service identifier")
         deadline = time.monotonic() + timeout_s
+        await self.take_turn(timeout_s)
+        try:
+            return await self._exchange(bytes(pdu), timeout_s, deadline)
+        finally:
+            self.end_turn()
+
+    async def take_turn(self, timeout_s: float) -> None:
+        """Waits until no request is in work; what the ECU says from now on may be an answer. `end_turn` must follow.
+
+        Raises UdsTimeout when others take too long.
+        """
         try:
             if self._busy.locked():
                 async with asyncio.timeout(timeout_s):
@@ -134,13 +145,25 @@ class UdsTester:
         except TimeoutError:
             self.stats.timeouts += 1
             raise UdsTimeout(f"{self.ecu.name} was busy with other requests for {timeout_s:g} s") from None
-        try:
-            if self._closed:
-                raise UdsTransportError(f"the tester of {self.ecu.name} is closed")
-            return await self._exchange(bytes(pdu), timeout_s, deadline)
-        finally:
-            self._awaiting = False
+        if self._closed:
             self._busy.release()
+            raise UdsTransportError(f"the tester of {self.ecu.name} is closed")
+        self.stats.requests += 1
+        self._replies.clear()
+        self._awaiting = True
+
+    def end_turn(self) -> None:
+        """The request is over."""
+        self._awaiting = False
+        self._busy.release()
+
+    def send_functional(self, pdu: bytes) -> None:
+        """Sends to all ECUs. Raises UdsTransportError."""
+        try:
+            self._endpoint.send_functional(pdu)
+        except TransportError as error:
+            message = f"{service_name(pdu[0])} was not sent to the functional address: {error}"
+            raise UdsTransportError(message, Exchange(pdu, None, (), 0.0), error) from error
 
     async def close(self) -> None:
         """Brings the ECU back to its default session if it is in another, and lets go of the bus. Never raises.
@@ -161,15 +184,21 @@ class UdsTester:
         self._on_receive_error(TransportError("the tester was closed", Fault.CLOSED))
 
     async def _exchange(self, pdu: bytes, timeout_s: float, deadline: float) -> Exchange:
-        self.stats.requests += 1
-        self._replies.clear()
-        self._awaiting = True
         try:
             await self._endpoint.send(pdu, timeout_s=max(deadline - time.monotonic(), 0.0))
         except TransportError as error:
             message = f"{self._what(pdu)} was not sent: {error}"
             raise UdsTransportError(message, Exchange(pdu, None, (), 0.0), error) from error
-        sent = self._last_sent = time.monotonic()
+        return await self.final_response(pdu, time.monotonic(), deadline, timeout_s)
+
+    async def final_response(
+        self, pdu: bytes, sent: float, deadline: float, timeout_s: float, *, functional: bool = False
+    ) -> Exchange:
+        """The rest of an exchange, once ``pdu`` has been sent at ``sent``; times on the monotonic clock.
+
+        To a functional request, silence is an answer too: the exchange has no response. Raises as `request`.
+        """
+        self._last_sent = sent
         suppressed = pdu[0] in WITH_SUBFUNCTION and len(pdu) > 1 and bool(pdu[1] & SUPPRESS_POSITIVE)
         pending: list[float] = []
         window = sent + self._p2_s
@@ -184,6 +213,8 @@ class UdsTester:
                 exchange = Exchange(pdu, None, tuple(pending), now - sent)
                 if suppressed and not pending and window <= deadline:
                     self._follow_session(pdu)
+                    return exchange
+                if functional and not pending:
                     return exchange
                 self.stats.timeouts += 1
                 raise UdsTimeout(self._timeout_text(pdu, pending, timeout_s, deadline < window), exchange)

@@ -36,11 +36,11 @@ from ecu_adapters.uds.services import (
     write_data_by_identifier,
     write_memory_by_address,
 )
-from ecu_adapters.uds.services.base import Call, NegativeResponse, Outcome, Plain, Service, UdsInvalid
-from ecu_adapters.uds.tester import UdsTester, UdsUnexpected
+from ecu_adapters.uds.services.base import Call, NegativeResponse, Outcome, Plain, Service, Tester, UdsInvalid
+from ecu_adapters.uds.tester import UdsUnexpected
 from ecu_adapters.yaml_file import nearest
 
-__all__ = ["SERVICES", "NegativeResponse", "Outcome", "Plain", "Service", "UdsInvalid", "call"]
+__all__ = ["SERVICES", "NegativeResponse", "Outcome", "Plain", "Service", "UdsInvalid", "call", "find"]
 
 SERVICES: dict[str, Service] = {
     **diagnostic_session_control.SERVICES,
@@ -72,15 +72,21 @@ SERVICES: dict[str, Service] = {
 """Services by name."""
 
 
-async def call(tester: UdsTester, service: str, arguments: Mapping[str, Plain], *, timeout_s: float) -> Outcome:
+def find(service: str) -> Service:
+    """A service by name. Raises UdsInvalid, naming the nearest."""
+    entry = SERVICES.get(service)
+    if entry is None:
+        raise UdsInvalid(f"unknown service {service!r}; {nearest(service, SERVICES)}")
+    return entry
+
+
+async def call(tester: Tester, service: str, arguments: Mapping[str, Plain], *, timeout_s: float) -> Outcome:
     """Runs one of `SERVICES` with plain arguments.
 
     ``timeout_s`` bounds each exchange of the service (``unlock`` takes two). Raises UdsInvalid before anything is sent,
     NegativeResponse when the ECU refuses, and what `UdsTester.request` raises.
     """
-    entry = SERVICES.get(service)
-    if entry is None:
-        raise UdsInvalid(f"unknown service {service!r}; {nearest(service, SERVICES)}")
+    entry = find(service)
     _check_arguments(service, entry, arguments)
     try:
         return await entry.run(Call(tester, timeout_s), **arguments)

@@ -2,13 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from udsoncan.Request import Request
 from udsoncan.Response import Response
 
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.uds.names import nrc_name, service_name
-from ecu_adapters.uds.tester import Exchange, UdsError, UdsTester, UdsUnexpected
+from ecu_adapters.uds.tester import Exchange, UdsError, UdsUnexpected
+from ecu_adapters.uds.unsolicited import Unsolicited
 
 Plain = None | bool | int | float | str | bytes | list["Plain"] | dict[str, "Plain"]
 """What arguments and results are made of."""
@@ -42,18 +44,35 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A named service: what runs it, and which arguments it must or may have."""
+    """A named service: what runs it, which arguments it must or may have, and how many exchanges it takes."""
 
     run: Callable[..., Awaitable[Outcome]]
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    exchanges: int = 1
+    """0: it asks the ECU for nothing, and may run beside a request."""
+
+
+class Tester(Protocol):
+    """What a service needs of a tester."""
+
+    @property
+    def ecu(self) -> EcuDescription:
+        """The ECU that is asked."""
+
+    @property
+    def unsolicited(self) -> Unsolicited:
+        """What it sent that answers no request."""
+
+    async def request(self, pdu: bytes, *, timeout_s: float) -> Exchange:
+        """As `ecu_adapters.uds.tester.UdsTester.request`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """A tester and the time that each exchange may take."""
 
-    tester: UdsTester
+    tester: Tester
     timeout_s: float
 
     @property

@@ -70,5 +70,5 @@ def _value(use: Call, pdu: Pdu) -> Plain:
 SERVICES = {
     "read_periodic": Service(_read_periodic, ("dids",), ("rate",)),
     "stop_periodic": Service(_stop_periodic, optional=("dids",)),
-    "collect_periodic": Service(_collect_periodic, optional=("count", "wait_ms")),
+    "collect_periodic": Service(_collect_periodic, optional=("count", "wait_ms"), exchanges=0),
 }

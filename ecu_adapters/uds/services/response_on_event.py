@@ -103,5 +103,5 @@ def _event(use: Call, pdu: Pdu) -> Plain:
 _OPTIONS = ("window", "record", "respond", "store", "did", "mask")
 SERVICES = {
     "response_on_event": Service(_response_on_event, ("event",), _OPTIONS),
-    "events": Service(_events, optional=("count", "wait_ms")),
+    "events": Service(_events, optional=("count", "wait_ms"), exchanges=0),
 }

@@ -60,5 +60,5 @@ def _level(level: Plain) -> int:
 SERVICES = {
     "seed": Service(_seed, ("level",), ("data",)),
     "key": Service(_key, ("level", "key")),
-    "unlock": Service(_unlock, ("level",), ("data",)),
+    "unlock": Service(_unlock, ("level",), ("data",), exchanges=2),
 }
