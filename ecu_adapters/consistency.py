@@ -23,6 +23,7 @@ def errors(ecu: "EcuDescription") -> list[InitErrorDetails]:
         *_access(ecu),
         *_memory(ecu),
         *_routines(ecu),
+        *_flash(ecu),
         *_dtcs(ecu),
         *_cyclic(ecu),
     ]
@@ -99,6 +100,31 @@ def _memory(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
     if ecu.memory.regions and ecu.memory.max_block > ecu.isotp.max_pdu:
         message = f"{ecu.memory.max_block} bytes are more than isotp.max_pdu = {ecu.isotp.max_pdu}"
         yield field_error(("memory", "max_block"), message)
+
+
+def _flash(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
+    flash = ecu.flash
+    if "flash" not in ecu.model_fields_set:
+        return
+    if flash.session is not None and flash.session not in ecu.sessions:
+        message = f"unknown session {flash.session!r}; {nearest(flash.session, ecu.sessions)}"
+        yield field_error(("flash", "session"), message)
+    if flash.security is not None and flash.security not in ecu.security:
+        levels = ", ".join(map(str, ecu.security)) or "none"
+        message = f"level {flash.security} is not described under security (levels there: {levels})"
+        yield field_error(("flash", "security"), message)
+    for field in ("erase", "check"):
+        name = getattr(flash, field)
+        if name is not None and name not in ecu.routines:
+            yield field_error(("flash", field), f"unknown routine {name!r}; {nearest(name, ecu.routines)}")
+        elif name is not None and ecu.routines[name].start is None:
+            yield field_error(("flash", field), f"routine {name} cannot be started")
+    if not ecu.memory.regions:
+        yield field_error(("flash",), "needs memory.regions: where an image may go")
+    for field in ("before", "after"):
+        for index, request in enumerate(getattr(flash, field)):
+            if not request:
+                yield field_error(("flash", field, index), "is empty; a request starts with its service identifier")
 
 
 def _dtcs(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:

@@ -13,6 +13,7 @@ from ecu_adapters import consistency, yaml_file
 from ecu_adapters.addressing import Addressing
 from ecu_adapters.dids import Access, Did
 from ecu_adapters.dtcs import Dtc
+from ecu_adapters.flash.settings import FlashSettings
 from ecu_adapters.memory_map import MemoryMap
 from ecu_adapters.records import Fields
 from ecu_adapters.routines import Routine
@@ -109,6 +110,7 @@ class EcuDescription(_Part):
     routines: dict[str, Routine] = Field(default={}, description="what RoutineControl starts and stops, by name")
     security: dict[int, Security] = Field(default={}, description="by the sub-function that asks for the seed")
     memory: MemoryMap = MemoryMap()
+    flash: FlashSettings = FlashSettings()
     services: dict[int, Access | Literal[False]] = Field(
         default={}, description="services that the ECU lacks (false), or that need a session or level as a whole"
     )
