@@ -124,23 +124,25 @@ def _serve(data: Path, http: str, agents: str, runner: str | None) -> None:
 
 @contextlib.contextmanager
 def _lab(data: Path, url: str, runner: str | None) -> "Iterator[Lab]":
-    from labd.executors.process import RUNNER_COMMAND, ProcessExecutor
+    from labd.executors.process import ProcessExecutor
+    from labd.model.run import ExecutorName
     from labd.services.clock import LabClock
     from labd.services.lab import Lab
     from labd.services.limits import RunLimits
     from labd.services.signing import KeyUnusable, Signer
     from labd.store.errors import StoreError
     from labd.store.store import Store
+    from runners import launch
 
     try:
         signer = Signer(data)
         store = Store(data)
     except (StoreError, KeyUnusable) as error:
         raise StartError(str(error)) from error
-    command = RUNNER_COMMAND if runner is None else shlex.split(runner)
+    command = launch.COMMAND if runner is None else shlex.split(runner)
     try:
         executor = ProcessExecutor(data / "runs", command=command)
-        yield Lab(store, LabClock(), signer, executor, url=url, limits=RunLimits())
+        yield Lab(store, LabClock(), signer, {ExecutorName.PROCESS: executor}, url=url, limits=RunLimits())
     finally:
         store.close()
 

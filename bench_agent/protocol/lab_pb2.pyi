@@ -26,24 +26,30 @@ class AgentMessage(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     FENCED_FIELD_NUMBER: _builtins.int
+    RUNNER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
     def report(self) -> Global___BenchReport: ...
     @_builtins.property
     def fenced(self) -> Global___Fenced: ...
+    @_builtins.property
+    def runner(self) -> Global___RunnerReport:
+        """Something has become of a runner."""
+
     def __init__(
         self,
         *,
         hello: Global___Hello | None = ...,
         report: Global___BenchReport | None = ...,
         fenced: Global___Fenced | None = ...,
+        runner: Global___RunnerReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "report", b"report", "runner", b"runner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "report", b"report", "runner", b"runner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "report", "fenced"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "report", "fenced", "runner"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -57,6 +63,7 @@ class Hello(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     BENCHES_FIELD_NUMBER: _builtins.int
+    RUNNERS_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """Stable name of the agent; one stream at a time per name, the newest wins."""
     version: _builtins.str
@@ -64,6 +71,12 @@ class Hello(_message.Message):
     """host:port at which lease holders reach the agent's Bench service."""
     @_builtins.property
     def benches(self) -> _containers.RepeatedCompositeFieldContainer[Global___BenchReport]: ...
+    @_builtins.property
+    def runners(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunnerReport]:
+        """Every runner that labd has not told the agent to forget, those that were being started included. A run that is
+        missing here has no runner at this agent and never had one, or labd has it forgotten.
+        """
+
     def __init__(
         self,
         *,
@@ -71,10 +84,11 @@ class Hello(_message.Message):
         version: _builtins.str = ...,
         address: _builtins.str = ...,
         benches: _abc.Iterable[Global___BenchReport] | None = ...,
+        runners: _abc.Iterable[Global___RunnerReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agent", b"agent", "benches", b"benches", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agent", b"agent", "benches", b"benches", "runners", b"runners", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -133,6 +147,35 @@ class Fenced(_message.Message):
 Global___Fenced: _TypeAlias = Fenced  # noqa: Y015
 
 @_typing.final
+class RunnerReport(_message.Message):
+    """A runner at the bench: a process that executes a run beside the bus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    ALIVE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    alive: _builtins.bool
+    """It lives, or is being started; otherwise it is gone for good: no runner is ever started twice for one run."""
+    reason: _builtins.str
+    """How it ended, with the end of what it wrote."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        alive: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "reason", b"reason", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunnerReport: _TypeAlias = RunnerReport  # noqa: Y015
+
+@_typing.final
 class LabMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -141,6 +184,9 @@ class LabMessage(_message.Message):
     FENCE_FIELD_NUMBER: _builtins.int
     TICK_FIELD_NUMBER: _builtins.int
     CLEAR_QUARANTINE_FIELD_NUMBER: _builtins.int
+    START_RUNNER_FIELD_NUMBER: _builtins.int
+    STOP_RUNNER_FIELD_NUMBER: _builtins.int
+    FORGET_RUNNER_FIELD_NUMBER: _builtins.int
     lab_time_ms: _builtins.int
     """labd's clock when it sent this, in ms since the Unix epoch: the agent judges the expiry of tokens by it."""
     @_builtins.property
@@ -153,6 +199,12 @@ class LabMessage(_message.Message):
 
     @_builtins.property
     def clear_quarantine(self) -> Global___ClearQuarantine: ...
+    @_builtins.property
+    def start_runner(self) -> Global___StartRunner: ...
+    @_builtins.property
+    def stop_runner(self) -> Global___StopRunner: ...
+    @_builtins.property
+    def forget_runner(self) -> Global___ForgetRunner: ...
     def __init__(
         self,
         *,
@@ -161,12 +213,15 @@ class LabMessage(_message.Message):
         fence: Global___Fence | None = ...,
         tick: Global___Tick | None = ...,
         clear_quarantine: Global___ClearQuarantine | None = ...,
+        start_runner: Global___StartRunner | None = ...,
+        stop_runner: Global___StopRunner | None = ...,
+        forget_runner: Global___ForgetRunner | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["clear_quarantine", b"clear_quarantine", "fence", b"fence", "message", b"message", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "message", b"message", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clear_quarantine", b"clear_quarantine", "fence", b"fence", "lab_time_ms", b"lab_time_ms", "message", b"message", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "lab_time_ms", b"lab_time_ms", "message", b"message", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine", "start_runner", "stop_runner", "forget_runner"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -265,3 +320,83 @@ class ClearQuarantine(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClearQuarantine: _TypeAlias = ClearQuarantine  # noqa: Y015
+
+@_typing.final
+class StartRunner(_message.Message):
+    """Start a runner; may come again for the same run, and then does nothing. Answered with a RunnerReport, at the start
+    and at the end. The runner ends with the lease, whatever becomes of labd.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    BENCH_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    RUN_TOKEN_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    bench: _builtins.str
+    url: _builtins.str
+    """Of labd's REST API. A loopback host stands for the host at which the agent reaches labd."""
+    run_token: _builtins.str
+    """Opens the runner-only routes of the run."""
+    lease_token: _builtins.str
+    """The run's right to the bench; the agent judges it as it does any call's."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        bench: _builtins.str = ...,
+        url: _builtins.str = ...,
+        run_token: _builtins.str = ...,
+        lease_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bench", b"bench", "lease_token", b"lease_token", "run_id", b"run_id", "run_token", b"run_token", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartRunner: _TypeAlias = StartRunner  # noqa: Y015
+
+@_typing.final
+class StopRunner(_message.Message):
+    """End a runner. Answered with a RunnerReport, also when there is none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopRunner: _TypeAlias = StopRunner  # noqa: Y015
+
+@_typing.final
+class ForgetRunner(_message.Message):
+    """The run is over: what its runner has left is not needed any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetRunner: _TypeAlias = ForgetRunner  # noqa: Y015

@@ -3,6 +3,7 @@
 from typing import Any
 
 from bench_agent.protocol import bench_pb2, lab_pb2
+from labd.executors.bench import ForgetOrder, RunnerReport, StartOrder, StopOrder
 from labd.services.fleet import BenchReport, ClearOrder, Order
 from labd.services.ledger import FenceOrder
 
@@ -45,6 +46,11 @@ def report_of(message: lab_pb2.BenchReport) -> BenchReport:
     )
 
 
+def runner_of(message: lab_pb2.RunnerReport) -> RunnerReport:
+    """What became of a runner."""
+    return RunnerReport(message.run_id, message.alive, message.reason)
+
+
 def fence_of(order: FenceOrder) -> lab_pb2.Fence:
     """An order to an agent."""
     return lab_pb2.Fence(bench=order.bench, epoch=order.epoch, reason=order.reason)
@@ -57,3 +63,12 @@ def message_of(order: Order) -> dict[str, Any]:
             return {"fence": fence_of(order)}
         case ClearOrder(bench, by):
             return {"clear_quarantine": lab_pb2.ClearQuarantine(bench=bench, by=by)}
+        case StartOrder(job):
+            start = lab_pb2.StartRunner(
+                run_id=job.run_id, bench=job.bench, url=job.url, run_token=job.token, lease_token=job.lease_token
+            )
+            return {"start_runner": start}
+        case StopOrder(run_id):
+            return {"stop_runner": lab_pb2.StopRunner(run_id=run_id)}
+        case ForgetOrder(run_id):
+            return {"forget_runner": lab_pb2.ForgetRunner(run_id=run_id)}

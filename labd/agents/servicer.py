@@ -9,7 +9,7 @@ import grpc
 import structlog
 
 from bench_agent.protocol import lab_pb2, lab_pb2_grpc
-from labd.agents.messages import fence_of, message_of, report_of
+from labd.agents.messages import fence_of, message_of, report_of, runner_of
 from labd.services.fleet import BenchReport, Fleet, Order, Session
 from labd.services.lab import Lab
 
@@ -87,7 +87,10 @@ class LabServicer(lab_pb2_grpc.LabServicer):
         self._links.add(link)
         try:
             reports = [report_of(report) for report in hello.benches]
-            session, orders = await asyncio.to_thread(self._fleet.attach, hello.agent, hello.address, reports, link)
+            runners = [runner_of(runner) for runner in hello.runners]
+            session, orders = await asyncio.to_thread(
+                self._fleet.attach, hello.agent, hello.address, reports, link, runners
+            )
             reason = "the stream broke"
             try:
                 welcome = lab_pb2.Welcome(jwks=self._lab.core.signer.jwks, fences=[fence_of(order) for order in orders])
@@ -153,6 +156,8 @@ class LabServicer(lab_pb2_grpc.LabServicer):
                 case "fenced":
                     fenced = message.fenced
                     await asyncio.to_thread(self._fleet.fenced, session, fenced.bench, fenced.epoch)
+                case "runner":
+                    await asyncio.to_thread(self._fleet.runner_changed, session, runner_of(message.runner))
                 case other:
                     _log.warning("agent message ignored", agent=session.agent, kind=other)
 

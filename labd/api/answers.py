@@ -74,6 +74,7 @@ def run_answer(view: RunView) -> schemas.Run:
         holder=run.holder,
         priority=run.priority,
         timeout_s=run.timeout_s,
+        executor=run.executor,
         lease_id=run.lease_id,
         bench=view.bench,
         position=view.position,

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from labd.api.times import to_seconds
 from labd.model.bench import BenchState, Health
 from labd.model.lease import LeaseEnd, LeaseState
-from labd.model.run import LogLevel, RunState
+from labd.model.run import ExecutorName, LogLevel, RunState
 
 SCRIPT_LENGTH_MAX = 1024 * 1024
 """Characters in a script, or in one of its files."""
@@ -97,6 +97,14 @@ class RunRequest(Request):
     holder: Name
     priority: Priority = 0
     timeout_s: Annotated[float, Field(gt=0, le=7 * _DAY_S, description="Counts from the start of RUNNING.")] = 300.0
+    executor: Annotated[
+        ExecutorName,
+        Field(
+            strict=False,
+            description="Where the script runs: `process` beside labd, `bench` on the bench's own machine beside the "
+            "bus, for tests whose timing cannot cross a network.",
+        ),
+    ] = ExecutorName.PROCESS
 
 
 class Bus(BaseModel):
@@ -211,6 +219,7 @@ class Run(BaseModel):
     holder: str
     priority: int
     timeout_s: float
+    executor: ExecutorName
     lease_id: str | None
     bench: str | None
     position: int | None

@@ -28,7 +28,7 @@ from labd.cli.output import duration as duration_text
 from labd.cli.patience import paces, patiently
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
-from labd.client import LabClient, LabError, LogLine, ProblemError, Result, Run
+from labd.client import ExecutorName, LabClient, LabError, LogLine, ProblemError, Result, Run
 
 _STATES = ["PENDING", "RUNNING", *OF_RUN]
 _CANCEL_S = 15.0
@@ -74,6 +74,7 @@ def run() -> None:
 
     \b
       labctl run identify.lua --selector platform=meb --wait
+      labctl run timing.lua --at bench --wait
       labctl run ls
       labctl run ./ls            (a script whose file is called ls)
 
@@ -104,6 +105,15 @@ def run() -> None:
     metavar="TIME",
     help="How long it may run, from its start on a bench.",
 )
+@click.option(
+    "--at",
+    "executor",
+    type=click.Choice(["process", "bench"]),
+    default="process",
+    show_default=True,
+    help="Where the script runs: a process beside labd, or on the bench's own machine beside the bus, for timing that "
+    "cannot cross a network.",
+)
 @click.option("--name", help="What to call it; else the script's file name.")
 @click.option("--no-files", is_flag=True, help="Upload the script alone.")
 @holder_option
@@ -119,6 +129,7 @@ def submit(
     result: Path | None,
     detach: bool,
     timeout_s: float,
+    executor: ExecutorName,
     name: str | None,
     no_files: bool,
     holder: str,
@@ -140,6 +151,7 @@ def submit(
         holder=holder,
         priority=priority,
         timeout_s=timeout_s,
+        executor=executor,
     )
     if not (wait or junit or result):
         if as_json:
@@ -213,6 +225,7 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
             "lease": found["lease_id"] or "",
             "selector": found["selector"],
             "holder": found["holder"],
+            "runs at": found["executor"],
             "priority": str(found["priority"]) if found["priority"] else "",
             "created": f"{found['created_at']} ({ago(found['created_at'])})",
             "took": elapsed(found["started_at"], found["ended_at"]),

@@ -6,7 +6,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from labd.client import log_stream
-from labd.client.types import Assignment, Bench, Lease, LogLine, Result, Run
+from labd.client.types import Assignment, Bench, ExecutorName, Lease, LogLine, Result, Run
 
 DEFAULT_URL = "http://127.0.0.1:8470"
 _API = "api/v1"
@@ -114,10 +114,12 @@ class LabClient:
         holder: str,
         priority: int = 0,
         timeout_s: float = 300,
+        executor: ExecutorName = "process",
     ) -> Run:
         """Submits a Lua scenario. ``files`` are further Lua files by path relative to the script, for ``require``.
 
-        ``timeout_s`` counts from the moment that the run starts.
+        ``timeout_s`` counts from the moment that the run starts. The script runs beside labd (``executor`` "process")
+        or on the bench's own machine, beside the bus ("bench").
         """
         body = {
             "script": script,
@@ -127,6 +129,7 @@ class LabClient:
             "holder": holder,
             "priority": priority,
             "timeout_s": timeout_s,
+            "executor": executor,
         }
         return cast(Run, self._call("POST", "runs", body))
 

@@ -8,6 +8,8 @@ LeaseState = Literal["QUEUED", "GRANTED", "ENDED"]
 LeaseEnd = Literal["released", "expired", "heartbeat_lost", "cancelled", "bench_removed"]
 RunState = Literal["PENDING", "RUNNING", "PASSED", "FAILED", "ERROR", "CANCELLED"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+ExecutorName = Literal["process", "bench"]
+"""Beside labd, or on the bench's own machine."""
 
 
 class Bus(TypedDict):
@@ -123,6 +125,7 @@ class Run(TypedDict):
     holder: str
     priority: int
     timeout_s: float
+    executor: ExecutorName
     lease_id: str | None
     bench: str | None
     position: int | None

@@ -1,8 +1,12 @@
 """What labd asks of an executor. It reports facts; what they mean for a run is decided in the services."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+from runners.status import Alive, Exited, Status
+
+__all__ = ["Alive", "Executor", "ExecutorError", "Exited", "Job", "Status"]
 
 
 class ExecutorError(Exception):
@@ -18,28 +22,16 @@ class Job:
     """Of labd's REST API, as the runner reaches it."""
     token: str
     """Opens the runner-only routes of this run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Alive:
-    """The runner lives."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The runner is gone; ``reason`` says how, in one line or a few."""
-
-    reason: str
-
-
-Status = Alive | Exited
+    bench: str
+    lease_token: str
+    """The run's right to the bench."""
 
 
 class Executor(Protocol):
     """Starts, watches and ends runners."""
 
     def on_change(self, callback: Callable[[str], None]) -> None:
-        """Has `callback(run_id)` called, on a thread of the executor, whenever a runner is gone."""
+        """Has `callback(run_id)` called, on any thread, whenever something has become of a runner."""
 
     def start(self, job: Job) -> None:
         """Starts a runner; raises ExecutorError. It is never started twice for one run."""
@@ -53,8 +45,11 @@ class Executor(Protocol):
     def forget(self, run_id: str) -> None:
         """Clears up what a runner that is gone has left."""
 
-    def recover(self, running: Collection[str]) -> None:
-        """Takes over the runners that a former labd started; ends those of runs that are not running any more."""
+    def recover(self, running: Mapping[str, str]) -> None:
+        """Takes over the runners that a former labd started; ends those of runs that are not running any more.
+
+        ``running`` are the RUNNING runs of this executor, each with its bench.
+        """
 
     def close(self) -> None:
         """Ends every runner and waits, for a bounded time, until they are gone."""

@@ -1,282 +1,50 @@
-"""The ``process`` executor: each runner is a child of labd in a session of its own.
+"""The ``process`` executor: runners beside labd. They survive it, and a restarted labd takes them over."""
 
-It survives labd, so that a restarted labd can take it over: its output goes to a file, not to a pipe, and its identity
-is kept in its scratch directory. Deaths are seen through pidfds, of children and of adopted runners alike.
-"""
-
-import contextlib
-import json
-import os
-import resource
-import selectors
-import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import structlog
-
-from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
-from labd.executors.processes import ProcessId, describe_exit, find_by_directory, identify, signal_group
-
-RUNNER_COMMAND = (sys.executable, "-P", "-m", "scenarios")
-"""-P: the scratch directory must not be searched for modules."""
-STOP_GRACE_S = 3.0
-"""From SIGTERM to SIGKILL."""
-OUTPUT_TAIL_BYTES = 8 * 1024
-"""How much of a dead runner's output goes into the reason."""
-FILE_BYTES_MAX = 64 * 1024 * 1024
-"""Largest file that a runner may write, its output among them."""
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
-_IDENTITY_NAME = "process.json"
-_OUTPUT_NAME = "output.log"
-
-_log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class _Runner:
-    run_id: str
-    directory: Path
-    process: ProcessId | None
-    """None once it is gone."""
-    child: subprocess.Popen[bytes] | None = None
-    """None when adopted."""
-    pidfd: int = -1
-    kill_at: float | None = None
-    """Monotonic time of the SIGKILL, once it has been asked to go."""
-    exited: Exited | None = None
+from labd.executors.base import ExecutorError, Job, Status
+from runners import launch
+from runners.keeper import STOP_GRACE_S, RunnerKeeper
+from runners.status import StartError
 
 
 class ProcessExecutor:
-    """Runners beside labd. Every method may be called from any thread."""
+    """See `Executor`. Every method may be called from any thread."""
 
     def __init__(
-        self,
-        directory: Path,
-        *,
-        command: Sequence[str] = RUNNER_COMMAND,
-        stop_grace_s: float = STOP_GRACE_S,
-        environment: Mapping[str, str] | None = None,
+        self, directory: Path, *, command: Sequence[str] = launch.COMMAND, stop_grace_s: float = STOP_GRACE_S
     ) -> None:
-        """Keeps its scratch directories in ``directory``; ``environment`` is added to each runner's."""
-        self._directory = directory.resolve()
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        self._command = list(command)
-        self._grace = stop_grace_s
-        self._environment = _environment() | dict(environment or {})
-        self._runners: dict[str, _Runner] = {}
-        self._changed = threading.Condition()
-        self._callback: Callable[[str], None] = lambda _: None
-        self._closing = False
-        self._selector = selectors.DefaultSelector()
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
-        self._thread = threading.Thread(target=self._watch, name="runner-watch", daemon=True)
-        self._thread.start()
+        """Keeps the runners' scratch directories in ``directory``."""
+        self._keeper = RunnerKeeper(directory, keeper="labd", command=command, stop_grace_s=stop_grace_s)
 
     def on_change(self, callback: Callable[[str], None]) -> None:
         """See `Executor.on_change`."""
-        self._callback = callback
+        self._keeper.on_change(callback)
 
     def start(self, job: Job) -> None:
         """See `Executor.start`."""
-        directory = self._directory / job.run_id
-        with self._changed:
-            if self._closing or job.run_id in self._runners:
-                raise ExecutorError(f"a runner of {job.run_id} was started before, or labd is stopping")
-            try:
-                directory.mkdir(mode=0o700)
-                with (directory / _OUTPUT_NAME).open("wb") as output:
-                    child = subprocess.Popen(  # noqa: S603 - a fixed command, no shell, nothing from the user
-                        self._command,
-                        cwd=directory,
-                        env={
-                            **self._environment,
-                            "LABD_URL": job.url,
-                            "LABD_RUN_ID": job.run_id,
-                            "LABD_RUN_TOKEN": job.token,
-                        },
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=output,
-                        start_new_session=True,
-                    )
-            except OSError as error:
-                raise ExecutorError(f"the runner cannot be started: {error}") from error
-            runner = _Runner(job.run_id, directory, identify(child.pid), child)
-            self._runners[job.run_id] = runner
-            if runner.process is not None:
-                try:
-                    _write_identity(directory, runner.process)
-                except OSError as error:  # a full disk: a later labd finds the runner by its directory
-                    _log.warning("runner's identity not written", run=job.run_id, error=str(error))
-                with contextlib.suppress(ProcessLookupError):
-                    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, FILE_BYTES_MAX))
-            self._register(runner, child.pid)
-        _log.info("runner started", run=job.run_id, pid=child.pid)
+        try:
+            self._keeper.start(job.run_id, launch.run_variables(job.url, job.run_id, job.token))
+        except StartError as error:
+            raise ExecutorError(str(error)) from error
 
     def status(self, run_id: str) -> Status | None:
         """See `Executor.status`."""
-        with self._changed:
-            runner = self._runners.get(run_id)
-            if runner is None:
-                return None
-            return runner.exited or Alive()
+        return self._keeper.status(run_id)
 
     def stop(self, run_id: str) -> None:
         """See `Executor.stop`."""
-        with self._changed:
-            runner = self._runners.get(run_id)
-            if runner is not None:
-                self._ask_to_go(runner)
+        self._keeper.stop(run_id)
 
     def forget(self, run_id: str) -> None:
         """See `Executor.forget`."""
-        with self._changed:
-            runner = self._runners.get(run_id)
-            if runner is None or runner.exited is None:
-                return
-            del self._runners[run_id]
-        shutil.rmtree(runner.directory, ignore_errors=True)
+        self._keeper.forget(run_id)
 
-    def recover(self, running: Collection[str]) -> None:
+    def recover(self, running: Mapping[str, str]) -> None:
         """See `Executor.recover`."""
-        for directory in self._directory.iterdir():
-            run_id = directory.name
-            process = _read_identity(directory) or find_by_directory(directory)
-            if process is not None and identify(process.pid) != process:
-                process = None
-            if process is None and run_id not in running:
-                shutil.rmtree(directory, ignore_errors=True)
-                continue
-            runner = _Runner(run_id, directory, process)
-            with self._changed:
-                self._runners[run_id] = runner
-                if process is not None:
-                    self._register(runner, process.pid)
-                    if run_id not in running:
-                        self._ask_to_go(runner)
-                else:
-                    runner.exited = Exited(f"the runner ended while labd was down{_tail(directory)}")
-            _log.info("runner found", run=run_id, pid=process and process.pid, wanted=run_id in running)
+        self._keeper.recover(running)
 
     def close(self) -> None:
         """See `Executor.close`."""
-        with self._changed:
-            self._closing = True
-            for runner in self._runners.values():
-                self._ask_to_go(runner)
-            self._changed.wait_for(
-                lambda: all(runner.exited for runner in self._runners.values()), timeout=self._grace + 2.0
-            )
-            gone = [run_id for run_id, runner in self._runners.items() if runner.exited]
-        for run_id in gone:
-            self.forget(run_id)
-        self._wake()
-        self._thread.join(timeout=2.0)
-        self._selector.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
-
-    # With the lock held
-
-    def _register(self, runner: _Runner, pid: int) -> None:
-        try:
-            runner.pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            runner.exited = Exited(f"the runner ended while labd was down{_tail(runner.directory)}")
-            return
-        self._selector.register(runner.pidfd, selectors.EVENT_READ, runner)
-        self._wake()
-
-    def _ask_to_go(self, runner: _Runner) -> None:
-        if runner.exited is None and runner.process is not None and runner.kill_at is None:
-            runner.kill_at = time.monotonic() + self._grace
-            signal_group(runner.process.pid, signal.SIGTERM)
-            self._wake()
-
-    # On the watching thread
-
-    def _watch(self) -> None:
-        while True:
-            with self._changed:
-                if self._closing and all(runner.exited for runner in self._runners.values()):
-                    return
-                deadlines = [
-                    runner.kill_at for runner in self._runners.values() if runner.kill_at and not runner.exited
-                ]
-            timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-            for key, _ in self._selector.select(timeout):
-                if key.data is None:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(self._wake_read, 4096)
-                else:
-                    self._bury(key.data)
-            with self._changed:
-                for runner in self._runners.values():
-                    if runner.kill_at and not runner.exited and runner.process and time.monotonic() >= runner.kill_at:
-                        _log.warning("runner did not go when asked: killed", run=runner.run_id)
-                        signal_group(runner.process.pid, signal.SIGKILL)
-                        runner.kill_at = time.monotonic() + self._grace
-
-    def _bury(self, runner: _Runner) -> None:
-        self._selector.unregister(runner.pidfd)
-        os.close(runner.pidfd)
-        process = runner.process
-        if process is not None:
-            # Whatever the runner left behind in its group. Its number is not in use again: we have not waited for it.
-            signal_group(process.pid, signal.SIGKILL)
-        how = "ended (with a status unknown to this labd, which did not start it)"
-        if runner.child is not None:
-            how = describe_exit(runner.child.wait())
-        with self._changed:
-            runner.process = None
-            runner.exited = Exited(f"the runner {how}{_tail(runner.directory)}")
-            self._changed.notify_all()
-        _log.info("runner gone", run=runner.run_id, how=how)
-        self._callback(runner.run_id)
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_write, b"!")
-
-
-def _environment() -> dict[str, str]:
-    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    # A labd that runs from a source tree gives its runners the same tree.
-    root = str(Path(__file__).parents[2])
-    if Path(root).name != "site-packages":
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
-    return environment
-
-
-def _write_identity(directory: Path, process: ProcessId) -> None:
-    part = directory / f"{_IDENTITY_NAME}.part"
-    part.write_text(json.dumps(asdict(process)), "utf-8")
-    part.replace(directory / _IDENTITY_NAME)
-
-
-def _read_identity(directory: Path) -> ProcessId | None:
-    try:
-        return ProcessId(**json.loads((directory / _IDENTITY_NAME).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None  # not written yet, or a power failure took half of it
-
-
-def _tail(directory: Path) -> str:
-    try:
-        with (directory / _OUTPUT_NAME).open("rb") as output:
-            size = output.seek(0, os.SEEK_END)
-            output.seek(max(0, size - OUTPUT_TAIL_BYTES))
-            text = output.read(OUTPUT_TAIL_BYTES).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
-    return f"; it wrote: {text}" if text else ""
+        self._keeper.close()

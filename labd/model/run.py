@@ -26,6 +26,13 @@ class RunState(StrEnum):
         return self not in (RunState.PENDING, RunState.RUNNING)
 
 
+class ExecutorName(StrEnum):
+    """Where a run's process lives: beside labd, or at the bench, beside the bus."""
+
+    PROCESS = "process"
+    BENCH = "bench"
+
+
 class LogLevel(StrEnum):
     """Weight of a log line."""
 
@@ -79,6 +86,7 @@ class Run:
     """Counts from the start of RUNNING."""
     lease_id: str
     created_at: float
+    executor: ExecutorName = ExecutorName.PROCESS
     started_at: float | None = None
     ended_at: float | None = None
     cases: CaseCounts | None = None

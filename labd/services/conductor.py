@@ -6,11 +6,13 @@ A RUNNING run without a runner gets one; one whose runner is gone is an ERROR; a
 
 import threading
 import time
+from collections.abc import Mapping
 
 import structlog
 
 from labd.executors.base import Alive, Executor, ExecutorError, Exited, Job
-from labd.model.run import RunState
+from labd.model.lease import Lease, LeaseState
+from labd.model.run import ExecutorName, Run, RunState
 from labd.services.core import PULSE_S, Core
 from labd.services.ledger import Effects
 from labd.services.running import Running
@@ -29,10 +31,10 @@ _log = structlog.get_logger()
 class Conductor:
     """Start it once everything else is there."""
 
-    def __init__(self, core: Core, running: Running, executor: Executor, url: str) -> None:
+    def __init__(self, core: Core, running: Running, executors: Mapping[ExecutorName, Executor], url: str) -> None:
         self._core = core
         self._running = running
-        self._executor = executor
+        self._executors = executors
         self._url = url
         self._wake = threading.Condition()
         self._runs: set[str] = set()
@@ -42,15 +44,19 @@ class Conductor:
         """Runs that have their result, and the time at which their runner is ended."""
         self._thread = threading.Thread(target=self._loop, name="conductor", daemon=True)
         core.follow(self._follow)
-        executor.on_change(self._look_at)
+        for executor in executors.values():
+            executor.on_change(self._look_at)
 
     def recover(self) -> None:
         """Takes over what a former labd left: its runners, and whoever waits."""
         with self._core.view() as unit:
-            runs = {run.id for run in unit.runs_in(RunState.RUNNING)}
-        self._executor.recover(runs)
+            runs = unit.runs_in(RunState.RUNNING)
+            leases = {run.id: unit.lease(run.lease_id) for run in runs}
+        for name, executor in self._executors.items():
+            mine = [run.id for run in runs if run.executor is name]
+            executor.recover({run_id: lease.bench or "" for run_id in mine if (lease := leases[run_id]) is not None})
         with self._wake:
-            self._runs |= runs
+            self._runs |= {run.id for run in runs}
         with self._core.transaction() as ledger:
             ledger.schedule()
 
@@ -104,12 +110,14 @@ class Conductor:
     def _reconcile(self, run_id: str, now: float) -> None:
         with self._core.view() as unit:
             run = unit.run(run_id)
+            lease = unit.lease(run.lease_id) if run is not None else None
             reported = unit.result(run_id) is not None
-        status = self._executor.status(run_id)
+        executor = self._executor_of(run_id, run)
+        status = executor.status(run_id)
         if run is not None and run.state is RunState.RUNNING:
             match status:
                 case None:
-                    self._start(run_id)
+                    self._start(executor, run, lease)
                 case Exited(reason):
                     self._running.fail(run_id, reason)
         elif isinstance(status, Alive):
@@ -117,17 +125,28 @@ class Conductor:
             until = self._linger.setdefault(run_id, now + EXIT_GRACE_S if reported else now)
             if now >= until:
                 self._linger[run_id] = now + EXIT_GRACE_S
-                self._executor.stop(run_id)
+                executor.stop(run_id)
         else:
             self._linger.pop(run_id, None)
-            self._executor.forget(run_id)
+            executor.forget(run_id)
 
-    def _start(self, run_id: str) -> None:
+    def _executor_of(self, run_id: str, run: Run | None) -> Executor:
+        if run is not None:
+            return self._executors[run.executor]
+        # A runner that is older than what the database was restored to.
+        candidates = [executor for executor in self._executors.values() if executor.status(run_id) is not None]
+        return candidates[0] if candidates else self._executors[ExecutorName.PROCESS]
+
+    def _start(self, executor: Executor, run: Run, lease: Lease | None) -> None:
+        if lease is None or lease.bench is None or lease.state is not LeaseState.GRANTED:
+            return  # it has just ended
+        signer = self._core.signer
+        job = Job(run.id, self._url, signer.run_token(run.id), lease.bench, signer.lease_token(lease))
         try:
-            self._executor.start(Job(run_id, self._url, self._core.signer.run_token(run_id)))
+            executor.start(job)
         except ExecutorError as error:
-            _log.error("runner not started", run=run_id, error=str(error))
-            self._running.fail(run_id, str(error))
+            _log.error("runner not started", run=run.id, error=str(error))
+            self._running.fail(run.id, str(error))
 
     def _follow(self, effects: Effects) -> None:
         if effects.runs or effects.deadlines:

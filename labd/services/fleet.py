@@ -2,11 +2,13 @@
 
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import structlog
 
+from labd.executors.bench import BenchExecutor, RunnerOrder, RunnerReport
 from labd.model.bench import Bench, BenchState, Health
 from labd.model.lease import Lease, LeaseEnd
 from labd.services.core import Core
@@ -47,7 +49,7 @@ class ClearOrder:
     by: str
 
 
-Order = FenceOrder | ClearOrder
+Order = FenceOrder | ClearOrder | RunnerOrder
 
 
 class AgentLink(Protocol):
@@ -88,8 +90,9 @@ class BenchView:
 class Fleet:
     """The use cases of agents and benches."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, at_bench: BenchExecutor) -> None:
         self._core = core
+        self._at_bench = at_bench
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         core.follow(self._pass_on_fences)
@@ -134,9 +137,17 @@ class Fleet:
     # What agents say
 
     def attach(
-        self, agent: str, address: str, reports: list[BenchReport], link: AgentLink
+        self,
+        agent: str,
+        address: str,
+        reports: list[BenchReport],
+        link: AgentLink,
+        runners: Collection[RunnerReport] = (),
     ) -> tuple[Session, list[FenceOrder]]:
-        """Takes the agent's benches in; returns what is no longer live on each. A former stream of it is ended."""
+        """Takes the agent's benches in; returns what is no longer live on each. A former stream of it is ended.
+
+        ``runners`` are all that the agent knows of.
+        """
         session = Session(agent, address, link, self._core.clock.now())
         try:
             with self._core.transaction() as ledger:
@@ -152,6 +163,8 @@ class Fleet:
                     session.ordered.setdefault(order.bench, (order, time.monotonic()))
         if former is not None:
             former.link.close(f"agent {agent} attached anew")
+        for runner_order in self._at_bench.attached(session.benches, runners):
+            link.send(runner_order)
         _log.info("agent attached", agent=agent, address=address, benches=sorted(session.benches))
         return session, orders
 
@@ -174,6 +187,12 @@ class Fleet:
             return
         self.report(session, replace(report, fenced_epoch=max(report.fenced_epoch, epoch)))
 
+    def runner_changed(self, session: Session, report: RunnerReport) -> None:
+        """Something has become of a runner at one of the agent's benches."""
+        if self._touch(session):
+            for order in self._at_bench.report(report):
+                session.link.send(order)
+
     def detach(self, session: Session, reason: str) -> None:
         """The agent's stream is gone. Its live leases go on: the agent serves them until they expire."""
         if not self._forget(session):
@@ -195,6 +214,15 @@ class Fleet:
         for order in late:
             _log.warning("agent has not confirmed the end of a lease", agent=session.agent, bench=order.bench)
             session.link.send(order)
+
+    def order(self, bench: str, order: RunnerOrder) -> bool:
+        """Passes an order on to the bench's agent; False when it is not attached."""
+        with self._lock:
+            session = next((one for one in self._sessions.values() if bench in one.benches), None)
+        if session is None:
+            return False
+        session.link.send(order)
+        return True
 
     # Inside
 

@@ -1,6 +1,10 @@
 """The lab, put together: what the doors (REST and gRPC) are given."""
 
+from collections.abc import Mapping
+
 from labd.executors.base import Executor
+from labd.executors.bench import BenchExecutor
+from labd.model.run import ExecutorName
 from labd.services.clock import Clock
 from labd.services.conductor import Conductor
 from labd.services.core import Core
@@ -16,16 +20,25 @@ class Lab:
     """All use cases on one store."""
 
     def __init__(
-        self, store: Store, clock: Clock, signer: Signer, executor: Executor, *, url: str, limits: RunLimits
+        self,
+        store: Store,
+        clock: Clock,
+        signer: Signer,
+        executors: Mapping[ExecutorName, Executor],
+        *,
+        url: str,
+        limits: RunLimits,
     ) -> None:
-        """``url`` is the REST API as runners reach it."""
+        """``url`` is the REST API as runners reach it. The executor ``bench`` is there without being given."""
+        at_bench = BenchExecutor()
+        self._executors = {**executors, ExecutorName.BENCH: at_bench}
         self.core = Core(store, clock, signer, limits)
-        self.fleet = Fleet(self.core)
+        self.fleet = Fleet(self.core, at_bench)
+        at_bench.connect(self.fleet.order)
         self.leasing = Leasing(self.core)
         self.running = Running(self.core)
-        self.conductor = Conductor(self.core, self.running, executor, url)
+        self.conductor = Conductor(self.core, self.running, self._executors, url)
         self.closing = False
-        self._executor = executor
 
     def start(self) -> None:
         """Goes on where a former labd stopped, or was stopped."""
@@ -45,4 +58,5 @@ class Lab:
         try:
             self.running.fail_all("labd was stopped")
         finally:
-            self._executor.close()
+            for executor in self._executors.values():
+                executor.close()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from labd.model.lease import Lease, LeaseState
-from labd.model.run import CaseCounts, LogLevel, LogLine, Run, RunInput, RunState
+from labd.model.run import CaseCounts, ExecutorName, LogLevel, LogLine, Run, RunInput, RunState
 from labd.services.core import Core
 from labd.services.errors import Conflict, Forbidden, NotFound, TooLarge, Unauthenticated
 from labd.services.identifiers import new_run_id
@@ -71,6 +71,7 @@ class Running:
         holder: str,
         timeout_s: float,
         priority: int = 0,
+        executor: ExecutorName = ExecutorName.PROCESS,
     ) -> RunView:
         """Queues a run; when a bench is free it is RUNNING at once. Raises Invalid."""
         parsed = parse_selector(selector)
@@ -92,6 +93,7 @@ class Running:
                 timeout_s=timeout_s,
                 lease_id=lease.id,
                 created_at=ledger.now,
+                executor=executor,
             )
             ledger.unit.add_lease(lease)
             ledger.unit.add_run(run, RunInput(script, files))

@@ -7,7 +7,7 @@ from sqlalchemy import RowMapping
 
 from labd.model.bench import Bench
 from labd.model.lease import Lease, LeaseEnd, LeaseState
-from labd.model.run import CaseCounts, LogLevel, LogLine, Run, RunState
+from labd.model.run import CaseCounts, ExecutorName, LogLevel, LogLine, Run, RunState
 
 Values = dict[str, Any]
 
@@ -50,6 +50,7 @@ def run_of(row: RowMapping) -> Run:
     """The run of a row."""
     values = dict(row)
     values["state"] = RunState(values["state"])
+    values["executor"] = ExecutorName(values["executor"])
     passed, failed, error = values.pop("passed"), values.pop("failed"), values.pop("error")
     return Run(**values, cases=None if passed is None else CaseCounts(passed, failed, error))
 

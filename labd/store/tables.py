@@ -90,6 +90,7 @@ runs = Table(
     Column("priority", Integer, nullable=False),
     Column("timeout_s", Float, nullable=False),
     Column("lease_id", String(32), ForeignKey("leases.id"), nullable=False),
+    Column("executor", String(16), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("ended_at", Float),

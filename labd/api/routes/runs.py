@@ -36,6 +36,7 @@ def create_run(lab: LabOf, wish: schemas.RunRequest) -> schemas.Run:
             holder=wish.holder,
             priority=wish.priority,
             timeout_s=wish.timeout_s,
+            executor=wish.executor,
         )
     )
 

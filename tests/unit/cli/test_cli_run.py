@@ -34,6 +34,7 @@ def test_submitting_prints_the_run_and_how_to_follow_it(labctl: Labctl, labd: Fa
         "holder": "",
         "priority": 3,
         "timeout_s": 90.0,
+        "executor": "process",
     }
 
 

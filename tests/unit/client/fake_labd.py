@@ -187,6 +187,7 @@ class FakeLabd:
             "holder": "ada",
             "priority": 0,
             "timeout_s": 300.0,
+            "executor": "process",
             "lease_id": None,
             "bench": None,
             "position": 2,
@@ -318,7 +319,9 @@ class _Handler(BaseHTTPRequestHandler):
                 lab.end_lease(lab.leases[name])
                 return lab.leases[name]
             case "POST", ["runs"]:
-                run = lab.add_run(**{key: body[key] for key in ("name", "selector", "holder", "priority", "timeout_s")})
+                run = lab.add_run(
+                    **{key: body[key] for key in ("name", "selector", "holder", "priority", "timeout_s", "executor")}
+                )
                 if lab.free:
                     lab.start_run(run)
                     lab.say(run, "one", "two")

@@ -1,9 +1,11 @@
 """A lab on a real SQLite file, with a clock, agents and runners that a test moves by hand."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
+from labd.executors.bench import RunnerOrder
+from labd.model.run import ExecutorName
 from labd.services.fleet import BenchReport, ClearOrder, Order, Session
 from labd.services.lab import Lab
 from labd.services.ledger import FenceOrder
@@ -33,13 +35,16 @@ class FakeLink:
     def __init__(self) -> None:
         self.orders: list[FenceOrder] = []
         self.clears: list[ClearOrder] = []
+        self.runner_orders: list[RunnerOrder] = []
         self.closed: str | None = None
 
     def send(self, order: Order) -> None:
         if isinstance(order, FenceOrder):
             self.orders.append(order)
-        else:
+        elif isinstance(order, ClearOrder):
             self.clears.append(order)
+        else:
+            self.runner_orders.append(order)
 
     def close(self, reason: str) -> None:
         self.closed = reason
@@ -75,7 +80,7 @@ class FakeExecutor:
     def forget(self, run_id: str) -> None:
         self.runners.pop(run_id, None)
 
-    def recover(self, running: Collection[str]) -> None:
+    def recover(self, running: Mapping[str, str]) -> None:
         pass
 
     def close(self) -> None:
@@ -95,7 +100,7 @@ def open_lab(
         Store(directory),
         clock,
         Signer(directory),
-        executor or FakeExecutor(),
+        {ExecutorName.PROCESS: executor or FakeExecutor()},
         url="http://labd.test",
         limits=limits or RunLimits(),
     )

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from labd.executors import process
-from labd.executors.base import Alive, ExecutorError, Exited, Job
-from labd.executors.process import OUTPUT_TAIL_BYTES, ProcessExecutor
-from labd.executors.processes import identify
+from runners import keeper as keeper_module
+from runners.keeper import OUTPUT_TAIL_BYTES, RunnerKeeper
+from runners.processes import identify
+from runners.status import Alive, Exited, StartError
 
 DEADLINE_S = 20.0
 
 
-class Watched(ProcessExecutor):
+class Watched(RunnerKeeper):
     """Tells the test of each death."""
 
     def __init__(self, directory: Path, script: str, *, stop_grace_s: float = 5.0) -> None:
         command: Sequence[str] = (sys.executable, "-S", "-c", textwrap.dedent(script))
-        super().__init__(directory, command=command, stop_grace_s=stop_grace_s)
+        super().__init__(directory, keeper="labd", command=command, stop_grace_s=stop_grace_s)
         self.deaths: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.on_change(self.deaths.put)
 
@@ -32,10 +32,6 @@ class Watched(ProcessExecutor):
         status = self.status(run_id)
         assert isinstance(status, Exited)
         return status.reason
-
-
-def _job(run_id: str = "r-1") -> Job:
-    return Job(run_id, "http://127.0.0.1:1", "secret")
 
 
 @pytest.fixture
@@ -55,48 +51,50 @@ def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 READY = "import os, signal, sys, time; say = lambda word: open(os.environ['HOME'], 'w').write(word)\n"
 
 
-def test_a_runner_gets_its_run_and_nothing_of_labds_environment(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runner_gets_its_run_and_nothing_of_its_keepers_environment(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
-    executor = Watched(
+    keeper = Watched(
         runs,
         """
         import os, sys
         print(os.getcwd(), os.getsid(0) == os.getpid(), os.environ.get("DATABASE_PASSWORD"))
-        print(os.environ["LABD_URL"], os.environ["LABD_RUN_ID"], os.environ["LABD_RUN_TOKEN"])
+        print(os.environ["LABD_URL"], os.environ["LABD_RUN_ID"])
         sys.exit(3)
         """,
     )
-    executor.start(_job())
-    reason = executor.death("r-1")
+    keeper.start("r-1", {"LABD_URL": "http://127.0.0.1:1", "LABD_RUN_ID": "r-1"})
+    reason = keeper.death("r-1")
     assert reason.startswith("the runner exited with code 3; it wrote: ")
-    assert f"{runs / 'r-1'} True None\nhttp://127.0.0.1:1 r-1 secret" in reason
-    with pytest.raises(ExecutorError):
-        executor.start(_job())
-    executor.forget("r-1")
-    assert executor.status("r-1") is None
+    assert f"{runs / 'r-1'} True None\nhttp://127.0.0.1:1 r-1" in reason
+    with pytest.raises(StartError):
+        keeper.start("r-1", {})
+    keeper.forget("r-1")
+    assert keeper.status("r-1") is None
     assert list(runs.iterdir()) == []
-    executor.close()
+    keeper.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
 def test_the_death_of_a_runner_is_noticed_and_named(runs: Path, number: signal.Signals) -> None:
-    executor = Watched(runs, f"import os; os.write(2, b'last words'); os.kill(os.getpid(), {int(number)})")
-    executor.start(_job())
-    assert executor.death("r-1") == f"the runner was killed by {number.name}; it wrote: last words"
-    executor.close()
+    keeper = Watched(runs, f"import os; os.write(2, b'last words'); os.kill(os.getpid(), {int(number)})")
+    keeper.start("r-1", {})
+    assert keeper.death("r-1") == f"the runner was killed by {number.name}; it wrote: last words"
+    keeper.close()
 
 
 def test_only_the_end_of_a_chatty_runners_output_is_kept(runs: Path) -> None:
-    executor = Watched(runs, "print('x' * 1_000_000); print('the end')")
-    executor.start(_job())
-    reason = executor.death("r-1")
+    keeper = Watched(runs, "print('x' * 1_000_000); print('the end')")
+    keeper.start("r-1", {})
+    reason = keeper.death("r-1")
     assert reason.endswith("x\nthe end")
     assert len(reason) < OUTPUT_TAIL_BYTES + 100
-    executor.close()
+    keeper.close()
 
 
 def test_a_runner_that_ignores_sigterm_is_killed_with_all_its_children(runs: Path, ready: Path) -> None:
-    executor = Watched(
+    keeper = Watched(
         runs,
         READY
         + """
@@ -108,15 +106,15 @@ time.sleep(600)
 """,
         stop_grace_s=0.2,
     )
-    executor.start(_job())
+    keeper.start("r-1", {})
     child = int(ready.read_text())
     fd = os.pidfd_open(child)
-    assert isinstance(executor.status("r-1"), Alive)
-    executor.stop("r-1")
-    assert executor.death("r-1") == "the runner was killed by SIGKILL"
+    assert isinstance(keeper.status("r-1"), Alive)
+    keeper.stop("r-1")
+    assert keeper.death("r-1") == "the runner was killed by SIGKILL"
     assert _gone(fd)
     os.close(fd)
-    executor.close()
+    keeper.close()
 
 
 def _gone(fd: int) -> bool:
@@ -124,41 +122,40 @@ def _gone(fd: int) -> bool:
 
 
 def test_a_child_that_outlives_its_runner_is_killed(runs: Path, ready: Path) -> None:
-    executor = Watched(runs, READY + "child = os.fork()\nif child: say(str(child)); sys.exit(0)\ntime.sleep(600)")
-    executor.start(_job())
+    keeper = Watched(runs, READY + "child = os.fork()\nif child: say(str(child)); sys.exit(0)\ntime.sleep(600)")
+    keeper.start("r-1", {})
     fd = os.pidfd_open(int(ready.read_text()))
-    assert executor.death("r-1") == "the runner exited with code 0"
+    assert keeper.death("r-1") == "the runner exited with code 0"
     assert _gone(fd)
     os.close(fd)
-    executor.close()
+    keeper.close()
 
 
 def test_closing_ends_every_runner(runs: Path) -> None:
-    executor = Watched(runs, "import time; time.sleep(600)")
+    keeper = Watched(runs, "import time; time.sleep(600)")
     for run_id in ("r-1", "r-2"):
-        executor.start(_job(run_id))
-    executor.close()
+        keeper.start(run_id, {})
+    keeper.close()
     assert list(runs.iterdir()) == []
-    with pytest.raises(ExecutorError):
-        executor.start(_job("r-3"))
+    with pytest.raises(StartError):
+        keeper.start("r-3", {})
 
 
 def test_a_command_that_does_not_exist_is_an_error(runs: Path) -> None:
-    executor = ProcessExecutor(runs, command=["/no/such/python"])
-    with pytest.raises(ExecutorError, match="/no/such/python"):
-        executor.start(_job())
-    executor.close()
+    keeper = RunnerKeeper(runs, keeper="labd", command=["/no/such/python"])
+    with pytest.raises(StartError, match="/no/such/python"):
+        keeper.start("r-1", {})
+    keeper.close()
 
 
 def _abandon(runs: Path, script: str, *run_ids: str) -> None:
     """Starts runners under a labd that is then killed with -9."""
     program = f"""
 import os, pathlib, signal, sys
-from labd.executors.base import Job
-from labd.executors.process import ProcessExecutor
-executor = ProcessExecutor(pathlib.Path({str(runs)!r}), command=[sys.executable, "-S", "-c", {script!r}])
+from runners.keeper import RunnerKeeper
+keeper = RunnerKeeper(pathlib.Path({str(runs)!r}), keeper="labd", command=[sys.executable, "-S", "-c", {script!r}])
 for run_id in {run_ids!r}:
-    executor.start(Job(run_id, "http://127.0.0.1:1", "secret"))
+    keeper.start(run_id, {{}})
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
@@ -168,48 +165,48 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_runners_outlive_labd_and_are_adopted_by_the_next(runs: Path, ready: Path) -> None:
     _abandon(runs, READY + "say('up'); time.sleep(600)", "r-1")
     assert ready.read_text() == "up"
-    executor = Watched(runs, "")
-    executor.recover({"r-1"})
-    assert isinstance(executor.status("r-1"), Alive)
-    executor.stop("r-1")
-    assert executor.death("r-1").startswith("the runner ended")
-    executor.close()
+    keeper = Watched(runs, "")
+    keeper.recover({"r-1"})
+    assert isinstance(keeper.status("r-1"), Alive)
+    keeper.stop("r-1")
+    assert keeper.death("r-1").startswith("the runner ended")
+    keeper.close()
 
 
 def test_a_runner_whose_identity_was_not_written_yet_is_found_by_its_directory(runs: Path, ready: Path) -> None:
     _abandon(runs, READY + "say('up'); time.sleep(600)", "r-1")
     assert ready.read_text() == "up"
     (runs / "r-1" / "process.json").unlink()
-    executor = Watched(runs, "")
-    executor.recover({"r-1"})
-    assert isinstance(executor.status("r-1"), Alive)
-    executor.close()
+    keeper = Watched(runs, "")
+    keeper.recover({"r-1"})
+    assert isinstance(keeper.status("r-1"), Alive)
+    keeper.close()
 
 
 def test_runners_of_runs_that_are_over_are_ended_and_leavings_cleared(runs: Path, ready: Path) -> None:
     _abandon(runs, READY + "say('up'); time.sleep(600)", "r-over")
     assert ready.read_text() == "up"
     (runs / "r-old").mkdir()
-    executor = Watched(runs, "")
-    executor.recover(set())
-    executor.death("r-over")
-    executor.forget("r-over")
+    keeper = Watched(runs, "")
+    keeper.recover(set())
+    keeper.death("r-over")
+    keeper.forget("r-over")
     assert list(runs.iterdir()) == []
-    executor.close()
+    keeper.close()
 
 
 def test_a_runner_that_ended_while_labd_was_down_is_told_with_its_last_words(runs: Path) -> None:
     _abandon(runs, "print('last words')", "r-1")
-    executor = Watched(runs, "")
-    executor.recover({"r-1", "r-never-started"})
-    if isinstance(executor.status("r-1"), Alive):
-        executor.deaths.get(timeout=DEADLINE_S)  # it was still on its way out
-    status = executor.status("r-1")
+    keeper = Watched(runs, "")
+    keeper.recover({"r-1", "r-never-started"})
+    if isinstance(keeper.status("r-1"), Alive):
+        keeper.deaths.get(timeout=DEADLINE_S)  # it was still on its way out
+    status = keeper.status("r-1")
     assert isinstance(status, Exited)
     assert "ended" in status.reason
     assert "last words" in status.reason
-    assert executor.status("r-never-started") is None
-    executor.close()
+    assert keeper.status("r-never-started") is None
+    keeper.close()
 
 
 def test_a_stranger_with_the_number_of_a_dead_runner_is_left_alone(runs: Path) -> None:
@@ -220,11 +217,11 @@ def test_a_stranger_with_the_number_of_a_dead_runner_is_left_alone(runs: Path) -
     (directory / "process.json").write_text(
         f'{{"pid": {me.pid}, "started": {me.started - 1}, "boot": "{me.boot}"}}', "utf-8"
     )
-    executor = Watched(runs, "")
-    executor.recover({"r-1"})
-    assert isinstance(executor.status("r-1"), Exited)
-    executor.recover(set())
-    executor.close()
+    keeper = Watched(runs, "")
+    keeper.recover({"r-1"})
+    assert isinstance(keeper.status("r-1"), Exited)
+    keeper.recover(set())
+    keeper.close()
 
 
 def test_a_runner_whose_identity_cannot_be_written_is_watched_even_so(
@@ -233,15 +230,15 @@ def test_a_runner_whose_identity_cannot_be_written_is_watched_even_so(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(process, "_write_identity", full)
-    executor = Watched(runs, "raise SystemExit(4)")
-    executor.start(_job())
-    assert executor.death("r-1") == "the runner exited with code 4"
-    executor.close()
+    monkeypatch.setattr(keeper_module, "_write_identity", full)
+    keeper = Watched(runs, "raise SystemExit(4)")
+    keeper.start("r-1", {})
+    assert keeper.death("r-1") == "the runner exited with code 4"
+    keeper.close()
 
 
 def test_what_does_not_belong_among_the_runs_stops_no_labd(runs: Path) -> None:
-    executor = Watched(runs, "")
+    keeper = Watched(runs, "")
     (runs / "notes.txt").write_text("do not touch")
-    executor.recover([])
-    executor.close()
+    keeper.recover([])
+    keeper.close()

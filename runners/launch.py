@@ -1,0 +1,28 @@
+"""How a runner process is started: its command, its environment, its bounds."""
+
+import os
+import sys
+from pathlib import Path
+
+COMMAND = (sys.executable, "-P", "-m", "scenarios")
+"""-P: the scratch directory must not be searched for modules."""
+FILE_BYTES_MAX = 64 * 1024 * 1024
+"""Largest file that a runner may write, its output among them."""
+STOP_REASON_FILE = "stop-reason.txt"
+"""In the runner's scratch directory: why it is told to stop."""
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+
+
+def environment() -> dict[str, str]:
+    """What a runner gets of this process' environment: no secret is in it."""
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    # Whoever runs from a source tree gives its runners the same tree.
+    root = str(Path(__file__).parents[1])
+    if Path(root).name != "site-packages":
+        inherited["PYTHONPATH"] = os.pathsep.join(filter(None, (root, inherited.get("PYTHONPATH"))))
+    return inherited
+
+
+def run_variables(url: str, run_id: str, token: str) -> dict[str, str]:
+    """The environment variables that tell a runner its run: labd's REST API at ``url``, and the run's token."""
+    return {"LABD_URL": url, "LABD_RUN_ID": run_id, "LABD_RUN_TOKEN": token}
