@@ -30,7 +30,7 @@ class Lab:
         limits: RunLimits,
     ) -> None:
         """``url`` is the REST API as runners reach it. The executor ``bench`` is there without being given."""
-        at_bench = BenchExecutor()
+        self.at_bench = at_bench = BenchExecutor()
         self._executors = {**executors, ExecutorName.BENCH: at_bench}
         self.core = Core(store, clock, signer, limits)
         self.fleet = Fleet(self.core, at_bench)
