@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -68,6 +69,14 @@ def main() -> None:
     help="HOST:PORT at which bench agents attach (gRPC); port 0 lets the system choose.",
 )
 @click.option(
+    "--url",
+    default=None,
+    envvar="LABD_PUBLIC_URL",
+    show_envvar=True,
+    help="URL of the REST API as bench agents on other machines reach it, for runs at the bench. Without it: the port "
+    "of --http, on the host at which the agent reaches labd.",
+)
+@click.option(
     "--runner",
     default=None,
     envvar="LABD_RUNNER",
@@ -83,23 +92,25 @@ def main() -> None:
     show_default=True,
     help="Least important log lines to write to standard error.",
 )
-def serve(data: Path, http: str, agents: str, runner: str | None, log_level: str) -> None:
+def serve(data: Path, http: str, agents: str, url: str | None, runner: str | None, log_level: str) -> None:
     """Serve the lab until SIGTERM or SIGINT."""
     _set_up_logging(log_level)
     try:
-        _serve(data, http, agents, runner)
+        _serve(data, http, agents, url, runner)
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
 
 
-def _serve(data: Path, http: str, agents: str, runner: str | None) -> None:
+def _serve(data: Path, http: str, agents: str, public_url: str | None, runner: str | None) -> None:
     # Imported here, so that --help and refusals are quick.
     from labd.store.errors import StoreError
     from labd.store.lock import DataLock
 
     http_address = _address(http, "--http")
     agents_address = _address(agents, "--agents")
+    if public_url is not None and urlsplit(public_url).scheme not in ("http", "https"):
+        raise StartError(f"--url is {public_url!r}: expected a URL such as http://lab.example.com:8470")
     os.umask(0o077)  # what is in the data directory is nobody else's business
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,12 +129,12 @@ def _serve(data: Path, http: str, agents: str, runner: str | None) -> None:
         host, port = listener.getsockname()[:2]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
         url = f"http://{_join(local, port)}"
-        with _lab(data.resolve(), url, runner) as lab, _event_loop() as loop:
+        with _lab(data.resolve(), url, public_url or url, runner) as lab, _event_loop() as loop:
             loop.run(_run(lab, listener, agents_address, data, url))
 
 
 @contextlib.contextmanager
-def _lab(data: Path, url: str, runner: str | None) -> "Iterator[Lab]":
+def _lab(data: Path, url: str, public_url: str, runner: str | None) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
     from labd.services.clock import LabClock
@@ -142,7 +153,15 @@ def _lab(data: Path, url: str, runner: str | None) -> "Iterator[Lab]":
     command = launch.COMMAND if runner is None else shlex.split(runner)
     try:
         executor = ProcessExecutor(data / "runs", command=command)
-        yield Lab(store, LabClock(), signer, {ExecutorName.PROCESS: executor}, url=url, limits=RunLimits())
+        yield Lab(
+            store,
+            LabClock(),
+            signer,
+            {ExecutorName.PROCESS: executor},
+            url=url,
+            public_url=public_url,
+            limits=RunLimits(),
+        )
     finally:
         store.close()
 

@@ -164,9 +164,11 @@ class RunnerKeeper:
                     runner.exited = self._ended_unseen(runner)
             _log.info("runner found", run=run_id, pid=process and process.pid, wanted=run_id in running)
 
-    def close(self) -> None:
-        """Ends every runner and waits, for a bounded time, until they are gone."""
+    def close(self, *, clear: bool = True) -> None:
+        """Ends every runner and waits, for a bounded time, until they are gone; ``clear``: and forgets them."""
         with self._changed:
+            if self._closing:
+                return
             self._closing = True
             for runner in self._runners.values():
                 self._ask_to_go(runner, f"{self._keeper} stops")
@@ -174,7 +176,7 @@ class RunnerKeeper:
                 lambda: all(runner.exited for runner in self._runners.values()), timeout=self._grace + 2.0
             )
             gone = [run_id for run_id, runner in self._runners.items() if runner.exited]
-        for run_id in gone:
+        for run_id in gone if clear else ():
             self.forget(run_id)
         self._wake()
         self._thread.join(timeout=2.0)

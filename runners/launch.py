@@ -10,6 +10,8 @@ FILE_BYTES_MAX = 64 * 1024 * 1024
 """Largest file that a runner may write, its output among them."""
 STOP_REASON_FILE = "stop-reason.txt"
 """In the runner's scratch directory: why it is told to stop."""
+ADDRESS_VARIABLE = "LABD_BENCH_ADDRESS"
+"""Environment variable: where the runner reaches its bench, instead of the address in its assignment."""
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from labd.client import LabError
 from labd.client.types import Assignment, Failure, Result
+from runners.launch import ADDRESS_VARIABLE, STOP_REASON_FILE
 from scenarios.bindings import Bindings, too_long
 from scenarios.lease import Heartbeat, LeaseKeeper
 from scenarios.record import Record
@@ -201,7 +202,9 @@ def _opener(assignment: Assignment) -> "Callable[[], BenchClient]":
         from bench_agent.client import BenchClient
 
         bench = assignment["benches"][0]
-        return BenchClient(bench["address"], bench["name"], bench["token"])
+        # A runner at the bench reaches the agent by its unix socket.
+        address = os.environ.get(ADDRESS_VARIABLE) or bench["address"]
+        return BenchClient(address, bench["name"], bench["token"])
 
     return open_bench
 
@@ -224,11 +227,20 @@ def main() -> int:
         with LabClient(os.environ["LABD_URL"], token=token) as lab:
             runner = Runner(lab, os.environ["LABD_RUN_ID"])
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda n, _: runner.terminate(f"was told to stop ({signal.Signals(n).name})"))
+                signal.signal(number, lambda n, _: runner.terminate(_told_to_stop(n)))
             return runner.execute()
     except LabError as error:
         _complain("the run's assignment or result cannot be exchanged with labd", error=str(error))
         return ERROR
+
+
+def _told_to_stop(number: int) -> str:
+    """Whoever started the runner leaves the reason in its directory."""
+    try:
+        reason = Path(STOP_REASON_FILE).read_text("utf-8")
+    except OSError:
+        reason = signal.Signals(number).name
+    return f"was told to stop ({reason})"
 
 
 def _complain(event: str, **details: object) -> None:

@@ -19,7 +19,11 @@ from bench_agent.server.guard import Guard
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
 from bench_agent.server.quarantine import QuarantineStore
+from bench_agent.server.runners import Runners
 from bench_agent.server.services import GUARDED, OFFERED
+from bench_agent.server.unix_socket import UnixSocket
+from runners import launch
+from runners.keeper import RunnerKeeper
 
 _STOP_S = 1.0
 _BENCH_SERVICE = bench_pb2.DESCRIPTOR.services_by_name["Bench"].full_name
@@ -57,6 +61,8 @@ class Agent:
         self.guard = Guard(self.benches.values(), self._keys, self._epochs, self._clock)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
+        self._socket: UnixSocket | None = None
+        self._runners: Runners | None = None
         self._attachment: Attachment | None = None
         self._attaching: asyncio.Task[None] | None = None
         self.address = ""
@@ -79,9 +85,10 @@ class Agent:
         await asyncio.gather(
             *(bench.start(was_held=self._epochs.get(name).live) for name, bench in self.benches.items())
         )
+        runners = await self._find_runners()
         await server.start()
         self._attachment = Attachment(
-            self.config.agent.labd, self._hello, self.benches, self.guard, self._keys, self._clock
+            self.config.agent.labd, self._hello, self.benches, self.guard, self._keys, self._clock, runners
         )
         for bench in self.benches.values():
             bench.on_change = self._attachment.report_soon
@@ -94,6 +101,8 @@ class Agent:
     async def stop(self) -> None:
         """Ends all calls, cleans the benches up, and closes the buses. Takes some seconds at most."""
         await self._health.enter_graceful_shutdown()
+        if self._runners is not None:
+            await self._runners.close()
         if self._attaching is not None:
             self._attaching.cancel()
             await asyncio.gather(self._attaching, return_exceptions=True)
@@ -101,6 +110,17 @@ class Agent:
         if self._server is not None:
             await self._server.stop(_STOP_S)
         await asyncio.gather(*(bench.stop() for bench in self.benches.values()))
+        if self._socket is not None:
+            self._socket.close()
+
+    async def _find_runners(self) -> Runners:
+        """What a former agent has left is ended before anybody is let in."""
+        keeper = RunnerKeeper(self.config.agent.data_dir / "runs", keeper="the agent", command=launch.COMMAND)
+        runners = self._runners = Runners(keeper, self.guard, self.benches, self.config.agent.labd)
+        if self._socket is not None:
+            runners.address = self._socket.address
+        await runners.recover()
+        return runners
 
     def _listen(self) -> grpc.aio.Server:
         listen = self.config.agent.listen
@@ -116,6 +136,11 @@ class Agent:
             bound = server.add_insecure_port(listen)
         except RuntimeError as error:
             raise ListenError(f"cannot listen on {listen}: {_why(host, port) or error}") from error
+        try:
+            self._socket = UnixSocket(self.config.agent.data_dir)
+            server.add_insecure_port(self._socket.address)
+        except (OSError, RuntimeError) as error:
+            raise ListenError(f"cannot listen on a unix socket in {self.config.agent.data_dir}: {error}") from error
         self._server = server
         self.address = f"{host}:{bound}"
         reachable = socket.gethostname() if host in ("0.0.0.0", "[::]") else host  # noqa: S104 - recognised, not bound
@@ -128,6 +153,7 @@ class Agent:
             version=agent_version(),
             address=self.advertised,
             benches=[report(bench, self.guard) for bench in self.benches.values()],
+            runners=self._runners.reports() if self._runners is not None else [],
         )
 
 

@@ -6,6 +6,7 @@ labd may be away for as long as it likes. The agent dials again for ever, and me
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 
 import grpc
@@ -16,6 +17,7 @@ from bench_agent.server.bench import Bench
 from bench_agent.server.guard import Guard
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
+from bench_agent.server.runners import Runners
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 15.0
@@ -50,6 +52,7 @@ class Attachment:
         guard: Guard,
         keys: KeyRing,
         clock: LabClock,
+        runners: Runners,
     ) -> None:
         self._labd = labd
         self._hello = hello
@@ -57,6 +60,7 @@ class Attachment:
         self._guard = guard
         self._keys = keys
         self._clock = clock
+        self._runners = runners
         self._changed = asyncio.Event()
         self._welcomed = False
         self._clearing: set[asyncio.Task[None]] = set()
@@ -100,6 +104,8 @@ class Attachment:
     async def _converse(self, call: "grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]") -> str:
         outbox: asyncio.Queue[lab_pb2.AgentMessage] = asyncio.Queue(_OUTBOX)
         self._clock.restart()
+        # Before Hello: whatever happens from here on is either in it, or told after it.
+        self._runners.on_change = partial(_tell_of_runner, call, outbox)
         await call.write(lab_pb2.AgentMessage(hello=self._hello()))
         tasks = [
             asyncio.create_task(self._write(call, outbox), name="attach-write"),
@@ -138,6 +144,12 @@ class Attachment:
                     _log.info("attached to labd", labd=self._labd)
             case "fence":
                 self._fence(message.fence, outbox)
+            case "start_runner":
+                self._runners.start(message.start_runner)
+            case "stop_runner":
+                self._runners.stop(message.stop_runner.run_id)
+            case "forget_runner":
+                self._runners.forget(message.forget_runner.run_id)
             case "clear_quarantine":
                 self._clear_quarantine(message.clear_quarantine)
 
@@ -195,6 +207,18 @@ def _offer(outbox: "asyncio.Queue[lab_pb2.AgentMessage]", message: lab_pb2.Agent
         _log.warning("labd reads nothing; a confirmation waits for the next Hello")
     else:
         outbox.put_nowait(message)
+
+
+def _tell_of_runner(
+    call: "grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]",
+    outbox: "asyncio.Queue[lab_pb2.AgentMessage]",
+    report: lab_pb2.RunnerReport,
+) -> None:
+    if outbox.full():
+        _log.warning("labd reads nothing; attaching anew")
+        call.cancel()  # the next Hello tells
+    else:
+        outbox.put_nowait(lab_pb2.AgentMessage(runner=report))
 
 
 def report(bench: Bench, guard: Guard) -> lab_pb2.BenchReport:

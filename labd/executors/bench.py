@@ -7,7 +7,7 @@ of a runner until it is told to forget it; hence a runner that is not on the lis
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -67,7 +67,9 @@ class _Runner:
 class BenchExecutor:
     """See `Executor`. Every method may be called from any thread."""
 
-    def __init__(self, close_s: float = CLOSE_S) -> None:
+    def __init__(self, url: str, *, close_s: float = CLOSE_S) -> None:
+        """``url`` is labd's REST API as agents on other machines reach it."""
+        self._url = url
         self._close_s = close_s
         self._runners: dict[str, _Runner] = {}
         self._changed = threading.Condition()
@@ -88,6 +90,7 @@ class BenchExecutor:
         with self._changed:
             if self._closing or job.run_id in self._runners:
                 raise ExecutorError(f"a runner of {job.run_id} was started before, or labd is stopping")
+            job = replace(job, url=self._url)
             self._runners[job.run_id] = _Runner(job.bench, job)
         sent = self._send(job.bench, StartOrder(job))
         _log.info("runner ordered", run=job.run_id, bench=job.bench, attached=sent)

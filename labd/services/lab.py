@@ -27,10 +27,14 @@ class Lab:
         executors: Mapping[ExecutorName, Executor],
         *,
         url: str,
+        public_url: str | None = None,
         limits: RunLimits,
     ) -> None:
-        """``url`` is the REST API as runners reach it. The executor ``bench`` is there without being given."""
-        self.at_bench = at_bench = BenchExecutor()
+        """``url`` is the REST API as runners on this machine reach it, ``public_url`` as those on others do.
+
+        The executor ``bench`` is there without being given.
+        """
+        self.at_bench = at_bench = BenchExecutor(public_url or url)
         self._executors = {**executors, ExecutorName.BENCH: at_bench}
         self.core = Core(store, clock, signer, limits)
         self.fleet = Fleet(self.core, at_bench)

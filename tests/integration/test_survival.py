@@ -4,6 +4,9 @@ import os
 import signal
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
+
+import pytest
 
 from deploy.demo.lab import DEMO_AGENT, Lab, agent_command, labd_command, running_lab, service
 from labd.client import LabClient
@@ -21,9 +24,13 @@ end)
 """
 
 
-def start_run(client: LabClient) -> Run:
+Where = Literal["process", "bench"]
+everywhere = pytest.mark.parametrize("where", ["process", "bench"])
+
+
+def start_run(client: LabClient, where: Where) -> Run:
     """A run that has written its first lines and goes on for seconds."""
-    run = client.create_run(script=SCRIPT, name="talk.lua", holder="test", selector="name=bench-1")
+    run = client.create_run(script=SCRIPT, name="talk.lua", holder="test", selector="name=bench-1", executor=where)
     next(line for line in client.follow_log(run["id"]) if line["text"].startswith("3 "))
     return client.run(run["id"])
 
@@ -39,12 +46,13 @@ def wait_for_end(lab: Lab, client: LabClient, run: Run) -> Run:
     return client.run(run["id"])
 
 
-def test_a_run_outlives_labd(tmp_path: Path) -> None:
+@everywhere
+def test_a_run_outlives_labd(tmp_path: Path, where: Where) -> None:
     with ExitStack() as stack:
         lab = stack.enter_context(running_lab(tmp_path, DEMO_AGENT))
         client = stack.enter_context(lab.client())
         lab.wait_for_benches("bench-1")
-        run = start_run(client)
+        run = start_run(client, where)
         kill(lab, "labd")
         ready = tmp_path / "labd" / "labd.json"
         ready.unlink()
@@ -59,12 +67,13 @@ def test_a_run_outlives_labd(tmp_path: Path) -> None:
         lab.wait_for_benches("bench-1", "bench-2")
 
 
-def test_a_killed_agent_makes_the_run_an_error_and_comes_back(tmp_path: Path) -> None:
+@everywhere
+def test_a_killed_agent_makes_the_run_an_error_and_comes_back(tmp_path: Path, where: Where) -> None:
     with ExitStack() as stack:
         lab = stack.enter_context(running_lab(tmp_path, DEMO_AGENT))
         client = stack.enter_context(lab.client())
         lab.wait_for_benches("bench-1")
-        run = start_run(client)
+        run = start_run(client, where)
         kill(lab, "agent")
         ended = wait_for_end(lab, client, run)
         assert ended["state"] == "ERROR"
@@ -75,15 +84,49 @@ def test_a_killed_agent_makes_the_run_an_error_and_comes_back(tmp_path: Path) ->
         lab.wait_for_benches("bench-1", "bench-2")
 
 
-def test_a_killed_runner_makes_the_run_an_error_and_frees_the_bench(tmp_path: Path) -> None:
+@everywhere
+def test_a_killed_runner_makes_the_run_an_error_and_frees_the_bench(tmp_path: Path, where: Where) -> None:
     with running_lab(tmp_path, DEMO_AGENT) as lab, lab.client() as client:
         lab.wait_for_benches("bench-1")
-        run = start_run(client)
+        run = start_run(client, where)
         for pid in runners(tmp_path):
             os.kill(pid, signal.SIGKILL)
         ended = wait_for_end(lab, client, run)
         assert ended["state"] == "ERROR"
         assert "SIGKILL" in ended["reason"]
+        lab.wait_for_benches("bench-1")
+
+
+def test_a_stopped_agent_ends_the_run_beside_it_with_the_reason(tmp_path: Path) -> None:
+    with running_lab(tmp_path, DEMO_AGENT) as lab, lab.client() as client:
+        lab.wait_for_benches("bench-1")
+        run = start_run(client, "bench")
+        process = lab.processes.pop("agent")
+        process.terminate()
+        process.wait()
+        ended = wait_for_end(lab, client, run)
+        assert ended["state"] == "ERROR"
+        assert ended["reason"].endswith("was told to stop (the agent stops)")
+
+
+def test_a_cancelled_run_at_the_bench_leaves_no_process(tmp_path: Path) -> None:
+    with running_lab(tmp_path, DEMO_AGENT) as lab, lab.client() as client:
+        lab.wait_for_benches("bench-1")
+        run = start_run(client, "bench")
+        assert [Path(f"/proc/{pid}/cwd").readlink().parent.parent.name for pid in runners(tmp_path)] == ["agent"]
+        client.cancel_run(run["id"])
+        lab.wait_for_benches("bench-1")
+        lab.wait_for("end of the runner", lambda: not list((tmp_path / "agent" / "runs").iterdir()))
+        assert client.run(run["id"])["state"] == "CANCELLED"
+
+
+def test_a_revoked_lease_ends_the_run_at_the_bench(tmp_path: Path) -> None:
+    with running_lab(tmp_path, DEMO_AGENT) as lab, lab.client() as client:
+        lab.wait_for_benches("bench-1")
+        run = start_run(client, "bench")
+        client.release(str(run["lease_id"]))
+        ended = wait_for_end(lab, client, run)
+        assert (ended["state"], ended["reason"]) == ("ERROR", "its lease was released while it ran")
         lab.wait_for_benches("bench-1")
 
 
