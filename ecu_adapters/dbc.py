@@ -31,6 +31,9 @@ class Database:
         self.path = path
         self.messages: dict[str, Message] = {message.name: message for message in database.messages}
         """cantools' messages by name."""
+        senders = {sender for message in database.messages for sender in message.senders}
+        self.nodes = sorted({node.name for node in database.nodes} | senders)
+        """Names of the ECUs that it knows."""
         self._by_can_id = {can_id(message): message for message in database.messages}
 
     @classmethod
@@ -75,11 +78,12 @@ class Database:
         """Cycle time in ms, None for messages sent on events. Raises DatabaseError."""
         return self.message(name).cycle_time or None
 
-    def encode(self, name: str, signals: Mapping[str, SignalValue]) -> can.Message:
+    def encode(self, name: str, signals: Mapping[str, SignalValue], *, force: bool = False) -> can.Message:
         """A frame of message ``name``.
 
         Signals left out take the database's initial value, or else 0 or the bound nearest to it. A signal of a
-        multiplexed page selects that page. Raises DatabaseError naming the signal, the value and what is allowed.
+        multiplexed page selects that page. ``force`` lets values pass that are outside the database's bounds, as long
+        as the signal's bits hold them. Raises DatabaseError naming the signal, the value and what is allowed.
         """
         message = self.message(name)
         by_name = {signal.name: signal for signal in message.signals}
@@ -87,7 +91,7 @@ class Database:
         for signal_name, value in signals.items():
             if signal_name not in by_name:
                 raise DatabaseError(f"{name} has no signal {signal_name!r}; {nearest(signal_name, by_name)}")
-            raw[signal_name] = _raw(message, by_name[signal_name], value)
+            raw[signal_name] = _raw(message, by_name[signal_name], value, force=force)
         _select_pages(message, by_name, raw)
         for signal in message.signals:
             if signal.name not in raw:
@@ -178,7 +182,7 @@ def _is_on_page(signal: Signal, by_name: Mapping[str, Signal], raw: Mapping[str,
     return raw[selector.name] in (signal.multiplexer_ids or ()) and _is_on_page(selector, by_name, raw)
 
 
-def _raw(message: Message, signal: Signal, value: SignalValue) -> int | float:
+def _raw(message: Message, signal: Signal, value: SignalValue, *, force: bool) -> int | float:
     place = f"{message.name}.{signal.name}"
     if isinstance(value, str):
         names = {str(choice): number for number, choice in (signal.choices or {}).items()}
@@ -188,24 +192,29 @@ def _raw(message: Message, signal: Signal, value: SignalValue) -> int | float:
         return names[value]
     if not math.isfinite(value):
         raise DatabaseError(f"{place} is {value!r}; expected a number or a name from its value table")
-    low, high = _range(signal)
+    low, high = _bit_range(signal) if force else _range(signal)
     if not low <= value <= high:
         unit = f" {signal.unit}" if signal.unit else ""
-        raise DatabaseError(f"{place} = {value:g} is out of range {low:g} .. {high:g}{unit}")
+        what = "does not fit into its bits, which hold" if force else "is out of range"
+        raise DatabaseError(f"{place} = {value:g} {what} {low:g} .. {high:g}{unit}")
     return signal.scaled_to_raw(int(value) if isinstance(value, bool) else value)
 
 
 def _range(signal: Signal) -> tuple[float, float]:
     """What physical values the signal takes: the database's bounds, within what its bits can hold."""
-    if signal.is_float:
-        ends = (-math.inf, math.inf)
-    else:
-        raw_low, raw_high = _raw_range(signal)
-        first, second = raw_low * signal.scale + signal.offset, raw_high * signal.scale + signal.offset
-        ends = (min(first, second), max(first, second))
+    ends = _bit_range(signal)
     low = ends[0] if signal.minimum is None else max(ends[0], float(signal.minimum))
     high = ends[1] if signal.maximum is None else min(ends[1], float(signal.maximum))
     return low, high
+
+
+def _bit_range(signal: Signal) -> tuple[float, float]:
+    """What physical values the signal's bits can hold."""
+    if signal.is_float:
+        return -math.inf, math.inf
+    raw_low, raw_high = _raw_range(signal)
+    first, second = raw_low * signal.scale + signal.offset, raw_high * signal.scale + signal.offset
+    return min(first, second), max(first, second)
 
 
 def _raw_range(signal: Signal) -> tuple[int, int]:

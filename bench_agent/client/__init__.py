@@ -12,15 +12,7 @@ from bench_agent.client.bus import BusClient, Expectation, SentMessage
 from bench_agent.client.conditions import Compare, Condition, Equals, Within
 from bench_agent.client.console import ConsoleClient, ConsoleMatch, ConsoleTimeout
 from bench_agent.client.console_stream import ConsoleStream
-from bench_agent.client.description import (
-    AdapterInfo,
-    BusInfo,
-    ConsoleInfo,
-    Description,
-    DidInfo,
-    EcuInfo,
-    PowerInfo,
-)
+from bench_agent.client.description import AdapterInfo, BusInfo, ConsoleInfo, Description, DidInfo, EcuInfo, PowerInfo
 from bench_agent.client.ecu import EcuClient, UdsExchange
 from bench_agent.client.errors import (
     BenchError,

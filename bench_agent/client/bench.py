@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from types import TracebackType
 
+from bench_agent.client import traffic
 from bench_agent.client.bus import BusClient
 from bench_agent.client.connection import Connection
 from bench_agent.client.console import ConsoleClient
@@ -12,8 +13,9 @@ from bench_agent.client.description import Description, from_wire
 from bench_agent.client.ecu import EcuClient
 from bench_agent.client.errors import NotFound
 from bench_agent.client.traces import TracesClient
+from bench_agent.client.traffic import CyclicState
 from bench_agent.client.uds_stream import UdsStream
-from bench_agent.protocol import bench_pb2, frames
+from bench_agent.protocol import bench_pb2, frames, traffic_pb2
 from bench_agent.protocol.frames import Frame
 
 
@@ -80,6 +82,11 @@ class BenchClient:
     def traces(self) -> TracesClient:
         """What the agent has recorded of the buses during this lease."""
         return TracesClient(self._connection)
+
+    def traffic(self) -> list[CyclicState]:
+        """All that this lease has the agent send by itself. Raises a BenchError."""
+        reply = self._connection.ask(self._connection.traffic.List, traffic_pb2.TrafficRequest())
+        return [traffic.from_wire(message) for message in reply.messages]
 
     def close(self) -> None:
         """Ends every stream and call. May be called twice."""

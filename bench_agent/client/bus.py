@@ -7,9 +7,19 @@ from bench_agent.client.conditions import Condition, to_wire
 from bench_agent.client.connection import Connection, to_ms
 from bench_agent.client.errors import InvalidRequest
 from bench_agent.client.frame_stream import FrameFilter, FrameStream
+from bench_agent.client.traffic import (
+    AliveCounter,
+    CyclicClient,
+    PayloadChecksum,
+    PayloadFunction,
+    RestBusClient,
+    start_cyclic,
+    start_rest_bus,
+    wired,
+)
 from bench_agent.protocol import bench_pb2, frames
 from bench_agent.protocol.frames import Frame
-from bench_agent.protocol.values import Plain, from_values, to_values
+from bench_agent.protocol.values import Plain, from_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +64,55 @@ class BusClient:
         reply = self._connection.ask(stub.Send, bench_pb2.SendRequest(bus=self.name, frames=batch))
         return reply.timestamp_ns
 
-    def send_message(self, name: str, signals: Mapping[str, object] | None = None) -> SentMessage:
+    def send_message(
+        self, name: str, signals: Mapping[str, object] | None = None, *, force: bool = False
+    ) -> SentMessage:
         """Encodes a message of the bus' DBC on the agent and sends it.
 
         ``signals`` are physical values or names from the value table; those left out take the DBC's initial value.
+        ``force`` lets values pass that are outside the DBC's bounds, as far as the signal's bits go.
+
         Raises a BenchError.
         """
-        message = bench_pb2.SignalMessage(name=name, signals=_wired(signals or {}))
+        message = bench_pb2.SignalMessage(name=name, signals=wired(signals or {}), force=force)
         stub = self._connection.stub
         reply = self._connection.ask(stub.Send, bench_pb2.SendRequest(bus=self.name, message=message))
         return SentMessage(reply.timestamp_ns, next(frames.unbatch(reply.frames)))
+
+    def cyclic(
+        self,
+        what: Frame | str,
+        signals: Mapping[str, object] | None = None,
+        *,
+        period_s: float | None = None,
+        counter: AliveCounter | None = None,
+        checksum: PayloadChecksum | None = None,
+        payload: PayloadFunction | None = None,
+        force: bool = False,
+    ) -> CyclicClient:
+        """Has the agent send a message of the DBC, or a frame, with a period (None: the DBC's cycle time).
+
+        It goes on until it is stopped or the lease ends. ``payload`` is called here, not on the agent, whenever values
+        change: once for each value of the counter. Raises a BenchError.
+        """
+        return start_cyclic(
+            self._connection, self.name, what, signals or {}, period_s, counter, checksum, payload, force=force
+        )
+
+    def restbus(
+        self,
+        absent: Iterable[str] = (),
+        *,
+        include: Iterable[str] = (),
+        except_messages: Iterable[str] = (),
+        protect: Mapping[str, tuple[AliveCounter | None, PayloadChecksum | None]] | None = None,
+    ) -> RestBusClient:
+        """Has the agent send every message of the DBC except those of some nodes.
+
+        Left out are the messages of ``absent`` nodes, of the bench's own ECUs on this bus unless named in ``include``,
+        and ``except_messages``. ``protect`` gives messages counters and checksums. Raises a BenchError.
+        """
+        return start_rest_bus(self._connection, self.name, absent, include, except_messages, protect or {})
 
     def expect_message(
         self, name: str, conditions: Iterable[Condition] = (), timeout_s: float = 1.0, since_ns: int = 0
@@ -123,13 +172,3 @@ def _checked(listed: Sequence[Frame]) -> bench_pb2.FrameBatch:
         except ValueError as error:
             raise InvalidRequest(str(error)) from None
     return frames.batch(listed)
-
-
-def _wired(signals: Mapping[str, object]) -> dict[str, bench_pb2.Value]:
-    for name, value in signals.items():
-        if not isinstance(value, bool | int | float | str):
-            raise InvalidRequest(f"signal {name}: a value is a number or a name, not {value!r}")
-    try:
-        return to_values(signals)
-    except (TypeError, ValueError) as error:
-        raise InvalidRequest(f"signals: {error}") from None

@@ -686,7 +686,10 @@ class SignalMessage(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     SIGNALS_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    force: _builtins.bool
+    """Let values pass that are outside the DBC's bounds, as long as the signal's bits hold them."""
     @_builtins.property
     def signals(self) -> _containers.MessageMap[_builtins.str, Global___Value]:
         """Physical values or names from the value table. Signals left out take the DBC's initial value."""
@@ -696,10 +699,11 @@ class SignalMessage(_message.Message):
         *,
         name: _builtins.str = ...,
         signals: _abc.Mapping[_builtins.str, Global___Value] | None = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "signals", b"signals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "name", b"name", "signals", b"signals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

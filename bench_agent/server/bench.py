@@ -159,6 +159,10 @@ class Bench:
             raise not_found(f"bench {self.name} has no ECU {name!r}; it has {known}")
         return found
 
+    def ecus_on(self, bus: AgentBus) -> dict[str, EcuDescription]:
+        """The bench's ECUs on one bus, simulated and real, by name."""
+        return {name: ecu for name, (ecu, at) in self._ecus.items() if at is bus}
+
     def held(self) -> Tenancy:
         """The present holder's. Raises CallError when there is none."""
         if self.tenancy is None:

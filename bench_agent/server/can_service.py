@@ -8,7 +8,7 @@ import can
 import grpc
 
 from bench_agent.protocol import bench_pb2, frames
-from bench_agent.protocol.values import from_values, to_values
+from bench_agent.protocol.values import to_values
 from bench_agent.server import convert, expectation
 from bench_agent.server.agent_bus import AgentBus, Sent
 from bench_agent.server.bench import Bench, describe_bus
@@ -16,8 +16,9 @@ from bench_agent.server.door import Context
 from bench_agent.server.errors import CallError, invalid, unavailable
 from bench_agent.server.expectation import Matcher
 from bench_agent.server.frame_queue import FrameQueue
+from bench_agent.server.signals import database_of, signal_values
 from ecu_adapters.bus import FrameError
-from ecu_adapters.dbc import DatabaseError, SignalValue
+from ecu_adapters.dbc import DatabaseError
 
 MOST_FRAMES = 4096
 """In one request or answer."""
@@ -232,16 +233,8 @@ def _messages(batch: bench_pb2.FrameBatch) -> list[can.Message]:
 
 
 def _encode(bus: AgentBus, message: bench_pb2.SignalMessage) -> can.Message:
-    if bus.database is None:
-        reason = bus.database_fault or "it has no DBC"
-        raise invalid(f"bus {bus.name} knows no message {message.name!r}: {reason}")
-    signals: dict[str, SignalValue] = {}
-    for name, value in from_values(message.signals).items():
-        if not isinstance(value, bool | int | float | str):
-            raise invalid(f"{message.name}.{name}: a value is a number or a name from the value table, not {value!r}")
-        signals[name] = value
     try:
-        return bus.database.encode(message.name, signals)
+        return database_of(bus, message.name).encode(message.name, signal_values(message), force=message.force)
     except DatabaseError as error:
         raise invalid(str(error)) from error
 

@@ -6,11 +6,21 @@ from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from bench_agent.protocol import bench_pb2, bench_pb2_grpc, console_pb2, console_pb2_grpc, trace_pb2, trace_pb2_grpc
+from bench_agent.protocol import (
+    bench_pb2,
+    bench_pb2_grpc,
+    console_pb2,
+    console_pb2_grpc,
+    trace_pb2,
+    trace_pb2_grpc,
+    traffic_pb2,
+    traffic_pb2_grpc,
+)
 from bench_agent.server.bench import Bench
 from bench_agent.server.console_service import ConsoleServicer
 from bench_agent.server.servicer import BenchServicer
 from bench_agent.server.trace_service import TraceServicer
+from bench_agent.server.traffic_service import TrafficServicer
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,11 @@ OFFERED = (
     ),
     Offered(
         trace_pb2.DESCRIPTOR.services_by_name["Traces"], TraceServicer, trace_pb2_grpc.add_TracesServicer_to_server
+    ),
+    Offered(
+        traffic_pb2.DESCRIPTOR.services_by_name["Traffic"],
+        TrafficServicer,
+        traffic_pb2_grpc.add_TrafficServicer_to_server,
     ),
 )
 """All of them need a lease."""

@@ -25,7 +25,7 @@ def test_signals_left_out_take_the_initial_value_or_zero() -> None:
     )
     assert POWERTRAIN.decode(POWERTRAIN.encode("EngineControl", {})) == (
         "EngineControl",
-        {"TargetSpeed": 800.0, "FanRequest": "Off", "TorqueLimit": 0.0},
+        {"TargetSpeed": 800.0, "FanRequest": "Off", "TorqueLimit": 0.0, "Alive": 0, "CRC": 0},
     )
 
 
