@@ -12,8 +12,9 @@ from bench_agent.client.traffic import (
     CyclicClient,
     PayloadChecksum,
     PayloadFunction,
+    Prepared,
     RestBusClient,
-    start_cyclic,
+    cyclic_request,
     start_rest_bus,
     wired,
 )
@@ -95,8 +96,26 @@ class BusClient:
         It goes on until it is stopped or the lease ends. ``payload`` is called here, not on the agent, whenever values
         change: once for each value of the counter. Raises a BenchError.
         """
-        return start_cyclic(
-            self._connection, self.name, what, signals or {}, period_s, counter, checksum, payload, force=force
+        request = cyclic_request(self.name, what, signals or {}, period_s, counter, checksum, force=force)
+        if payload is not None:
+            return CyclicClient(self._connection, Prepared(self._connection, request).carry_out_with(payload), payload)
+        return CyclicClient(self._connection, self._connection.ask(self._connection.traffic.StartCyclic, request))
+
+    def prepare_cyclic(
+        self,
+        what: Frame | str,
+        signals: Mapping[str, object] | None = None,
+        *,
+        period_s: float | None = None,
+        counter: AliveCounter | None = None,
+        force: bool = False,
+    ) -> Prepared:
+        """A cyclic message for which the caller makes the payloads, now and whenever values change (`CyclicClient`).
+
+        Raises a BenchError.
+        """
+        return Prepared(
+            self._connection, cyclic_request(self.name, what, signals or {}, period_s, counter, None, force=force)
         )
 
     def restbus(

@@ -80,6 +80,34 @@ class CyclicState:
     error: str
 
 
+class Prepared:
+    """A start or a change of values that waits for payloads: what the agent would send, one for each counter state."""
+
+    def __init__(self, connection: Connection, request: "traffic_pb2.CyclicRequest | traffic_pb2.CyclicUpdate") -> None:
+        """Raises a BenchError when the agent refuses it."""
+        self._connection = connection
+        self._request = request
+        wrapped = (
+            traffic_pb2.PreviewRequest(start=request)
+            if isinstance(request, traffic_pb2.CyclicRequest)
+            else traffic_pb2.PreviewRequest(update=request)
+        )
+        preview = connection.ask(connection.traffic.Preview, wrapped)
+        self.states = list(zip(preview.payloads, preview.counters, strict=True))
+        """Payload and counter value, in the order in which they are sent."""
+
+    def carry_out(self, payloads: Iterable[bytes]) -> traffic_pb2.CyclicMessage:
+        """With these payloads instead, one for each state. Raises a BenchError."""
+        self._request.payloads.data.extend(payloads)
+        if isinstance(self._request, traffic_pb2.CyclicRequest):
+            return self._connection.ask(self._connection.traffic.StartCyclic, self._request)
+        return self._connection.ask(self._connection.traffic.UpdateCyclic, self._request)
+
+    def carry_out_with(self, function: PayloadFunction) -> traffic_pb2.CyclicMessage:
+        """With what the function makes of each state. Raises a BenchError."""
+        return self.carry_out([function(data, counter) for data, counter in self.states])
+
+
 class CyclicClient:
     """One message that the agent sends with a period. Thread-safe. Every method raises a BenchError."""
 
@@ -105,6 +133,12 @@ class CyclicClient:
     def set_data(self, data: bytes) -> CyclicState:
         """Other data of a raw frame, from the next frame on."""
         return self._update(data=data)
+
+    def prepare(
+        self, signals: Mapping[str, object] | None = None, data: bytes | None = None, *, force: bool = False
+    ) -> Prepared:
+        """A change of values for which the caller makes the payloads."""
+        return Prepared(self._connection, self._request(signals=wired(signals or {}), data=data, force=force))
 
     def set_period(self, period_s: float) -> CyclicState:
         """Another period, from the next frame on."""
@@ -144,15 +178,16 @@ class CyclicClient:
         return self._update(corrupted=traffic_pb2.Corrupted(), freeze_counter=False)
 
     def _update(self, **fields: object) -> CyclicState:
+        update = self._request(**fields)
+        if self._payload is not None and ("signals" in fields or "data" in fields):
+            return from_wire(Prepared(self._connection, update).carry_out_with(self._payload))
+        return from_wire(self._connection.ask(self._connection.traffic.UpdateCyclic, update))
+
+    def _request(self, **fields: object) -> traffic_pb2.CyclicUpdate:
         try:
-            update = traffic_pb2.CyclicUpdate(id=self.id, message=self.message, **fields)  # type: ignore[arg-type]
+            return traffic_pb2.CyclicUpdate(id=self.id, message=self.message, **fields)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"{self.name}: {error}") from None
-        stub = self._connection.traffic
-        if self._payload is not None and ("signals" in fields or "data" in fields):
-            preview = self._connection.ask(stub.Preview, traffic_pb2.PreviewRequest(update=update))
-            update.payloads.data.extend(computed(preview, self._payload))
-        return from_wire(self._connection.ask(stub.UpdateCyclic, update))
 
 
 class RestBusClient:
@@ -205,19 +240,17 @@ class CycleTimes:
     last_ns: int
 
 
-def start_cyclic(
-    connection: Connection,
+def cyclic_request(
     bus: str,
     what: Frame | str,
     signals: Mapping[str, object],
     period_s: float | None,
     counter: AliveCounter | None,
     checksum: PayloadChecksum | None,
-    payload: PayloadFunction | None,
     *,
     force: bool,
-) -> CyclicClient:
-    """Raises a BenchError."""
+) -> traffic_pb2.CyclicRequest:
+    """Raises InvalidRequest."""
     try:
         request = traffic_pb2.CyclicRequest(
             bus=bus,
@@ -232,10 +265,7 @@ def start_cyclic(
             request.message.CopyFrom(bench_pb2.SignalMessage(name=what, signals=wired(signals), force=force))
     except (TypeError, ValueError) as error:
         raise InvalidRequest(str(error)) from None
-    if payload is not None:
-        preview = connection.ask(connection.traffic.Preview, traffic_pb2.PreviewRequest(start=request))
-        request.payloads.data.extend(computed(preview, payload))
-    return CyclicClient(connection, connection.ask(connection.traffic.StartCyclic, request), payload)
+    return request
 
 
 def start_rest_bus(
@@ -282,11 +312,6 @@ def from_wire(wire: traffic_pb2.CyclicMessage) -> CyclicState:
         late=wire.late,
         error=wire.error,
     )
-
-
-def computed(preview: traffic_pb2.PreviewReply, payload: PayloadFunction) -> list[bytes]:
-    """What the function makes of each counter state's payload."""
-    return [payload(data, counter) for data, counter in zip(preview.payloads, preview.counters, strict=True)]
 
 
 def wired(signals: Mapping[str, object]) -> dict[str, bench_pb2.Value]:
