@@ -12,7 +12,15 @@ from bench_agent.client.bus import BusClient, Expectation, SentMessage
 from bench_agent.client.conditions import Compare, Condition, Equals, Within
 from bench_agent.client.console import ConsoleClient, ConsoleMatch, ConsoleTimeout
 from bench_agent.client.console_stream import ConsoleStream
-from bench_agent.client.description import AdapterInfo, BusInfo, ConsoleInfo, Description, DidInfo, EcuInfo, PowerInfo
+from bench_agent.client.description import (
+    AdapterInfo,
+    BusInfo,
+    ConsoleInfo,
+    Description,
+    DidInfo,
+    EcuInfo,
+    PowerInfo,
+)
 from bench_agent.client.ecu import EcuClient, UdsExchange
 from bench_agent.client.errors import (
     BenchError,
@@ -31,10 +39,21 @@ from bench_agent.client.errors import (
 )
 from bench_agent.client.frame_stream import FrameBlock, FrameFilter, FrameStream
 from bench_agent.client.traces import FetchedTrace, TraceInfo, TracesClient
+from bench_agent.client.traffic import (
+    AliveCounter,
+    CycleTimes,
+    CyclicClient,
+    CyclicState,
+    PayloadBits,
+    PayloadChecksum,
+    Prepared,
+    RestBusClient,
+)
 from bench_agent.protocol.frames import Frame
 
 __all__ = [
     "AdapterInfo",
+    "AliveCounter",
     "BenchClient",
     "BenchError",
     "BenchUnavailable",
@@ -48,6 +67,9 @@ __all__ = [
     "ConsoleMatch",
     "ConsoleStream",
     "ConsoleTimeout",
+    "CycleTimes",
+    "CyclicClient",
+    "CyclicState",
     "Description",
     "DeviceFault",
     "DidInfo",
@@ -65,7 +87,11 @@ __all__ = [
     "LeaseRefused",
     "NegativeResponse",
     "NotFound",
+    "PayloadBits",
+    "PayloadChecksum",
     "PowerInfo",
+    "Prepared",
+    "RestBusClient",
     "SentMessage",
     "TraceInfo",
     "TracesClient",
