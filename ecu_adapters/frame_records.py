@@ -5,6 +5,7 @@ A record is a little-endian int64 (ns since the Unix epoch, in whole µs) follow
 frames are classic, else `FD`. Thousands of frames are filtered, stamped and copied in a few calls of numpy.
 """
 
+import struct
 from collections.abc import Sequence
 from typing import cast
 
@@ -53,6 +54,8 @@ def _layout(data_bytes: int) -> np.dtype[np.void]:
 CLASSIC = _layout(8)
 FD = _layout(64)
 
+_CLASSIC_ROW = struct.Struct("<qIBBxx8s")
+_FD_ROW = struct.Struct("<qIBBxx64s")
 _IS_LENGTH = np.zeros(256, np.bool_)
 _IS_LENGTH[list(FD_LENGTHS)] = True
 
@@ -65,15 +68,10 @@ def to_ns(seconds: float) -> int:
 def pack(messages: Sequence[can.Message]) -> Records:
     """The records of python-can's messages."""
     fd = any(message.is_fd for message in messages)
-    records = np.zeros(len(messages), FD if fd else CLASSIC)
-    records["stamp"] = [to_ns(message.timestamp) for message in messages]
-    records["id"] = [can_id(message) for message in messages]
-    records["length"] = [message.dlc for message in messages]
-    records["flags"] = [_flags(message) for message in messages]
-    width = records.dtype["data"].itemsize
-    data = b"".join(bytes(message.data or b"").ljust(width, b"\0") for message in messages)
-    records["data"] = np.frombuffer(data, np.uint8).reshape(-1, width)
-    return records
+    row = _FD_ROW.pack if fd else _CLASSIC_ROW.pack
+    # Rows of struct are several times faster here than filling an array field by field.
+    rows = [row(to_ns(m.timestamp), can_id(m), m.dlc, _flags(m), bytes(m.data or b"")) for m in messages]
+    return np.frombuffer(b"".join(rows), FD if fd else CLASSIC)
 
 
 def unpack(record: np.void, channel: str | int | None = None) -> can.Message:
@@ -101,10 +99,8 @@ def can_id(message: can.Message) -> int:
     value = message.arbitration_id
     if message.is_extended_id:
         value |= EXTENDED
-    if message.is_remote_frame:
-        value |= REMOTE
-    if message.is_error_frame:
-        value |= ERROR
+    if message.is_remote_frame or message.is_error_frame:
+        value |= (REMOTE if message.is_remote_frame else 0) | (ERROR if message.is_error_frame else 0)
     return value
 
 

@@ -4,18 +4,27 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, overload
 
 import grpc
 
 from bench_agent.client.connection import Connection
-from bench_agent.client.errors import BenchError, BenchUnavailable, BusFault, from_rpc
+from bench_agent.client.errors import BenchError, BenchUnavailable, BusFault, InvalidRequest, from_rpc
 from bench_agent.protocol import bench_pb2, frames
 from bench_agent.protocol.frames import Frame
 
-_BLOCKS = 64
-"""Batches read ahead of the caller. When they are full, reading stops, and the agent holds back and then drops."""
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_REQUESTS = 64
+"""Requests that wait for gRPC; then `send` blocks."""
+_WINDOW = 65_536
+"""Frames that the agent may send ahead of the caller. Beyond, it holds them back, and then drops."""
+_PART = 4096
+"""Frames in one request at most."""
 
 
 class _CanCall(Protocol):
@@ -30,14 +39,45 @@ class FrameFilter(NamedTuple):
     mask: int = 0xFFFF_FFFF
 
 
-class FrameBlock(NamedTuple):
-    """Some frames in a row."""
+class FrameBlock(Sequence[Frame]):
+    """Some frames in a row, decoded when they are looked at one by one; `array` shows them without."""
 
-    frames: list[Frame]
-    sequence: int
-    """Of the first frame; counts all that passed the filters, dropped ones too."""
-    dropped: int
-    """Frames dropped on this stream so far, because they were not read fast enough."""
+    def __init__(self, batch: bench_pb2.FrameBatch) -> None:
+        """Raises ValueError when the batch is none."""
+        frames.check_records(batch.records, batch.record_size)
+        self.records: bytes = batch.records
+        """Packed; see `bench_agent.protocol.frames`."""
+        self.record_size: int = batch.record_size
+        """Bytes of each record, 24 or 80."""
+        self.sequence: int = batch.sequence
+        """Of the first frame; counts all that passed the filters, dropped ones too."""
+        self.dropped: int = batch.dropped
+        """Frames dropped on this stream so far, because they were not read fast enough."""
+
+    @cached_property
+    def frames(self) -> list[Frame]:
+        """All of them."""
+        return list(frames.iter_records(self.records, self.record_size))
+
+    def array(self) -> "npt.NDArray[np.void]":
+        """The records as a structured array of numpy, which shares their memory.
+
+        Fields: ``stamp`` (ns since the Unix epoch), ``id`` and ``flags`` (as in `Frame`), ``length``, ``data``.
+        """
+        return frames.array(self.records, self.record_size)
+
+    def __len__(self) -> int:
+        return len(self.records) // self.record_size if self.record_size else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Frame]: ...
+    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
+        return self.frames[index]
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(self.frames)
 
 
 class FrameStream:
@@ -53,11 +93,14 @@ class FrameStream:
         self._connection = connection
         self._open = bench_pb2.CanOpen(
             bus=bus,
-            filters=[bench_pb2.CanFilter(id=f.can_id, mask=f.mask) for f in filters],
+            filters=[_wired(number, wanted) for number, wanted in enumerate(filters)],
             own_frames=own_frames,
+            credit=_WINDOW,
         )
-        self._requests: queue.Queue[bench_pb2.CanRequest | None] = queue.Queue(_BLOCKS)
-        self._blocks: queue.Queue[FrameBlock | BenchError | None] = queue.Queue(_BLOCKS)
+        self._requests: queue.Queue[bench_pb2.CanRequest | None] = queue.Queue(_REQUESTS)
+        # Bounded by the credit that the agent has.
+        self._blocks: queue.SimpleQueue[FrameBlock | BenchError | None] = queue.SimpleQueue()
+        self._consumed = 0  # frames that were read and are not granted anew yet
         self._changed = threading.Condition()
         self._opened = False
         self._closing = False
@@ -97,6 +140,7 @@ class FrameStream:
             return None
         if isinstance(block, FrameBlock):
             self.dropped = block.dropped
+            self._grant(len(block))
             return block
         self._blocks.put(block)  # so that the next call sees it too
         if block is None:
@@ -112,7 +156,7 @@ class FrameStream:
 
     def __iter__(self) -> Iterator[Frame]:
         for block in self.blocks():
-            yield from block.frames
+            yield from block
 
     def send(self, listed: Sequence[Frame]) -> None:
         """Queues frames for the bus, in order. `flush` waits until they are on it.
@@ -125,16 +169,25 @@ class FrameStream:
                 frames.check(frame)
             except ValueError as error:
                 raise BusFault(str(error)) from None
-        for start in range(0, len(listed), 1024):
-            part = listed[start : start + 1024]
-            if self._ended is not None:
-                raise self._ended
-            try:
-                self._requests.put(bench_pb2.CanRequest(frames=frames.batch(part)), timeout=self._connection.timeout_s)
-            except queue.Full:
-                raise BenchUnavailable(f"{self._connection.target} takes no more frames") from None
-            with self._changed:
-                self._taken += len(part)
+        for start in range(0, len(listed), _PART):
+            self._send(frames.batch(listed[start : start + _PART]), len(listed[start : start + _PART]))
+
+    def send_batch(self, records: "bytes | npt.NDArray[np.void]", record_size: int | None = None) -> None:
+        """Queues packed frames for the bus, as `send` does: bytes of records, or an array such as `FrameBlock.array`.
+
+        Raises BusFault when they are no records of ``record_size`` (24 or 80; an array knows its own).
+        """
+        if not isinstance(records, bytes):
+            record_size, records = records.dtype.itemsize, records.tobytes()
+        try:
+            frames.check_records(records, record_size or 0)
+        except ValueError as error:
+            raise BusFault(str(error)) from None
+        step = _PART * (record_size or 1)
+        for start in range(0, len(records), step):
+            part = records[start : start + step]
+            batch = bench_pb2.FrameBatch(records=part, record_size=record_size or 0)
+            self._send(batch, len(part) // batch.record_size)
 
     def flush(self, timeout_s: float) -> None:
         """Waits until every frame given to `send` is on the bus.
@@ -163,6 +216,23 @@ class FrameStream:
         if self._reader is not None:
             self._reader.join(self._connection.timeout_s)
 
+    def _send(self, batch: bench_pb2.FrameBatch, count: int) -> None:
+        if self._ended is not None:
+            raise self._ended
+        try:
+            self._requests.put(bench_pb2.CanRequest(frames=batch), timeout=self._connection.timeout_s)
+        except queue.Full:
+            raise BenchUnavailable(f"{self._connection.target} takes no more frames") from None
+        with self._changed:
+            self._taken += count
+
+    def _grant(self, count: int) -> None:
+        self._consumed += count
+        if self._consumed >= _WINDOW // 4:
+            with contextlib.suppress(queue.Full):  # the agent is slow to take frames; the next block tries again
+                self._requests.put_nowait(bench_pb2.CanRequest(credit=self._consumed))
+                self._consumed = 0
+
     def _read(self, call: "_CanCall") -> None:
         failure: BenchError | None = None
         try:
@@ -178,13 +248,12 @@ class FrameStream:
             self._ended = failure or BenchUnavailable(f"the stream of {self._connection.target} is closed")
             self._changed.notify_all()
         self._requests_end()
-        self._deliver(failure)
+        self._blocks.put(failure)
 
     def _take(self, event: bench_pb2.CanEvent) -> None:
         match event.WhichOneof("event"):
             case "frames":
-                batch = event.frames
-                self._deliver(FrameBlock(list(frames.unbatch(batch)), batch.sequence, batch.dropped))
+                self._blocks.put(FrameBlock(event.frames))
             case "sent":
                 with self._changed:
                     self._sent = event.sent
@@ -193,14 +262,6 @@ class FrameStream:
                 with self._changed:
                     self._opened = True
                     self._changed.notify_all()
-
-    def _deliver(self, block: FrameBlock | BenchError | None) -> None:
-        while not self._closing:
-            try:
-                self._blocks.put(block, timeout=0.2)
-            except queue.Full:
-                continue
-            return
 
     def _requests_end(self) -> None:
         """Lets gRPC's request thread end, which otherwise waits in the queue for ever."""
@@ -212,3 +273,10 @@ class FrameStream:
                     self._requests.get_nowait()
             else:
                 return
+
+
+def _wired(number: int, wanted: FrameFilter) -> bench_pb2.CanFilter:
+    for field, value in (("id", wanted.can_id), ("mask", wanted.mask)):
+        if not 0 <= value < 1 << 32:
+            raise InvalidRequest(f"filters[{number}].{field} is {value:#X}; it must have 32 bits".replace("0X", "0x"))
+    return bench_pb2.CanFilter(id=wanted.can_id, mask=wanted.mask)

@@ -9,6 +9,7 @@ A call is refused with UNAUTHENTICATED (token malformed, expired, wrong signatur
 lease ends.
 """
 
+from bench_agent.protocol import bus_pb2 as _bus_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -492,6 +493,9 @@ class CanRequest(_message.Message):
 
     OPEN_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
+    CREDIT_FIELD_NUMBER: _builtins.int
+    credit: _builtins.int
+    """So many frames more the client is ready to take. May stand alone."""
     @_builtins.property
     def open(self) -> Global___CanOpen: ...
     @_builtins.property
@@ -501,10 +505,11 @@ class CanRequest(_message.Message):
         *,
         open: Global___CanOpen | None = ...,
         frames: Global___FrameBatch | None = ...,
+        credit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "open", b"open", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "open", b"open", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "frames", b"frames", "open", b"open", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["open", "frames"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
@@ -520,11 +525,16 @@ class CanOpen(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     OWN_FRAMES_FIELD_NUMBER: _builtins.int
     MUTE_FIELD_NUMBER: _builtins.int
+    CREDIT_FIELD_NUMBER: _builtins.int
     bus: _builtins.str
     own_frames: _builtins.bool
     """Also deliver frames that the agent itself put on the bus."""
     mute: _builtins.bool
     """Send only: deliver nothing."""
+    credit: _builtins.int
+    """Frames that the client is ready to take until it grants more with CanRequest.credit. Needed, unless mute. What
+    comes without credit waits at the agent, within a bound, and is then dropped and counted.
+    """
     @_builtins.property
     def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___CanFilter]:
         """A frame passes if any filter matches; without filters, every frame passes."""
@@ -536,10 +546,11 @@ class CanOpen(_message.Message):
         filters: _abc.Iterable[Global___CanFilter] | None = ...,
         own_frames: _builtins.bool = ...,
         mute: _builtins.bool = ...,
+        credit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bus", b"bus", "filters", b"filters", "mute", b"mute", "own_frames", b"own_frames"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bus", b"bus", "credit", b"credit", "filters", b"filters", "mute", b"mute", "own_frames", b"own_frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -547,7 +558,9 @@ Global___CanOpen: _TypeAlias = CanOpen  # noqa: Y015
 
 @_typing.final
 class CanFilter(_message.Message):
-    """Matches when (arbitration ID & mask) == (id & mask). Both in SocketCAN form: bit 31 marks a 29-bit ID."""
+    """Matches when (arbitration ID & mask) == id. Both in SocketCAN form: bit 31 marks a 29-bit ID. A filter that nothing
+    can match is refused.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -576,6 +589,7 @@ class CanEvent(_message.Message):
     OPENED_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
     SENT_FIELD_NUMBER: _builtins.int
+    BUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___BusDescription:
         """The subscription is live: every frame from now on is delivered or counted as dropped."""
@@ -586,18 +600,23 @@ class CanEvent(_message.Message):
     def sent(self) -> Global___CanSent:
         """How far the frames sent on this stream have come."""
 
+    @_builtins.property
+    def bus(self) -> _bus_pb2.BusEvent:
+        """Errors and changes of state; needs no credit."""
+
     def __init__(
         self,
         *,
         opened: Global___BusDescription | None = ...,
         frames: Global___FrameBatch | None = ...,
         sent: Global___CanSent | None = ...,
+        bus: _bus_pb2.BusEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frames", b"frames", "opened", b"opened", "sent", b"sent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bus", b"bus", "event", b"event", "frames", b"frames", "opened", b"opened", "sent", b"sent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frames", b"frames", "opened", b"opened", "sent", b"sent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bus", b"bus", "event", b"event", "frames", b"frames", "opened", b"opened", "sent", b"sent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["opened", "frames", "sent"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["opened", "frames", "sent", "bus"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -6,9 +6,13 @@ A record is a little-endian int64 (ns since the Unix epoch) followed by ``struct
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench_agent.protocol import bench_pb2
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 EXTENDED = 0x8000_0000
 """Bit of a SocketCAN arbitration ID: 29-bit identifier (CAN_EFF_FLAG)."""
@@ -36,6 +40,7 @@ FD_LENGTHS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64)
 _CLASSIC = struct.Struct("<qIBBxx8s")
 _FD = struct.Struct("<qIBBxx64s")
 _STRUCTS = {CLASSIC_SIZE: _CLASSIC, FD_SIZE: _FD}
+_LENGTH_AT = 12
 
 
 class Frame(NamedTuple):
@@ -122,18 +127,38 @@ def unbatch(packed: bench_pb2.FrameBatch) -> Iterator[Frame]:
     Raises ValueError, before the first frame, when the record size is neither 24 nor 80, when the records do not fill
     the bytes, or when a length goes beyond its record.
     """
-    layout = _STRUCTS.get(packed.record_size)
-    if layout is None:
-        if not packed.records:
-            return iter(())
-        raise ValueError(f"record_size is {packed.record_size}; it must be {CLASSIC_SIZE} or {FD_SIZE}")
-    if len(packed.records) % layout.size:
-        raise ValueError(f"records has {len(packed.records)} bytes, which is no multiple of record_size {layout.size}")
-    rows = list(layout.iter_unpack(packed.records))
-    longest = layout.size - 16
-    for row in rows:
-        if row[2] > longest:
-            raise ValueError(f"a record claims {row[2]} data bytes; record_size {layout.size} holds {longest}")
+    check_records(packed.records, packed.record_size)
+    return iter_records(packed.records, packed.record_size)
+
+
+def check_records(records: bytes, record_size: int) -> None:
+    """Raises ValueError when these are no records of that size, or one claims more data than it holds."""
+    if record_size not in _STRUCTS:
+        if not records:
+            return
+        raise ValueError(f"record_size is {record_size}; it must be {CLASSIC_SIZE} or {FD_SIZE}")
+    if len(records) % record_size:
+        raise ValueError(f"records has {len(records)} bytes, which is no multiple of record_size {record_size}")
+    longest = max(records[_LENGTH_AT::record_size], default=0)
+    if longest > record_size - 16:
+        raise ValueError(f"a record claims {longest} data bytes; record_size {record_size} holds {record_size - 16}")
+
+
+def array(records: bytes, record_size: int) -> "npt.NDArray[np.void]":
+    """The records as a structured array that shares their memory: fields stamp, id, length, flags, data."""
+    import numpy as np  # not needed to show a handful of frames, and slow to load
+
+    width = (record_size or CLASSIC_SIZE) - 16
+    layout: list[tuple[str, str] | tuple[str, str, tuple[int]]] = [
+        ("stamp", "<i8"), ("id", "<u4"), ("length", "u1"), ("flags", "u1"), ("reserved", "u1", (2,)),
+        ("data", "u1", (width,)),
+    ]  # fmt: skip
+    return np.frombuffer(records, np.dtype(layout))
+
+
+def iter_records(records: bytes, record_size: int) -> Iterator[Frame]:
+    """The frames of records that are sound."""
+    rows = _STRUCTS[record_size].iter_unpack(records) if records else ()
     return (Frame(stamp, can_id, flags, data[:length]) for stamp, can_id, length, flags, data in rows)
 
 

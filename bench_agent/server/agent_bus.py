@@ -7,20 +7,24 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import can
 import structlog
 
 from bench_agent.server.config import BusConfig
 from bench_agent.server.errors import unavailable
-from ecu_adapters.bus import BusError, BusHub
+from ecu_adapters.bus import BusError, BusHub, Taken
 from ecu_adapters.dbc import Database, DatabaseError
+from ecu_adapters.frame_records import Records
 
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 30.0
 _STEADY_S = 10.0
 """A bus that fails sooner after it was opened is not opened again at once. An interface that is down, for example,
 opens well and fails at the first read."""
+
+T = TypeVar("T")
 
 _log = structlog.get_logger()
 
@@ -110,13 +114,21 @@ class AgentBus:
         When cancelled, no further frame is sent; it waits for the one that the driver has in hand.
         """
         hub = self.require()
+        return await self._hand_over(lambda stop: _send_all(hub, messages, stop))
+
+    async def send_records(self, records: Records) -> Taken:
+        """The same for packed frames, many at a time."""
+        hub = self.require()
+        return await self._hand_over(lambda stop: hub.send_records(records, stop=stop.is_set))
+
+    async def _hand_over(self, work: Callable[[threading.Event], T]) -> T:
         stop = threading.Event()
-        work = asyncio.get_running_loop().run_in_executor(self._sender, _send_all, hub, messages, stop)
+        sending = asyncio.get_running_loop().run_in_executor(self._sender, work, stop)
         try:
-            return await asyncio.shield(work)
+            return await asyncio.shield(sending)
         except asyncio.CancelledError:
             stop.set()
-            await asyncio.wait([work], timeout=2.0)
+            await asyncio.wait([sending], timeout=2.0)
             raise
 
     async def _open(self) -> BusHub:

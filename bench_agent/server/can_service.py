@@ -10,19 +10,22 @@ import grpc
 from bench_agent.protocol import bench_pb2, frames
 from bench_agent.protocol.values import to_values
 from bench_agent.server import convert, expectation
-from bench_agent.server.agent_bus import AgentBus, Sent
+from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.bench import Bench, describe_bus
 from bench_agent.server.door import Context
 from bench_agent.server.errors import CallError, invalid, unavailable
 from bench_agent.server.expectation import Matcher
 from bench_agent.server.frame_queue import FrameQueue
 from bench_agent.server.signals import database_of, signal_values
-from ecu_adapters.bus import FrameError
+from ecu_adapters.bus import BusError, FrameError
 from ecu_adapters.dbc import DatabaseError
+from ecu_adapters.frame_records import EXTENDED, ID_MASK, STANDARD_ID_MASK, Records
 
 MOST_FRAMES = 4096
 """In one request or answer."""
 LONGEST_WAIT_S = 86_400.0
+_OUTGOING = 4
+"""Requests whose frames wait for the bus; then the caller is held back."""
 
 
 async def stream(bench: Bench, requests: AsyncIterable[bench_pb2.CanRequest], context: Context) -> None:
@@ -33,15 +36,20 @@ async def stream(bench: Bench, requests: AsyncIterable[bench_pb2.CanRequest], co
         raise invalid("the first request of a CAN stream must be 'open'")
     bus = bench.bus(first.open.bus)
     hub, closed = bus.require(), bus.closed
+    if not first.open.credit and not first.open.mute:
+        raise invalid("credit is 0; give the number of frames that you are ready to take, or set mute")
     queue = FrameQueue(
-        asyncio.get_running_loop(), [(f.id, f.mask) for f in first.open.filters], own_frames=first.open.own_frames
+        asyncio.get_running_loop(),
+        [_filter(number, wanted) for number, wanted in enumerate(first.open.filters)],
+        credit=first.open.credit,
+        own_frames=first.open.own_frames,
     )
     events = _Events(context)
     subscription = None if first.open.mute else hub.tap(queue.put)
     try:
         await events.write(bench_pb2.CanEvent(opened=describe_bus(bus)))
         async with asyncio.TaskGroup() as group:
-            sender = group.create_task(_send_incoming(bus, incoming, events))
+            sender = group.create_task(_take_incoming(bus, incoming, queue, events))
             if subscription is None:
                 return  # the group waits for the sender
             reader = group.create_task(_forward(queue, events))
@@ -60,16 +68,20 @@ async def send(bench: Bench, request: bench_pb2.SendRequest) -> bench_pb2.SendRe
     bus = bench.bus(request.bus)
     match request.WhichOneof("what"):
         case "frames":
-            messages = _messages(request.frames)
+            records = _records(request.frames)
+            taken = await bus.send_records(records)
+            if taken.error is not None:
+                raise _send_error(taken.error, len(taken.records), len(records))
+            before_ns = int(taken.records["stamp"][-1])
+            return bench_pb2.SendReply(timestamp_ns=before_ns, frames=convert.to_batch(taken.records))
         case "message":
-            messages = [_encode(bus, request.message)]
+            sent = await bus.send([_encode(bus, request.message)])
+            if sent.error is not None:
+                raise _send_error(sent.error, 0, 1)
+            reply = [convert.to_frame(message) for message in sent.taken]
+            return bench_pb2.SendReply(timestamp_ns=sent.before_ns, frames=frames.batch(reply))
         case _:
             raise invalid("neither frames nor message is given")
-    sent = await bus.send(messages)
-    if sent.error is not None:
-        raise _send_error(sent, len(messages))
-    taken = [convert.to_frame(message) for message in sent.taken]
-    return bench_pb2.SendReply(timestamp_ns=sent.before_ns, frames=frames.batch(taken))
 
 
 async def expect(bench: Bench, request: bench_pb2.ExpectRequest) -> bench_pb2.ExpectReply:
@@ -130,21 +142,46 @@ async def _forward(queue: FrameQueue, events: _Events) -> None:
             await events.write(bench_pb2.CanEvent(frames=batch))
 
 
-async def _send_incoming(bus: AgentBus, incoming: AsyncIterable[bench_pb2.CanRequest], events: _Events) -> None:
+async def _take_incoming(
+    bus: AgentBus, incoming: AsyncIterable[bench_pb2.CanRequest], queue: FrameQueue, events: _Events
+) -> None:
+    """Takes what the caller sends. Credit counts at once, also while frames wait for a busy bus."""
+    outgoing: asyncio.Queue[Records | None] = asyncio.Queue(_OUTGOING)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_send_outgoing(bus, outgoing, events))
+        async for request in incoming:
+            if request.credit:
+                queue.grant(request.credit)
+            match request.WhichOneof("request"):
+                case "frames":
+                    await outgoing.put(_records(request.frames))
+                case "open":
+                    raise invalid("after the first 'open', a CAN stream takes 'frames' and 'credit' only")
+        await outgoing.put(None)
+
+
+async def _send_outgoing(bus: AgentBus, outgoing: "asyncio.Queue[Records | None]", events: _Events) -> None:
     sent = failed = 0
     reason = ""
-    async for request in incoming:
-        if request.WhichOneof("request") != "frames":
-            raise invalid("after 'open', a CAN stream takes 'frames' only")
-        messages = _messages(request.frames)
-        while messages:
-            outcome = await bus.send(messages)
-            sent += len(outcome.taken)
-            if outcome.error is None:
+    while (records := await outgoing.get()) is not None:
+        while len(records):
+            taken = await bus.send_records(records)
+            sent += len(taken.records)
+            if taken.error is None:
                 break
-            failed, reason = failed + 1, str(outcome.error)
-            messages = messages[len(outcome.taken) + 1 :]
+            failed, reason = failed + 1, str(taken.error)
+            records = records[len(taken.records) + 1 :]
         await events.write(bench_pb2.CanEvent(sent=bench_pb2.CanSent(sent=sent, failed=failed, error=reason)))
+
+
+def _filter(number: int, wanted: bench_pb2.CanFilter) -> tuple[int, int]:
+    """Raises CallError for one that no frame can pass: a mistake that would look like a silent bus."""
+    field = f"filters[{number}]"
+    if wanted.id & ~wanted.mask:
+        raise invalid(f"{field}.id 0x{wanted.id:X} has bits outside mask 0x{wanted.mask:X}; no frame can match it")
+    if wanted.mask & EXTENDED and not wanted.id & EXTENDED and wanted.id & ID_MASK > STANDARD_ID_MASK:
+        raise invalid(f"{field}.id 0x{wanted.id:X} is above 0x7FF; set bit 31 of id for a 29-bit ID")
+    return wanted.id, wanted.mask
 
 
 async def _watch(bus: AgentBus, closed: asyncio.Event) -> None:
@@ -222,14 +259,14 @@ class _Wait:
             self.met.set_result(None)
 
 
-def _messages(batch: bench_pb2.FrameBatch) -> list[can.Message]:
+def _records(batch: bench_pb2.FrameBatch) -> Records:
     try:
-        messages = [convert.to_message(frame) for frame in frames.unbatch(batch)]
+        records = convert.to_records(batch)
     except ValueError as error:
         raise invalid(f"frames: {error}") from error
-    if not 1 <= len(messages) <= MOST_FRAMES:
-        raise invalid(f"frames: {len(messages)} given; 1 .. {MOST_FRAMES} go in one request")
-    return messages
+    if not 1 <= len(records) <= MOST_FRAMES:
+        raise invalid(f"frames: {len(records)} given; 1 .. {MOST_FRAMES} go in one request")
+    return records
 
 
 def _encode(bus: AgentBus, message: bench_pb2.SignalMessage) -> can.Message:
@@ -239,13 +276,9 @@ def _encode(bus: AgentBus, message: bench_pb2.SignalMessage) -> can.Message:
         raise invalid(str(error)) from error
 
 
-def _send_error(sent: Sent, count: int) -> CallError:
-    message = str(sent.error)
-    if count > 1:
-        message = f"{len(sent.taken)} of {count} frames sent, then: {message}"
-    if isinstance(sent.error, FrameError):
-        return invalid(message)
-    return CallError(grpc.StatusCode.ABORTED, message)
+def _send_error(error: BusError, taken: int, count: int) -> CallError:
+    message = f"{taken} of {count} frames sent, then: {error}" if count > 1 else str(error)
+    return invalid(message) if isinstance(error, FrameError) else CallError(grpc.StatusCode.ABORTED, message)
 
 
 def _first(errors: BaseExceptionGroup[CallError]) -> CallError:

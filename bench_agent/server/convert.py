@@ -1,10 +1,11 @@
 """python-can's messages to and from the protocol's frames."""
 
 import can
+import numpy as np
 
-from bench_agent.protocol import frames
+from bench_agent.protocol import bench_pb2, frames
 from bench_agent.protocol.frames import Frame
-from ecu_adapters.frame_records import to_ns
+from ecu_adapters.frame_records import CLASSIC, FD, Records, to_ns
 
 _EXTENDED = frames.EXTENDED
 _OWN = frames.OWN
@@ -72,6 +73,17 @@ def logged(frame: Frame) -> can.Message:
         is_rx=not frame.flags & frames.OWN,
         data=frame.data,
     )
+
+
+def to_records(batch: bench_pb2.FrameBatch) -> Records:
+    """Frames as they came over the wire. Raises ValueError, naming the field, when they are no records."""
+    frames.check_records(batch.records, batch.record_size)
+    return np.frombuffer(batch.records, FD if batch.record_size == frames.FD_SIZE else CLASSIC)
+
+
+def to_batch(records: Records) -> bench_pb2.FrameBatch:
+    """Frames as they go over the wire."""
+    return bench_pb2.FrameBatch(records=records.tobytes(), record_size=records.dtype.itemsize)
 
 
 def to_message(frame: Frame) -> can.Message:

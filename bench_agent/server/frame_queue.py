@@ -1,104 +1,154 @@
-"""From a bus' threads to one subscriber's stream: packed, paced and bounded.
+"""From a bus' threads to one subscriber's stream: packed, paced, bounded, and only as fast as the subscriber allows.
 
-Frames are packed where they arrive. The stream takes all that wait at once, sends the first frame after a pause
-immediately and then at most every few milliseconds: a lone frame is not delayed, a busy bus costs few messages.
-A subscriber that does not read fills its own bound and loses its own frames; each is counted.
+The stream takes all that wait at once, sends the first frame after a pause immediately and then at most every few
+milliseconds: a lone frame is not delayed, a busy bus costs few messages. What is sent is paid for with the credit that
+the subscriber has granted. One that grants none, or does not read, fills its own bound and loses its own frames; each
+is counted.
 """
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Sequence
 
-import can
-
-from bench_agent.protocol import bench_pb2, frames
-from bench_agent.server import convert
+from bench_agent.protocol import bench_pb2
+from ecu_adapters.burst import Burst
+from ecu_adapters.frame_records import Records, join, matches
 
 BOUND = 65_536
-"""Frames that wait for one subscriber; about three seconds of a full bus."""
-BATCH = 1024
+"""Frames that wait for one subscriber; about seven seconds of a full classic bus."""
+BATCH = 4096
 """Frames in one message at most."""
 PACE_S = 0.002
 """Shortest time between two messages, unless more than BATCH frames wait."""
-BUSY = 32
-"""Frames within PACE_S that make a bus busy: 16,000 frames/s, more than most buses carry."""
-BUSY_PACE_S = 0.01
+BUSY_PER_S = 4_000
+"""Frames/s that make a bus busy."""
+BUSY_PACE_S = 0.005
 """PACE_S on a busy bus, where each message costs more than the frames in it."""
 
 
 class FrameQueue:
-    """`put` may be called from any thread, `take` from one task."""
+    """`put` may be called from any thread, the rest from one loop, `take` from one task."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         filters: Sequence[tuple[int, int]] = (),
         *,
+        credit: int,
         own_frames: bool = False,
         bound: int = BOUND,
     ) -> None:
-        """``filters`` are (id, mask) pairs in SocketCAN form; a frame passes if any matches, or if there are none."""
+        """``filters`` are (id, mask) pairs in SocketCAN form; a frame passes if any matches, or if there are none.
+
+        ``credit`` is the number of frames that may be taken before more is granted.
+        """
         self._loop = loop
-        self._filters = tuple((wanted & mask, mask) for wanted, mask in filters)
+        self._filters = tuple(filters)
         self._own_frames = own_frames
         self._bound = bound
+        self._credit = credit
         self._lock = threading.Lock()
-        self._records: list[bytes] = []
-        self._first = 0  # sequence number of the first record that waits
+        self._parts: deque[tuple[int, Records]] = deque()  # sequence number of the first frame, frames in a row
+        self._waiting = 0
         self._sequence = 0  # of the next frame that passes the filters
         self._dropped = 0
+        self._idle = False
         self._ready = asyncio.Event()
-        self._next_take = 0.0  # not before, on the loop's clock
+        self._taken_at = 0.0  # on the loop's clock
+        self._next_take = 0.0
 
     @property
     def dropped(self) -> int:
         """Frames lost so far because they were not taken fast enough."""
         return self._dropped
 
-    def put(self, messages: Sequence[can.Message]) -> None:
+    def put(self, burst: Burst) -> None:
         """A tap of a bus hub."""
-        if not self._own_frames:
-            messages = [message for message in messages if message.is_rx]
+        if burst.own and not self._own_frames:
+            return
+        records = burst.records
         if self._filters:
-            messages = [message for message in messages if self._passes(message)]
-        records = [convert.pack(message) for message in messages]
+            records = records[matches(records, self._filters)]
+        count = len(records)
+        if not count:
+            return
         with self._lock:
-            waiting = len(self._records)
-            if not waiting:
-                self._first = self._sequence
-            # The newest go, so that what waits is one unbroken row with one sequence number.
-            self._records += records[: self._bound - waiting]
-            self._dropped += waiting + len(records) - len(self._records)
-            self._sequence += len(records)
-        if records and not waiting:
+            # The newest go: what waits keeps its order, and what is missing is one row.
+            room = min(self._bound - self._waiting, count)
+            if room:
+                self._parts.append((self._sequence, records[:room]))
+            self._waiting += room
+            self._dropped += count - room
+            self._sequence += count
+            wake, self._idle = self._idle, False
+        if wake:
             try:
                 self._loop.call_soon_threadsafe(self._ready.set)
             except RuntimeError:
                 return  # the loop is closed, and with it the stream that these frames were for
 
-    def _passes(self, message: can.Message) -> bool:
-        identifier = convert.can_id(message)
-        return any(identifier & mask == wanted for wanted, mask in self._filters)
+    def grant(self, credit: int) -> None:
+        """The subscriber is ready for so many frames more."""
+        with self._lock:
+            self._credit += credit
+            self._idle = False
+        self._ready.set()
 
     async def take(self) -> list[bench_pb2.FrameBatch]:
-        """Waits for frames; all that wait, in order, in batches of at most BATCH."""
-        await self._ready.wait()
+        """Waits for frames and credit; what wait and are paid for, in order, in batches of at most BATCH."""
         pause = self._next_take - self._loop.time()
-        if pause > 0 and len(self._records) < BATCH:
+        if pause > 0 and self._waiting < BATCH:
             await asyncio.sleep(pause)
-        with self._lock:
-            records, self._records = self._records, []
-            first, dropped = self._first, self._dropped
-            self._ready.clear()
-        self._next_take = self._loop.time() + (BUSY_PACE_S if len(records) >= BUSY else PACE_S)
-        return [
-            _batch(records[start : start + BATCH], first + start, dropped) for start in range(0, len(records), BATCH)
-        ]
+        while True:
+            with self._lock:
+                parts = self._pick()
+                dropped = self._dropped
+                if not parts:
+                    self._ready.clear()
+                    self._idle = True
+            if parts:
+                break
+            await self._ready.wait()
+        now = self._loop.time()
+        count = sum(len(part) for _, part in parts)
+        busy = count >= BUSY_PER_S * (now - self._taken_at)
+        self._taken_at = now
+        self._next_take = now + (BUSY_PACE_S if busy and count > 1 else PACE_S)
+        return [_batch(sequence, row, dropped) for sequence, row in _rows(parts)]
+
+    def _pick(self) -> list[tuple[int, Records]]:
+        picked: list[tuple[int, Records]] = []
+        while self._parts and self._credit:
+            sequence, part = self._parts.popleft()
+            if len(part) > self._credit:
+                self._parts.appendleft((sequence + self._credit, part[self._credit :]))
+                part = part[: self._credit]
+            picked.append((sequence, part))
+            self._credit -= len(part)
+            self._waiting -= len(part)
+        return picked
 
 
-def _batch(records: list[bytes], sequence: int, dropped: int) -> bench_pb2.FrameBatch:
-    size = max(map(len, records))
-    packed = b"".join(records)
-    if len(packed) != size * len(records):  # classic and FD frames in one batch
-        packed = b"".join(record if len(record) == size else frames.widen(record) for record in records)
-    return bench_pb2.FrameBatch(records=packed, record_size=size, sequence=sequence, dropped=dropped)
+def _rows(parts: Sequence[tuple[int, Records]]) -> list[tuple[int, Records]]:
+    """The same frames, parts that follow each other joined, in rows of at most BATCH."""
+    rows: list[tuple[int, list[Records]]] = []
+    following = -1
+    for sequence, part in parts:
+        if sequence == following:
+            rows[-1][1].append(part)
+        else:
+            rows.append((sequence, [part]))
+        following = sequence + len(part)
+    return [
+        (sequence + start, row[start : start + BATCH])
+        for sequence, joined in rows
+        for row in (join(joined),)
+        for start in range(0, len(row), BATCH)
+    ]
+
+
+def _batch(sequence: int, row: Records, dropped: int) -> bench_pb2.FrameBatch:
+    return bench_pb2.FrameBatch(
+        records=row.tobytes(), record_size=row.dtype.itemsize, sequence=sequence, dropped=dropped
+    )

@@ -25,9 +25,11 @@ from bench_agent.client import (
     UdsTimeout,
     UdsTransport,
     Within,
+    frame_stream,
 )
 from bench_agent.client.connection import Connection
 from bench_agent.protocol import bench_pb2, frames
+from bench_agent.server.frame_queue import FrameQueue
 from tests.unit.bench_agent.harness import AgentFile, OpenBench, RunningAgent, StartAgent, bench_entry
 
 
@@ -82,6 +84,106 @@ def test_many_frames_arrive_once_each(fd_bench: BenchClient, node: can.BusABC) -
         received = collect(stream, 5000)
         assert [int.from_bytes(frame.data, "big") for frame in received] == list(range(5000))
         assert stream.dropped == 0
+
+
+def test_a_subscriber_that_stalls_loses_its_own_frames_only(
+    fd_bench: BenchClient, node: can.BusABC, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FrameQueue.__init__, "__kwdefaults__", {"own_frames": False, "bound": 100})
+    bus = fd_bench.bus("powertrain")
+    with bus.stream() as lively:
+        monkeypatch.setattr(frame_stream, "_WINDOW", 40)
+        with bus.stream() as stalled:
+            for number in range(2000):
+                node.send(can.Message(arbitration_id=number, is_extended_id=False, data=b""))
+                if number % 50 == 49:
+                    collect_more(lively, 50)
+            # 40 frames of credit were sent, 100 waited, and the rest was dropped, oldest kept.
+            received: list[Frame] = []
+            while len(received) < 140:
+                block = stalled.read(10)
+                assert block is not None
+                received += block
+            assert [frame.can_id for frame in received] == list(range(140))
+            assert stalled.dropped == 2000 - 140
+        assert lively.dropped == 0
+
+
+def collect_more(stream: FrameStream, count: int) -> None:
+    seen = 0
+    while seen < count:
+        block = stream.read(10)
+        assert block is not None
+        seen += len(block)
+
+
+def test_packed_frames_go_both_ways(fd_bench: BenchClient, node: can.BusABC) -> None:
+    bus = fd_bench.bus("powertrain")
+    with bus.stream(own_frames=True) as stream:
+        batch = frames.batch([Frame(0, number % 0x800, 0, number.to_bytes(4, "big")) for number in range(10_000)])
+        stream.send_batch(batch.records, batch.record_size)
+        stream.flush(30)
+        seen = 0
+        while seen < 10_000:
+            block = stream.read(10)
+            assert block is not None
+            array = block.array()
+            numbers = array["data"][:, :4].copy().view(">u4").ravel()
+            assert numbers.tolist() == list(range(seen, seen + len(block)))
+            assert (array["flags"] & frames.OWN).all()
+            assert block[0].data == seen.to_bytes(4, "big")
+            seen += len(block)
+        for _ in range(10_000):
+            assert node.recv(10) is not None
+        wide = frames.batch([Frame(0, 0x1, frames.FD | frames.BITRATE_SWITCH, bytes(64))])
+        stream.send_batch(wide.records, 80)
+        stream.flush(10)
+        received = node.recv(10)
+        assert received is not None
+        assert (received.is_fd, received.bitrate_switch, len(received.data)) == (True, True, 64)
+
+
+@pytest.mark.parametrize(
+    ("records", "size", "says"),
+    [
+        (bytes(23), 24, "records has 23 bytes, which is no multiple of record_size 24"),
+        (bytes(24), 16, "record_size is 16; it must be 24 or 80"),
+        (bytes(12) + b"\x09" + bytes(11), 24, "a record claims 9 data bytes; record_size 24 holds 8"),
+    ],
+)
+def test_a_batch_that_is_none_is_refused_at_both_ends(
+    fd_bench: BenchClient, records: bytes, size: int, says: str
+) -> None:
+    bus = fd_bench.bus("powertrain")
+    with bus.stream() as stream, pytest.raises(BusFault, match=says):
+        stream.send_batch(records, size)
+    batch = bench_pb2.FrameBatch(records=records, record_size=size)
+    with pytest.raises(InvalidRequest, match=f"frames: {says}"):
+        fd_bench._connection.ask(fd_bench._connection.stub.Send, bench_pb2.SendRequest(bus="powertrain", frames=batch))
+    with bus.stream() as stream:
+        stream._send(batch, 1)
+        with pytest.raises(InvalidRequest, match=f"frames: {says}"):
+            stream.flush(10)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (FrameFilter(0x105, 0x7F0), r"filters\[1\].id 0x105 has bits outside mask 0x7F0; no frame can match it"),
+        (FrameFilter(0x800), r"filters\[1\].id 0x800 is above 0x7FF; set bit 31 of id for a 29-bit ID"),
+        (FrameFilter(1 << 32), r"filters\[1\].id is 0x100000000; it must have 32 bits"),
+        (FrameFilter(0, -1), r"filters\[1\].mask is -0x1; it must have 32 bits"),
+    ],
+)
+def test_a_filter_that_nothing_can_pass_is_refused(fd_bench: BenchClient, wanted: FrameFilter, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says), fd_bench.bus("powertrain").stream([FrameFilter(0x1), wanted]):
+        pass
+
+
+def test_a_stream_without_credit_is_refused(fd_bench: BenchClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_stream, "_WINDOW", 0)
+    with pytest.raises(InvalidRequest, match="credit is 0"), fd_bench.bus("powertrain").stream():
+        pass
 
 
 def test_filters_choose_by_id_and_mask(fd_bench: BenchClient, node: can.BusABC) -> None:

@@ -17,6 +17,7 @@ from bench_agent.server.cleanup import CleanUpStack
 from bench_agent.server.expectation import Condition, Matcher
 from bench_agent.server.frame_queue import FrameQueue
 from bench_agent.server.tenancy import Tenancy
+from ecu_adapters.burst import Burst
 from ecu_adapters.bus import BusHub
 
 
@@ -49,13 +50,13 @@ def test_frames_survive_python_can(frame: Frame) -> None:
 
 @pytest.mark.anyio
 async def test_a_full_queue_drops_counts_and_keeps_the_sequence() -> None:
-    queue = FrameQueue(asyncio.get_running_loop(), bound=10)
+    queue = FrameQueue(asyncio.get_running_loop(), credit=1 << 20, bound=10)
     for number in range(15):
-        queue.put([message(number)])
+        queue.put(Burst.of(message(number)))
     [batch] = await queue.take()
     assert (batch.sequence, batch.dropped) == (0, 5)
     assert [frame.arbitration_id for frame in frames.unbatch(batch)] == list(range(10))
-    queue.put([message(99)])
+    queue.put(Burst.of(message(99)))
     [batch] = await queue.take()
     assert (batch.sequence, batch.dropped) == (15, 5)
     assert queue.dropped == 5
@@ -63,32 +64,84 @@ async def test_a_full_queue_drops_counts_and_keeps_the_sequence() -> None:
 
 @pytest.mark.anyio
 async def test_classic_and_fd_frames_share_a_batch() -> None:
-    queue = FrameQueue(asyncio.get_running_loop())
-    queue.put([message(1)])
-    queue.put([message(2, fd=True)])
+    queue = FrameQueue(asyncio.get_running_loop(), credit=1 << 20)
+    queue.put(Burst.of(message(1)))
+    queue.put(Burst.of(message(2, fd=True)))
     [batch] = await queue.take()
     assert [(frame.arbitration_id, len(frame.data)) for frame in frames.unbatch(batch)] == [(1, 2), (2, 12)]
 
 
 @pytest.mark.anyio
 async def test_many_frames_leave_in_batches() -> None:
-    queue = FrameQueue(asyncio.get_running_loop())
-    for start in range(0, 2500, 100):
-        queue.put([message(number) for number in range(start, start + 100)])
+    queue = FrameQueue(asyncio.get_running_loop(), credit=1 << 20)
+    for start in range(0, 10_000, 100):
+        queue.put(Burst(messages=[message(number) for number in range(start, start + 100)]))
     batches = await queue.take()
-    assert [batch.sequence for batch in batches] == [0, 1024, 2048]
-    assert sum(len(list(frames.unbatch(batch))) for batch in batches) == 2500
+    assert [batch.sequence for batch in batches] == [0, 4096, 8192]
+    assert sum(len(list(frames.unbatch(batch))) for batch in batches) == 10_000
+
+
+@pytest.mark.anyio
+async def test_frames_leave_only_as_far_as_credit_goes() -> None:
+    queue = FrameQueue(asyncio.get_running_loop(), credit=3, bound=6)
+    queue.put(Burst(messages=[message(number) for number in range(5)]))
+    [batch] = await queue.take()
+    assert [frame.arbitration_id for frame in frames.unbatch(batch)] == [0, 1, 2]
+    taking = asyncio.create_task(queue.take())
+    queue.put(Burst(messages=[message(number) for number in range(5, 12)]))  # three do not fit
+    await asyncio.sleep(0)
+    assert not taking.done()
+    queue.put(Burst.of(message(12)))
+    queue.grant(5)
+    [batch] = await taking
+    assert (batch.sequence, batch.dropped) == (3, 4)
+    assert [frame.arbitration_id for frame in frames.unbatch(batch)] == [3, 4, 5, 6, 7]
+    queue.put(Burst.of(message(13)))
+    queue.grant(10)
+    # What was dropped in between is a gap in the sequence, and so begins another batch.
+    batches = await queue.take()
+    assert [(b.sequence, [f.arbitration_id for f in frames.unbatch(b)]) for b in batches] == [(8, [8]), (13, [13])]
+
+
+@given(
+    st.lists(
+        st.one_of(st.integers(1, 9).map(lambda n: ("put", n)), st.integers(1, 9).map(lambda n: ("grant", n))),
+        min_size=1,
+    )
+)
+def test_every_frame_is_taken_waits_or_was_counted_as_dropped(steps: list[tuple[str, int]]) -> None:
+    async def walk() -> None:
+        queue = FrameQueue(asyncio.get_running_loop(), credit=1, bound=10)
+        queue.put(Burst.of(message(0)))
+        offered, credit, taken = 1, 1, []
+        for what, number in steps:
+            if what == "put":
+                queue.put(Burst(messages=[message(offered + n) for n in range(number)]))
+                offered += number
+            else:
+                queue.grant(number)
+                credit += number
+            for _, row in queue._pick():
+                taken += row["id"].tolist()
+        assert len(taken) <= credit
+        waiting = sum(len(row) for _, row in queue._parts)
+        assert len(taken) + waiting + queue.dropped == offered
+        assert taken == sorted(set(taken))
+        assert waiting <= 10
+        assert waiting == 0 or len(taken) == credit
+
+    asyncio.run(walk())
 
 
 @pytest.mark.anyio
 async def test_a_burst_that_does_not_fit_loses_its_newest_frames() -> None:
-    queue = FrameQueue(asyncio.get_running_loop(), bound=8)
-    queue.put([message(number) for number in range(5)])
-    queue.put([message(number) for number in range(5, 12)])
+    queue = FrameQueue(asyncio.get_running_loop(), credit=1 << 20, bound=8)
+    queue.put(Burst(messages=[message(number) for number in range(5)]))
+    queue.put(Burst(messages=[message(number) for number in range(5, 12)]))
     [batch] = await queue.take()
     assert [frame.arbitration_id for frame in frames.unbatch(batch)] == list(range(8))
     assert (batch.sequence, batch.dropped, queue.dropped) == (0, 4, 4)
-    queue.put([message(99)])
+    queue.put(Burst.of(message(99)))
     [batch] = await queue.take()
     assert (batch.sequence, batch.dropped) == (12, 4)
 
