@@ -38,6 +38,8 @@ from bench_agent.client.errors import (
     UdsUnexpected,
 )
 from bench_agent.client.frame_stream import FrameBlock, FrameFilter, FrameStream
+from bench_agent.client.log_file import LogError
+from bench_agent.client.replay import ReplayProgress
 from bench_agent.client.traces import FetchedTrace, TraceInfo, TracesClient
 from bench_agent.client.traffic import (
     AliveCounter,
@@ -85,12 +87,14 @@ __all__ = [
     "InUse",
     "InvalidRequest",
     "LeaseRefused",
+    "LogError",
     "NegativeResponse",
     "NotFound",
     "PayloadBits",
     "PayloadChecksum",
     "PowerInfo",
     "Prepared",
+    "ReplayProgress",
     "RestBusClient",
     "SentMessage",
     "TraceInfo",

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bench_agent.client.conditions import Condition, to_wire
 from bench_agent.client.connection import Connection, to_ms
 from bench_agent.client.errors import InvalidRequest
 from bench_agent.client.frame_stream import FrameFilter, FrameStream
+from bench_agent.client.replay import OnProgress, ReplayProgress, log_frames, play
 from bench_agent.client.traffic import (
     AliveCounter,
     CyclicClient,
@@ -172,6 +174,26 @@ class BusClient:
         the agent itself put on the bus. Raises a BenchError.
         """
         return FrameStream(self._connection, self.name, filters, own_frames=own_frames)
+
+    def replay(
+        self,
+        log: Path | Iterable[Frame],
+        *,
+        speed: float = 1.0,
+        filters: Sequence[FrameFilter] = (),
+        channel: str | None = None,
+        loop: int = 1,
+        on_progress: OnProgress | None = None,
+    ) -> ReplayProgress:
+        """Plays a BLF, ASC or candump log, or frames, on the bus, with the distances of their timestamps.
+
+        The agent keeps the time. ``speed`` 2 is twice as fast, 0 as fast as the bus takes the frames. Of a log, only
+        frames of its ``channel``, if given, and that match any of ``filters``; ``loop`` times over. Returns when the
+        last frame is sent; ``on_progress`` is called some times a second. Frames that the bus refuses are counted.
+        Raises a BenchError (LogError for a damaged log) and OSError.
+        """
+        listed = log_frames(log, channel=channel, loop=loop) if isinstance(log, Path) else log
+        return play(self._connection, self.name, listed, speed=speed, filters=filters, on_progress=on_progress)
 
     def _expect(self, request: bench_pb2.ExpectRequest, timeout_s: float) -> Expectation:
         reply = self._connection.ask(self._connection.stub.Expect, request, timeout_s)

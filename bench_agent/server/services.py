@@ -11,6 +11,8 @@ from bench_agent.protocol import (
     bench_pb2_grpc,
     console_pb2,
     console_pb2_grpc,
+    replay_pb2,
+    replay_pb2_grpc,
     trace_pb2,
     trace_pb2_grpc,
     traffic_pb2,
@@ -18,6 +20,7 @@ from bench_agent.protocol import (
 )
 from bench_agent.server.bench import Bench
 from bench_agent.server.console_service import ConsoleServicer
+from bench_agent.server.replay_service import ReplayServicer
 from bench_agent.server.servicer import BenchServicer
 from bench_agent.server.trace_service import TraceServicer
 from bench_agent.server.traffic_service import TrafficServicer
@@ -38,6 +41,9 @@ OFFERED = (
         console_pb2.DESCRIPTOR.services_by_name["Console"],
         ConsoleServicer,
         console_pb2_grpc.add_ConsoleServicer_to_server,
+    ),
+    Offered(
+        replay_pb2.DESCRIPTOR.services_by_name["Replay"], ReplayServicer, replay_pb2_grpc.add_ReplayServicer_to_server
     ),
     Offered(
         trace_pb2.DESCRIPTOR.services_by_name["Traces"], TraceServicer, trace_pb2_grpc.add_TracesServicer_to_server

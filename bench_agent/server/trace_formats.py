@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from bench_agent.protocol import candump
 from bench_agent.protocol.frames import Frame
-from bench_agent.server import blf, candump
+from bench_agent.server import blf
 
 MOST_RECORDS = blf.MOST_RECORDS
 """Frames in one chunk."""

@@ -7,7 +7,7 @@ import click
 
 from labd.cli.completion import complete_benches, complete_buses
 from labd.cli.exits import ExitCode, Failure, Interrupted
-from labd.cli.leasing import Heartbeats, borrowed, leased
+from labd.cli.leasing import Heartbeats, using
 from labd.cli.options import (
     can_filter,
     duration,
@@ -28,7 +28,7 @@ _TICK_S = 0.5
 
 @click.group()
 def can() -> None:
-    """Listen to CAN buses."""
+    """Listen to CAN buses, and play logs on them."""
 
 
 @can.command()
@@ -81,11 +81,7 @@ def dump(
             f"bench {bench_name} has no bus {bus_name!r}; it has {', '.join(buses) or 'none'}", ExitCode.REFUSED
         )
     lab = session.lab
-    holding = (
-        borrowed(lab, lease_id, bench_name)
-        if lease_id
-        else leased(lab, bench_name, holder=holder, priority=priority, timeout_s=timeout_s)
-    )
+    holding = using(lab, bench_name, lease_id=lease_id, holder=holder, priority=priority, timeout_s=timeout_s)
     with holding as (lease, heartbeats):
         from bench_agent.client import BenchClient, FrameFilter
 

@@ -118,6 +118,15 @@ def borrowed(lab: LabClient, lease_id: str, bench: str) -> Iterator[tuple[Lease,
         yield lease, heartbeats
 
 
+def using(
+    lab: LabClient, bench: str, *, lease_id: str | None, holder: str, priority: int, timeout_s: float | None
+) -> contextlib.AbstractContextManager[tuple[Lease, Heartbeats]]:
+    """`borrowed` when ``lease_id`` is given, else `leased`."""
+    if lease_id:
+        return borrowed(lab, lease_id, bench)
+    return leased(lab, bench, holder=holder, priority=priority, timeout_s=timeout_s)
+
+
 @contextlib.contextmanager
 def releasing(lab: LabClient, lease: Lease) -> Iterator[threading.Event]:
     """Releases ``lease`` at the end, also on Ctrl-C and SIGTERM; a release that fails is told on stderr.

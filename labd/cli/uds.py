@@ -7,7 +7,7 @@ import click
 
 from labd.cli.completion import complete_benches, complete_ecus
 from labd.cli.exits import ExitCode, Failure
-from labd.cli.leasing import borrowed, leased
+from labd.cli.leasing import using
 from labd.cli.options import (
     duration,
     existing_lease_option,
@@ -81,11 +81,7 @@ def uds(
     request = parse_pdu(words)
     ecu = _find(session, bench_name, ecu_name)
     lab = session.lab
-    holding = (
-        borrowed(lab, lease_id, bench_name)
-        if lease_id
-        else leased(lab, bench_name, holder=holder, priority=priority, timeout_s=timeout_s)
-    )
+    holding = using(lab, bench_name, lease_id=lease_id, holder=holder, priority=priority, timeout_s=timeout_s)
     with holding as (lease, _):
         from bench_agent.client import BenchClient
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench_agent.protocol import frames
+from bench_agent.protocol import candump, frames
 from bench_agent.protocol.frames import Frame
-from bench_agent.server import blf, candump, trace_store
+from bench_agent.server import blf, trace_store
 from bench_agent.server.config import Traces
 from bench_agent.server.recorder import Recorder, TraceCounts
 from bench_agent.server.trace_store import folder, prune

@@ -7,7 +7,15 @@ from concurrent import futures
 
 import grpc
 
-from bench_agent.protocol import bench_pb2, bench_pb2_grpc, frames, trace_pb2, trace_pb2_grpc
+from bench_agent.protocol import (
+    bench_pb2,
+    bench_pb2_grpc,
+    frames,
+    replay_pb2,
+    replay_pb2_grpc,
+    trace_pb2,
+    trace_pb2_grpc,
+)
 from bench_agent.protocol.frames import Frame
 from bench_agent.protocol.values import Plain, to_value
 
@@ -36,6 +44,8 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
         self._closing = threading.Event()
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         bench_pb2_grpc.add_BenchServicer_to_server(self, self._server)
+        self.replay = FakeReplay(self)
+        replay_pb2_grpc.add_ReplayServicer_to_server(self.replay, self._server)
         self.traces = FakeTraces(self)
         trace_pb2_grpc.add_TracesServicer_to_server(self.traces, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
@@ -133,3 +143,21 @@ class FakeTraces(trace_pb2_grpc.TracesServicer):
         self.requests.append(request)
         yield trace_pb2.TracePart(data=b"?" * len(self.content), frames=7)
         yield trace_pb2.TracePart(data=self.content, frames=7)
+
+
+class FakeReplay(replay_pb2_grpc.ReplayServicer):
+    def __init__(self, agent: FakeAgent) -> None:
+        self._agent = agent
+        self.opened: list[replay_pb2.ReplayOpen] = []
+        self.played: list[Frame] = []
+        self.end = replay_pb2.ReplayEvent(done=True)
+
+    def Play(
+        self, requests: Iterator[replay_pb2.ReplayRequest], context: grpc.ServicerContext
+    ) -> Iterator[replay_pb2.ReplayEvent]:
+        self._agent.guard(context)
+        self.opened.append(next(requests).open)
+        for request in requests:
+            self.played += frames.unbatch(request.frames)
+        self.end.sent = len(self.played) - self.end.failed
+        yield self.end
