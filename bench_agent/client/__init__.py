@@ -37,6 +37,7 @@ from bench_agent.client.errors import (
     UdsTransport,
     UdsUnexpected,
 )
+from bench_agent.client.flash import FlashFailed, FlashProgress, FlashResult
 from bench_agent.client.frame_stream import FrameBlock, FrameFilter, FrameStream
 from bench_agent.client.log_file import LogError
 from bench_agent.client.replay import ReplayProgress
@@ -80,6 +81,9 @@ __all__ = [
     "Equals",
     "Expectation",
     "FetchedTrace",
+    "FlashFailed",
+    "FlashProgress",
+    "FlashResult",
     "Frame",
     "FrameBlock",
     "FrameFilter",

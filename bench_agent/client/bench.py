@@ -12,6 +12,7 @@ from bench_agent.client.console import ConsoleClient
 from bench_agent.client.description import Description, from_wire
 from bench_agent.client.ecu import EcuClient
 from bench_agent.client.errors import NotFound
+from bench_agent.client.flash import FlashClient
 from bench_agent.client.traces import TracesClient
 from bench_agent.client.traffic import CyclicState
 from bench_agent.client.uds_stream import UdsStream
@@ -61,7 +62,7 @@ class BenchClient:
         known = [ecu.name for ecu in self._known().ecus]
         if name not in known:
             raise NotFound(f"bench {self.name} has no ECU {name!r}; it has {', '.join(known) or 'none'}")
-        return EcuClient(self._uds, name)
+        return EcuClient(self._uds, name, FlashClient(self._connection))
 
     def console(self, name: str, who: str | None = None) -> ConsoleClient:
         """A serial console of the bench. Raises NotFound, listing those that exist, or another BenchError.

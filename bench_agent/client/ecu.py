@@ -1,5 +1,7 @@
 """A diagnostic ECU of a leased bench."""
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -12,6 +14,7 @@ from bench_agent.client.errors import (
     UdsTransport,
     UdsUnexpected,
 )
+from bench_agent.client.flash import FlashClient, FlashProgress, FlashResult
 from bench_agent.client.uds_stream import UdsStream
 from bench_agent.protocol import bench_pb2
 from bench_agent.protocol.values import Plain, from_value, to_values
@@ -43,8 +46,9 @@ class UdsExchange:
 class EcuClient:
     """One ECU. Cheap to make; thread-safe, and requests to one ECU are carried out in order."""
 
-    def __init__(self, stream: UdsStream, name: str) -> None:
+    def __init__(self, stream: UdsStream, name: str, flashing: FlashClient) -> None:
         self._stream = stream
+        self._flashing = flashing
         self.name = name
         self.last: UdsExchange | None = None
         """The exchange behind the last call on this object, refused ones included."""
@@ -77,6 +81,22 @@ class EcuClient:
             case "error":
                 _fail(reply.error)
         return from_value(reply.result)
+
+    def flash(
+        self,
+        image: "bytes | os.PathLike[str] | str",
+        *,
+        file_name: str = "",
+        address: int | None = None,
+        resume: bool = False,
+        on_progress: Callable[[FlashProgress], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> FlashResult:
+        """Writes an image file into the ECU, as its description's section ``flash`` says. See `FlashClient.write`."""
+        return self._flashing.write(
+            self.name, image, file_name=file_name, address=address, resume=resume, on_progress=on_progress,
+            timeout_s=timeout_s,
+        )  # fmt: skip
 
     def _exchange(self, request: bench_pb2.UdsRequest) -> tuple[UdsExchange, bench_pb2.UdsReply]:
         reply = self._stream.exchange(request)

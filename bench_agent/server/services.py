@@ -11,6 +11,8 @@ from bench_agent.protocol import (
     bench_pb2_grpc,
     console_pb2,
     console_pb2_grpc,
+    flash_pb2,
+    flash_pb2_grpc,
     replay_pb2,
     replay_pb2_grpc,
     trace_pb2,
@@ -20,6 +22,7 @@ from bench_agent.protocol import (
 )
 from bench_agent.server.bench import Bench
 from bench_agent.server.console_service import ConsoleServicer
+from bench_agent.server.flash_service import FlashServicer
 from bench_agent.server.replay_service import ReplayServicer
 from bench_agent.server.servicer import BenchServicer
 from bench_agent.server.trace_service import TraceServicer
@@ -42,6 +45,7 @@ OFFERED = (
         ConsoleServicer,
         console_pb2_grpc.add_ConsoleServicer_to_server,
     ),
+    Offered(flash_pb2.DESCRIPTOR.services_by_name["Flash"], FlashServicer, flash_pb2_grpc.add_FlashServicer_to_server),
     Offered(
         replay_pb2.DESCRIPTOR.services_by_name["Replay"], ReplayServicer, replay_pb2_grpc.add_ReplayServicer_to_server
     ),

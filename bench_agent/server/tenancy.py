@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import can
@@ -31,6 +31,15 @@ _ROUNDING_S = 1e-6
 _log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where a flashing stopped that may go on."""
+
+    image: bytes
+    """SHA-256 of the file."""
+    address: int
+
+
 class Tenancy:
     """What one lease has in use. Nothing of a former lease is visible through it.
 
@@ -51,6 +60,8 @@ class Tenancy:
         """Why there are none."""
         self._subscriptions: dict[str, tuple[BusHub, Subscription]] = {}
         self._testers: dict[str, tuple[BusHub, UdsTester]] = {}
+        self.resume_points: dict[str, ResumePoint] = {}
+        """By ECU."""
         self._turns: dict[str, asyncio.Lock] = {}
         self.cleanup.push("end the traces", self.end_traces, deadline_s=_TRACES_END_S)
         self.cleanup.push("close the diagnostic sessions", self.close_testers, deadline_s=_SESSIONS_END_S)

@@ -1,0 +1,125 @@
+"""Flashing an ECU of a leased bench."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from bench_agent.client.connection import Connection
+from bench_agent.client.errors import BenchError, BenchUnavailable, from_rpc
+from bench_agent.protocol import flash_pb2, flash_pb2_grpc
+
+_CHUNK = 256 * 1024
+"""Bytes of the image in one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlashProgress:
+    """How far a flashing is."""
+
+    phase: str
+    """prepare, erase, request, transfer, exit, check, finish or done."""
+    done: int
+    """Bytes that the ECU has acknowledged, those of the attempt that this one resumes included."""
+    total: int
+    """Bytes in all."""
+    address: int
+    """Of the part or block in work."""
+    block: int
+    """Its number within the part, from 1; 0 outside of transfers."""
+    blocks: int
+    rate: float
+    """Bytes/s since the transfer began."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlashResult:
+    """What a flashing came to."""
+
+    bytes: int
+    elapsed_s: float
+
+
+class FlashFailed(BenchError):
+    """It stopped; the message says where and why. The ECU is as the last request left it."""
+
+    def __init__(self, message: str, at: FlashProgress, verdict: flash_pb2.FlashVerdict) -> None:
+        super().__init__(message)
+        self.at = at
+        self.nrc: int | None = verdict.nrc or None
+        """The negative response code, if the ECU refused."""
+        self.nrc_name: str = verdict.nrc_name
+        self.meaning: str = verdict.meaning
+        self.transport: str = verdict.transport
+        """How the transport failed, as the kind of UdsTransport; empty if it did not."""
+        self.frame: str = verdict.frame
+        self.resumable: bool = verdict.resumable
+        """Whether an attempt with ``resume`` goes on at the block that failed."""
+
+
+class FlashClient:
+    """Flashes ECUs of one bench. Thread-safe."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stub = flash_pb2_grpc.FlashStub(connection.channel)
+
+    def write(
+        self,
+        ecu: str,
+        image: "bytes | os.PathLike[str] | str",
+        *,
+        file_name: str = "",
+        address: int | None = None,
+        resume: bool = False,
+        on_progress: Callable[[FlashProgress], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> FlashResult:
+        """Writes an image file (its path, or its bytes and ``file_name``), and returns when the ECU has taken it.
+
+        ``address`` is where a raw binary belongs. With ``resume``, an attempt of this lease that broke off goes on
+        where it stopped, if the ECU allows it. ``timeout_s`` bounds it all; None: as long as the ECU takes, each step
+        being bounded by its description. Raises OSError, InvalidRequest when the image cannot be read or does not suit
+        the ECU (nothing was sent then), FlashFailed, or another BenchError.
+        """
+        if isinstance(image, bytes):
+            content = image
+        else:
+            path = Path(image)
+            content, file_name = path.read_bytes(), file_name or path.name
+        start = flash_pb2.FlashStart(
+            ecu=ecu, file_name=file_name or "image", size=len(content), sha256=hashlib.sha256(content).digest(),
+            address=address, resume=resume,
+        )  # fmt: skip
+        call = self._stub.Write(_requests(start, content), timeout=timeout_s, metadata=self._connection.metadata)
+        try:
+            for event in call:
+                if event.WhichOneof("event") == "verdict":
+                    return _result(event.verdict)
+                if on_progress is not None:
+                    on_progress(_progress(event.progress))
+        except grpc.RpcError as error:
+            raise from_rpc(error, self._connection.target) from None
+        finally:
+            # Whatever ended this: nobody is left to see the flashing through.
+            call.cancel()
+        raise BenchUnavailable(f"{self._connection.target} ended the flashing without a verdict")
+
+
+def _requests(start: flash_pb2.FlashStart, content: bytes) -> Iterator[flash_pb2.FlashRequest]:
+    yield flash_pb2.FlashRequest(start=start)
+    for at in range(0, len(content), _CHUNK):
+        yield flash_pb2.FlashRequest(data=content[at : at + _CHUNK])
+
+
+def _progress(wire: flash_pb2.FlashProgress) -> FlashProgress:
+    return FlashProgress(wire.phase, wire.done, wire.total, wire.address, wire.block, wire.blocks, wire.rate)
+
+
+def _result(verdict: flash_pb2.FlashVerdict) -> FlashResult:
+    if not verdict.ok:
+        raise FlashFailed(verdict.message, _progress(verdict.at), verdict)
+    return FlashResult(verdict.at.total, verdict.elapsed_ms / 1000)
