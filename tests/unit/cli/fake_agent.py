@@ -10,6 +10,8 @@ import grpc
 from bench_agent.protocol import (
     bench_pb2,
     bench_pb2_grpc,
+    flash_pb2,
+    flash_pb2_grpc,
     frames,
     replay_pb2,
     replay_pb2_grpc,
@@ -48,6 +50,8 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
         replay_pb2_grpc.add_ReplayServicer_to_server(self.replay, self._server)
         self.traces = FakeTraces(self)
         trace_pb2_grpc.add_TracesServicer_to_server(self.traces, self._server)
+        self.flash = FakeFlash(self)
+        flash_pb2_grpc.add_FlashServicer_to_server(self.flash, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
     def __enter__(self) -> "FakeAgent":
@@ -123,6 +127,32 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
         metadata = dict(context.invocation_metadata())
         if metadata.get("authorization") != f"Bearer {self.token}" or metadata.get("labd-bench") != "bench-1":
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "the lease token is not valid")
+
+
+class FakeFlash(flash_pb2_grpc.FlashServicer):
+    def __init__(self, agent: FakeAgent) -> None:
+        self._agent = agent
+        self.starts: list[flash_pb2.FlashStart] = []
+        self.images: list[bytes] = []
+        self.verdicts: list[flash_pb2.FlashVerdict] = []
+        """One for each attempt; good ones when there are none left."""
+
+    def Write(
+        self, requests: Iterator[flash_pb2.FlashRequest], context: grpc.ServicerContext
+    ) -> Iterator[flash_pb2.FlashEvent]:
+        self._agent.guard(context)
+        start = next(requests).start
+        self.starts.append(start)
+        image = b""
+        while len(image) < start.size:
+            image += next(requests).data
+        self.images.append(image)
+        for phase in ("prepare", "transfer"):
+            at = flash_pb2.FlashProgress(phase=phase, done=0, total=start.size, address=0x8000)
+            yield flash_pb2.FlashEvent(progress=at)
+        end = flash_pb2.FlashProgress(phase="done", done=start.size, total=start.size)
+        good = flash_pb2.FlashVerdict(ok=True, at=end, elapsed_ms=2000)
+        yield flash_pb2.FlashEvent(verdict=self.verdicts.pop(0) if self.verdicts else good)
 
 
 class FakeTraces(trace_pb2_grpc.TracesServicer):
