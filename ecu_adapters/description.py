@@ -18,6 +18,7 @@ from ecu_adapters.memory_map import MemoryMap
 from ecu_adapters.records import Fields
 from ecu_adapters.routines import Routine
 from ecu_adapters.security_levels import Security
+from ecu_adapters.service_settings import Authentication, Files, Periodic
 from ecu_adapters.simulation import Behaviour, CyclicMessage
 from ecu_adapters.yaml_file import field_error, model_error
 
@@ -111,6 +112,12 @@ class EcuDescription(_Part):
     security: dict[int, Security] = Field(default={}, description="by the sub-function that asks for the seed")
     memory: MemoryMap = MemoryMap()
     flash: FlashSettings = FlashSettings()
+    periodic: Periodic = Periodic()
+    authentication: Authentication | None = Field(default=None, description="null: the ECU has no such service")
+    files: Files | None = Field(default=None, description="null: the ECU has no RequestFileTransfer")
+    link_bitrates: list[int] = Field(
+        default=[], description="bit/s that LinkControl can switch to; none: no such service"
+    )
     services: dict[int, Access | Literal[False]] = Field(
         default={}, description="services that the ECU lacks (false), or that need a session or level as a whole"
     )

@@ -1,12 +1,33 @@
 """Trouble codes of an ECU: what they mean, and what the ECU keeps with them."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ecu_adapters.uds import dtc as dtc_code
+from ecu_adapters.yaml_file import field_error, model_error
 
 Severity = Literal["none", "maintenance_only", "check_at_next_halt", "check_immediately"]
+
+
+class Monitor(BaseModel):
+    """What a simulated ECU watches: a message that must come, a signal of it that must keep its range."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message: str = Field(description="of the bus' database")
+    timeout_ms: float = Field(default=1000, ge=1, le=3_600_000, description="longer without the message fails")
+    signal: str | None = Field(default=None, description="null: only whether the message comes")
+    min: float | None = Field(default=None, description="smallest good value")
+    max: float | None = Field(default=None, description="greatest good value")
+
+    @model_validator(mode="after")
+    def _range_of_a_signal(self) -> Self:
+        if self.signal is None and (self.min is not None or self.max is not None):
+            raise model_error("monitor", [field_error(("signal",), "is missing: min and max are for a signal")])
+        if self.signal is not None and self.min is None and self.max is None:
+            raise model_error("monitor", [field_error(("signal",), "needs min, max, or both")])
+        return self
 
 
 class Dtc(BaseModel):
@@ -22,6 +43,11 @@ class Dtc(BaseModel):
     snapshot: list[str] = Field(
         default=[], max_length=255, description="data identifiers that the ECU keeps when the test fails"
     )
+    confirm_after: int = Field(default=1, ge=1, le=255, description="operation cycles with a failure until confirmed")
+    age_after: int = Field(default=40, ge=1, le=255, description="cycles without a failure until forgotten")
+    warning: bool = Field(default=False, description="whether a confirmed one asks for the warning indicator")
+    permanent: bool = Field(default=False, description="whether a confirmed one is permanent (clearing leaves it so)")
+    monitor: Monitor | None = Field(default=None, description="what makes the simulated ECU's test fail by itself")
 
     @field_validator("code")
     @classmethod

@@ -22,7 +22,9 @@ class Region(_Part):
 
     address: int = Field(ge=0, le=0xFF_FFFF_FFFF)
     size: int = Field(ge=1, le=MAX_BYTES, description="bytes")
-    kind: Literal["flash", "ram"] = Field(default="flash", description="flash must be erased before it is written")
+    kind: Literal["flash", "eeprom", "ram"] = Field(
+        default="flash", description="flash must be erased before it is written; RAM is lost by a reset"
+    )
     erased: int = Field(default=0xFF, ge=0, le=0xFF, description="value of every byte after erasing")
     fill: int | None = Field(default=None, ge=0, le=0xFF, description="value of every byte at first; null: as erased")
     content: HexBytes = Field(default=b"", description="the first bytes, at first")

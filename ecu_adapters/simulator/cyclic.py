@@ -1,5 +1,6 @@
 """The messages that a simulated ECU sends by itself, some of their signals following those of others."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import can
@@ -27,12 +28,16 @@ class CyclicStats:
 
 
 class CyclicSender:
-    """Sends one message of the database with its period, until stopped. ``muted`` lets periods pass in silence."""
+    """Sends one message of the database with its period, until stopped.
+
+    ``muted`` lets periods pass in silence, ``deaf`` takes no notice of the signals that others follow.
+    """
 
     def __init__(self, ecu: str, cyclic: CyclicMessage, database: Database, hub: BusPort) -> None:
         """Raises DatabaseError when database and description do not fit together."""
         self.stats = CyclicStats()
         self.muted = False
+        self.deaf = False
         self._ecu = ecu
         self._name = cyclic.message
         self._database = database
@@ -60,7 +65,7 @@ class CyclicSender:
         """The first message goes out at once."""
         self._clock = clock
         for followed in self._followed.values():
-            self._subscriptions.append(self._hub.subscribe(followed.hear, ids={followed.can_id}))
+            self._subscriptions.append(self._hub.subscribe(self._hearing(followed), ids={followed.can_id}))
         self._due = clock.now()
         self._tick()
 
@@ -71,6 +76,13 @@ class CyclicSender:
         for subscription in self._subscriptions:
             subscription.close()
         self._subscriptions.clear()
+
+    def _hearing(self, followed: "_Followed") -> Callable[[can.Message], None]:
+        def hear(frame: can.Message) -> None:
+            if not self.deaf:
+                followed.hear(frame)
+
+        return hear
 
     def _tick(self) -> None:
         clock = self._clock

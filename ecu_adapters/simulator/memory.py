@@ -52,10 +52,10 @@ class Memory:
         return bytes(self._bytes(name)[start : start + where.size])
 
     def is_erased(self, where: Range) -> bool:
-        """Whether flash can be written there; RAM always can. Raises MemoryFault as `read`."""
+        """Whether flash can be written there; other memory always can. Raises MemoryFault as `read`."""
         name, start = self._place(where)
         region = self.layout.regions[name]
-        if region.kind == "ram":
+        if region.kind != "flash":
             return True
         return self._bytes(name).count(region.erased, start, start + where.size) == where.size
 
@@ -71,26 +71,22 @@ class Memory:
         region = self.layout.regions[self._place(where)[0]]
         self._put(where, bytes((region.erased,)) * where.size)
 
-    def overwrite(self, where: Range, data: bytes) -> None:
-        """Puts bytes in place whatever was there, as WriteMemoryByAddress on emulated EEPROM does."""
-        self._put(where, data)
-
     def forget_ram(self) -> None:
-        """What a loss of power does: RAM is as the description says, flash stays."""
+        """What a loss of power does: RAM is as the description says, the rest stays."""
         for name, region in self.layout.regions.items():
             if region.kind == "ram":
                 self._content.pop(name, None)
 
-    def flash(self) -> Iterator[tuple[str, bytes]]:
-        """The flash regions that differ from what the description gives, by name."""
+    def lasting(self) -> Iterator[tuple[str, bytes]]:
+        """What needs no power and was used, by region: flash and EEPROM."""
         for name, content in self._content.items():
-            if self.layout.regions[name].kind == "flash":
+            if self.layout.regions[name].kind != "ram":
                 yield name, bytes(content)
 
     def restore(self, name: str, content: bytes) -> bool:
-        """Brings a flash region back as `flash` gave it; False when the description has none of that size now."""
+        """Brings a region back as `lasting` gave it; False when the description has none of that size now."""
         region = self.layout.regions.get(name)
-        if region is None or region.kind != "flash" or region.size != len(content):
+        if region is None or region.kind == "ram" or region.size != len(content):
             return False
         self._content[name] = bytearray(content)
         return True

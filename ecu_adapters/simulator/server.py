@@ -11,7 +11,7 @@ from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.simulator.clock import Clock, Timer
 from ecu_adapters.simulator.rules import Call, Refused, Service, first_refusal, is_silent
 from ecu_adapters.simulator.services import services_of
-from ecu_adapters.simulator.state import EcuState
+from ecu_adapters.simulator.state import Communication, EcuState, Outlet
 from ecu_adapters.uds.names import NEGATIVE, PENDING, POSITIVE_OFFSET
 
 _EARLY = 0.7
@@ -45,10 +45,16 @@ class UdsServer:
         services: Mapping[int, Service] | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         on_silence: Callable[[bool], None] | None = None,
+        on_communication: Callable[[Communication], None] | None = None,
+        transmit_periodic: Callable[[bytes], None] | None = None,
     ) -> None:
-        """``on_silence`` is told when booting begins (True) and ends (False)."""
+        """``on_silence`` is told when booting begins (True) and ends (False), ``on_communication`` of 0x28.
+
+        ``transmit_periodic`` takes the frames of 0x2A where they have an arbitration ID of their own.
+        """
         self.ecu = ecu
-        self.state = EcuState(ecu, clock, random_bytes=random_bytes)
+        outlet = _ServerOutlet(self, on_communication, transmit_periodic)
+        self.state = EcuState(ecu, clock, outlet=outlet, random_bytes=random_bytes)
         self.stats = ServerStats()
         self.booting = False
         """After a reset: the ECU neither listens nor speaks."""
@@ -82,11 +88,21 @@ class UdsServer:
             self._finish()
             return
         self._work = self._clock.call_later(delay_s, self._finish)
-        if delay_s > self.ecu.timing.p2_ms / 1000:
-            self._pending = self._clock.call_later(self.ecu.timing.p2_ms / 1000 * _EARLY, self._send_pending)
+        if delay_s > self.state.p2_ms / 1000:
+            self._pending = self._clock.call_later(self.state.p2_ms / 1000 * _EARLY, self._send_pending)
+
+    def speak(self, pdu: bytes) -> None:
+        """Sends what nobody has asked for just now, unless the ECU is booting."""
+        if not self.booting:
+            self._transmit(pdu)
+
+    def respond(self, request: bytes) -> None:
+        """Sends the positive response to a request that nobody has sent, after what is being done now."""
+        self._clock.call_later(0, lambda: self._respond(request))
 
     def stop(self) -> None:
         """Drops the request in work and all timers."""
+        self.state.periodic.stop_all()
         for timer in (self._work, self._pending, self._s3):
             self._stop(timer)
         self._in_work = None
@@ -117,7 +133,7 @@ class UdsServer:
         self._pending_sent = True
         self.stats.pending += 1
         self._transmit(bytes((NEGATIVE, call.pdu[0], PENDING)))
-        self._pending = self._clock.call_later(self.ecu.timing.p2_star_ms / 1000 * _EARLY, self._send_pending)
+        self._pending = self._clock.call_later(self.state.p2_star_ms / 1000 * _EARLY, self._send_pending)
 
     def _finish(self) -> None:
         call, self._in_work = self._in_work, None
@@ -145,6 +161,15 @@ class UdsServer:
         elif self.state.session != DEFAULT_SESSION:
             self._s3 = self._clock.call_later(self.ecu.timing.s3_ms / 1000, self._session_timeout)
 
+    def _respond(self, request: bytes) -> None:
+        call = Call(self.state, self._services, request)
+        service = call.service
+        if self.booting or service is None or first_refusal(call) is not None:
+            return
+        response = bytes((service.sid + POSITIVE_OFFSET,)) + service.act(call)
+        if len(response) <= self.ecu.isotp.max_pdu:
+            self._transmit(response)
+
     def _refuse(self, call: Call, nrc: int) -> None:
         if is_silent(nrc, call, pending_sent=self._pending_sent):
             self.stats.unanswered += 1
@@ -167,6 +192,7 @@ class UdsServer:
 
     def _session_timeout(self) -> None:
         self.stats.session_timeouts += 1
+        self.state.authenticated = False
         self._session_default()
 
     def _session_default(self) -> None:
@@ -177,3 +203,31 @@ class UdsServer:
     def _stop(timer: Timer | None) -> None:
         if timer is not None:
             timer.cancel()
+
+
+class _ServerOutlet(Outlet):
+    """The state's way out through its server."""
+
+    def __init__(
+        self,
+        server: UdsServer,
+        on_communication: Callable[[Communication], None] | None,
+        transmit_periodic: Callable[[bytes], None] | None,
+    ) -> None:
+        self._server = server
+        self._on_communication = on_communication
+        self._transmit_periodic = transmit_periodic
+
+    def send(self, pdu: bytes) -> None:
+        self._server.speak(pdu)
+
+    def send_periodic(self, data: bytes) -> None:
+        if self._transmit_periodic is not None and not self._server.booting:
+            self._transmit_periodic(data)
+
+    def respond(self, request: bytes) -> None:
+        self._server.respond(request)
+
+    def communicate(self, communication: Communication) -> None:
+        if self._on_communication is not None:
+            self._on_communication(communication)

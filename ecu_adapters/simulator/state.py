@@ -1,35 +1,73 @@
-"""What a simulated ECU remembers: session, security, data identifiers, trouble codes. No I/O, and time from a clock."""
+"""What a simulated ECU remembers: session, security, data, trouble codes, memory. No I/O, and time from a clock."""
 
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
-from ecu_adapters.dids import Access, Did
-from ecu_adapters.security_levels import Security
+from ecu_adapters.dids import Access
 from ecu_adapters.simulator.clock import Clock
+from ecu_adapters.simulator.data import DataIdentifiers
+from ecu_adapters.simulator.dtc_engine import DtcEngine
+from ecu_adapters.simulator.events import ResponseOnEvent
+from ecu_adapters.simulator.files import FileStore
 from ecu_adapters.simulator.memory import Memory, Range
+from ecu_adapters.simulator.periodic import PAGE, PeriodicReads
 from ecu_adapters.simulator.routine_run import RoutineRun
+from ecu_adapters.simulator.seeds import Seeds
 from ecu_adapters.simulator.transfer import Transfer
+
+_PERIODIC_DATA = 0x6A
+
+
+@dataclass(frozen=True, slots=True)
+class Communication:
+    """What CommunicationControl has left on."""
+
+    receives: bool = True
+    sends: bool = True
+
+
+class Outlet:
+    """How a server lets its state speak without being asked: replaced by the server."""
+
+    def send(self, pdu: bytes) -> None:
+        """A PDU on the ECU's response address."""
+
+    def send_periodic(self, data: bytes) -> None:
+        """A frame on the address of periodic data."""
+
+    def respond(self, request: bytes) -> None:
+        """The answer to a request that nobody has sent."""
+
+    def communicate(self, communication: Communication) -> None:
+        """CommunicationControl, or its end."""
 
 
 class EcuState:
-    """Data identifiers, trouble codes and the security lock-out survive a reset; session and unlocking do not."""
+    """Data identifiers, trouble codes, flash and the lock-out survive a reset; session and unlocking do not."""
 
     def __init__(
-        self, ecu: EcuDescription, clock: Clock, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+        self,
+        ecu: EcuDescription,
+        clock: Clock,
+        *,
+        outlet: Outlet | None = None,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.ecu = ecu
         self.clock = clock
         self.session = DEFAULT_SESSION
         self.unlocked: int | None = None
         """The security level that is unlocked; there is one at most (ISO 14229-1, SecurityAccess)."""
-        self.dids: dict[int, Did] = {did.did: did for did in ecu.dids.values()}
-        self.data: dict[int, bytes] = {did.did: did.encode(did.value) for did in ecu.dids.values()}
-        """Raw values by data identifier."""
-        self.dtcs: dict[int, int] = {dtc.number: dtc.status for dtc in ecu.dtcs}
-        """Status by trouble code."""
+        self.seeds = Seeds(ecu.security, clock, random_bytes)
         self.authenticated = False
+        self.challenge: bytes | None = None
+        """Of Authentication, when one awaits its proof."""
         self.memory = Memory(ecu.memory)
+        self.data = DataIdentifiers(ecu, self.memory)
+        self.dtcs = DtcEngine(ecu.dtcs, self.data.capture, self._dtc_changed)
+        self.files = FileStore(ecu.files) if ecu.files is not None else None
         self.transfer: Transfer | None = None
         """The download or upload in work."""
         self.downloaded: Range | None = None
@@ -37,27 +75,55 @@ class EcuState:
         self.routines = {routine.id: routine for routine in ecu.routines.values()}
         self.runs: dict[int, RoutineRun] = {}
         """Routines that were started, by identifier."""
+        self.communication = Communication()
+        self.p2_ms, self.p2_star_ms = ecu.timing.p2_ms, ecu.timing.p2_star_ms
+        """Timing in force; AccessTimingParameter changes it."""
+        self.bitrate: int | None = None
+        """bit/s of the link after LinkControl; None as it was."""
+        self.verified_bitrate: int | None = None
+        """What LinkControl has verified but not switched to."""
         self.supply_v: float | None = None
         """The supply voltage; None when nothing tells."""
-        self._random_bytes = random_bytes
-        self._seed: tuple[int, bytes] | None = None
-        self._attempts: dict[int, int] = {}
-        self._locked_out_until: dict[int, float] = {}
+        self.outlet = outlet or Outlet()
+        self.periodic = PeriodicReads(clock, self._send_periodic)
+        self.events = ResponseOnEvent(self.outlet.respond)
+        self.data.on_change = self.events.did_changed
+        self.random_bytes = random_bytes
 
     def enter_session(self, session: int) -> None:
-        """Every session change relocks security, a repetition of the active one too."""
+        """Every session change relocks security and ends a transfer, a repetition of the active one too.
+
+        Back in the default session, what a tester has changed for the time of its session is undone.
+        """
         self.session = session
         self.unlocked = None
-        self._seed = None
+        self.seeds.void()
         self.transfer = None
+        if session != DEFAULT_SESSION:
+            return
+        self.data.release_all()
+        self.periodic.stop_all()
+        self.events.clear()
+        self.dtcs.frozen = False
+        self.communicate(Communication())
+        self.p2_ms, self.p2_star_ms = self.ecu.timing.p2_ms, self.ecu.timing.p2_star_ms
+        self.bitrate = self.verified_bitrate = None
 
     def power_up(self) -> None:
-        """What every reset does: memory that needs power is gone, routines have ended."""
+        """What every reset does: what needs power is gone, routines have ended."""
         self.enter_session(DEFAULT_SESSION)
         self.authenticated = False
+        self.challenge = None
         self.memory.forget_ram()
+        self.data.dynamic.clear()
         self.runs.clear()
         self.downloaded = None
+
+    def communicate(self, communication: Communication) -> None:
+        """Switches the ECU's own messages."""
+        if communication != self.communication:
+            self.communication = communication
+            self.outlet.communicate(communication)
 
     def allows(self, access: Access) -> bool:
         """Whether the active session grants this access; security is another question."""
@@ -71,46 +137,32 @@ class EcuState:
         """Whether what needs ``level`` (None: nothing) may be done."""
         return level is None or self.unlocked == level
 
-    def is_locked_out(self, level: int) -> bool:
-        """Whether the delay after too many wrong keys is running."""
-        return self.clock.now() < self._locked_out_until.get(level, float("-inf"))
+    def reading(self, number: int) -> list[Access] | None:
+        """What reading a data identifier needs; None when it cannot be read in the active session."""
+        accesses = self.data.accesses(number)
+        return accesses if accesses is not None and all(map(self.allows, accesses)) else None
 
     def new_seed(self, level: int) -> bytes:
         """A seed that awaits its key; all zero when the level is unlocked, and never so when it is not."""
-        length = self._security(level).seed_length
-        if self.unlocked == level:
-            self._seed = None
-            return bytes(length)
-        seed = bytes(length)
-        while not any(seed):
-            seed = self._random_bytes(length)
-        self._seed = (level, seed)
-        return seed
-
-    def awaits_key(self, level: int) -> bool:
-        """Whether a seed of this level awaits its key."""
-        return self._seed is not None and self._seed[0] == level
-
-    def key_length(self, level: int) -> int:
-        """Bytes of the key for the seed that awaits it."""
-        return len(self._security(level).key_for(self._seed[1] if self._seed else b""))
+        return self.seeds.new(level, unlocked=self.unlocked == level)
 
     def try_key(self, level: int, key: bytes) -> tuple[bool, bool]:
         """Whether the key was right, and whether it was one wrong key too many. Voids the seed in any case."""
-        security = self._security(level)
-        seed = self._seed[1] if self._seed else b""
-        self._seed = None
-        if secrets.compare_digest(security.key_for(seed), key):
-            self._attempts.pop(level, None)
+        right, too_many = self.seeds.try_key(level, key)
+        if right:
             self.unlocked = level
-            return True, False
-        attempts = self._attempts.get(level, 0) + 1
-        if attempts < security.attempts:
-            self._attempts[level] = attempts
-            return False, False
-        self._attempts.pop(level, None)
-        self._locked_out_until[level] = self.clock.now() + security.delay_s
-        return False, True
+        return right, too_many
 
-    def _security(self, level: int) -> Security:
-        return self.ecu.security[level]
+    def _dtc_changed(self, _number: int, before: int, after: int) -> None:
+        available = self.ecu.dtc_status_availability
+        self.events.dtc_changed(before & available, after & available)
+
+    def _send_periodic(self, identifier: int) -> None:
+        if PAGE + identifier not in self.data:
+            self.periodic.stop(identifier)
+            return
+        data = bytes((identifier,)) + self.data.read(PAGE + identifier)
+        if self.ecu.periodic.response_id is None:
+            self.outlet.send(bytes((_PERIODIC_DATA,)) + data)
+        else:
+            self.outlet.send_periodic(data)

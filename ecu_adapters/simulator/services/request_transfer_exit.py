@@ -2,6 +2,7 @@
 
 import zlib
 
+from ecu_adapters.simulator.files import FileTransfer
 from ecu_adapters.simulator.memory import Range
 from ecu_adapters.simulator.rules import Call, Rule, Service
 from ecu_adapters.simulator.transfer import MemoryTransfer
@@ -11,7 +12,7 @@ _SOURCE = "ISO 14229-1:2020, 14.6"
 
 def _takes_crc(call: Call) -> bool:
     transfer = call.state.transfer
-    return call.state.ecu.memory.exit_crc and transfer is not None and transfer.incoming
+    return call.state.ecu.memory.exit_crc and isinstance(transfer, MemoryTransfer) and transfer.incoming
 
 
 def _unfinished(call: Call) -> bool:
@@ -30,13 +31,15 @@ def _act(call: Call) -> bytes:
     transfer, call.state.transfer = call.state.transfer, None
     if isinstance(transfer, MemoryTransfer) and transfer.incoming:
         call.state.downloaded = Range(transfer.where.address, transfer.where.size)
+    if isinstance(transfer, FileTransfer):
+        transfer.finish()
     return b""
 
 
 SERVICE = Service(
     0x37,
     _act,
-    offered=lambda ecu: bool(ecu.memory.regions),
+    offered=lambda ecu: bool(ecu.memory.regions) or ecu.files is not None,
     outside_default=True,
     rules=(
         Rule(0x24, "no transfer is in work, or it is not complete", _SOURCE, _unfinished),

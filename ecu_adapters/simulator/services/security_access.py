@@ -19,7 +19,7 @@ def _level(call: Call) -> int:
 
 
 def _wrong_length(call: Call) -> bool:
-    expected = 2 + (call.state.key_length(_level(call)) if _is_key(call) else 0)
+    expected = 2 + (call.state.seeds.key_length(_level(call)) if _is_key(call) else 0)
     return len(call.pdu) != expected
 
 
@@ -44,14 +44,14 @@ SERVICE = Service(
             0x24,
             "a key comes without a seed of its level before it",
             "ISO 14229-1:2020, 10.4",
-            lambda call: _is_key(call) and not call.state.awaits_key(_level(call)),
+            lambda call: _is_key(call) and not call.state.seeds.awaits_key(_level(call)),
         ),
         Rule(0x13, "the length is not that of a seed request or of the key", "ISO 14229-1:2020, 10.4", _wrong_length),
         Rule(
             0x37,
             "the delay after too many wrong keys is running",
             "ISO 14229-1:2020, 10.4",
-            lambda call: not _is_key(call) and call.state.is_locked_out(_level(call)),
+            lambda call: not _is_key(call) and call.state.seeds.is_locked_out(_level(call)),
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from ecu_adapters.simulator.memory import MemoryFault
 from ecu_adapters.simulator.rules import Call, Refused, Rule, Service
-from ecu_adapters.simulator.transfer import Transfer
+from ecu_adapters.simulator.transfer import MemoryTransfer, Transfer
 
 _SOURCE = "ISO 14229-1:2020, 14.5"
 
@@ -39,8 +39,9 @@ def _beyond_the_end(call: Call) -> bool:
 
 def _supply(call: Call) -> tuple[float, float, float] | None:
     """Supply voltage, least and greatest for writing; None when it does not matter."""
-    limits, supply = call.state.ecu.memory.programming_v, call.state.supply_v
-    return None if limits is None or supply is None or not _transfer(call).incoming else (supply, *limits)
+    limits, supply, transfer = call.state.ecu.memory.programming_v, call.state.supply_v, _transfer(call)
+    flash = isinstance(transfer, MemoryTransfer) and transfer.incoming
+    return (supply, *limits) if flash and limits is not None and supply is not None else None
 
 
 def _too_high(call: Call) -> bool:
@@ -66,7 +67,7 @@ def _act(call: Call) -> bytes:
 SERVICE = Service(
     0x36,
     _act,
-    offered=lambda ecu: bool(ecu.memory.regions),
+    offered=lambda ecu: bool(ecu.memory.regions) or ecu.files is not None,
     outside_default=True,
     rules=(
         Rule(0x13, "there is no block counter", _SOURCE, lambda call: len(call.pdu) < 2),

@@ -9,12 +9,12 @@ def _number(call: Call) -> int:
 
 
 def _did(call: Call) -> Did:
-    return call.state.dids[_number(call)]
+    return call.state.data.models[_number(call)]
 
 
 def _access(call: Call) -> Access | None:
     """How the identifier may be written, None when it cannot be in the active session."""
-    did = call.state.dids.get(_number(call))
+    did = call.state.data.models.get(_number(call))
     if did is None or did.write is False or not call.state.allows(did.write):
         return None
     return did.write
@@ -26,7 +26,7 @@ def _accesses(call: Call) -> list[Access]:
 
 
 def _act(call: Call) -> bytes:
-    call.state.data[_number(call)] = call.pdu[3:]
+    call.state.data.write(_number(call), call.pdu[3:])
     return call.pdu[1:3]
 
 

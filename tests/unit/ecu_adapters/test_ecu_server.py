@@ -79,7 +79,7 @@ def test_requests_and_answers(bench: Bench, request_hex: str, answer: str) -> No
 def test_a_cleared_code_keeps_only_bits_that_the_ecu_supports(bench: Bench) -> None:
     assert bench.ask("14 03 01 00") == ["54"]
     assert bench.ask("19 02 FF") == ["59 02 2F C1 00 00 28"]
-    assert bench.server.state.dtcs[0x030100] == 0x50
+    assert bench.server.state.dtcs.status(0x030100) == 0x50
 
 
 class TestSession:

@@ -175,7 +175,7 @@ async def test_undescribed_identifiers_are_raw_bytes(hubs: Hubs, ecu: EcuDescrip
     assert outcome.result == b"\x03"
     await services.call(tester, "session", {"session": 3}, timeout_s=WAIT_S)
     await services.call(tester, "write", {"did": 0x0200, "value": b"\x03\x00"}, timeout_s=WAIT_S)
-    assert simulated.server.state.data[0x0200] == b"\x03\x00"
+    assert simulated.server.state.data.read(0x0200) == b"\x03\x00"
     await tester.close()
 
 
