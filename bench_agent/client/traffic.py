@@ -98,10 +98,15 @@ class Prepared:
 
     def carry_out(self, payloads: Iterable[bytes]) -> traffic_pb2.CyclicMessage:
         """With these payloads instead, one for each state. Raises a BenchError."""
+        del self._request.payloads.data[:]
         self._request.payloads.data.extend(payloads)
         if isinstance(self._request, traffic_pb2.CyclicRequest):
             return self._connection.ask(self._connection.traffic.StartCyclic, self._request)
         return self._connection.ask(self._connection.traffic.UpdateCyclic, self._request)
+
+    def start(self, payloads: Iterable[bytes]) -> "CyclicClient":
+        """The same, for a message that is not running yet."""
+        return CyclicClient(self._connection, self.carry_out(payloads))
 
     def carry_out_with(self, function: PayloadFunction) -> traffic_pb2.CyclicMessage:
         """With what the function makes of each state. Raises a BenchError."""

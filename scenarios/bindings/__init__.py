@@ -12,6 +12,7 @@ from scenarios.bindings.bench import BenchBindings
 from scenarios.bindings.can import CanBindings
 from scenarios.bindings.context import Context, Log, too_long
 from scenarios.bindings.run import RunBindings
+from scenarios.bindings.traffic import TrafficBindings
 from scenarios.bindings.uds import UdsBindings
 from scenarios.record import Record
 from scenarios.sandbox import Function, ScenarioFault
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bindings", "too_long"]
 
-_MODULES = (BenchBindings, CanBindings, UdsBindings)
+_MODULES = (BenchBindings, CanBindings, TrafficBindings, UdsBindings)
 
 
 class Bindings:

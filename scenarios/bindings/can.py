@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from scenarios import durations
 from scenarios.bindings.context import Context, options, wait
+from scenarios.bindings.frames import frame_of, socketcan_id
 from scenarios.sandbox import Function, ScenarioFault
 from scenarios.values import from_hex, from_json, to_hex
 
@@ -52,6 +53,7 @@ class CanBindings:
                 self._context.only("bus", "can.bus", bench.describe().buses) if name is None else str(name)
             )
         self._buses.append(_Bus(client))
+        self._context.buses.append(client)
         return len(self._buses) - 1
 
     def can_send_message(self, number: int, message: str, signals: str) -> float:
@@ -65,14 +67,7 @@ class CanBindings:
 
     def can_send_frame(self, number: int, can_id: int, data: object, switches: str) -> float:
         """Sends a frame."""
-        from bench_agent.protocol.frames import BITRATE_SWITCH, FD, Frame
-
-        bus, chosen = self._buses[number], options(switches)
-        payload = from_hex(str(data), "data")
-        # A bit-rate switch, and more than eight bytes, exist on CAN FD only.
-        fd = chosen.get("fd", chosen.get("brs", False) or len(payload) > 8)
-        flags = (FD if fd else 0) | (BITRATE_SWITCH if chosen.get("brs", False) else 0)
-        frame = Frame(0, _socketcan_id(can_id, chosen), flags, payload)
+        bus, frame = self._buses[number], frame_of(can_id, data, options(switches))
         with self._context.bench_faults():
             bus.sent_ns = bus.client.send(frame)
         self._context.record.step(f"{bus.client.name} <- {frame}")
@@ -97,7 +92,7 @@ class CanBindings:
         """Waits for a frame with this ID and, if given, this data."""
         bus, timeout_s = self._buses[number], wait(timeout)
         wanted = None if data is None else from_hex(str(data), "data")
-        full_id = _socketcan_id(can_id, options(switches))
+        full_id = socketcan_id(can_id, options(switches))
         with self._context.bench_faults():
             found = bus.client.expect_frame(full_id, wanted, self._context.bounded(timeout_s), bus.since(full_id))
         self._context.record.check()
@@ -123,14 +118,6 @@ class CanBindings:
 
 def _shown(signals: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={value}" for name, value in signals.items()) or "(no signals given)"
-
-
-def _socketcan_id(can_id: int, options: Mapping[str, bool]) -> int:
-    extended = options.get("extended", can_id > 0x7FF)
-    limit = 0x1FFF_FFFF if extended else 0x7FF
-    if not 0 <= can_id <= limit:
-        raise ValueError(f"arbitration ID is 0x{can_id:X}; it must be between 0 and 0x{limit:X}")
-    return can_id | 0x8000_0000 if extended else can_id
 
 
 def _condition(signal: str, kind: str, first: Any = None, second: Any = None) -> "Condition":

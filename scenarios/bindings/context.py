@@ -14,7 +14,7 @@ from scenarios.stop import Stop
 from scenarios.values import from_json
 
 if TYPE_CHECKING:
-    from bench_agent.client import BenchClient
+    from bench_agent.client import BenchClient, BusClient
 
 FRAMES = 20
 """Frames of each bus that a failed case is given."""
@@ -53,6 +53,8 @@ class Context:
         self._lock = threading.Lock()
         self._client: BenchClient | None = None
         self._written = 0
+        self.buses: list[BusClient] = []
+        """Those that the script has opened; its bus objects are numbers of them."""
         self.position = ""
         """Where the script was when it last called; "file:line"."""
 

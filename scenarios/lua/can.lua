@@ -90,4 +90,5 @@ function can.bus(name)
   return bus
 end
 
+kernel.bus, kernel.number_of_bus = Bus, number_of -- for the modules that add to what a bus can do
 return can
