@@ -57,6 +57,11 @@ class Addressing(BaseModel):
         return self.response_id | (EXTENDED_FLAG if self.extended else 0)
 
     @property
+    def functional_can_id(self) -> int | None:
+        """The functional ID as in SocketCAN; None without one."""
+        return None if self.functional_id is None else self.functional_id | (EXTENDED_FLAG if self.extended else 0)
+
+    @property
     def request_prefix(self) -> bytes:
         """The byte in front of the tester's frames: the ECU's address (extended mode) or N_AE (mixed mode)."""
         return self._prefix(self.target)

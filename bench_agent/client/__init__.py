@@ -21,7 +21,7 @@ from bench_agent.client.description import (
     EcuInfo,
     PowerInfo,
 )
-from bench_agent.client.ecu import EcuClient, UdsExchange
+from bench_agent.client.ecu import EcuClient, RoutineClient, UdsExchange
 from bench_agent.client.errors import (
     BenchError,
     BenchUnavailable,
@@ -39,6 +39,7 @@ from bench_agent.client.errors import (
 )
 from bench_agent.client.flash import FlashFailed, FlashProgress, FlashResult
 from bench_agent.client.frame_stream import FrameBlock, FrameFilter, FrameStream
+from bench_agent.client.functional import FunctionalAnswer
 from bench_agent.client.log_file import LogError
 from bench_agent.client.replay import ReplayProgress
 from bench_agent.client.traces import FetchedTrace, TraceInfo, TracesClient
@@ -88,6 +89,7 @@ __all__ = [
     "FrameBlock",
     "FrameFilter",
     "FrameStream",
+    "FunctionalAnswer",
     "InUse",
     "InvalidRequest",
     "LeaseRefused",
@@ -100,6 +102,7 @@ __all__ = [
     "Prepared",
     "ReplayProgress",
     "RestBusClient",
+    "RoutineClient",
     "SentMessage",
     "TraceInfo",
     "TracesClient",

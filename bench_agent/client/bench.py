@@ -13,6 +13,7 @@ from bench_agent.client.description import Description, from_wire
 from bench_agent.client.ecu import EcuClient
 from bench_agent.client.errors import NotFound
 from bench_agent.client.flash import FlashClient
+from bench_agent.client.functional import FunctionalAnswer, ask_all
 from bench_agent.client.traces import TracesClient
 from bench_agent.client.traffic import CyclicState
 from bench_agent.client.uds_stream import UdsStream
@@ -63,6 +64,18 @@ class BenchClient:
         if name not in known:
             raise NotFound(f"bench {self.name} has no ECU {name!r}; it has {', '.join(known) or 'none'}")
         return EcuClient(self._uds, name, FlashClient(self._connection))
+
+    def functional(
+        self, request: bytes | str, bus: str | None = None, timeout_s: float = 1.0, **arguments: object
+    ) -> dict[str, FunctionalAnswer]:
+        """Asks all ECUs of a bus at once by their functional address; what each makes of it, by ECU.
+
+        ``request`` is a whole PDU, or the name of a service with its ``arguments``. Without ``bus``, the only one whose
+        ECUs have a functional address. ``timeout_s`` bounds all of it; within it, each ECU has P2 for its first answer
+        and P2* after each 0x78. Requests to these ECUs that are in work are waited for. Raises a BenchError when
+        nothing could be asked.
+        """
+        return ask_all(self._connection, request, bus or "", timeout_s, arguments)
 
     def console(self, name: str, who: str | None = None) -> ConsoleClient:
         """A serial console of the bench. Raises NotFound, listing those that exist, or another BenchError.

@@ -1,9 +1,8 @@
 """A diagnostic ECU of a leased bench."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
 
 from bench_agent.client.connection import to_ms
 from bench_agent.client.errors import (
@@ -31,6 +30,7 @@ class UdsExchange:
     """One request and its final response, as they were on the bus. For a named service: the last one it took."""
 
     request: bytes
+    """Without the bytes of a key or a proof: they end where the secret begins."""
     response: bytes
     """Empty if none came or none was due (suppress-positive-response)."""
     pending_us: tuple[int, ...]
@@ -41,6 +41,8 @@ class UdsExchange:
     """Of the request, after ISO 14229-1; empty if none was sent."""
     negative: NegativeResponse | None
     """What the response says, if it is a negative one."""
+    hidden: int = 0
+    """How many bytes of the request are left out."""
 
 
 class EcuClient:
@@ -62,7 +64,7 @@ class EcuClient:
         request = bench_pb2.UdsRequest(ecu=self.name, timeout_ms=to_ms(timeout_s), pdu=pdu)
         exchange, reply = self._exchange(request)
         if reply.WhichOneof("outcome") == "error":
-            _fail(reply.error)
+            raise error_of(reply.error)
         return exchange
 
     def call(self, service: str, /, timeout_s: float = 10.0, **arguments: object) -> Plain:
@@ -77,9 +79,9 @@ class EcuClient:
         _, reply = self._exchange(bench_pb2.UdsRequest(ecu=self.name, timeout_ms=to_ms(timeout_s), call=coded))
         match reply.WhichOneof("outcome"):
             case "negative":
-                raise _negative(reply.negative)
+                raise negative_of(reply.negative)
             case "error":
-                _fail(reply.error)
+                raise error_of(reply.error)
         return from_value(reply.result)
 
     def flash(
@@ -98,24 +100,130 @@ class EcuClient:
             timeout_s=timeout_s,
         )  # fmt: skip
 
+    def session(self, session: str | int, *, timeout_s: float = 10.0) -> Plain:
+        """Enters a diagnostic session, by name or number, which the agent then keeps alive.
+
+        Returns ``{"session": name, "p2_ms": ..., "p2_star_ms": ...}``.
+        """
+        return self.call("session", timeout_s, session=session)
+
+    def read(self, did: str | int | list[str | int], *, timeout_s: float = 10.0) -> Plain:
+        """The value of a data identifier, by name or number; for a list of them a mapping by name.
+
+        A value is a number, text, bytes, or for a structure a mapping by field name. ``call("read", did=...,
+        details=True)`` brings name, unit and raw bytes too.
+        """
+        return self.call("read", timeout_s, did=did)
+
+    def write(self, did: str | int, value: object, *, timeout_s: float = 10.0) -> None:
+        """Writes a data identifier; ``value`` is as `read` returns it."""
+        self.call("write", timeout_s, did=did, value=value)
+
+    def unlock(self, level: int, key_of: Callable[[bytes], bytes] | None = None, *, timeout_s: float = 10.0) -> bool:
+        """Unlocks a security level: by the ECU's description, or with ``key_of``, from the seed to the key.
+
+        Returns False when the level was unlocked already (with ``key_of`` only). The agent knows keys; logs do not.
+        """
+        if key_of is None:
+            self.call("unlock", timeout_s, level=level)
+            return True
+        seed = self.call("seed", timeout_s, level=level)
+        if not isinstance(seed, bytes) or not any(seed):
+            return False  # an all-zero seed: nothing to unlock (ISO 14229-1, SecurityAccess)
+        self.call("key", timeout_s, level=level, key=key_of(seed))
+        return True
+
+    def dtcs(self, mask: int = 0xFF, *, timeout_s: float = 10.0) -> list[dict[str, Plain]]:
+        """The trouble codes whose status meets ``mask``.
+
+        Each is ``{"code": "P0301", "dtc": 0x030100, "text": ..., "status": 0x2F, "confirmed": True, ...}``.
+        """
+        return _tables(self.call("read_dtcs", timeout_s, mask=mask))
+
+    def clear_dtcs(self, group: str | int = 0xFFFFFF, *, timeout_s: float = 10.0) -> None:
+        """Clears a trouble code, a group of them, or all."""
+        self.call("clear_dtcs", timeout_s, group=group)
+
+    def reset(self, kind: str | int = "hard", *, timeout_s: float = 10.0) -> None:
+        """ECUReset: "hard", "key_off_on", "soft" or a number."""
+        self.call("reset", timeout_s, kind=kind)
+
+    def routine(self, name: str | int) -> "RoutineClient":
+        """A routine, by name or number: ``ecu.routine("EraseMemory").start(address=0x8000, size=256)``."""
+        return RoutineClient(self, name)
+
+    def events(self, count: int = 1, wait_s: float = 1.0) -> list[dict[str, Plain]]:
+        """What the ECU sent unasked since the last call (ResponseOnEvent, late answers), oldest first.
+
+        Waits up to ``wait_s`` until there are ``count``. Each is ``{"service": 0x22, "service_name": ..., "raw": ...,
+        "at": seconds since the Unix epoch}``, of a described data identifier also with "name" and "value".
+        """
+        return self._unasked("events", count, wait_s)
+
+    def collect_periodic(self, count: int = 1, wait_s: float = 1.0) -> list[dict[str, Plain]]:
+        """The periodic values that came since the last call, as ``{"name", "did", "value", "unit", "raw", "at"}``."""
+        return self._unasked("collect_periodic", count, wait_s)
+
+    def _unasked(self, service: str, count: int, wait_s: float) -> list[dict[str, Plain]]:
+        # At least 1 ms, for the exchange with the agent; what is there already comes at once.
+        return _tables(self.call(service, max(wait_s, 0.001), count=count, wait_ms=round(wait_s * 1000)))
+
     def _exchange(self, request: bench_pb2.UdsRequest) -> tuple[UdsExchange, bench_pb2.UdsReply]:
         reply = self._stream.exchange(request)
-        self.last = UdsExchange(
-            request=reply.request,
-            response=reply.response,
-            pending_us=tuple(reply.pending_us),
-            elapsed_us=reply.elapsed_us,
-            service_name=reply.service_name,
-            negative=_negative(reply.negative) if reply.WhichOneof("outcome") == "negative" else None,
-        )
+        self.last = exchange_of(reply)
         return self.last, reply
 
 
-def _negative(coded: bench_pb2.NegativeResponse) -> NegativeResponse:
+class RoutineClient:
+    """A routine of an ECU. Each method returns ``{"routine", "action", "raw", "status"}``.
+
+    ``status`` is a mapping by field name; it is left out when the ECU's description does not say what the answer holds.
+    """
+
+    def __init__(self, ecu: EcuClient, name: str | int) -> None:
+        self._ecu = ecu
+        self.name = name
+
+    def start(self, *, timeout_s: float = 10.0, **options: object) -> Plain:
+        """Starts it with the options that the ECU's description names."""
+        return self._control("start", timeout_s, options)
+
+    def stop(self, *, timeout_s: float = 10.0, **options: object) -> Plain:
+        """Stops it."""
+        return self._control("stop", timeout_s, options)
+
+    def results(self, *, timeout_s: float = 10.0, **options: object) -> Plain:
+        """What it has found."""
+        return self._control("results", timeout_s, options)
+
+    def _control(self, action: str, timeout_s: float, options: Mapping[str, object]) -> Plain:
+        return self._ecu.call("routine", timeout_s, routine=self.name, action=action, options=options or None)
+
+
+def exchange_of(reply: bench_pb2.UdsReply) -> UdsExchange:
+    """What a reply says about the bus."""
+    return UdsExchange(
+        request=reply.request,
+        response=reply.response,
+        pending_us=tuple(reply.pending_us),
+        elapsed_us=reply.elapsed_us,
+        service_name=reply.service_name,
+        negative=negative_of(reply.negative) if reply.WhichOneof("outcome") == "negative" else None,
+        hidden=reply.hidden,
+    )
+
+
+def negative_of(coded: bench_pb2.NegativeResponse) -> NegativeResponse:
+    """A refusal from its wire form."""
     return NegativeResponse(coded.service, coded.nrc, coded.service_name, coded.nrc_name, coded.meaning)
 
 
-def _fail(error: bench_pb2.UdsError) -> NoReturn:
+def error_of(error: bench_pb2.UdsError) -> BenchError:
+    """What went wrong, from its wire form."""
     if error.kind == bench_pb2.UdsError.TRANSPORT:
-        raise UdsTransport(error.message, error.transport, error.frame)
-    raise _BY_KIND.get(error.kind, BenchError)(error.message)
+        return UdsTransport(error.message, error.transport, error.frame)
+    return _BY_KIND.get(error.kind, BenchError)(error.message)
+
+
+def _tables(found: Plain) -> list[dict[str, Plain]]:
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []

@@ -1147,6 +1147,7 @@ class UdsReply(_message.Message):
     NEGATIVE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     SERVICE_NAME_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     request: _builtins.bytes
     """The last request PDU that was sent, and the final response PDU (empty if none came or none was due)."""
@@ -1155,6 +1156,8 @@ class UdsReply(_message.Message):
     """From request to final response, in µs."""
     service_name: _builtins.str
     """Of the request, for example "ReadDataByIdentifier"; empty if none was sent."""
+    hidden: _builtins.int
+    """Bytes at the end of the request that are left out here, because they are a key or a proof."""
     @_builtins.property
     def pending_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Each 0x78 (response pending) on the way, in µs after the request."""
@@ -1179,10 +1182,11 @@ class UdsReply(_message.Message):
         negative: Global___NegativeResponse | None = ...,
         error: Global___UdsError | None = ...,
         service_name: _builtins.str = ...,
+        hidden: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "negative", b"negative", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed_us", b"elapsed_us", "error", b"error", "id", b"id", "negative", b"negative", "outcome", b"outcome", "pending_us", b"pending_us", "request", b"request", "response", b"response", "result", b"result", "service_name", b"service_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed_us", b"elapsed_us", "error", b"error", "hidden", b"hidden", "id", b"id", "negative", b"negative", "outcome", b"outcome", "pending_us", b"pending_us", "request", b"request", "response", b"response", "result", b"result", "service_name", b"service_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "negative", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

@@ -151,6 +151,11 @@ class Bench:
             raise not_found(f"bench {self.name} has no bus {name!r}; it has {', '.join(self._buses)}")
         return bus
 
+    @property
+    def ecus(self) -> list[tuple[EcuDescription, AgentBus]]:
+        """All ECUs, each with its bus."""
+        return list(self._ecus.values())
+
     def ecu(self, name: str) -> tuple[EcuDescription, AgentBus]:
         """Raises CallError (NOT_FOUND), listing the ECUs that exist."""
         found = self._ecus.get(name)

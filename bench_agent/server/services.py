@@ -11,6 +11,8 @@ from bench_agent.protocol import (
     bench_pb2_grpc,
     console_pb2,
     console_pb2_grpc,
+    diagnostics_pb2,
+    diagnostics_pb2_grpc,
     flash_pb2,
     flash_pb2_grpc,
     replay_pb2,
@@ -22,6 +24,7 @@ from bench_agent.protocol import (
 )
 from bench_agent.server.bench import Bench
 from bench_agent.server.console_service import ConsoleServicer
+from bench_agent.server.diagnostics_service import DiagnosticsServicer
 from bench_agent.server.flash_service import FlashServicer
 from bench_agent.server.replay_service import ReplayServicer
 from bench_agent.server.servicer import BenchServicer
@@ -48,6 +51,11 @@ OFFERED = (
     Offered(flash_pb2.DESCRIPTOR.services_by_name["Flash"], FlashServicer, flash_pb2_grpc.add_FlashServicer_to_server),
     Offered(
         replay_pb2.DESCRIPTOR.services_by_name["Replay"], ReplayServicer, replay_pb2_grpc.add_ReplayServicer_to_server
+    ),
+    Offered(
+        diagnostics_pb2.DESCRIPTOR.services_by_name["Diagnostics"],
+        DiagnosticsServicer,
+        diagnostics_pb2_grpc.add_DiagnosticsServicer_to_server,
     ),
     Offered(
         trace_pb2.DESCRIPTOR.services_by_name["Traces"], TraceServicer, trace_pb2_grpc.add_TracesServicer_to_server

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.uds import services
+from ecu_adapters.uds.secret import shown
 from ecu_adapters.uds.services import NegativeResponse, Outcome, Plain, UdsInvalid
 from ecu_adapters.uds.tester import Exchange, UdsError, UdsTester
 from ecu_adapters.uds.unsolicited import Unsolicited
@@ -53,8 +54,8 @@ async def call(
     for name, other in requests.items():
         if other != pdu:
             first = next(iter(requests))
-            shown = f"{pdu.hex(' ').upper()} for {first}, {other.hex(' ').upper()} for {name}"
-            raise UdsInvalid(f"{service} with these arguments is another request for each ECU: {shown}")
+            each = f"{shown(pdu)} for {first}, {shown(other)} for {name}"
+            raise UdsInvalid(f"{service} with these arguments is another request for each ECU: {each}")
     answers: dict[str, Answer] = {}
     exchanges = await _exchange(testers, pdu, timeout_s)
     for tester in testers:

@@ -17,6 +17,7 @@ from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint
 from ecu_adapters.transport import Fault, TransportError
 from ecu_adapters.uds.matching import answers
 from ecu_adapters.uds.names import NEGATIVE, PENDING, SUPPRESS_POSITIVE, WITH_SUBFUNCTION, service_name
+from ecu_adapters.uds.secret import shown
 from ecu_adapters.uds.unsolicited import Unsolicited
 
 _CLOSE_TIMEOUT_S = 1.0
@@ -149,12 +150,14 @@ class UdsTester:
             self._busy.release()
             raise UdsTransportError(f"the tester of {self.ecu.name} is closed")
         self.stats.requests += 1
-        self._replies.clear()
         self._awaiting = True
 
     def end_turn(self) -> None:
         """The request is over."""
         self._awaiting = False
+        for _, reply in self._replies:
+            self._skip(reply)
+        self._replies.clear()
         self._busy.release()
 
     def send_functional(self, pdu: bytes) -> None:
@@ -332,8 +335,7 @@ class UdsTester:
         self._p2_star_s = (timing.p2_star_ms + timing.transit_ms) / 1000
 
     def _what(self, pdu: bytes) -> str:
-        shown = pdu[:8].hex(" ").upper() + (" ..." if len(pdu) > 8 else "")
-        return f"{service_name(pdu[0])} ({shown}) to {self.ecu.name}"
+        return f"{service_name(pdu[0])} ({shown(pdu)}) to {self.ecu.name}"
 
     def _timeout_text(self, pdu: bytes, pending: list[float], timeout_s: float, out_of_time: bool) -> str:
         if pending:

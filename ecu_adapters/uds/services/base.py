@@ -9,6 +9,7 @@ from udsoncan.Response import Response
 
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.uds.names import nrc_name, service_name
+from ecu_adapters.uds.secret import shown
 from ecu_adapters.uds.tester import Exchange, UdsError, UdsUnexpected
 from ecu_adapters.uds.unsolicited import Unsolicited
 
@@ -97,5 +98,5 @@ class Call:
 
     def malformed(self, what: str, exchange: Exchange) -> UdsUnexpected:
         """To be raised when a response does not have the format of ISO 14229-1, or that of the description."""
-        shown = (exchange.response or b"").hex(" ").upper()
-        return UdsUnexpected(f"response of {self.ecu.name} {what}: {shown}", exchange)
+        text = shown(exchange.response or b"", limit=64)
+        return UdsUnexpected(f"response of {self.ecu.name} {what}: {text}", exchange)

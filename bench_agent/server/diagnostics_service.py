@@ -1,0 +1,87 @@
+"""Diagnostics with several ECUs at once."""
+
+import time
+from contextlib import AsyncExitStack
+
+from bench_agent.protocol import diagnostics_pb2, diagnostics_pb2_grpc
+from bench_agent.protocol.values import from_values
+from bench_agent.server import uds_replies
+from bench_agent.server.agent_bus import AgentBus
+from bench_agent.server.bench import Bench
+from bench_agent.server.door import Context
+from bench_agent.server.errors import invalid
+from bench_agent.server.leased import Leased
+from bench_agent.server.uds_service import LONGEST_S, tester_of, turn
+from ecu_adapters.description import EcuDescription
+from ecu_adapters.uds import functional
+from ecu_adapters.uds.functional import Answer
+from ecu_adapters.uds.services import Outcome
+from ecu_adapters.uds.tester import UdsError
+
+
+class DiagnosticsServicer(Leased, diagnostics_pb2_grpc.DiagnosticsServicer):
+    """Methods as in diagnostics.proto."""
+
+    async def Functional(
+        self, request: diagnostics_pb2.FunctionalRequest, context: Context
+    ) -> diagnostics_pb2.FunctionalReply:
+        """One request to all ECUs of a bus. Raises CallError when it names none, or cannot be."""
+        bench = self.bench()
+        if not request.timeout_ms or request.timeout_ms > LONGEST_S * 1000:
+            raise invalid(f"timeout_ms is {request.timeout_ms}; it must be 1 .. {LONGEST_S * 1000:.0f}")
+        if request.WhichOneof("what") is None or (request.WhichOneof("what") == "pdu" and not request.pdu):
+            raise invalid("neither a service nor a request PDU of at least one byte is given")
+        bus, ecus = _listeners(bench, request)
+        reply = diagnostics_pb2.FunctionalReply()
+        try:
+            for name, answer in (await _ask(bench, bus, ecus, request)).items():
+                _fill(reply, name, answer)
+        except UdsError as error:
+            reply.error.CopyFrom(uds_replies.to_error(error))
+        return reply
+
+
+def _listeners(bench: Bench, request: diagnostics_pb2.FunctionalRequest) -> tuple[AgentBus, list[EcuDescription]]:
+    """The bus, and its ECUs that listen to one functional address."""
+    if request.bus:
+        bench.bus(request.bus)
+    found: dict[tuple[str, int, bytes], list[EcuDescription]] = {}
+    for ecu, bus in bench.ecus:
+        address, prefix = ecu.addressing.functional_can_id, ecu.addressing.functional_prefix
+        if address is not None and request.bus in ("", bus.name):
+            found.setdefault((bus.name, address, prefix), []).append(ecu)
+    if request.HasField("functional_id"):
+        found = {place: ecus for place, ecus in found.items() if place[1] == request.functional_id}
+    if len(found) != 1:
+        where = f"bus {request.bus}" if request.bus else f"bench {bench.name}"
+        if not found:
+            raise invalid(f"{where} has no ECU with such a functional address (addressing.functional_id)")
+        known = ", ".join(f"0x{address:X} on bus {name}" for name, address, _ in sorted(found))
+        raise invalid(f"{where} has several functional addresses: {known}; say which")
+    ((name, _, _), ecus) = next(iter(found.items()))
+    return bench.bus(name), ecus
+
+
+async def _ask(
+    bench: Bench, bus: AgentBus, ecus: list[EcuDescription], request: diagnostics_pb2.FunctionalRequest
+) -> dict[str, Answer]:
+    hub, tenancy = bus.require(), bench.held()
+    deadline = time.monotonic() + request.timeout_ms / 1000
+    async with AsyncExitStack() as turns:
+        # In one order for everybody, so that two functional requests cannot wait for each other.
+        for ecu in sorted(ecus, key=lambda ecu: ecu.name):
+            await turns.enter_async_context(turn(tenancy, ecu.name, max(deadline - time.monotonic(), 0.001)))
+        testers = [await tester_of(tenancy, hub, ecu) for ecu in ecus]
+        left = max(deadline - time.monotonic(), 0.001)
+        if request.WhichOneof("what") == "pdu":
+            return await functional.request(testers, request.pdu, timeout_s=left)
+        arguments = from_values(request.call.arguments)
+        return await functional.call(testers, request.call.service, arguments, timeout_s=left)
+
+
+def _fill(reply: diagnostics_pb2.FunctionalReply, ecu: str, answer: Answer) -> None:
+    entry = reply.answers[ecu]
+    if isinstance(answer, Outcome):
+        uds_replies.fill_outcome(entry, answer)
+    elif answer is not None:
+        uds_replies.fill_error(entry, answer)
