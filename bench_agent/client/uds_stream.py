@@ -1,15 +1,22 @@
-"""One open stream for all diagnostic exchanges of a client: an exchange then costs a fraction of a unary call."""
+"""One open stream for all diagnostic exchanges of a client: an exchange then costs a fraction of a unary call.
+
+Replies are read by whoever waits for one: a caller alone reads its own, with no hand-over between threads. Of several,
+one reads for all, until its own reply has come; then another goes on.
+"""
 
 import itertools
 import queue
 import threading
-from concurrent.futures import Future
+import time
 
 import grpc
 
 from bench_agent.client.connection import Connection
 from bench_agent.client.errors import BenchError, BenchUnavailable, from_rpc
 from bench_agent.protocol import bench_pb2
+
+_LOOK_S = 1.0
+"""How often it is looked whether an agent that is alive has forgotten a request."""
 
 
 class UdsStream:
@@ -29,13 +36,7 @@ class UdsStream:
         connection.
         """
         request.id = next(self._ids)
-        live = self._stream()
-        reply = live.send(request)
-        try:
-            return reply.result(request.timeout_ms / 1000 + self._connection.timeout_s)
-        except TimeoutError:
-            live.forget(request.id)
-            raise BenchUnavailable(f"{self._connection.target} did not answer in time") from None
+        return self._stream().exchange(request)
 
     def close(self) -> None:
         """Fails the exchanges that still wait."""
@@ -54,54 +55,113 @@ class UdsStream:
             return self._live
 
 
+class _Exchange:
+    """One that waits for its reply."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.reply: bench_pb2.UdsReply | None = None
+        self.reads = False
+        """Whether it is its caller who reads."""
+        self.turn = threading.Lock()
+        """Held while there is nothing to do for its caller; released for a reply, a failure, or its turn to read."""
+        self.turn.acquire()
+
+
 class _Live:
     """One gRPC stream from its opening to its end."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self._waiting: dict[int, Future[bench_pb2.UdsReply]] = {}
+        self._waiting: dict[int, _Exchange] = {}
         self._failure: BenchError | None = None
+        self._reading = False
+        self._over = threading.Event()
         # Bounded by its users: each waits for its reply before it asks again.
         self._requests: queue.SimpleQueue[bench_pb2.UdsRequest | None] = queue.SimpleQueue()
         self._call = connection.stub.Uds(iter(self._requests.get, None), metadata=connection.metadata)
-        self._reader = threading.Thread(target=self._read, name="uds-stream", daemon=True)
-        self._reader.start()
+        self._watch = threading.Thread(target=self._look, name="uds-watch", daemon=True)
+        self._watch.start()
 
     @property
     def ended(self) -> bool:
         return self._failure is not None
 
-    def send(self, request: bench_pb2.UdsRequest) -> Future[bench_pb2.UdsReply]:
-        reply: Future[bench_pb2.UdsReply] = Future()
+    def exchange(self, request: bench_pb2.UdsRequest) -> bench_pb2.UdsReply:
+        exchange = _Exchange(time.monotonic() + request.timeout_ms / 1000 + self._connection.timeout_s)
         with self._lock:
             if self._failure is not None:
                 raise self._failure
-            self._waiting[request.id] = reply
-        self._requests.put(request)
-        return reply
-
-    def forget(self, request_id: int) -> None:
-        with self._lock:
-            self._waiting.pop(request_id, None)
+            self._waiting[request.id] = exchange
+            exchange.reads, self._reading = not self._reading, True
+            reads_at_once = exchange.reads
+        try:
+            self._requests.put(request)
+            if not reads_at_once:
+                exchange.turn.acquire()
+            # A reply, a failure, or the turn to read.
+            if exchange.reply is None and self._failure is None:
+                self._read(exchange)
+        finally:
+            # Whatever ended this, Ctrl-C too: somebody else must read on.
+            with self._lock:
+                self._waiting.pop(request.id, None)
+                if exchange.reads:
+                    self._pass_on()
+        if exchange.reply is not None:
+            return exchange.reply
+        assert self._failure is not None, "without a reply there is a failure"  # noqa: S101 - what ends the wait
+        raise self._failure
 
     def close(self) -> None:
         self._call.cancel()
-        self._reader.join(self._connection.timeout_s)
+        self._end(BenchUnavailable(f"the connection to {self._connection.target} is closed"))
+        self._watch.join(self._connection.timeout_s)
 
-    def _read(self) -> None:
-        failure: BenchError = BenchUnavailable(f"{self._connection.target} closed the diagnostic stream")
+    def _read(self, mine: _Exchange) -> None:
+        """Reads until the reply to ``mine`` is there, handing others theirs."""
         try:
-            for reply in self._call:
+            while mine.reply is None:
+                reply = next(self._call)
                 with self._lock:
                     waiting = self._waiting.pop(reply.id, None)
                 if waiting is not None:
-                    waiting.set_result(reply)
+                    waiting.reply = reply
+                    if waiting is not mine:
+                        waiting.turn.release()
+        except StopIteration:
+            self._end(BenchUnavailable(f"{self._connection.target} closed the diagnostic stream"))
         except grpc.RpcError as error:
-            failure = from_rpc(error, self._connection.target)
+            self._end(from_rpc(error, self._connection.target))
+
+    def _pass_on(self) -> None:
+        """The turn to read goes to anybody who still waits; the lock is held."""
+        following = next(iter(self._waiting.values()), None)
+        self._reading = following is not None
+        if following is not None:
+            following.reads = True
+            following.turn.release()
+
+    def _end(self, failure: BenchError) -> None:
+        """The stream is over; whoever waits learns why. The first reason counts."""
         with self._lock:
+            if self._failure is not None:
+                return
             self._failure = failure
             orphans, self._waiting = list(self._waiting.values()), {}
+        self._over.set()
         self._requests.put(None)  # lets gRPC's request thread end
         for orphan in orphans:
-            orphan.set_exception(failure)
+            if orphan.reply is None and orphan.turn.locked():
+                orphan.turn.release()
+
+    def _look(self) -> None:
+        """Ends a stream whose agent owes a reply: a reader cannot be woken otherwise."""
+        while not self._over.wait(_LOOK_S):
+            now = time.monotonic()
+            with self._lock:
+                late = any(exchange.deadline < now for exchange in self._waiting.values())
+            if late:
+                self._end(BenchUnavailable(f"{self._connection.target} did not answer in time"))
+                self._call.cancel()
