@@ -4,6 +4,7 @@ One YAML format serves both ends: the tester takes names and coding from it, the
 Times are in milliseconds (``_ms``) or seconds (``_s``).
 """
 
+import shutil
 from pathlib import Path
 from typing import Literal, Self
 
@@ -149,5 +150,24 @@ class EcuDescription(_Part):
 
 
 def load_ecu(path: str | Path) -> EcuDescription:
-    """Reads an ECU's YAML file. Raises `yaml_file.ConfigError` with file, line and field of all mistakes at once."""
-    return yaml_file.load(path, EcuDescription)
+    """Reads an ECU's YAML file; commands in it become absolute.
+
+    Raises `yaml_file.ConfigError` with file, line and field of all mistakes at once.
+    """
+    file = yaml_file.YamlFile(path)
+    ecu = file.validate(EcuDescription)
+    mistakes = []
+    for level, security in ecu.security.items():
+        if security.command is not None:
+            security.command[0] = _program(security.command[0], file.path.resolve().parent)
+            if shutil.which(security.command[0]) is None:
+                message = f"{security.command[0]} is no program that can be run"
+                mistakes.append(file.mistake(("security", level, "command"), message))
+    if mistakes:
+        raise yaml_file.ConfigError(mistakes)
+    return ecu
+
+
+def _program(name: str, folder: Path) -> str:
+    """A program by its path, which counts from the file that names it, or else by its name, from PATH."""
+    return str(folder / name) if "/" in name else name

@@ -11,6 +11,10 @@ from ecu_adapters.yaml_file import field_error, model_error
 MAX_FILE_BYTES = 16 << 20
 
 
+_NO_LEVEL = 0
+"""What an algorithm is given where there is no security level."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -59,7 +63,7 @@ class Authentication(_Part):
 
     def proof_for(self, challenge: bytes) -> bytes:
         """The proof of ownership that answers a challenge."""
-        return security.algorithm(self.algorithm)(self.key, challenge)
+        return security.algorithm(self.algorithm)(self.key, challenge, _NO_LEVEL)
 
 
 class Files(_Part):

@@ -12,6 +12,10 @@ class Seeds:
     """The seed that awaits its key (one at most), and wrong keys by level."""
 
     def __init__(self, levels: Mapping[int, Security], clock: Clock, random_bytes: Callable[[int], bytes]) -> None:
+        """Raises ValueError for a level whose key only a command can compute."""
+        for level, security in levels.items():
+            if security.algorithm is None:
+                raise ValueError(f"security level {level} has a command, which is the tester's; add algorithm and key")
         self._levels = levels
         self._clock = clock
         self._random_bytes = random_bytes
@@ -45,14 +49,14 @@ class Seeds:
 
     def key_length(self, level: int) -> int:
         """Bytes of the key for the seed that awaits it."""
-        return len(self._levels[level].key_for(self._seed[1] if self._seed else b""))
+        return len(self._levels[level].key_for(self._seed[1] if self._seed else b"", level))
 
     def try_key(self, level: int, key: bytes) -> tuple[bool, bool]:
         """Whether the key was right, and whether it was one wrong key too many. Voids the seed in any case."""
         security = self._levels[level]
         seed = self._seed[1] if self._seed else b""
         self._seed = None
-        if secrets.compare_digest(security.key_for(seed), key):
+        if secrets.compare_digest(security.key_for(seed, level), key):
             self._attempts.pop(level, None)
             return True, False
         attempts = self._attempts.get(level, 0) + 1

@@ -1,8 +1,11 @@
 """SecurityAccess (0x27): a seed, the key for it, or both in one call with the description's algorithm."""
 
+import asyncio
+
 from udsoncan.services.SecurityAccess import SecurityAccess
 
 from ecu_adapters.security_levels import Security
+from ecu_adapters.uds.key_command import key_from
 from ecu_adapters.uds.services import arguments
 from ecu_adapters.uds.services.base import Call, Outcome, Plain, Service, UdsInvalid
 
@@ -33,7 +36,12 @@ async def _unlock(use: Call, level: Plain, data: Plain = b"") -> Outcome:
         # ISO 14229-1, SecurityAccess: an all-zero seed says that the level is unlocked already.
         return Outcome(None, outcome.exchange)
     try:
-        key = security.key_for(seed)
+        if security.command is not None:
+            timeout_s = min(security.command_timeout_s, use.timeout_s)
+            key = await key_from(security.command, seed, number, timeout_s)
+        else:
+            # In a thread: an algorithm of somebody else's may take its time.
+            key = await asyncio.to_thread(security.key_for, seed, number)
     except ValueError as error:
         raise UdsInvalid(f"key for level {number}: {error}", outcome.exchange) from error
     return await _key(use, number, key)

@@ -111,4 +111,4 @@ def test_aes_cmac_is_that_of_rfc_4493() -> None:
 
 def test_xor_repeats_its_secret(ecu: EcuDescription) -> None:
     assert xor(b"\xa5\x5a", b"\x01\x02\x03") == b"\xa4\x58\xa6"
-    assert ecu.security[1].key_for(bytes(4)) == bytes.fromhex("A5A5A5A5")
+    assert ecu.security[1].key_for(bytes(4), 1) == bytes.fromhex("A5A5A5A5")

@@ -161,7 +161,7 @@ class TestSecurity:
     def test_one_level_at_a_time(self, bench: Bench) -> None:
         bench.unlock()
         seed = bytes.fromhex(bench.ask("27 03")[0].replace(" ", ""))[2:]
-        key = bench.ecu.security[3].key_for(seed)
+        key = bench.ecu.security[3].key_for(seed, 3)
         assert bench.ask("27 04" + key.hex()) == ["67 04"]
         assert bench.ask("22 03 00") == ["7F 22 33"]
 

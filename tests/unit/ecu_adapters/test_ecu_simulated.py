@@ -104,7 +104,7 @@ async def test_keys_can_be_computed_by_the_caller(call: Call, ecu: EcuDescriptio
     await call("session", session=3)
     seed = await call("seed", level=3)
     assert len(seed) == 16
-    await call("key", level=3, key=ecu.security[3].key_for(seed))
+    await call("key", level=3, key=ecu.security[3].key_for(seed, 3))
     assert await call("seed", level=3) == bytes(16)
     with pytest.raises(NegativeResponse, match="invalidKey"):
         await call("seed", level=1)
