@@ -10,6 +10,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -101,6 +102,16 @@ def open_serial(config: SerialConfig, *, port: str | None = None, timeout_s: flo
         raise PortError(f"serial port {name} cannot be opened: {_reason(error)}") from error
 
 
+def close_serial(port: serial.Serial) -> None:
+    """Closes a port, whatever state it is in."""
+    # pyserial 3.5 forgets to close the socket of a connection that the other end has ended already.
+    connection = getattr(port, "_socket", None)
+    with suppress(OSError):
+        port.close()
+    if isinstance(connection, socket.socket):
+        connection.close()
+
+
 class SerialPort:
     """An open port. All methods may be called from any thread."""
 
@@ -164,7 +175,7 @@ class SerialPort:
         self._closing.set()
         self._waker.close()
         self._thread.join(_CLOSE_S)
-        self._port.close()
+        close_serial(self._port)
         self._woken.close()
 
     def _read(self) -> None:

@@ -41,6 +41,15 @@ from bench_agent.client.flash import FlashFailed, FlashProgress, FlashResult
 from bench_agent.client.frame_stream import FrameBlock, FrameFilter, FrameStream
 from bench_agent.client.functional import FunctionalAnswer
 from bench_agent.client.log_file import LogError
+from bench_agent.client.power import (
+    PowerChannelClient,
+    PowerChannelState,
+    PowerClient,
+    PowerReading,
+    ProfileInfo,
+    ProfileResult,
+    ProfileStep,
+)
 from bench_agent.client.replay import ReplayProgress
 from bench_agent.client.traces import FetchedTrace, TraceInfo, TracesClient
 from bench_agent.client.traffic import (
@@ -98,8 +107,15 @@ __all__ = [
     "NotFound",
     "PayloadBits",
     "PayloadChecksum",
+    "PowerChannelClient",
+    "PowerChannelState",
+    "PowerClient",
     "PowerInfo",
+    "PowerReading",
     "Prepared",
+    "ProfileInfo",
+    "ProfileResult",
+    "ProfileStep",
     "ReplayProgress",
     "RestBusClient",
     "RoutineClient",

@@ -14,6 +14,7 @@ from bench_agent.client.ecu import EcuClient
 from bench_agent.client.errors import NotFound
 from bench_agent.client.flash import FlashClient
 from bench_agent.client.functional import FunctionalAnswer, ask_all
+from bench_agent.client.power import PowerClient
 from bench_agent.client.traces import TracesClient
 from bench_agent.client.traffic import CyclicState
 from bench_agent.client.uds_stream import UdsStream
@@ -31,6 +32,7 @@ class BenchClient:
     def __init__(self, address: str, bench: str, token: str, *, timeout_s: float = 10) -> None:
         self._connection = Connection(address, bench, token, timeout_s)
         self._uds = UdsStream(self._connection)
+        self.power = PowerClient(self._connection)
         self._lock = threading.Lock()
         self._description: Description | None = None
         self.name = bench

@@ -5,7 +5,7 @@ from typing import TypeVar
 import grpc
 
 from bench_agent.client.errors import from_rpc
-from bench_agent.protocol import bench_pb2_grpc, console_pb2_grpc, traffic_pb2_grpc
+from bench_agent.protocol import bench_pb2_grpc, console_pb2_grpc, power_pb2_grpc, traffic_pb2_grpc
 from bench_agent.protocol.claims import BENCH_METADATA
 
 _OPTIONS = (
@@ -33,6 +33,7 @@ class Connection:
         self.stub = bench_pb2_grpc.BenchStub(self.channel)
         self.consoles = console_pb2_grpc.ConsoleStub(self.channel)
         self.traffic = traffic_pb2_grpc.TrafficStub(self.channel)
+        self.power = power_pb2_grpc.PowerStub(self.channel)
 
     def ask(
         self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request, wait_s: float = 0.0

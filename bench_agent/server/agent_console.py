@@ -123,7 +123,7 @@ class AgentConsole:
         self.since = self._history.end
         if folder is None:
             return
-        path = folder / f"{self.name}.console.log"
+        path = folder / f"{self.name}.console.txt"
         self._log = ConsoleLog(path, max_bytes=traces.max_file_mb << 20, encoding=self.config.encoding)
 
     async def close_lease(self) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import structlog
 
 from bench_agent.protocol import bench_pb2
-from bench_agent.server import consoles
+from bench_agent.server import consoles, power
 from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.cleanup import CleanUpStack, StepOutcome
 from bench_agent.server.config import BenchConfig, Traces
 from bench_agent.server.consoles import Consoles
 from bench_agent.server.errors import not_found, unavailable
 from bench_agent.server.guard import CleanUpError
+from bench_agent.server.power import Power
 from bench_agent.server.quarantine import QuarantineStore
 from bench_agent.server.simulated_node import SimulatedNode
 from bench_agent.server.tenancy import Tenancy
@@ -42,6 +43,7 @@ class Bench:
         self._settings = settings
         self._buses = {bus.name: AgentBus(self.name, bus, self._bus_up, self._bus_down) for bus in config.can}
         self.consoles = Consoles(self.name, config.consoles, self._simulated_console, self._changed)
+        self.power = Power(self.name, config.power, self._changed)
         self._ecus: dict[str, tuple[EcuDescription, AgentBus]] = {}
         self._nodes: dict[str, SimulatedNode] = {}
         self._ecu_faults: list[str] = []
@@ -68,6 +70,7 @@ class Bench:
         if was_held:
             await self._leave_sessions()
         await self.make_safe()
+        self.power.start()
 
     async def make_safe(self) -> None:
         """Brings the bench to its safe state while nobody holds it; what fails quarantines it."""
@@ -79,7 +82,7 @@ class Bench:
 
     async def stop(self) -> None:
         """Powers the simulated ECUs down and closes buses and ports."""
-        await self.consoles.stop()
+        await asyncio.gather(self.consoles.stop(), self.power.stop())
         await asyncio.gather(*(node.stop() for node in self._nodes.values()))
         for task in self._tasks:
             task.cancel()
@@ -95,7 +98,7 @@ class Bench:
             reasons += [bus.fault, bus.database_fault]
         reasons += self._ecu_faults
         reasons += [node.fault for node in self._nodes.values()]
-        reasons += self.consoles.faults
+        reasons += self.consoles.faults + self.power.faults
         return "; ".join(reason for reason in reasons if reason)
 
     @property
@@ -137,6 +140,7 @@ class Bench:
                 for step in self._last_clean_up
             ],
             consoles=self.consoles.describe(),
+            power=self.power.describe(),
         )
 
     @property
@@ -188,6 +192,7 @@ class Bench:
         for bus in self._buses.values():
             tenancy.bus_up(bus)
         await asyncio.to_thread(self.consoles.open_lease, tenancy.traces, self._settings)
+        self.power.new_lease()
         tenancy.cleanup.push("close the consoles", self.consoles.close_lease, deadline_s=consoles.CLOSE_S)
         self.tenancy = tenancy
         _log.info("lease began", bench=self.name, lease=lease, epoch=epoch)
@@ -223,6 +228,7 @@ class Bench:
 
     def _push_safe_state(self, stack: CleanUpStack) -> None:
         """What brings the hardware to the state that the configuration declares safe; the last pushed runs first."""
+        stack.push("power to the safe state", self.power.to_safe_state, deadline_s=power.SAFE_STATE_S)
 
     async def _reset_nodes(self) -> None:
         await asyncio.gather(*(node.reset() for node in self._nodes.values()))

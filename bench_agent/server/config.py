@@ -7,6 +7,7 @@ bench unhealthy.
 
 import codecs
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -18,6 +19,7 @@ from ecu_adapters import yaml_file
 from ecu_adapters.bus import CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import load_ecu
+from ecu_adapters.power.config import AnySupply
 from ecu_adapters.serial_port import SerialConfig
 from ecu_adapters.yaml_file import ConfigError, Mistake, field_error, model_error, nearest
 
@@ -135,6 +137,7 @@ class BenchConfig(_Part):
     can: list[BusConfig] = Field(min_length=1)
     ecus: list[EcuConfig] = []
     consoles: list[ConsoleConfig] = []
+    power: list[AnySupply] = []
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -152,6 +155,8 @@ class BenchConfig(_Part):
         buses = [bus.name for bus in self.can]
         errors += _repeated("can", buses)
         errors += _repeated("consoles", [console.name for console in self.consoles])
+        errors += _repeated("power", [supply.name for supply in self.power])
+        errors += _repeated_channels(self.power)
         for index, ecu in enumerate(self.ecus):
             if ecu.bus not in buses:
                 message = f"unknown bus {ecu.bus!r}; {nearest(ecu.bus, set(buses))}"
@@ -243,3 +248,16 @@ def _repeated(field: str, names: list[str]) -> list[InitErrorDetails]:
         for index, name in enumerate(names)
         if name in names[:index]
     ]
+
+
+def _repeated_channels(supplies: Sequence[AnySupply]) -> list[InitErrorDetails]:
+    """Channels are asked for by name, whatever supply they belong to."""
+    owners: dict[str, str] = {}
+    errors = []
+    for index, supply in enumerate(supplies):
+        for name in supply.channels:
+            if name in owners:
+                message = f"supply {owners[name]} has a channel {name!r} already; names must differ"
+                errors.append(field_error(("power", index, "channels", name), message))
+            owners.setdefault(name, supply.name)
+    return errors
