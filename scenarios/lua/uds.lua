@@ -4,13 +4,17 @@
 --   ecm:session("extended")               ecm:read("VIN")            ecm:write("RepairShopCode", "ABC123")
 --   ecm:unlock(1)                         ecm:unlock(1, function(seed) return key end)
 --   ecm:dtcs()  ecm:dtcs(0x08)            ecm:clear_dtcs()           ecm:reset("hard")
+--   ecm:dtc_snapshot("P0301")             ecm:dtc_extended_data("P0301")
+--   ecm:routine("Erase"):start{ ... }     ecm:io_control("Valve", "adjust", 60)
 --   ecm:tester_present()                  ecm:raw("22F190")          -- the answer, whatever it is
+--   ecm:read_memory{ address = 0x8000, size = 16 }                   -- and every other service by its name
+--   uds.functional("22F190", { timeout = "200ms" })                  -- all ECUs of a bus; a table by ECU
 --
 -- A negative response raises an error with the fields nrc, nrc_name, meaning, service, service_name and
 -- message. Names and meaning come from the agent.
 local kernel = ...
 local invoke, fail, encode = kernel.invoke, kernel.fail, kernel.encode
-local setmetatable, type = setmetatable, type
+local ipairs, setmetatable, type = ipairs, setmetatable, type
 
 local Ecu = { __metatable = false }
 Ecu.__index = Ecu
@@ -87,12 +91,90 @@ function Ecu.tester_present(ecu)
   call(ecu, "tester_present", {})
 end
 
+-- The snapshots of a trouble code: { code = ..., snapshots = { { record = 1, data = { Speed = 800 }, units = ... } } }.
+function Ecu.dtc_snapshot(ecu, dtc, record)
+  return call(ecu, "dtc_snapshot", { dtc = required(ecu, dtc, "the trouble code"), record = record })
+end
+
+-- The extended data of a trouble code: { code = ..., records = { { record = 1, data = ..., raw = "07" } } }.
+function Ecu.dtc_extended_data(ecu, dtc, record)
+  return call(ecu, "dtc_extended_data", { dtc = required(ecu, dtc, "the trouble code"), record = record })
+end
+
+-- action: "return", "reset", "freeze" or "adjust", which takes a value.
+function Ecu.io_control(ecu, did, action, value)
+  did, action = required(ecu, did, "the data identifier"), required(ecu, action, "the action")
+  return call(ecu, "io_control", { did = did, action = action, value = value })
+end
+
+local Routine = { __metatable = false }
+Routine.__index = Routine
+local routines = setmetatable({}, { __mode = "k" })
+
+-- A routine by name or number, with start, stop and results; each takes a table of options, if it has any, and returns
+-- { routine = ..., action = ..., status = { ... }, raw = "00" }.
+function Ecu.routine(ecu, name)
+  local routine = setmetatable({}, Routine)
+  routines[routine] = { ecu = ecu, name = required(ecu, name, "the routine") }
+  return routine
+end
+
+for _, action in ipairs({ "start", "stop", "results" }) do
+  Routine[action] = function(routine, options)
+    local known = routines[routine] or fail("invalid", "call it with a colon on a routine: routine:" .. action .. "()")
+    return call(known.ecu, "routine", { routine = known.name, action = action, options = options })
+  end
+end
+
+-- Values that the ECU sends by itself: ecu:periodic{ dids = { "Speed" }, rate = "fast" } starts them, ecu:stop_periodic()
+-- ends them, ecu:collect{ count = 3, timeout = "1s" } takes those that came, as { name, value, unit, raw, at }.
+function Ecu.periodic(ecu, arguments)
+  call(ecu, "read_periodic", required(ecu, arguments, "the table with dids and rate"))
+end
+
+function Ecu.collect(ecu, arguments)
+  return call(ecu, "collect_periodic", arguments or {})
+end
+
+-- What the ECU has sent unasked since the last call (ResponseOnEvent, late answers): ecu:events{ timeout = "1s" }.
+function Ecu.events(ecu, arguments)
+  return call(ecu, "events", arguments or {})
+end
+
+-- Any service by its name, with its arguments; `timeout` among them is for this call alone.
+function Ecu.call(ecu, service, arguments)
+  return call(ecu, kernel.flat(required(ecu, service, "the service"), "name of a service"), arguments or {})
+end
+
+for _, service in ipairs({
+  "read_dtcs", "count_dtcs", "supported_dtcs", "permanent_dtcs", "find_dtc", "dtcs_by_severity", "dtc_severity",
+  "dtc_fault_counters", "wwh_obd_dtcs", "wwh_obd_permanent_dtcs", "dtc_snapshots", "snapshot_record",
+  "extended_data_record", "read_memory", "read_scaling", "seed", "key", "communication_control", "authenticate",
+  "read_periodic", "stop_periodic", "collect_periodic", "define_did", "clear_dynamic_did", "request_download",
+  "request_upload", "transfer_data", "transfer_exit", "request_file_transfer", "write_memory", "access_timing",
+  "control_dtc_setting", "response_on_event", "link_control",
+}) do
+  Ecu[service] = function(ecu, arguments)
+    if arguments ~= nil and type(arguments) ~= "table" then
+      fail("invalid", service .. " takes a table of arguments: ecu:" .. service .. "{ name = value }")
+    end
+    return call(ecu, service, arguments or {})
+  end
+end
+
 -- Sends these bytes and returns the ECU's answer, negative ones included; "" if none was due.
 function Ecu.raw(ecu, request)
   return invoke("uds_raw", number_of(ecu), kernel.flat(required(ecu, request, "the request"), "request"))
 end
 
 local uds = {}
+
+-- One request to all ECUs of a bus by their functional address: bytes, or a service by name with its arguments among the
+-- options. Options: timeout (1 s without it), bus (where several have ECUs). Returns a table by ECU: { result = ...,
+-- response = "62...", silent = false }, for a refusal with nrc, nrc_name, meaning and error; silent is true for no answer.
+function uds.functional(request, options)
+  return invoke("uds_functional", kernel.flat(request, "request"), encode(options or {}))
+end
 
 function uds.ecu(name, timeout)
   name = name ~= nil and kernel.flat(name, "name of an ECU") or nil

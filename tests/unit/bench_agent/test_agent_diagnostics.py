@@ -9,7 +9,15 @@ from typing import Any
 import can
 import pytest
 
-from bench_agent.client import BenchClient, InvalidRequest, NegativeResponse, UdsInvalid, UdsTimeout, UdsUnexpected
+from bench_agent.client import (
+    BenchClient,
+    BenchError,
+    InvalidRequest,
+    NegativeResponse,
+    UdsInvalid,
+    UdsTimeout,
+    UdsUnexpected,
+)
 from tests.unit.bench_agent.harness import AgentFile, bench_entry
 
 SCRIPTED = """
@@ -21,6 +29,7 @@ dids:
   Fast: {{did: 0xF201, type: uint, length: 1, scale: 0.1, unit: V}}
 routines: {{Check: {{id: 0x0203, start: {{options: [{{name: depth, type: uint, length: 1}}],
   status: [{{name: result, type: uint, length: 1}}]}}, results: {{}}}}}}
+security: {{1: {{algorithm: xor, key: 5EC2E700}}}}
 """
 
 
@@ -182,3 +191,24 @@ def test_keys_stay_out_of_replies_and_errors(bench: BenchClient, bus: ScriptedBu
 def test_an_unknown_service_names_the_nearest(bench: BenchClient) -> None:
     with pytest.raises(UdsInvalid, match="did you mean read_dtcs"):
         bench.ecu("ECU0").call("raed_dtcs")
+
+
+@pytest.mark.parametrize("answer", [["67 02"], ["7F 27 35"], ["7F 27"], []])
+def test_neither_key_nor_secret_leaves_the_agent(
+    bench: BenchClient, bus: ScriptedBus, capfd: pytest.CaptureFixture[str], answer: list[str]
+) -> None:
+    """Whatever becomes of the key that it computes and sends: not in replies, errors or its log."""
+    bus.answers = {(0x700, "27 01"): ["67 01 01 02 03 04"], (0x700, "27 02 5F C0 E4 04"): answer}
+    ecu, said = bench.ecu("ECU0"), ""
+    try:
+        ecu.unlock(1)
+    except BenchError as error:
+        said = str(error)
+    assert bus.requests[-1] == (0x700, "27 02 5F C0 E4 04")
+    assert ecu.last is not None
+    assert ecu.last.request == b"\x27\x02"
+    bench.close()
+    out, err = capfd.readouterr()
+    everything = f"{said}{ecu.last}{out}{err}".upper().replace(" ", "")
+    for secret in ("5EC2E7", "5FC0E4", "X5EXC2", "X5FXC0"):
+        assert secret not in everything

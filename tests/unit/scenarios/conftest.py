@@ -15,6 +15,7 @@ from bench_agent.client import (
     EcuInfo,
     Expectation,
     Frame,
+    FunctionalAnswer,
     NotFound,
     SentMessage,
     UdsExchange,
@@ -103,6 +104,14 @@ class FakeBench:
     ecus: dict[str, FakeEcu] = field(default_factory=lambda: {"ECM": FakeEcu("ECM")})
     frames: dict[str, list[Frame]] = field(default_factory=dict)
     closed: bool = False
+    functional_answers: dict[str, FunctionalAnswer] = field(default_factory=dict)
+    functional_asked: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def functional(
+        self, request: bytes | str, bus: str | None, timeout_s: float, **arguments: object
+    ) -> dict[str, FunctionalAnswer]:
+        self.functional_asked.append((request, bus, timeout_s, arguments))
+        return self.functional_answers
 
     @property
     def bus_fake(self) -> FakeBus:

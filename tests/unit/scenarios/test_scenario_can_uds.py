@@ -14,9 +14,11 @@ from bench_agent.client import (
     Equals,
     Expectation,
     Frame,
+    FunctionalAnswer,
     InvalidRequest,
     LeaseRefused,
     NegativeResponse,
+    UdsExchange,
     UdsInvalid,
     UdsTimeout,
     UdsTransport,
@@ -191,7 +193,13 @@ BAD_CALLS = {
     "uds.ecu():raw('')": "the request is empty",
     "uds.ecu():raw('2')": "the request is '2'; write bytes as hexadecimal digits",
     "uds.ecu():raw({})": "the request is a table",
-    "uds.ecu():write(0x1234, 'xyz')": "the value of 0x1234 is 'xyz'",
+    "uds.ecu():raw('27 02 5E C')": "the request is not in whole bytes of hexadecimal digits",
+    "uds.ecu():routine()": "the routine is missing",
+    "uds.ecu():routine('Erase').start()": "call it with a colon on a routine",
+    "uds.ecu():read_memory(1)": "read_memory takes a table of arguments",
+    "uds.ecu():events({ timeout = 'x' })": "timeout is 'x'",
+    "uds.ecu():periodic()": "the table with dids and rate is missing",
+    "uds.functional()": "the request is a nil",
     "bench.name = 'x'": "bench.name cannot be set",
 }
 
@@ -213,7 +221,7 @@ def test_a_bad_call_is_an_error_that_says_what_would_be_right(play: "Play", call
         ("write('VIN', 'W')", "write", {"did": "VIN", "value": "W"}),
         ("write('Limit', 2.5)", "write", {"did": "Limit", "value": 2.5}),
         ("write(0xF190, 'AA')", "write", {"did": 0xF190, "value": "AA"}),
-        ("write(0x1234, 'AA BB')", "write", {"did": 0x1234, "value": b"\xaa\xbb"}),
+        ("write(0x1234, 'AA BB')", "write", {"did": 0x1234, "value": "AA BB"}),
         ("unlock(1)", "unlock", {"level": 1}),
         ("dtcs()", "read_dtcs", {}),
         ("dtcs(0x08)", "read_dtcs", {"mask": 8}),
@@ -222,6 +230,19 @@ def test_a_bad_call_is_an_error_that_says_what_would_be_right(play: "Play", call
         ("reset()", "reset", {"kind": "hard"}),
         ("reset('soft')", "reset", {"kind": "soft"}),
         ("tester_present()", "tester_present", {}),
+        ("dtc_snapshot('P0301')", "dtc_snapshot", {"dtc": "P0301"}),
+        ("dtc_extended_data(0x030100, 1)", "dtc_extended_data", {"dtc": 0x030100, "record": 1}),
+        ("io_control('Valve', 'adjust', 60)", "io_control", {"did": "Valve", "action": "adjust", "value": 60}),
+        (
+            "routine('Erase'):start({ size = 2 })",
+            "routine",
+            {"routine": "Erase", "action": "start", "options": {"size": 2}},
+        ),
+        ("routine(0x0203):results()", "routine", {"routine": 0x0203, "action": "results"}),
+        ("periodic({ dids = { 'Speed' }, rate = 'fast' })", "read_periodic", {"dids": ["Speed"], "rate": "fast"}),
+        ("read_memory({ address = 0x8000, size = 4 })", "read_memory", {"address": 0x8000, "size": 4}),
+        ("communication_control({ control = 'disable' })", "communication_control", {"control": "disable"}),
+        ("call('link_control', { action = 'transition' })", "link_control", {"action": "transition"}),
         ("raw('22 f1 90')", "raw", {"pdu": b"\x22\xf1\x90"}),
     ],
 )
@@ -301,7 +322,69 @@ def test_a_key_can_be_computed_in_the_scenario(play: "Play") -> None:
         bench=bench,
     )
     assert played.text[0] == "true"
-    assert bench.ecu_fake.calls == [("seed", {"level": 1}), ("key", {"level": 1, "key": b"\xb7\x91\xf3\xdd"})]
+    assert bench.ecu_fake.calls == [("seed", {"level": 1}), ("key", {"level": 1, "key": "B791F3DD"})]
+
+
+def test_no_step_shows_a_key_or_a_proof(play: "Play") -> None:
+    bench = FakeBench()
+    bench.ecu_fake.answers["raw"] = bytes.fromhex("6903120002B791F3DD")
+    played = play(
+        HEAD
+        + """
+        test.case("c", function()
+          local e = uds.ecu()
+          e:key({ level = 1, key = "B791F3DD" })
+          e:authenticate({ task = "proof_of_ownership", proof = "B791F3DD" })
+          e:raw("29 01 00")
+          uds.functional("27 02 B7 91 F3 DD")
+        end)
+        """,
+        bench=bench,
+    )
+    assert played.verdict == "passed", played.result["reason"]
+    said = str(played.result) + str(played.log)
+    assert "B791" not in said.replace(" ", "").upper()
+    assert "ECM key 1 key not shown: " in said
+    assert "691203" not in said
+    assert "690312 + 6 bytes not shown" in said
+
+
+def test_a_functional_request_brings_a_table_by_ecu(play: "Play") -> None:
+    bench = FakeBench()
+    refused = NegativeResponse(0x22, 0x31, "ReadDataByIdentifier", "requestOutOfRange", "unknown")
+    bench.functional_answers = {
+        "ECM": FunctionalAnswer(UdsExchange(b"\x22", b"\x62\x01", (), 900, "Read", None), "VIN1"),
+        "TCM": FunctionalAnswer(UdsExchange(b"\x22", b"\x7f\x22\x31", (), 900, "Read", refused), error=refused),
+        "BCM": FunctionalAnswer(),
+        "GW": FunctionalAnswer(error=UdsTimeout("nothing came")),
+    }
+    played = play(
+        HEAD
+        + """
+        local all = uds.functional("read", { did = "VIN", timeout = "200ms", bus = "powertrain" })
+        print(all.ECM.result, all.ECM.response, all.ECM.silent, all.TCM.nrc, all.TCM.nrc_name, all.BCM.silent)
+        print(all.TCM.error, all.GW.error, all.GW.silent)
+        uds.functional("22 F1 90")
+        """,
+        bench=bench,
+    )
+    assert played.text[:2] == [
+        "VIN1\t6201\tfalse\t49\trequestOutOfRange\ttrue",
+        "ReadDataByIdentifier (0x22) refused: requestOutOfRange (NRC 0x31)\tnothing came\tfalse",
+    ]
+    assert bench.functional_asked == [
+        ("read", "powertrain", pytest.approx(0.2), {"did": "VIN"}),
+        (b"\x22\xf1\x90", None, pytest.approx(1.0), {}),
+    ]
+
+
+def test_waiting_for_what_the_ecu_says_unasked_has_a_time(play: "Play") -> None:
+    bench = FakeBench()
+    bench.ecu_fake.answers["events"] = [{"service": 0x22, "raw": b"\x62"}]
+    played = play(HEAD + "print(uds.ecu():events({ count = 2, timeout = '1s' })[1].raw)", bench=bench)
+    assert played.text[0] == "62"
+    assert bench.ecu_fake.calls == [("events", {"count": 2, "wait_ms": 1000})]
+    assert bench.ecu_fake.timeouts == [pytest.approx(1, abs=0.1)]
 
 
 def test_an_all_zero_seed_needs_no_key(play: "Play") -> None:
