@@ -88,6 +88,8 @@ def _type(details: dict[str, Any]) -> str:
         if key in details:
             return " or ".join(_type(choice) for choice in details[key])
     kind = str(details.get("type", "any"))
+    if "prefixItems" in details:
+        return f"list of {', '.join(_type(item) for item in details['prefixItems'])}"
     if kind == "array":
         return f"list of {_type(details['items'])}"
     if kind == "object" and isinstance(details.get("additionalProperties"), dict):
