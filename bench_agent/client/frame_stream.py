@@ -206,6 +206,12 @@ class FrameStream:
             if not done:
                 raise BenchUnavailable(f"{self._sent.sent} of {self._taken} frames sent within {timeout_s:g} s")
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Frames given to `send` that the driver has taken so far, and those that it refused."""
+        with self._changed:
+            return self._sent.sent, self._sent.failed
+
     def close(self) -> None:
         """Ends the subscription. May be called twice."""
         self._closing = True

@@ -8,7 +8,7 @@ import click
 
 from labd.cli.completion import complete_benches, complete_buses
 from labd.cli.exits import ExitCode, Failure
-from labd.cli.leasing import Heartbeats, using
+from labd.cli.leasing import using
 from labd.cli.options import (
     can_filter,
     existing_lease_option,
@@ -18,6 +18,7 @@ from labd.cli.options import (
 )
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
+from labd.client import Heartbeats
 
 if TYPE_CHECKING:
     from bench_agent.client import ReplayProgress

@@ -4,12 +4,12 @@ import click
 
 from labd.cli.completion import complete_leases
 from labd.cli.exits import ExitCode, Failure, Interrupted
-from labd.cli.leasing import TTL_S, Heartbeats, end_text, place, releasing, wait_until_granted, waiting
+from labd.cli.leasing import TTL_S, place, releasing, wait_until_granted, waiting
 from labd.cli.options import duration, holder_option, priority_option, selector_option
 from labd.cli.output import ago, format_option, print_json, print_record, print_table, without_token
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
-from labd.client import Lease
+from labd.client import Heartbeats, Lease, end_text
 
 UNATTENDED_TTL_S = 3600.0
 """The longest TTL that labd grants: for leases to which nobody sends heartbeats."""

@@ -4,7 +4,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from http import HTTPStatus
 
 import click
 
@@ -12,50 +11,11 @@ from labd.cli.exits import ExitCode, Failure
 from labd.cli.output import one_line
 from labd.cli.patience import paces, patiently
 from labd.cli.progress import Progress
-from labd.client import LabClient, LabError, LabUnreachable, Lease, ProblemError, Run
+from labd.client import Heartbeats, LabClient, LabError, Lease, Run, end_text
+from labd.client.heartbeats import BEATS_PER_TTL
 
 TTL_S = 30.0
 """How long a lease outlives the labctl that holds it."""
-_BEATS_PER_TTL = 3
-
-
-class Heartbeats:
-    """Keeps a lease alive from a thread of its own, until it is stopped or the lease has ended."""
-
-    def __init__(self, lab: LabClient, lease: Lease) -> None:
-        self._lab = lab
-        self._id = lease["id"]
-        self._every_s = lease["ttl_s"] / _BEATS_PER_TTL
-        self._stopped = threading.Event()
-        self.lost = threading.Event()
-        """Set when labd says that the lease is no more; `reason` tells why."""
-        self.reason = ""
-        self._thread = threading.Thread(target=self._beat, name="heartbeats", daemon=True)
-
-    def __enter__(self) -> "Heartbeats":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join(timeout=self._every_s)
-
-    def _beat(self) -> None:
-        while not self._stopped.wait(self._every_s):
-            try:
-                lease = self._lab.heartbeat(self._id)
-            except LabUnreachable:
-                continue  # labd may be restarting; should it stay away, the lease ends by its TTL
-            except LabError as error:
-                if isinstance(error, ProblemError) and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                    continue  # labd is in trouble, for example with a full disk: the lease may well go on
-                self.reason = str(error)
-                self.lost.set()
-                return
-            if lease["state"] == "ENDED":
-                self.reason = end_text(lease)
-                self.lost.set()
-                return
 
 
 def wait_until_granted(lab: LabClient, lease: Lease, progress: Progress, timeout_s: float | None) -> Lease:
@@ -80,7 +40,7 @@ def wait_until_granted(lab: LabClient, lease: Lease, progress: Progress, timeout
                 ExitCode.TIMEOUT,
             )
         time.sleep(pause if timeout_s is None else min(pause, max(0.0, started + timeout_s - now)))
-        if time.monotonic() - beaten >= lease["ttl_s"] / _BEATS_PER_TTL:
+        if time.monotonic() - beaten >= lease["ttl_s"] / BEATS_PER_TTL:
             beaten = time.monotonic()
             lease = patiently(lambda: lab.heartbeat(lease_id))
         else:
@@ -165,15 +125,3 @@ def waiting(one: Lease | Run) -> str:
     """How a lease or run waits, in words."""
     obstacle = one.get("obstacle")
     return place(one["position"]) + (f"; {obstacle}" if obstacle else "")
-
-
-def end_text(lease: Lease) -> str:
-    """Why a lease ended, in words."""
-    reasons = {
-        "released": "it was released",
-        "expired": "its time was up",
-        "heartbeat_lost": f"no heartbeat came for {lease['ttl_s']:g} s",
-        "cancelled": "it was cancelled",
-        "bench_removed": "its bench was removed",
-    }
-    return reasons.get(lease["end_reason"] or "", str(lease["end_reason"]))

@@ -17,6 +17,7 @@ import click
 
 from labd.cli.bench import bench
 from labd.cli.can import can
+from labd.cli.can_bridge import bridge
 from labd.cli.can_replay import replay
 from labd.cli.completion import completion
 from labd.cli.errors import as_failure
@@ -131,6 +132,7 @@ def main(ctx: click.Context, url: str) -> None:
 for _command in (bench, lease, run, uds, flash, can, trace, completion):
     main.add_command(_command)
 can.add_command(replay)
+can.add_command(bridge)
 
 if __name__ == "__main__":
     main()

@@ -12,6 +12,7 @@ Importing it costs next to nothing: HTTP (urllib3) is imported with the first `L
 """
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
+from labd.client.heartbeats import Heartbeats, end_text
 from labd.client.held import NotHeld, default_holder, held_lease
 from labd.client.lab import DEFAULT_URL, LabClient
 from labd.client.types import (
@@ -48,6 +49,7 @@ __all__ = [
     "ExecutorName",
     "Failure",
     "Frame",
+    "Heartbeats",
     "LabClient",
     "LabError",
     "LabUnreachable",
@@ -62,5 +64,6 @@ __all__ = [
     "Step",
     "UnexpectedAnswer",
     "default_holder",
+    "end_text",
     "held_lease",
 ]

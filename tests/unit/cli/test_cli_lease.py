@@ -8,8 +8,7 @@ from typing import Any, cast
 import pytest
 
 from labd.cli import leasing
-from labd.cli.leasing import Heartbeats
-from labd.client import LabClient, Lease, ProblemError
+from labd.client import Heartbeats, LabClient, Lease, ProblemError, heartbeats
 from tests.unit.cli.conftest import Labctl, Process
 from tests.unit.client.fake_labd import FakeLabd
 
@@ -63,7 +62,7 @@ def test_waiting_tells_the_place_in_the_queue_once_when_it_is_no_terminal(labctl
 
 
 def test_waiting_sends_heartbeats(labctl: Labctl, labd: FakeLabd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leasing, "_BEATS_PER_TTL", 1000)
+    monkeypatch.setattr(leasing, "BEATS_PER_TTL", 1000)
     labd.free = False
     granting = grant_after_looks(labd, 2)
     assert labctl("lease", "acquire", "--duration", "30s").exit_code == 0
@@ -148,7 +147,7 @@ def test_hold_keeps_the_lease_until_ctrl_c_and_then_releases(labd: FakeLabd, lab
 
 
 def test_hold_ends_when_the_lease_is_lost(labctl: Labctl, labd: FakeLabd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leasing, "_BEATS_PER_TTL", 1000)
+    monkeypatch.setattr(heartbeats, "BEATS_PER_TTL", 1000)
 
     def end() -> None:
         labd.wait_for(lambda: labd.asked("POST", "/leases/lease-1/heartbeat"))

@@ -1,0 +1,61 @@
+"""Keeping a lease alive for as long as something uses it."""
+
+import threading
+from http import HTTPStatus
+
+from labd.client.errors import LabError, LabUnreachable, ProblemError
+from labd.client.lab import LabClient
+from labd.client.types import Lease
+
+BEATS_PER_TTL = 3
+
+
+class Heartbeats:
+    """Keeps a lease alive from a thread of its own, until it is stopped or the lease has ended."""
+
+    def __init__(self, lab: LabClient, lease: Lease) -> None:
+        self._lab = lab
+        self._id = lease["id"]
+        self._every_s = lease["ttl_s"] / BEATS_PER_TTL
+        self._stopped = threading.Event()
+        self.lost = threading.Event()
+        """Set when labd says that the lease is no more; `reason` tells why."""
+        self.reason = ""
+        self._thread = threading.Thread(target=self._beat, name="heartbeats", daemon=True)
+
+    def __enter__(self) -> "Heartbeats":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join(timeout=self._every_s)
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            try:
+                lease = self._lab.heartbeat(self._id)
+            except LabUnreachable:
+                continue  # labd may be restarting; should it stay away, the lease ends by its TTL
+            except LabError as error:
+                if isinstance(error, ProblemError) and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    continue  # labd is in trouble, for example with a full disk: the lease may well go on
+                self.reason = str(error)
+                self.lost.set()
+                return
+            if lease["state"] == "ENDED":
+                self.reason = end_text(lease)
+                self.lost.set()
+                return
+
+
+def end_text(lease: Lease) -> str:
+    """Why a lease ended, in words."""
+    reasons = {
+        "released": "it was released",
+        "expired": "its time was up",
+        "heartbeat_lost": f"no heartbeat came for {lease['ttl_s']:g} s",
+        "cancelled": "it was cancelled",
+        "bench_removed": "its bench was removed",
+    }
+    return reasons.get(lease["end_reason"] or "", str(lease["end_reason"]))
