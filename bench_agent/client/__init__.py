@@ -9,7 +9,18 @@ Synchronous and thread-safe. Every call has a deadline, and raises a subclass of
 
 from bench_agent.client.bench import BenchClient
 from bench_agent.client.bus import BusClient, Expectation, SentMessage
-from bench_agent.client.conditions import Compare, Condition, Equals, Within
+from bench_agent.client.conditions import (
+    AtLeast,
+    Compare,
+    Condition,
+    CycleWithin,
+    Edge,
+    Equals,
+    Exactly,
+    Held,
+    Rule,
+    Within,
+)
 from bench_agent.client.console import ConsoleClient, ConsoleMatch, ConsoleTimeout
 from bench_agent.client.console_stream import ConsoleStream
 from bench_agent.client.description import (
@@ -67,6 +78,7 @@ from bench_agent.protocol.frames import Frame
 __all__ = [
     "AdapterInfo",
     "AliveCounter",
+    "AtLeast",
     "BenchClient",
     "BenchError",
     "BenchUnavailable",
@@ -81,6 +93,7 @@ __all__ = [
     "ConsoleStream",
     "ConsoleTimeout",
     "CycleTimes",
+    "CycleWithin",
     "CyclicClient",
     "CyclicState",
     "Description",
@@ -88,7 +101,9 @@ __all__ = [
     "DidInfo",
     "EcuClient",
     "EcuInfo",
+    "Edge",
     "Equals",
+    "Exactly",
     "Expectation",
     "FetchedTrace",
     "FlashFailed",
@@ -99,6 +114,7 @@ __all__ = [
     "FrameFilter",
     "FrameStream",
     "FunctionalAnswer",
+    "Held",
     "InUse",
     "InvalidRequest",
     "LeaseRefused",
@@ -119,6 +135,7 @@ __all__ = [
     "ReplayProgress",
     "RestBusClient",
     "RoutineClient",
+    "Rule",
     "SentMessage",
     "TraceInfo",
     "TracesClient",

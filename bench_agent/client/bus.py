@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench_agent.client.conditions import Condition, to_wire
+from bench_agent.client.conditions import Condition, Rule, apply_rule, to_wire
 from bench_agent.client.connection import Connection, to_ms
 from bench_agent.client.errors import InvalidRequest
 from bench_agent.client.frame_stream import FrameFilter, FrameStream
 from bench_agent.client.replay import OnProgress, ReplayProgress, log_frames, play
 from bench_agent.client.traffic import (
     AliveCounter,
+    CycleTimes,
     CyclicClient,
     PayloadChecksum,
     PayloadFunction,
@@ -20,7 +21,7 @@ from bench_agent.client.traffic import (
     start_rest_bus,
     wired,
 )
-from bench_agent.protocol import bench_pb2, frames
+from bench_agent.protocol import bench_pb2, frames, traffic_pb2
 from bench_agent.protocol.frames import Frame
 from bench_agent.protocol.values import Plain, from_values
 
@@ -46,7 +47,9 @@ class Expectation:
     seen: int = 0
     """Frames that matched the message or ID."""
     unmet: tuple[str, ...] = ()
-    """The conditions that the last seen frame did not meet, as text."""
+    """The conditions that the last seen frame did not meet, or why the rule was not met, as text."""
+    matched: int = 0
+    """Frames that met all conditions."""
 
 
 class BusClient:
@@ -136,10 +139,16 @@ class BusClient:
         return start_rest_bus(self._connection, self.name, absent, include, except_messages, protect or {})
 
     def expect_message(
-        self, name: str, conditions: Iterable[Condition] = (), timeout_s: float = 1.0, since_ns: int = 0
+        self,
+        name: str,
+        conditions: Iterable[Condition] = (),
+        timeout_s: float = 1.0,
+        since_ns: int = 0,
+        rule: Rule | None = None,
     ) -> Expectation:
         """Waits until one message of the DBC meets all conditions, or ``timeout_s`` have passed.
 
+        ``rule`` asks for more than one frame, or for none: `Held`, `AtLeast`, `Exactly`, `CycleWithin`.
         Frames with a timestamp after ``since_ns`` count if the agent still remembers them; 0: only those from now on.
         Not meeting the conditions is no error: look at ``met``. Raises a BenchError.
         """
@@ -150,10 +159,15 @@ class BusClient:
             timeout_ms=to_ms(timeout_s),
             since_ns=since_ns,
         )
-        return self._expect(request, timeout_s)
+        return self._expect(request, timeout_s, rule)
 
     def expect_frame(
-        self, can_id: int, data: bytes | None = None, timeout_s: float = 1.0, since_ns: int = 0
+        self,
+        can_id: int,
+        data: bytes | None = None,
+        timeout_s: float = 1.0,
+        since_ns: int = 0,
+        rule: Rule | None = None,
     ) -> Expectation:
         """Waits for a frame with this ID (SocketCAN form: bit 31 for 29 bits) and, if given, exactly this data.
 
@@ -165,7 +179,27 @@ class BusClient:
             timeout_ms=to_ms(timeout_s),
             since_ns=since_ns,
         )
-        return self._expect(request, timeout_s)
+        return self._expect(request, timeout_s, rule)
+
+    def measure_cycle(self, what: str | int, duration_s: float) -> CycleTimes:
+        """Listens to a message of the DBC, or to an ID (SocketCAN form), for so long. Own frames count too.
+
+        Raises a BenchError.
+        """
+        request = traffic_pb2.CycleRequest(bus=self.name, duration_ms=to_ms(duration_s))
+        if isinstance(what, int):
+            request.frame.id = what
+        else:
+            request.message = what
+        reply = self._connection.ask(self._connection.traffic.MeasureCycle, request, duration_s)
+        return CycleTimes(
+            frames=reply.frames,
+            shortest_s=reply.shortest_us / 1e6,
+            mean_s=reply.mean_us / 1e6,
+            longest_s=reply.longest_us / 1e6,
+            first_ns=reply.first_ns,
+            last_ns=reply.last_ns,
+        )
 
     def stream(self, filters: Sequence[FrameFilter] = (), *, own_frames: bool = False) -> FrameStream:
         """A live subscription, to be used as a context manager.
@@ -195,7 +229,11 @@ class BusClient:
         listed = log_frames(log, channel=channel, loop=loop) if isinstance(log, Path) else log
         return play(self._connection, self.name, listed, speed=speed, filters=filters, on_progress=on_progress)
 
-    def _expect(self, request: bench_pb2.ExpectRequest, timeout_s: float) -> Expectation:
+    def _expect(self, request: bench_pb2.ExpectRequest, timeout_s: float, rule: Rule | None) -> Expectation:
+        try:
+            apply_rule(request, rule)
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest(f"{rule}: {error}") from None
         reply = self._connection.ask(self._connection.stub.Expect, request, timeout_s)
         return Expectation(
             met=reply.met,
@@ -203,6 +241,7 @@ class BusClient:
             signals=from_values(reply.signals),
             seen=reply.seen,
             unmet=tuple(reply.unmet),
+            matched=reply.matched,
         )
 
 

@@ -766,16 +766,32 @@ class ExpectRequest(_message.Message):
     CONDITIONS_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     SINCE_NS_FIELD_NUMBER: _builtins.int
+    HOLD_MS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    EXACTLY_FIELD_NUMBER: _builtins.int
+    CYCLE_FIELD_NUMBER: _builtins.int
     bus: _builtins.str
     message: _builtins.str
     timeout_ms: _builtins.int
     since_ns: _builtins.int
     """Frames with a timestamp after this one count too if they are still remembered; 0: only frames from now on."""
+    hold_ms: _builtins.int
+    """All conditions hold in every frame for so long. A frame that does not meet them begins it anew, and so does a
+    gap of more than five cycle times of the message. One without a cycle time holds until a frame says otherwise.
+    """
+    count: _builtins.int
+    """At least so many frames meet all conditions."""
+    exactly: _builtins.int
+    """Exactly so many frames meet all conditions until the timeout; 0: none."""
     @_builtins.property
     def frame(self) -> Global___FrameMatch: ...
     @_builtins.property
     def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignalCondition]:
         """All must hold in one and the same message."""
+
+    @_builtins.property
+    def cycle(self) -> Global___CycleLimits:
+        """Until the timeout, every interval between two frames is within these limits; two frames at least."""
 
     def __init__(
         self,
@@ -786,16 +802,47 @@ class ExpectRequest(_message.Message):
         conditions: _abc.Iterable[Global___SignalCondition] | None = ...,
         timeout_ms: _builtins.int = ...,
         since_ns: _builtins.int = ...,
+        hold_ms: _builtins.int = ...,
+        count: _builtins.int = ...,
+        exactly: _builtins.int = ...,
+        cycle: Global___CycleLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "message", b"message", "what", b"what"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "cycle", b"cycle", "exactly", b"exactly", "frame", b"frame", "hold_ms", b"hold_ms", "message", b"message", "rule", b"rule", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bus", b"bus", "conditions", b"conditions", "frame", b"frame", "message", b"message", "since_ns", b"since_ns", "timeout_ms", b"timeout_ms", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bus", b"bus", "conditions", b"conditions", "count", b"count", "cycle", b"cycle", "exactly", b"exactly", "frame", b"frame", "hold_ms", b"hold_ms", "message", b"message", "rule", b"rule", "since_ns", b"since_ns", "timeout_ms", b"timeout_ms", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_rule: _TypeAlias = _typing.Literal["hold_ms", "count", "exactly", "cycle"]  # noqa: Y015
+    _WhichOneofArgType_rule: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
     _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["message", "frame"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_rule) -> _WhichOneofReturnType_rule | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
 Global___ExpectRequest: _TypeAlias = ExpectRequest  # noqa: Y015
+
+@_typing.final
+class CycleLimits(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_US_FIELD_NUMBER: _builtins.int
+    HIGH_US_FIELD_NUMBER: _builtins.int
+    low_us: _builtins.int
+    high_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        low_us: _builtins.int = ...,
+        high_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_us", b"high_us", "low_us", b"low_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CycleLimits: _TypeAlias = CycleLimits  # noqa: Y015
 
 @_typing.final
 class FrameMatch(_message.Message):
@@ -831,6 +878,7 @@ class SignalCondition(_message.Message):
     EQUALS_FIELD_NUMBER: _builtins.int
     WITHIN_FIELD_NUMBER: _builtins.int
     COMPARE_FIELD_NUMBER: _builtins.int
+    EDGE_FIELD_NUMBER: _builtins.int
     signal: _builtins.str
     @_builtins.property
     def equals(self) -> Global___Value: ...
@@ -838,6 +886,8 @@ class SignalCondition(_message.Message):
     def within(self) -> Global___Range: ...
     @_builtins.property
     def compare(self) -> Global___Comparison: ...
+    @_builtins.property
+    def edge(self) -> Global___Edge: ...
     def __init__(
         self,
         *,
@@ -845,16 +895,71 @@ class SignalCondition(_message.Message):
         equals: Global___Value | None = ...,
         within: Global___Range | None = ...,
         compare: Global___Comparison | None = ...,
+        edge: Global___Edge | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compare", b"compare", "equals", b"equals", "test", b"test", "within", b"within"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compare", b"compare", "edge", b"edge", "equals", b"equals", "test", b"test", "within", b"within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compare", b"compare", "equals", b"equals", "signal", b"signal", "test", b"test", "within", b"within"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compare", b"compare", "edge", b"edge", "equals", b"equals", "signal", b"signal", "test", b"test", "within", b"within"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_test: _TypeAlias = _typing.Literal["equals", "within", "compare"]  # noqa: Y015
+    _WhichOneofReturnType_test: _TypeAlias = _typing.Literal["equals", "within", "compare", "edge"]  # noqa: Y015
     _WhichOneofArgType_test: _TypeAlias = _typing.Literal["test", b"test"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_test) -> _WhichOneofReturnType_test | None: ...
 
 Global___SignalCondition: _TypeAlias = SignalCondition  # noqa: Y015
+
+@_typing.final
+class Edge(_message.Message):
+    """From one frame to the next; the first frame that is seen has no edge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Edge._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Edge._Kind.ValueType  # 0
+        RISING: Edge._Kind.ValueType  # 1
+        FALLING: Edge._Kind.ValueType  # 2
+        CHANGES: Edge._Kind.ValueType  # 3
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
+    KIND_UNSPECIFIED: Edge.Kind.ValueType  # 0
+    RISING: Edge.Kind.ValueType  # 1
+    FALLING: Edge.Kind.ValueType  # 2
+    CHANGES: Edge.Kind.ValueType  # 3
+
+    KIND_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    kind: Global___Edge.Kind.ValueType
+    threshold: _builtins.float
+    """RISING: from below it to at least it; FALLING: from above it to at most it. Without one, any step in that direction."""
+    @_builtins.property
+    def before(self) -> Global___Value:
+        """CHANGES: the value before and after; without them, any."""
+
+    @_builtins.property
+    def after(self) -> Global___Value: ...
+    def __init__(
+        self,
+        *,
+        kind: Global___Edge.Kind.ValueType = ...,
+        threshold: _builtins.float | None = ...,
+        before: Global___Value | None = ...,
+        after: Global___Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "after", b"after", "before", b"before", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "after", b"after", "before", b"before", "kind", b"kind", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+
+Global___Edge: _TypeAlias = Edge  # noqa: Y015
 
 @_typing.final
 class Range(_message.Message):
@@ -954,9 +1059,12 @@ class ExpectReply(_message.Message):
     SIGNALS_FIELD_NUMBER: _builtins.int
     SEEN_FIELD_NUMBER: _builtins.int
     UNMET_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
     met: _builtins.bool
     seen: _builtins.int
     """Frames that matched the message or ID, the deciding one included."""
+    matched: _builtins.int
+    """Frames that met all conditions."""
     @_builtins.property
     def frame(self) -> Global___FrameBatch:
         """The frame that decided: the one that met the conditions, or else the last that matched the message or ID."""
@@ -967,7 +1075,9 @@ class ExpectReply(_message.Message):
 
     @_builtins.property
     def unmet(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The conditions that the last seen frame did not meet, as text ("EngineSpeed = 812.5, expected 1450 .. 1550")."""
+        """The conditions that the last seen frame did not meet, as text ("EngineSpeed = 812.5, expected 1450 .. 1550"), or
+        why the rule was not met.
+        """
 
     def __init__(
         self,
@@ -977,10 +1087,11 @@ class ExpectReply(_message.Message):
         signals: _abc.Mapping[_builtins.str, Global___Value] | None = ...,
         seen: _builtins.int = ...,
         unmet: _abc.Iterable[_builtins.str] | None = ...,
+        matched: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "met", b"met", "seen", b"seen", "signals", b"signals", "unmet", b"unmet"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "matched", b"matched", "met", b"met", "seen", b"seen", "signals", b"signals", "unmet", b"unmet"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

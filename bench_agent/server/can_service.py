@@ -1,20 +1,18 @@
 """CAN over gRPC: streams, sending, expecting, remembering."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable
 
 import can
 import grpc
 
 from bench_agent.protocol import bench_pb2, frames
-from bench_agent.protocol.values import to_values
-from bench_agent.server import convert, expectation
+from bench_agent.server import convert
 from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.bench import Bench, describe_bus
 from bench_agent.server.door import Context
-from bench_agent.server.errors import CallError, invalid, unavailable
-from bench_agent.server.expectation import Matcher
+from bench_agent.server.errors import CallError, invalid
+from bench_agent.server.expect_service import watch
 from bench_agent.server.frame_queue import FrameQueue
 from bench_agent.server.signals import database_of, signal_values
 from ecu_adapters.bus import BusError, FrameError
@@ -23,7 +21,6 @@ from ecu_adapters.frame_records import EXTENDED, ID_MASK, STANDARD_ID_MASK, Reco
 
 MOST_FRAMES = 4096
 """In one request or answer."""
-LONGEST_WAIT_S = 86_400.0
 _OUTGOING = 4
 """Requests whose frames wait for the bus; then the caller is held back."""
 
@@ -53,8 +50,8 @@ async def stream(bench: Bench, requests: AsyncIterable[bench_pb2.CanRequest], co
             if subscription is None:
                 return  # the group waits for the sender
             reader = group.create_task(_forward(queue, events))
-            watch = group.create_task(_watch(bus, closed))
-            await asyncio.wait([reader, watch], return_when=asyncio.FIRST_COMPLETED)
+            watcher = group.create_task(watch(bus, closed))
+            await asyncio.wait([reader, watcher], return_when=asyncio.FIRST_COMPLETED)
             sender.cancel()
     except* CallError as errors:
         raise _first(errors) from None
@@ -82,33 +79,6 @@ async def send(bench: Bench, request: bench_pb2.SendRequest) -> bench_pb2.SendRe
             return bench_pb2.SendReply(timestamp_ns=sent.before_ns, frames=frames.batch(reply))
         case _:
             raise invalid("neither frames nor message is given")
-
-
-async def expect(bench: Bench, request: bench_pb2.ExpectRequest) -> bench_pb2.ExpectReply:
-    """Waits for a frame that meets all conditions. Raises CallError."""
-    bus = bench.bus(request.bus)
-    hub, closed = bus.require(), bus.closed
-    if not request.timeout_ms or request.timeout_ms > LONGEST_WAIT_S * 1000:
-        raise invalid(f"timeout_ms is {request.timeout_ms}; it must be 1 .. {LONGEST_WAIT_S * 1000:.0f}")
-    try:
-        matcher = expectation.build(request, bus.name, bus.database)
-    except (ValueError, DatabaseError) as error:
-        raise invalid(str(error)) from error
-    wait = _Wait(asyncio.get_running_loop(), matcher)
-    with hub.subscribe(wait.put, ids=[matcher.can_id]):
-        wait.replay(bench.held().recent(hub, request.since_ns) if request.since_ns else [])
-        try:
-            async with asyncio.timeout(request.timeout_ms / 1000):
-                await _either(wait.met, bus, closed)
-        except TimeoutError:
-            wait.stop()
-    return bench_pb2.ExpectReply(
-        met=matcher.met,
-        frame=frames.batch([convert.to_frame(matcher.last)]) if matcher.last is not None else None,
-        signals=to_values(matcher.signals),
-        seen=matcher.seen,
-        unmet=matcher.unmet,
-    )
 
 
 def recent(bench: Bench, request: bench_pb2.RecentRequest) -> bench_pb2.RecentReply:
@@ -182,81 +152,6 @@ def _filter(number: int, wanted: bench_pb2.CanFilter) -> tuple[int, int]:
     if wanted.mask & EXTENDED and not wanted.id & EXTENDED and wanted.id & ID_MASK > STANDARD_ID_MASK:
         raise invalid(f"{field}.id 0x{wanted.id:X} is above 0x7FF; set bit 31 of id for a 29-bit ID")
     return wanted.id, wanted.mask
-
-
-async def _watch(bus: AgentBus, closed: asyncio.Event) -> None:
-    """Ends the stream, with the reason, when its bus fails."""
-    await closed.wait()
-    raise unavailable(bus.fault or f"CAN bus {bus.name!r} was closed")
-
-
-async def _either(met: "asyncio.Future[None]", bus: AgentBus, closed: asyncio.Event) -> None:
-    """Waits for ``met``. Raises CallError when the bus fails first."""
-    watch = asyncio.create_task(_watch(bus, closed))
-    try:
-        await asyncio.wait([met, watch], return_when=asyncio.FIRST_COMPLETED)
-        if not met.done():
-            watch.result()
-    finally:
-        watch.cancel()
-
-
-class _Wait:
-    """Brings remembered and live frames to a matcher: each once, and in order."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, matcher: Matcher) -> None:
-        self.met: asyncio.Future[None] = loop.create_future()
-        self._loop = loop
-        self._matcher = matcher
-        self._lock = threading.Lock()
-        self._backlog: list[can.Message] | None = []
-        self._known: dict[int, can.Message] = {}  # by id(): frames of the past that the bus may still deliver
-        self._done = False
-
-    def put(self, message: can.Message) -> None:
-        """A listener of a bus hub. While the past is looked at, live frames wait (for milliseconds at most)."""
-        with self._lock:
-            if self._done:
-                return
-            if self._backlog is not None:
-                self._backlog.append(message)
-                return
-            if self._known:
-                if id(message) in self._known:
-                    return
-                if message.is_rx:
-                    self._known = {}  # received frames come in order: from here on, all are new
-            self._done = self._matcher.feed(message)
-            if not self._done:
-                return
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._finish)
-
-    def replay(self, past: list[can.Message]) -> None:
-        """Looks at the past, then at what came meanwhile, and lets live frames through."""
-        # The bus remembers a burst before it delivers its frames: one may be both in the past and yet to come.
-        self._known = known = {id(message): message for message in past}
-        batch: Iterable[can.Message] = past
-        while True:
-            if any(self._matcher.feed(message) for message in batch):
-                self.stop()
-                self._finish()
-                return
-            with self._lock:
-                backlog, self._backlog = self._backlog or [], []
-                if not backlog:
-                    self._backlog = None
-                    return
-            batch = [message for message in backlog if id(message) not in known]
-
-    def stop(self) -> None:
-        """No further frame changes the outcome."""
-        with self._lock:
-            self._done = True
-
-    def _finish(self) -> None:
-        if not self.met.done():
-            self.met.set_result(None)
 
 
 def _records(batch: bench_pb2.FrameBatch) -> Records:

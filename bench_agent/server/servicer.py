@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable
 
 from bench_agent.protocol import bench_pb2, bench_pb2_grpc
-from bench_agent.server import can_service, uds_service
+from bench_agent.server import can_service, expect_service, uds_service
 from bench_agent.server.door import Context
 from bench_agent.server.leased import Leased
 
@@ -27,7 +27,7 @@ class BenchServicer(Leased, bench_pb2_grpc.BenchServicer):
 
     async def Expect(self, request: bench_pb2.ExpectRequest, context: Context) -> bench_pb2.ExpectReply:
         """Waits for a frame or a DBC message that meets all conditions."""
-        return await can_service.expect(self.bench(), request)
+        return await expect_service.expect(self.bench(), request)
 
     async def Recent(self, request: bench_pb2.RecentRequest, context: Context) -> bench_pb2.RecentReply:
         """The last frames of this lease."""

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import can
 
 from bench_agent.protocol import bench_pb2, frames, traffic_pb2, traffic_pb2_grpc
-from bench_agent.server import convert
+from bench_agent.server import convert, expect_service
 from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.bench import Bench
 from bench_agent.server.cleanup import Phase
@@ -80,6 +80,10 @@ class TrafficServicer(Leased, traffic_pb2_grpc.TrafficServicer):
     async def List(self, request: traffic_pb2.TrafficRequest, context: Context) -> traffic_pb2.TrafficReply:
         """All that this lease has running."""
         return traffic_pb2.TrafficReply(messages=[_to_wire(running) for running in self._traffic().messages])
+
+    async def MeasureCycle(self, request: traffic_pb2.CycleRequest, context: Context) -> traffic_pb2.CycleReply:
+        """Listens to a message or frame for a while and tells how regularly it came."""
+        return await expect_service.measure_cycle(self.bench(), request)
 
     def _traffic(self) -> LeaseTraffic:
         """Of the lease that the running call belongs to; it is silenced when the lease ends."""

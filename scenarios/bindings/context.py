@@ -160,17 +160,21 @@ def too_long(assignment: Assignment) -> str:
     return f"ran longer than {assignment['limits']['timeout_s']:g} s"
 
 
-def wait(timeout: object) -> float:
+def wait(timeout: object, what: str = "timeout") -> float:
     """A timeout in seconds. Raises ValueError below 1 ms."""
-    seconds = durations.parse(timeout, "timeout")
+    seconds = durations.parse(timeout, what)
     if seconds < 0.001:
-        raise ValueError(f"timeout is {timeout!r}; it must be at least 1 ms")
+        raise ValueError(f"{what} is {timeout!r}; it must be at least 1 ms")
     return seconds
 
 
 def options(encoded: str) -> dict[str, bool]:
     """Switches, as JSON. Raises ValueError, naming the one that is neither true nor false."""
-    chosen = dict(from_json(encoded) or {})
+    return checked_switches(dict(from_json(encoded) or {}))
+
+
+def checked_switches(chosen: dict[str, Any]) -> dict[str, bool]:
+    """Raises ValueError, naming the switch that is neither true nor false."""
     for name, value in chosen.items():
         if not isinstance(value, bool):
             raise ValueError(f"option {name} is {value!r}; it must be true or false")

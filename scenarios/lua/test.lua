@@ -137,6 +137,35 @@ function test.differs(from)
   return matcher({ "compare", "!=", from }, "anything but " .. show(from), function(value) return value ~= from end)
 end
 
+-- Matchers of what a signal does from one frame to the next: for bus:expect only.
+local function edge(fields, text)
+  return matcher({ "edge", fields }, text, function()
+    fail("invalid", "test." .. fields.kind .. " compares two frames; only bus:expect takes it")
+  end)
+end
+
+for _, kind in ipairs({ "rising", "falling" }) do
+  -- Any step up (or down); with a threshold, one from below it to at least it (from above it to at most it).
+  test[kind] = function(threshold)
+    if threshold ~= nil then
+      number(threshold, "threshold")
+    end
+    return edge({ kind = kind, threshold = threshold }, threshold and kind .. " through " .. show(threshold) or kind)
+  end
+end
+
+-- Any change; from this value, to that one, where they are given.
+function test.changes(from, to)
+  local text = "a change"
+  if from ~= nil then
+    text = text .. " from " .. show(plain(from, "from"))
+  end
+  if to ~= nil then
+    text = text .. " to " .. show(plain(to, "to"))
+  end
+  return edge({ kind = "changes", before = from, after = to }, text)
+end
+
 ---------------------------------------------------------------------------------------------------------------------
 -- Checks
 

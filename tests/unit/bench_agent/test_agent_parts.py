@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from bench_agent.protocol import frames
 from bench_agent.protocol.frames import Frame
 from bench_agent.server import convert
-from bench_agent.server.can_service import _Wait
 from bench_agent.server.cleanup import CleanUpStack
-from bench_agent.server.expectation import Condition, Matcher
+from bench_agent.server.conditions import Condition
+from bench_agent.server.expect_service import _Wait
+from bench_agent.server.expectation import Matcher
 from bench_agent.server.frame_queue import FrameQueue
 from bench_agent.server.tenancy import Tenancy
 from ecu_adapters.burst import Burst

@@ -122,3 +122,45 @@ def test_mistakes_are_explained(play: "Play", bench: BenchClient, script: str, p
     played = play(HEAD + script, bench=bench)
     assert played.verdict == "error"
     assert problem in played.failure["message"]
+
+
+def test_waits_that_take_more_than_one_frame(play: "Play", bench: BenchClient) -> None:  # noqa: F811
+    played = play(
+        HEAD
+        + """
+        local m = bus:cyclic("EngineControl", { TargetSpeed = 1500 }, { period = "10ms" })
+        bus:expect("EngineStatus", { EngineSpeed = test.rising(1400) }, "10s")
+        local wanted = { EngineSpeed = test.within(1500, 10) }
+        local signals, at = bus:expect("EngineStatus", wanted, "10s", { hold = "60ms" })
+        test.equal(signals.EngineState, "Running")
+        test.is_true(at > 1.7e9)
+        bus:expect("EngineStatus", { EngineSpeed = test.within(1500, 10) }, "10s", { count = 3 })
+        bus:never("EngineStatus", { EngineState = "Stalled" }, "100ms")
+        bus:never(0x7FF, nil, "20ms")
+        bus:expect_cycle("EngineStatus", "100us", "1s", "300ms")
+        local cycle = bus:measure_cycle("EngineStatus", "200ms")
+        test.is_true(cycle.frames > 2 and cycle.shortest <= cycle.mean and cycle.mean <= cycle.longest)
+        m:set{ TargetSpeed = 900 }
+        bus:expect("EngineStatus", { EngineSpeed = test.falling(1000) }, "10s")
+        """,
+        bench=bench,
+    )
+    assert played.verdict == "passed", played.result["failure"]
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("bus:never('EngineStatus', nil, '1s')", "EngineStatus: not as expected within 1 s; 1 seen"),
+        ("bus:expect('EngineStatus', { EngineSpeed = 1 }, '100ms', { count = 2 })", "0 of 2 frames met"),
+        ("bus:expect('EngineStatus', { EngineSpeed = test.changes(1, 2) }, '100ms')", "a change from 1 to 2"),
+        ("bus:expect_cycle('EngineStatus', '1us', '2us', '1s')", "expected 0.001 .. 0.002 ms"),
+        ("test.equal(1, test.rising())", "only bus:expect takes it"),
+        ("bus:expect('EngineStatus', {}, '1s', { hold = '2s' })", "hold_ms is 2000"),
+        ("bus:expect('EngineStatus', {}, '1s', { hold = '1ms', count = 2 })", "one of hold, count and exactly"),
+        ("bus:expect('EngineStatus', {}, '1s', { count = 0 })", "count is 0; it must be a whole number"),
+        ("bus:expect('EngineStatus', {}, '1s', { for_ms = 1 })", 'unknown option "for_ms"'),
+    ],
+)
+def test_waits_that_fail_say_why(play: "Play", bench: BenchClient, script: str, problem: str) -> None:  # noqa: F811
+    assert problem in play(HEAD + script, bench=bench).failure["message"]
