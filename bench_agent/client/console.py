@@ -85,11 +85,11 @@ class ConsoleClient:
 
         Matched on the agent. Raises ConsoleTimeout with the last lines seen, or another BenchError.
         """
-        return self._expect([pattern] if isinstance(pattern, str) else list(pattern), timeout_s, literal=False)
+        return self.wait_for([pattern] if isinstance(pattern, str) else pattern, timeout_s, literal=False)
 
     def read_until(self, text: str, timeout_s: float = 10.0) -> str:
         """The output up to and with ``text``, which is taken as it is. Raises as `expect` does."""
-        found = self._expect([text], timeout_s, literal=True)
+        found = self.wait_for([text], timeout_s, literal=True)
         return found.before + found.text
 
     def watch(self, *, from_start: bool = False) -> ConsoleStream:
@@ -123,7 +123,8 @@ class ConsoleClient:
             self._stream, self._position = stream, stream.offset
         return self._stream
 
-    def _expect(self, patterns: list[str], timeout_s: float, *, literal: bool) -> ConsoleMatch:
+    def wait_for(self, patterns: Sequence[str], timeout_s: float, *, literal: bool) -> ConsoleMatch:
+        """As `expect`; with ``literal``, the patterns are text that is taken as it is."""
         self._opened()
         request = console_pb2.ConsoleExpectRequest(
             console=self.name,
@@ -149,7 +150,7 @@ def _text(group: console_pb2.ConsoleGroup) -> str | None:
     return group.text if group.HasField("text") else None
 
 
-def _missed(name: str, patterns: list[str], timeout_s: float, reply: console_pb2.ConsoleExpectReply) -> str:
+def _missed(name: str, patterns: Sequence[str], timeout_s: float, reply: console_pb2.ConsoleExpectReply) -> str:
     wanted = " or ".join(repr(pattern) for pattern in patterns)
     message = f"console {name}: {wanted} did not come within {timeout_s:g} s"
     if reply.fault:
@@ -157,5 +158,5 @@ def _missed(name: str, patterns: list[str], timeout_s: float, reply: console_pb2
     if reply.dropped:
         message += f"; {reply.dropped} bytes came faster than they were looked at"
     if not reply.last_lines:
-        return f"{message}; nothing was said"
+        return f"{message}; nothing was said in this lease"
     return f"{message}; the last lines:\n" + "\n".join(f"  {line}" for line in reply.last_lines)

@@ -362,7 +362,7 @@ class ConsoleExpectReply(_message.Message):
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsoleGroup]: ...
     @_builtins.property
     def last_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """When not met: the last lines seen, and why the port is not open, if it is not."""
+        """When not met: the last lines of this lease, and why the port is not open, if it is not."""
 
     def __init__(
         self,

@@ -251,7 +251,7 @@ class _Expectation:
 
     def _missed(self) -> console_pb2.ConsoleExpectReply:
         end = self._first + len(self._seen)
-        _, last = self._console.read(max(self._console.end - _LAST_BYTES, self._start), _LAST_BYTES)
+        _, last = self._console.read(max(self._console.end - _LAST_BYTES, 0), _LAST_BYTES)
         text = self._plain(last.decode(self._encoding, "surrogateescape"))
         return console_pb2.ConsoleExpectReply(
             end_offset=end,

@@ -11,7 +11,9 @@ from labd.client.types import Assignment, Failure
 from scenarios.bindings.bench import BenchBindings
 from scenarios.bindings.can import CanBindings
 from scenarios.bindings.context import Context, Log, too_long
+from scenarios.bindings.power import PowerBindings
 from scenarios.bindings.run import RunBindings
+from scenarios.bindings.serial import SerialBindings
 from scenarios.bindings.traffic import TrafficBindings
 from scenarios.bindings.uds import UdsBindings
 from scenarios.record import Record
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bindings", "too_long"]
 
-_MODULES = (BenchBindings, CanBindings, TrafficBindings, UdsBindings)
+_MODULES = (BenchBindings, CanBindings, TrafficBindings, UdsBindings, SerialBindings, PowerBindings)
 
 
 class Bindings:
