@@ -1,13 +1,35 @@
-"""``python -m scenarios``: the process in which a run's script runs. labd starts it."""
+"""``python -m scenarios``: the process in which a run's script runs. labd or a bench's agent starts it.
+
+``hook`` runs a bench's hook instead, ``check FILE...`` only looks at the syntax of scripts.
+"""
 
 import os
 import sys
 import traceback
 
-from scenarios.runner import ERROR, main
+ERROR = 2
+
+
+def _main(arguments: list[str]) -> int:
+    match arguments:
+        case []:
+            from scenarios.runner import main
+
+            return main()
+        case ["hook"]:
+            from scenarios.hook import main as run_hook
+
+            return run_hook()
+        case ["check", *files]:
+            from scenarios.check import main as check
+
+            return check(files)
+    sys.stderr.write("usage: python -m scenarios [hook | check FILE...]\n")
+    return ERROR
+
 
 try:
-    code = main()
+    code = _main(sys.argv[1:])
 except BaseException:  # the exit code of an uncaught exception would say that a check has failed
     traceback.print_exc()
     code = ERROR

@@ -52,7 +52,16 @@ class _OpenCase:
 class Record:
     """Collects a run's cases. Thread-safe: the watchdog closes it while the script may still be running."""
 
-    def __init__(self, name: str, benches: list[str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        benches: list[str],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        may_test_nothing: bool = False,
+    ) -> None:
+        """``may_test_nothing``: it is no test, and passes also when it did nothing."""
+        self._may_test_nothing = may_test_nothing
         self._name = name
         self._benches = benches
         self._clock = clock
@@ -109,7 +118,7 @@ class Record:
                 return False
             if verdict != "passed":
                 self._end_case(verdict, failure, frames)
-            elif not self._cases and not self._activity:
+            elif not (self._cases or self._activity or self._may_test_nothing):
                 verdict = "error"
                 message = "nothing was tested: the scenario has no test.case, no check and no exchange with the bench"
                 failure = Failure(message=message, file=None, line=None, traceback="")

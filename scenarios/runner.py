@@ -71,11 +71,13 @@ class Runner:
         *,
         open_bench: "Callable[[], BenchClient] | None" = None,
         delivery_s: float = DELIVERY_S,
+        may_test_nothing: bool = False,
     ) -> None:
         self._lab = lab
         self._run_id = run_id
         self._open_bench = open_bench
         self._delivery_s = delivery_s
+        self._may_test_nothing = may_test_nothing
         self._deliver_by: float | None = None
         self._started = time.monotonic()
         self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -90,7 +92,8 @@ class Runner:
         """The whole run. Returns the exit code. Raises LabError when the assignment cannot be had."""
         assignment = self._fetch()
         self._watch_from_outside(assignment)
-        stop, record = Stop(), Record(assignment["name"], [bench["name"] for bench in assignment["benches"]])
+        benches = [bench["name"] for bench in assignment["benches"]]
+        stop, record = Stop(), Record(assignment["name"], benches, may_test_nothing=self._may_test_nothing)
         shipper = LogShipper(
             self._lab,
             self._run_id,

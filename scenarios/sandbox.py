@@ -129,6 +129,16 @@ class Sandbox:
         return int(self._lua.get_max_memory() - self._lua.get_memory_used())
 
 
+def syntax_error(text: bytes, name: str) -> str | None:
+    """Why a script is no Lua, with file and line; None when it is."""
+    lua = lua54.LuaRuntime(encoding=None, register_eval=False, register_builtins=False)
+    try:
+        lua.compile(text.removeprefix(b"\xef\xbb\xbf"), name=f"@{name}".encode(), mode=b"t")
+    except lua54.LuaSyntaxError as error:
+        return b"".join(error.args).decode("utf-8", "replace")
+    return None
+
+
 @cache
 def _sources() -> dict[str, bytes]:
     return {path.stem: path.read_bytes() for path in sorted(_LUA.glob("*.lua"))}

@@ -1,10 +1,11 @@
 """The channel to one agent, with the lease token on every call."""
 
+import time
 from typing import TypeVar
 
 import grpc
 
-from bench_agent.client.errors import from_rpc
+from bench_agent.client.errors import from_rpc, is_preparing
 from bench_agent.protocol import bench_pb2_grpc, console_pb2_grpc, power_pb2_grpc, traffic_pb2_grpc
 from bench_agent.protocol.claims import BENCH_METADATA
 
@@ -15,6 +16,9 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),  # a CAN frame or UDS request must never be sent twice behind the caller's back
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+PREPARING_S = 900.0
+"""How long a bench may be prepared for its new holder."""
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -40,12 +44,15 @@ class Connection:
     ) -> Reply:
         """Calls ``method``; ``wait_s`` is how long the agent is asked to wait before it answers.
 
-        Raises a BenchError.
+        A bench that its agent still prepares for this lease is waited for. Raises a BenchError.
         """
-        try:
-            return method(request, timeout=wait_s + self.timeout_s, metadata=self.metadata)
-        except grpc.RpcError as error:
-            raise from_rpc(error, self.target) from None
+        give_up_at = time.monotonic() + PREPARING_S
+        while True:
+            try:
+                return method(request, timeout=wait_s + self.timeout_s, metadata=self.metadata)
+            except grpc.RpcError as error:
+                if not is_preparing(error) or time.monotonic() > give_up_at:
+                    raise from_rpc(error, self.target) from None
 
     def close(self) -> None:
         """Ends every call that is still open on this channel."""

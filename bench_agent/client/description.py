@@ -76,7 +76,7 @@ class Description:
     ecus: tuple[EcuInfo, ...]
     healthy: bool
     health_reason: str
-    """Why it is not healthy; empty when it is."""
+    """Why it is not healthy; of a healthy one, which hook failed although the bench goes on."""
     consoles: tuple[ConsoleInfo, ...] = ()
     power: tuple[PowerInfo, ...] = ()
     adapters: tuple[AdapterInfo, ...] = ()

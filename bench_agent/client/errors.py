@@ -1,6 +1,11 @@
 """What a call on a bench can raise, and how gRPC status codes map to it."""
 
+from collections.abc import Iterable
+from typing import Any, cast
+
 import grpc
+
+from bench_agent.protocol.claims import PREPARING_METADATA
 
 
 class BenchError(Exception):
@@ -99,3 +104,9 @@ def from_rpc(error: grpc.RpcError, target: str) -> BenchError:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return kind(f"{target} did not answer in time")
     return kind(details)
+
+
+def is_preparing(error: grpc.RpcError) -> bool:
+    """Whether the call was not carried out because the agent still prepares the bench for its new holder."""
+    metadata: Iterable[tuple[str, str | bytes]] = cast(Any, error.trailing_metadata()) or ()
+    return any(key == PREPARING_METADATA for key, _ in metadata)

@@ -8,6 +8,8 @@ ALGORITHM = "Ed25519"
 ISSUER = "labd"
 BENCH_METADATA = "labd-bench"
 """gRPC metadata key that names the bench a call is for."""
+PREPARING_METADATA = "labd-preparing"
+"""gRPC trailing metadata key: the bench is being prepared for its new holder; the call was not carried out."""
 
 
 @dataclass(frozen=True, slots=True)

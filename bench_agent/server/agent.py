@@ -16,6 +16,7 @@ from bench_agent.server.config import AgentConfig, split_address
 from bench_agent.server.door import LeaseDoor
 from bench_agent.server.epochs import EpochStore
 from bench_agent.server.guard import Guard
+from bench_agent.server.hooks import BenchHooks
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
 from bench_agent.server.quarantine import QuarantineStore
@@ -59,6 +60,8 @@ class Agent:
         }
         self._epochs = EpochStore(data / "epochs.json")
         self.guard = Guard(self.benches.values(), self._keys, self._epochs, self._clock)
+        for bench in self.benches.values():
+            bench.hooks = BenchHooks(bench.name, bench.config.labels, bench.config.hooks, self.guard.gates[bench.name])
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._socket: UnixSocket | None = None
@@ -141,6 +144,9 @@ class Agent:
             server.add_insecure_port(self._socket.address)
         except (OSError, RuntimeError) as error:
             raise ListenError(f"cannot listen on a unix socket in {self.config.agent.data_dir}: {error}") from error
+        for bench in self.benches.values():
+            if bench.hooks is not None:
+                bench.hooks.address = self._socket.address
         self._server = server
         self.address = f"{host}:{bound}"
         reachable = socket.gethostname() if host in ("0.0.0.0", "[::]") else host  # noqa: S104 - recognised, not bound

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -13,8 +14,9 @@ from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.cleanup import CleanUpStack, StepOutcome
 from bench_agent.server.config import BenchConfig, Traces
 from bench_agent.server.consoles import Consoles
-from bench_agent.server.errors import not_found, unavailable
-from bench_agent.server.guard import CleanUpError
+from bench_agent.server.errors import CallError, not_found, unavailable
+from bench_agent.server.guard import CleanUpError, LeaseFailed
+from bench_agent.server.hooks import BenchHooks, HookFailed
 from bench_agent.server.power import Power
 from bench_agent.server.quarantine import QuarantineStore
 from bench_agent.server.simulated_node import SimulatedNode
@@ -26,6 +28,8 @@ from ecu_adapters.yaml_file import ConfigError
 _FIRST_OPEN_S = 5.0
 """How long the start of the agent waits for the buses; one that takes longer opens when it opens."""
 _RESET_S = 10.0
+_HOOK_END_S = 60.0
+"""How long what a hook has done may take to be undone."""
 
 _log = structlog.get_logger()
 
@@ -38,6 +42,8 @@ class Bench:
         self.config = config
         self.on_change: Callable[[], None] | None = None
         """Called when description or health have changed."""
+        self.hooks: BenchHooks | None = None
+        """Set before the agent starts."""
         self.tenancy: Tenancy | None = None
         self._traces = traces
         self._settings = settings
@@ -134,7 +140,7 @@ class Bench:
                 for name, (description, bus) in self._ecus.items()
             ],
             health=self._health(reason),
-            health_reason=reason,
+            health_reason=reason or (self.hooks.warning if self.hooks is not None else ""),
             last_clean_up=[
                 bench_pb2.CleanUpStep(name=step.name, elapsed_ms=round(step.elapsed_s * 1000), fault=step.fault or "")
                 for step in self._last_clean_up
@@ -187,6 +193,9 @@ class Bench:
         cleanup = CleanUpStack()
         cleanup.push("reset the simulated ECUs", self._reset_nodes, deadline_s=_RESET_S)
         self._push_safe_state(cleanup)
+        if self.hooks is not None and (deadline_s := self.hooks.deadline_s("after_lease")):
+            undo = partial(self._after_lease, lease, epoch)
+            cleanup.push("run the hook after_lease", undo, deadline_s=deadline_s + _HOOK_END_S)
         tenancy = Tenancy(lease, cleanup)
         await asyncio.to_thread(tenancy.start_traces, self._traces, self._settings, self._buses)
         for bus in self._buses.values():
@@ -196,6 +205,16 @@ class Bench:
         tenancy.cleanup.push("close the consoles", self.consoles.close_lease, deadline_s=consoles.CLOSE_S)
         self.tenancy = tenancy
         _log.info("lease began", bench=self.name, lease=lease, epoch=epoch)
+        if self.hooks is not None:
+            try:
+                await self.hooks.run("before_lease", lease, epoch, tenancy.traces)
+            except HookFailed as error:
+                if error.quarantine:
+                    await self.quarantine(str(error))
+                raise LeaseFailed(str(error)) from error
+            except CallError as error:  # the agent is stopping
+                raise LeaseFailed(error.message) from error
+            self._changed()
 
     async def silence(self) -> None:
         """Stops at once whatever the lease left sending by itself; what fails is tried again by `close_lease`."""
@@ -219,6 +238,35 @@ class Bench:
         self.tenancy = None
         _log.info("lease ended", bench=self.name, lease=tenancy.lease)
         self._changed()
+
+    async def close_unseen(self, epoch: int) -> None:
+        """The lease of this epoch has ended without a call since the agent was restarted.
+
+        The start has made the bench safe; only the hook is missing.
+        """
+        if self.tenancy is None and self.quarantine_reason is None:
+            await self._after_lease(f"of epoch {epoch}", epoch)
+            await self.make_safe()
+
+    async def _after_lease(self, lease: str, epoch: int) -> None:
+        """Runs the hook on a tenancy of its own, and undoes what it has done."""
+        if self.hooks is None or not self.hooks.deadline_s("after_lease"):
+            return
+        ended = self.tenancy
+        hooks_own = self.tenancy = Tenancy(lease, CleanUpStack())
+        hooks_own.cleanup.push("close the consoles", self.consoles.close_lease, deadline_s=consoles.CLOSE_S)
+        faults = []
+        try:
+            await self.hooks.run("after_lease", lease, epoch, ended.traces if ended is not None else None)
+        except HookFailed as error:
+            faults.append(str(error))
+        except CallError:
+            return  # the agent is stopping, the lease may go on
+        finally:
+            self.tenancy = ended
+            faults += [outcome.fault for outcome in await hooks_own.cleanup.run() if outcome.fault]
+        if faults:
+            await self.quarantine("; ".join(faults))
 
     def set_clean_up_fault(self, reason: str | None) -> None:
         """Part of the health."""

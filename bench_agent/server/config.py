@@ -7,6 +7,7 @@ bench unhealthy.
 
 import codecs
 import re
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,14 @@ from ecu_adapters.description import load_ecu
 from ecu_adapters.power.config import AnySupply
 from ecu_adapters.serial_port import SerialConfig
 from ecu_adapters.yaml_file import ConfigError, Mistake, field_error, model_error, nearest
+from runners import launch
 
 NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _RESERVED_LABEL = "name"
+_CHECK_S = 30.0
+"""How long the check of a hook may take."""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -129,6 +133,32 @@ class ConsoleConfig(SerialConfig):
         return SerialConfig.model_construct(**{name: getattr(self, name) for name in SerialConfig.model_fields})
 
 
+class HookConfig(_Part):
+    """A Lua script that the agent itself runs on the bench."""
+
+    script: Path
+    timeout_s: float = Field(default=60, gt=0, le=600, description="s; the hook is killed after it")
+    on_failure: Literal["warn", "fail_lease", "quarantine"] = Field(
+        default="quarantine",
+        description="warn: the bench goes on, and shows it; fail_lease: the lease ends before its first call; "
+        "quarantine: nobody gets the bench until somebody has looked at it",
+    )
+
+
+class Hooks(_Part):
+    """What the agent does before a lease's first call, and after its clean-up."""
+
+    before_lease: HookConfig | None = None
+    after_lease: HookConfig | None = None
+
+    @field_validator("after_lease")
+    @classmethod
+    def _lease_is_over(cls, hook: HookConfig | None) -> HookConfig | None:
+        if hook is not None and hook.on_failure == "fail_lease":
+            raise ValueError("on_failure is 'fail_lease', but the lease is over by then; warn or quarantine")
+        return hook
+
+
 class BenchConfig(_Part):
     """One bench."""
 
@@ -138,6 +168,7 @@ class BenchConfig(_Part):
     ecus: list[EcuConfig] = []
     consoles: list[ConsoleConfig] = []
     power: list[AnySupply] = []
+    hooks: Hooks = Hooks()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -228,7 +259,23 @@ def _reference_problems(bench: BenchConfig) -> list[_Problem | ConfigError]:
             message = f"ECU {description.name} is there already (ecus.{names[description.name]})"
             problems.append(_Problem(("ecus", index, "file"), message))
         names.setdefault(description.name, index)
+    for name, hook in bench.hooks:
+        fault = _syntax_fault(hook.script) if hook is not None else None
+        if fault is not None:
+            problems.append(_Problem(("hooks", name, "script"), fault))
     return problems
+
+
+def _syntax_fault(script: Path) -> str | None:
+    """Why a hook's script cannot run. Lua is not the agent's business: the process that would run it looks."""
+    command = [*launch.COMMAND, "check", str(script)]
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command, no shell
+            command, capture_output=True, text=True, timeout=_CHECK_S, check=False, env=launch.environment()
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{script} cannot be checked: {error}"
+    return None if done.returncode == 0 else (done.stdout or done.stderr).strip()
 
 
 def _resolve(config: AgentConfig, path: Path) -> AgentConfig:
@@ -239,6 +286,9 @@ def _resolve(config: AgentConfig, path: Path) -> AgentConfig:
             bus.dbc = base / bus.dbc if bus.dbc is not None else None
         for ecu in bench.ecus:
             ecu.file = base / ecu.file
+        for _, hook in bench.hooks:
+            if hook is not None:
+                hook.script = base / hook.script
     return config
 
 

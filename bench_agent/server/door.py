@@ -12,9 +12,10 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
-from bench_agent.protocol.claims import BENCH_METADATA
+from bench_agent.protocol.claims import BENCH_METADATA, PREPARING_METADATA
 from bench_agent.server.errors import CallError
 from bench_agent.server.guard import Call, Gate, Guard
+from bench_agent.server.unix_socket import is_local
 
 OPEN_SERVICES = frozenset(
     {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection"}
@@ -70,14 +71,14 @@ class LeaseDoor(grpc.aio.ServerInterceptor):
             try:
                 return await self._admitted(behaviour, request, context, method)
             except CallError as error:
-                await _abort(context, error.code, error.message)
+                await _abort(context, error.code, error.message, preparing=error.preparing)
 
         wrapped: _Handler = wrap(admitted, handler.request_deserializer, handler.response_serializer)
         return wrapped
 
     async def _admitted(self, behaviour: _Behaviour, request: object, context: Context, method: str) -> Message | None:
         token, bench = _credentials(context)
-        gate, call = await self._guard.enter(token, bench)
+        gate, call = await self._guard.enter(token, bench, local=is_local(context.peer()))
         _current.set(call)
         try:
             return await _run(behaviour, request, context, gate, call)
@@ -117,10 +118,10 @@ async def _closed(request: bytes, context: Context) -> NoReturn:
     await _abort(context, grpc.StatusCode.PERMISSION_DENIED, "this method is not open to anybody")
 
 
-async def _abort(context: Context, code: grpc.StatusCode, message: str) -> NoReturn:
+async def _abort(context: Context, code: grpc.StatusCode, message: str, *, preparing: bool = False) -> NoReturn:
     # A peer that reads nothing cannot take the status either; it is not waited for longer than this.
     try:
         async with asyncio.timeout(_ABORT_S):
-            await context.abort(code, message)
+            await context.abort(code, message, ((PREPARING_METADATA, "yes"),) if preparing else ())
     except TimeoutError:
         raise grpc.aio.AbortError(message) from None

@@ -6,10 +6,12 @@ import grpc
 class CallError(Exception):
     """Ends a call with a gRPC status and a message for the caller."""
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+    def __init__(self, code: grpc.StatusCode, message: str, *, preparing: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.preparing = preparing
+        """The bench is not ready for its new holder yet: the call was not carried out, and may be made again."""
 
 
 def invalid(message: str) -> CallError:

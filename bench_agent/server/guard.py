@@ -6,11 +6,14 @@ and when the lease ends, cuts its calls, has what they left behind cleaned up, a
 
 import asyncio
 import contextlib
+import hmac
 import math
-from collections.abc import Coroutine, Iterable, Mapping
+import secrets
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+import grpc
 import structlog
 
 from bench_agent.protocol.claims import LeaseClaims
@@ -25,6 +28,8 @@ _RETRY_S = 2.0
 """Pause before a failed clean-up is tried again; doubled each time, up to _LAST_RETRY_S."""
 _LAST_RETRY_S = 30.0
 _LONGEST_TIMER_S = 3600.0
+_PREPARING_S = 3.0
+"""How long a new holder's call waits for the bench, before it is told to ask again."""
 
 _Result = TypeVar("_Result")
 _log = structlog.get_logger()
@@ -34,19 +39,29 @@ class CleanUpError(Exception):
     """What a former holder left behind could not be cleaned up; the bench must not be handed on."""
 
 
+class LeaseFailed(Exception):
+    """The bench cannot be prepared for the lease, which is over before its first call; the message says why."""
+
+
 class Guarded(Protocol):
     """A bench as the gate sees it."""
 
     name: str
 
     async def open_lease(self, lease: str, epoch: int) -> None:
-        """Prepares the bench for a new holder. Raises CallError when it cannot."""
+        """Prepares the bench for a new holder. Raises CallError when it cannot now, LeaseFailed when it never can.
+
+        After LeaseFailed, `close_lease` undoes what was begun.
+        """
 
     async def silence(self) -> None:
         """Stops at once whatever the holder left sending by itself."""
 
     async def close_lease(self) -> None:
         """Stops and undoes what the holder had running, in bounded time. Raises CleanUpError."""
+
+    async def close_unseen(self, epoch: int) -> None:
+        """The lease has ended that a former agent served, and that was not seen since. Raises CleanUpError."""
 
     def set_clean_up_fault(self, reason: str | None) -> None:
         """Shows in the bench's health that the clean-up fails, or works again (None)."""
@@ -58,6 +73,8 @@ class Call:
 
     claims: LeaseClaims
     task: "asyncio.Task[object]"
+    calls: "Calls"
+    """Those that it is one of."""
     cut_reason: str | None = None
 
     def cut(self, reason: str) -> None:
@@ -65,6 +82,44 @@ class Call:
         if self.cut_reason is None:
             self.cut_reason = reason
             self.task.cancel()
+
+
+class Calls:
+    """The calls of one holder, or of one hook, that are under way."""
+
+    def __init__(self) -> None:
+        self._calls: set[Call] = set()
+        self._idle = asyncio.Event()
+
+    def admit(self, claims: LeaseClaims) -> Call:
+        """The running task is a call."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call is admitted from within its task")
+        call = Call(claims, task, self)
+        self._calls.add(call)
+        return call
+
+    def discard(self, call: Call) -> None:
+        """The call is over."""
+        self._calls.discard(call)
+        if not self._calls:
+            self._idle.set()
+
+    def cut(self, reason: str) -> None:
+        """Ends all calls with PERMISSION_DENIED."""
+        for call in list(self._calls):
+            call.cut(reason)
+
+    async def ended(self) -> None:
+        """Returns once all have ended. Raises CleanUpError when they do not."""
+        if self._calls:
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(_CALLS_END_S):
+                    await self._idle.wait()
+            except TimeoutError:
+                raise CleanUpError(f"{len(self._calls)} calls did not end within {_CALLS_END_S:g} s") from None
 
 
 @dataclass(slots=True)
@@ -75,8 +130,30 @@ class _Holder:
     epoch: int
     expires_at: int
     timer: asyncio.TimerHandle | None = None
-    calls: set[Call] = field(default_factory=set)
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: Calls = field(default_factory=Calls)
+
+
+class HookPass:
+    """The right of one hook to act on the bench, for as long as the gate lets it, by the unix socket alone."""
+
+    def __init__(self, claims: LeaseClaims, *, revocable: bool) -> None:
+        """``revocable``: the end of the lease ends the hook as well."""
+        self.token = secrets.token_urlsafe(32)
+        self.claims = claims
+        self.revocable = revocable
+        self.calls = Calls()
+        self.revoked: str | None = None
+        """Why the hook has to end before its time."""
+        self._event = asyncio.Event()
+
+    def revoke(self, reason: str) -> None:
+        """Ends the hook."""
+        self.revoked = self.revoked or reason
+        self._event.set()
+
+    async def wait_revoked(self) -> None:
+        """Returns once it was revoked."""
+        await self._event.wait()
 
 
 class Gate:
@@ -92,6 +169,7 @@ class Gate:
         self._reason = "superseded"
         self._fenced = epochs.fenced  # up to here, all is cleaned up and on disk
         self._holder: _Holder | None = None
+        self._hook: HookPass | None = None
         self._lock = asyncio.Lock()
         self._closing = False
         self._retry = asyncio.Event()
@@ -112,26 +190,50 @@ class Gate:
         self._judge(claims)
         holder = self._holder
         if holder is None or holder.epoch != claims.epoch:
-            # A caller that gives up must not leave the bench half handed over.
-            holder = await asyncio.shield(self._spawn(self._take_over(claims)))
+            # A task of its own: a caller that gives up must not leave the bench half handed over.
+            taking_over = self._spawn(self._take_over(claims))
+            await asyncio.wait({taking_over}, timeout=_PREPARING_S)
+            if not taking_over.done():
+                message = f"bench {self._bench.name} is being prepared for lease {claims.lease}"
+                raise CallError(grpc.StatusCode.UNAVAILABLE, message, preparing=True)
+            holder = taking_over.result()
             self._judge(claims)
         if claims.expires_at > holder.expires_at:
             holder.expires_at = claims.expires_at
             self._arm(holder)
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a call is admitted from within its task")
-        call = Call(claims, task)
-        holder.calls.add(call)
-        return call
+        return holder.calls.admit(claims)
+
+    def enter_hook(self, token: str) -> Call | None:
+        """Admits a call of the hook that runs now, if the token is its pass. `leave` must follow."""
+        hook = self._hook
+        if hook is None or not hmac.compare_digest(hook.token.encode(), token.encode("utf-8", "replace")):
+            return None
+        return hook.calls.admit(hook.claims)
 
     def leave(self, call: Call) -> None:
         """The call touches the bench no more."""
-        holder = self._holder
-        if holder is not None:
-            holder.calls.discard(call)
-            if not holder.calls:
-                holder.idle.set()
+        call.calls.discard(call)
+
+    @contextlib.asynccontextmanager
+    async def hook_pass(self, lease: str, epoch: int, name: str) -> AsyncIterator[HookPass]:
+        """Lets a hook act on the bench for as long as the block lasts. Only within `open_lease` and `close_lease`.
+
+        A hook before the lease ends with the lease. Raises LeaseFailed when that has ended already, CallError when the
+        agent stops, CleanUpError when a call of the hook does not end.
+        """
+        revocable = name == "before_lease"
+        if self._closing:
+            raise unavailable("the agent is stopping")
+        if revocable and epoch <= self._refused:
+            raise LeaseFailed(self._reason)
+        claims = LeaseClaims(lease, self._bench.name, epoch, f"hook {name}", "bench", 0)
+        hook = self._hook = HookPass(claims, revocable=revocable)
+        try:
+            yield hook
+        finally:
+            self._hook = None
+            hook.calls.cut(f"hook {name} is over")
+            await hook.calls.ended()
 
     def start_fence(self, epoch: int, reason: str) -> "asyncio.Task[None]":
         """`fence` as a task that lives on when nobody waits for it."""
@@ -172,8 +274,9 @@ class Gate:
         for task in list(self._tasks):
             task.cancel()
         if self._holder is not None:
-            for call in list(self._holder.calls):
-                call.cut("the agent is stopping")
+            self._holder.calls.cut("the agent is stopping")
+        if self._hook is not None:
+            self._hook.revoke("the agent is stopping")
         async with self._lock:
             await self._end_holder()
 
@@ -199,18 +302,32 @@ class Gate:
             except (CleanUpError, EpochError) as error:
                 raise unavailable(f"bench {self._bench.name} cannot be handed over: {error}") from error
             self._seen = max(self._seen, claims.epoch)
-            await self._bench.open_lease(claims.lease, claims.epoch)
-            self._holder = _Holder(claims.lease, claims.epoch, claims.expires_at)
-            self._arm(self._holder)
-            return self._holder
+            holder = _Holder(claims.lease, claims.epoch, claims.expires_at)
+            try:
+                await self._bench.open_lease(claims.lease, claims.epoch)
+            except LeaseFailed as error:
+                self._holder = holder  # for its clean-up: no call of it is admitted any more
+                if not self._closing:
+                    self._refuse(claims.epoch, str(error))
+                    self.start_fence(claims.epoch, str(error))
+                self._judge(claims)
+                raise denied(str(error)) from error
+            except asyncio.CancelledError:
+                self._holder = holder  # the agent stops: what was begun is cleaned up
+                raise
+            self._holder = holder
+            self._arm(holder)
+            return holder
 
     def _refuse(self, epoch: int, reason: str) -> None:
         if epoch > self._refused:
             self._refused, self._reason = epoch, reason
         holder = self._holder
         if holder is not None and holder.epoch <= epoch:
-            for call in list(holder.calls):
-                call.cut(f"lease {holder.lease} on bench {self._bench.name} has ended: {reason}")
+            holder.calls.cut(f"lease {holder.lease} on bench {self._bench.name} has ended: {reason}")
+        hook = self._hook
+        if hook is not None and hook.revocable and hook.claims.epoch <= epoch:
+            hook.revoke(f"the lease has ended: {reason}")
 
     async def _clean_up(self, epoch: int) -> None:
         """Raises CleanUpError or EpochError, with nothing confirmed."""
@@ -218,6 +335,8 @@ class Gate:
             return
         if self._holder is not None and self._holder.epoch <= epoch:
             await self._end_holder()
+        elif self._holder is None and self._fenced < self._seen <= epoch:
+            await self._bench.close_unseen(self._seen)
         await asyncio.to_thread(self._store.save, self._bench.name, Epochs(self._seen, epoch))
         self._fenced = max(self._fenced, epoch)
         self._bench.set_clean_up_fault(None)
@@ -230,13 +349,7 @@ class Gate:
             holder.timer.cancel()
         # Calls may take seconds to end; the bus must not wait for them.
         await self._bench.silence()
-        if holder.calls:
-            holder.idle.clear()
-            try:
-                async with asyncio.timeout(_CALLS_END_S):
-                    await holder.idle.wait()
-            except TimeoutError:
-                raise CleanUpError(f"{len(holder.calls)} calls did not end within {_CALLS_END_S:g} s") from None
+        await holder.calls.ended()
         await self._bench.close_lease()
         self._holder = None
 
@@ -302,10 +415,17 @@ class Guard:
         self._clock = clock
         self.gates: Mapping[str, Gate] = {bench.name: Gate(bench, store, clock) for bench in benches}
 
-    async def enter(self, token: str | None, bench: str | None) -> tuple[Gate, Call]:
-        """Admits a call of the running task that came with these metadata. Raises CallError."""
+    async def enter(self, token: str | None, bench: str | None, *, local: bool = False) -> tuple[Gate, Call]:
+        """Admits a call of the running task that came with these metadata. Raises CallError.
+
+        ``local``: it came by the unix socket, as the calls of hooks must.
+        """
         if not token:
             raise unauthenticated("no lease token: send metadata 'authorization: Bearer <lease token>'")
+        if local and (hooked := self.gates.get(bench or "")) is not None:
+            call = hooked.enter_hook(token)
+            if call is not None:
+                return hooked, call
         try:
             claims = self._keys.verify(token)
         except TokenInvalid as error:

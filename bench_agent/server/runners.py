@@ -20,7 +20,7 @@ from bench_agent.server.bench import Bench
 from bench_agent.server.cleanup import CleanUpStack, Step
 from bench_agent.server.config import split_address
 from bench_agent.server.errors import CallError
-from bench_agent.server.guard import Guard
+from bench_agent.server.guard import Call, Gate, Guard
 from runners import launch
 from runners.keeper import RunnerKeeper
 from runners.status import Exited, StartError
@@ -122,7 +122,7 @@ class Runners:
 
     async def _start(self, runner: _Runner, order: lab_pb2.StartRunner) -> None:
         try:
-            gate, call = await self._guard.enter(order.lease_token, order.bench)
+            gate, call = await self._enter(order)
         except CallError as error:
             self._end(runner, f"the runner was not started: {error.message}")
             return
@@ -141,6 +141,14 @@ class Runners:
             pass  # the lease has ended: its clean-up sees the runner off
         finally:
             gate.leave(call)
+
+    async def _enter(self, order: lab_pb2.StartRunner) -> tuple[Gate, Call]:
+        while True:
+            try:
+                return await self._guard.enter(order.lease_token, order.bench)
+            except CallError as error:
+                if not error.preparing:
+                    raise
 
     async def _launch(self, runner: _Runner, order: lab_pb2.StartRunner) -> None:
         url = reachable_url(order.url, self._labd)

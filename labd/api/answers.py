@@ -19,7 +19,7 @@ def bench_answer(view: BenchView) -> schemas.Bench:
         address=bench.address,
         labels=bench.labels,
         health=view.health,
-        health_reason=bench.health_reason if view.bench.healthy is False else "",
+        health_reason=bench.health_reason,
         state=view.state,
         lease_id=None if lease is None else lease.id,
         holder=None if lease is None else lease.holder,

@@ -153,7 +153,9 @@ class Bench(BaseModel):
     address: str = Field(description="host:port of the agent's gRPC door.")
     labels: dict[str, str]
     health: Health
-    health_reason: str
+    health_reason: str = Field(
+        description="Why it is not healthy; of a healthy one, which hook failed although the bench goes on."
+    )
     state: BenchState
     lease_id: str | None
     holder: str | None

@@ -61,6 +61,7 @@ class Bench(TypedDict):
     labels: dict[str, str]
     health: Health
     health_reason: str
+    """Why it is not healthy; of a healthy one, which hook failed although the bench goes on."""
     state: BenchState
     """recovering: the former lease has ended, the agent has not confirmed the clean-up yet."""
     lease_id: str | None

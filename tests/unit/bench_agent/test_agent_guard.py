@@ -113,6 +113,9 @@ class Bench:
             raise CleanUpError("the ECU is on fire")
         self.events.append("close")
 
+    async def close_unseen(self, epoch: int) -> None:
+        self.events.append(f"close unseen {epoch}")
+
     def set_clean_up_fault(self, reason: str | None) -> None:
         if reason is not None:
             self.events.append("fault")
