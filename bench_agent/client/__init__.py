@@ -51,6 +51,7 @@ from bench_agent.client.errors import (
 from bench_agent.client.flash import FlashFailed, FlashProgress, FlashResult
 from bench_agent.client.frame_stream import FrameBlock, FrameFilter, FrameStream
 from bench_agent.client.functional import FunctionalAnswer
+from bench_agent.client.gateway import BusFaultRule, GatewayClient, GatewayState
 from bench_agent.client.log_file import LogError
 from bench_agent.client.power import (
     PowerChannelClient,
@@ -84,6 +85,7 @@ __all__ = [
     "BenchUnavailable",
     "BusClient",
     "BusFault",
+    "BusFaultRule",
     "BusInfo",
     "Compare",
     "Condition",
@@ -114,6 +116,8 @@ __all__ = [
     "FrameFilter",
     "FrameStream",
     "FunctionalAnswer",
+    "GatewayClient",
+    "GatewayState",
     "Held",
     "InUse",
     "InvalidRequest",

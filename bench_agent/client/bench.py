@@ -14,6 +14,7 @@ from bench_agent.client.ecu import EcuClient
 from bench_agent.client.errors import NotFound
 from bench_agent.client.flash import FlashClient
 from bench_agent.client.functional import FunctionalAnswer, ask_all
+from bench_agent.client.gateway import BusFaultRule, GatewayClient
 from bench_agent.client.power import PowerClient
 from bench_agent.client.traces import TracesClient
 from bench_agent.client.traffic import CyclicState
@@ -93,6 +94,15 @@ class BenchClient:
         """The last ``count`` frames of each bus during this lease, oldest first. Raises a BenchError."""
         reply = self._connection.ask(self._connection.stub.Recent, bench_pb2.RecentRequest(count=count))
         return {bus: list(frames.unbatch(batch)) for bus, batch in sorted(reply.buses.items())}
+
+    def gateway(
+        self, from_bus: str, to_bus: str, faults: Sequence[BusFaultRule] = (), *, one_way: bool = False
+    ) -> GatewayClient:
+        """Forwards frames between two buses within its context, ``faults`` on the way from the first to the second.
+
+        Frames that were forwarded are not forwarded back.
+        """
+        return GatewayClient(self._connection, from_bus, to_bus, faults, one_way=one_way)
 
     @property
     def traces(self) -> TracesClient:

@@ -15,6 +15,8 @@ from bench_agent.protocol import (
     diagnostics_pb2_grpc,
     flash_pb2,
     flash_pb2_grpc,
+    gateway_pb2,
+    gateway_pb2_grpc,
     power_pb2,
     power_pb2_grpc,
     replay_pb2,
@@ -28,6 +30,7 @@ from bench_agent.server.bench import Bench
 from bench_agent.server.console_service import ConsoleServicer
 from bench_agent.server.diagnostics_service import DiagnosticsServicer
 from bench_agent.server.flash_service import FlashServicer
+from bench_agent.server.gateway_service import GatewayServicer
 from bench_agent.server.power_service import PowerServicer
 from bench_agent.server.replay_service import ReplayServicer
 from bench_agent.server.servicer import BenchServicer
@@ -53,6 +56,11 @@ OFFERED = (
     ),
     Offered(flash_pb2.DESCRIPTOR.services_by_name["Flash"], FlashServicer, flash_pb2_grpc.add_FlashServicer_to_server),
     Offered(power_pb2.DESCRIPTOR.services_by_name["Power"], PowerServicer, power_pb2_grpc.add_PowerServicer_to_server),
+    Offered(
+        gateway_pb2.DESCRIPTOR.services_by_name["Gateway"],
+        GatewayServicer,
+        gateway_pb2_grpc.add_GatewayServicer_to_server,
+    ),
     Offered(
         replay_pb2.DESCRIPTOR.services_by_name["Replay"], ReplayServicer, replay_pb2_grpc.add_ReplayServicer_to_server
     ),
