@@ -85,7 +85,8 @@ def serve(file: Path, listen: str | None, advertise: str | None, labd: str | Non
 def check(file: Path) -> None:
     """Name every mistake in FILE, and in the DBC and ECU files that it refers to.
 
-    One line each: file, line, field, message. Exit code 1 if there is any. Needs no hardware.
+    One line each: file, line, field, message. Exit code 1 if there is any. Needs no hardware. What an ECU's ODX or CDD
+    file says and the agent cannot use is named too, as a note.
     """
     mistakes = config_file.check(file)
     for mistake in mistakes:
@@ -93,6 +94,8 @@ def check(file: Path) -> None:
     if mistakes:
         sys.exit(1)
     config = config_file.load(file)
+    for note in config_file.notes(config):
+        click.echo(f"note: {note}")
     click.echo(f"{file}: {len(config.benches)} benches, no mistakes")
 
 

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from ecu_adapters import consistency, yaml_file
+from ecu_adapters import consistency, descriptions, yaml_file
 from ecu_adapters.addressing import Addressing
 from ecu_adapters.dids import Access, Did
 from ecu_adapters.dtcs import Dtc
@@ -96,6 +96,9 @@ class EcuDescription(_Part):
     """One ECU, as its YAML file describes it."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")
+    description: str | None = Field(
+        default=None, description="FILE or FILE#ECU: ODX, PDX or CDD that dids, dtcs and routines are taken from"
+    )
     addressing: Addressing
     timing: Timing = Timing()
     isotp: IsoTp = IsoTp()
@@ -124,6 +127,13 @@ class EcuDescription(_Part):
     )
     cyclic: list[CyclicMessage] = []
     simulation: Behaviour = Behaviour()
+
+    _unmapped: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def unmapped(self) -> list[str]:
+        """What of the imported description could not be expressed here."""
+        return self._unmapped
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -155,7 +165,9 @@ def load_ecu(path: str | Path) -> EcuDescription:
     Raises `yaml_file.ConfigError` with file, line and field of all mistakes at once.
     """
     file = yaml_file.YamlFile(path)
+    unmapped = _import(file)
     ecu = file.validate(EcuDescription)
+    ecu.unmapped.extend(unmapped)
     mistakes = []
     for level, security in ecu.security.items():
         if security.command is not None:
@@ -166,6 +178,18 @@ def load_ecu(path: str | Path) -> EcuDescription:
     if mistakes:
         raise yaml_file.ConfigError(mistakes)
     return ecu
+
+
+def _import(file: yaml_file.YamlFile) -> list[str]:
+    """Puts what ``description`` names under the file's own data; returns what could not be mapped."""
+    if not isinstance(file.data, dict) or not isinstance(reference := file.data.get("description"), str):
+        return []
+    try:
+        imported = descriptions.load(reference, file.path.resolve().parent)
+    except descriptions.DescriptionError as error:
+        raise yaml_file.ConfigError([file.mistake(("description",), str(error))]) from error
+    file.data = descriptions.merge(file.data, imported)
+    return imported.unmapped
 
 
 def _program(name: str, folder: Path) -> str:

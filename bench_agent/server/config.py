@@ -233,6 +233,15 @@ def check(path: Path) -> list[Mistake]:
     return sorted(set(mistakes), key=lambda mistake: (mistake.file, mistake.line, mistake.field))
 
 
+def notes(config: AgentConfig) -> list[str]:
+    """What the ECUs' descriptions say that the agent cannot use. Raises ConfigError."""
+    found = []
+    for path in sorted({ecu.file for bench in config.benches for ecu in bench.ecus}):
+        description = load_ecu(path)
+        found += [f"{path}: not taken from {description.description}: {what}" for what in description.unmapped]
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Problem:
     place: tuple[int | str, ...]
