@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from bench_agent.client import traffic
+from bench_agent.client.adapter import AdapterClient
 from bench_agent.client.bus import BusClient
 from bench_agent.client.connection import Connection
 from bench_agent.client.console import ConsoleClient
@@ -89,6 +90,13 @@ class BenchClient:
         if name not in known:
             raise NotFound(f"bench {self.name} has no console {name!r}; {_nearest(name, known)}")
         return ConsoleClient(self._connection, name, who)
+
+    def adapter(self, name: str) -> AdapterClient:
+        """A device of the lab's own. Raises NotFound, listing those that exist, or another BenchError."""
+        known = [adapter.name for adapter in self._known().adapters]
+        if name not in known:
+            raise NotFound(f"bench {self.name} has no adapter {name!r}; {_nearest(name, known)}")
+        return AdapterClient(self._connection, name)
 
     def recent(self, count: int) -> dict[str, list[Frame]]:
         """The last ``count`` frames of each bus during this lease, oldest first. Raises a BenchError."""

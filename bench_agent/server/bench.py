@@ -9,7 +9,8 @@ from pathlib import Path
 import structlog
 
 from bench_agent.protocol import bench_pb2
-from bench_agent.server import consoles, power
+from bench_agent.server import adapters, consoles, power
+from bench_agent.server.adapters import Adapters
 from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.cleanup import CleanUpStack, StepOutcome
 from bench_agent.server.config import BenchConfig, Traces
@@ -50,6 +51,7 @@ class Bench:
         self._buses = {bus.name: AgentBus(self.name, bus, self._bus_up, self._bus_down) for bus in config.can}
         self.consoles = Consoles(self.name, config.consoles, self._simulated_console, self._changed)
         self.power = Power(self.name, config.power, self._changed)
+        self.adapters = Adapters(self.name, config.adapters, self._changed)
         self._ecus: dict[str, tuple[EcuDescription, AgentBus]] = {}
         self._nodes: dict[str, SimulatedNode] = {}
         self._ecu_faults: list[str] = []
@@ -66,6 +68,7 @@ class Bench:
         What fails makes the bench unhealthy, or puts it into quarantine; nothing is raised.
         """
         await asyncio.to_thread(self._load)
+        await asyncio.to_thread(self.adapters.load)
         self._tasks = [
             asyncio.create_task(bus.run(), name=f"bus-{self.name}/{bus.name}") for bus in self._buses.values()
         ]
@@ -88,7 +91,7 @@ class Bench:
 
     async def stop(self) -> None:
         """Powers the simulated ECUs down and closes buses and ports."""
-        await asyncio.gather(self.consoles.stop(), self.power.stop())
+        await asyncio.gather(self.consoles.stop(), self.power.stop(), self.adapters.stop())
         await asyncio.gather(*(node.stop() for node in self._nodes.values()))
         for task in self._tasks:
             task.cancel()
@@ -104,7 +107,7 @@ class Bench:
             reasons += [bus.fault, bus.database_fault]
         reasons += self._ecu_faults
         reasons += [node.fault for node in self._nodes.values()]
-        reasons += self.consoles.faults + self.power.faults
+        reasons += self.consoles.faults + self.power.faults + self.adapters.faults
         return "; ".join(reason for reason in reasons if reason)
 
     @property
@@ -147,6 +150,7 @@ class Bench:
             ],
             consoles=self.consoles.describe(),
             power=self.power.describe(),
+            adapters=self.adapters.describe(),
         )
 
     @property
@@ -276,6 +280,7 @@ class Bench:
 
     def _push_safe_state(self, stack: CleanUpStack) -> None:
         """What brings the hardware to the state that the configuration declares safe; the last pushed runs first."""
+        stack.push("reset the adapters", self.adapters.reset, deadline_s=adapters.RESET_S)
         stack.push("power to the safe state", self.power.to_safe_state, deadline_s=power.SAFE_STATE_S)
 
     async def _reset_nodes(self) -> None:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import InitErrorDetails
@@ -159,6 +159,14 @@ class Hooks(_Part):
         return hook
 
 
+class AdapterConfig(_Part):
+    """A device that a driver of the lab's own operates."""
+
+    name: str = Field(pattern=NAME)
+    driver: str = Field(min_length=1, description="entry point of the group labd.adapters")
+    settings: dict[str, Any] = Field(default={}, description="what the driver's own configuration model takes")
+
+
 class BenchConfig(_Part):
     """One bench."""
 
@@ -168,6 +176,7 @@ class BenchConfig(_Part):
     ecus: list[EcuConfig] = []
     consoles: list[ConsoleConfig] = []
     power: list[AnySupply] = []
+    adapters: list[AdapterConfig] = []
     hooks: Hooks = Hooks()
 
     @model_validator(mode="after")
@@ -188,6 +197,7 @@ class BenchConfig(_Part):
         errors += _repeated("consoles", [console.name for console in self.consoles])
         errors += _repeated("power", [supply.name for supply in self.power])
         errors += _repeated_channels(self.power)
+        errors += _repeated("adapters", [adapter.name for adapter in self.adapters])
         for index, ecu in enumerate(self.ecus):
             if ecu.bus not in buses:
                 message = f"unknown bus {ecu.bus!r}; {nearest(ecu.bus, set(buses))}"

@@ -7,6 +7,8 @@ from typing import Any
 from google.protobuf.descriptor import ServiceDescriptor
 
 from bench_agent.protocol import (
+    adapter_pb2,
+    adapter_pb2_grpc,
     bench_pb2,
     bench_pb2_grpc,
     console_pb2,
@@ -26,6 +28,7 @@ from bench_agent.protocol import (
     traffic_pb2,
     traffic_pb2_grpc,
 )
+from bench_agent.server.adapter_service import AdapterServicer
 from bench_agent.server.bench import Bench
 from bench_agent.server.console_service import ConsoleServicer
 from bench_agent.server.diagnostics_service import DiagnosticsServicer
@@ -48,6 +51,11 @@ class Offered:
 
 
 OFFERED = (
+    Offered(
+        adapter_pb2.DESCRIPTOR.services_by_name["Adapter"],
+        AdapterServicer,
+        adapter_pb2_grpc.add_AdapterServicer_to_server,
+    ),
     Offered(bench_pb2.DESCRIPTOR.services_by_name["Bench"], BenchServicer, bench_pb2_grpc.add_BenchServicer_to_server),
     Offered(
         console_pb2.DESCRIPTOR.services_by_name["Console"],
