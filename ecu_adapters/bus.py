@@ -427,7 +427,8 @@ class _Routes:
         """How many error frames there are, and the numbers of the frames that somebody wants."""
         if burst.is_packed and len(burst) > _FEW:
             ids = burst.records["id"]
-            errors = int(np.count_nonzero(ids & packed.ERROR))
+            any_bit = int(np.bitwise_or.reduce(ids))
+            errors = int(np.count_nonzero(ids & packed.ERROR)) if any_bit & packed.ERROR else 0
             if not self._by_id:
                 return errors, []
             ids = ids & ~np.uint32(packed.REMOTE)

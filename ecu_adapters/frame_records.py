@@ -54,6 +54,8 @@ def _layout(data_bytes: int) -> np.dtype[np.void]:
 CLASSIC = _layout(8)
 FD = _layout(64)
 
+NONE: Records = np.zeros(0, CLASSIC)
+
 _CLASSIC_ROW = struct.Struct("<qIBBxx8s")
 _FD_ROW = struct.Struct("<qIBBxx64s")
 _IS_LENGTH = np.zeros(256, np.bool_)
@@ -70,14 +72,14 @@ def pack(messages: Sequence[can.Message]) -> Records:
     fd = any(message.is_fd for message in messages)
     row = _FD_ROW.pack if fd else _CLASSIC_ROW.pack
     # Rows of struct are several times faster here than filling an array field by field.
-    rows = [row(to_ns(m.timestamp), can_id(m), m.dlc, _flags(m), bytes(m.data or b"")) for m in messages]
+    rows = [row(to_ns(m.timestamp), can_id(m), m.dlc, flags(m), bytes(m.data or b"")) for m in messages]
     return np.frombuffer(b"".join(rows), FD if fd else CLASSIC)
 
 
 def unpack(record: np.void, channel: str | int | None = None) -> can.Message:
     """python-can's message of one record."""
-    stamp, identifier, length, flags, _, data = cast("_Fields", record.item())
-    fd, remote = bool(flags & FD_FRAME), bool(identifier & REMOTE)
+    stamp, identifier, length, bits, _, data = cast("_Fields", record.item())
+    fd, remote = bool(bits & FD_FRAME), bool(identifier & REMOTE)
     return can.Message(
         timestamp=stamp / 1e9,
         arbitration_id=identifier & ID_MASK,
@@ -85,9 +87,9 @@ def unpack(record: np.void, channel: str | int | None = None) -> can.Message:
         is_remote_frame=remote,
         is_error_frame=bool(identifier & ERROR),
         is_fd=fd,
-        is_rx=not flags & OWN,
-        bitrate_switch=fd and bool(flags & BITRATE_SWITCH),
-        error_state_indicator=fd and bool(flags & ERROR_STATE),
+        is_rx=not bits & OWN,
+        bitrate_switch=fd and bool(bits & BITRATE_SWITCH),
+        error_state_indicator=fd and bool(bits & ERROR_STATE),
         dlc=length,
         data=b"" if remote else bytes(data[:length]),
         channel=channel,
@@ -101,6 +103,18 @@ def can_id(message: can.Message) -> int:
         value |= EXTENDED
     if message.is_remote_frame or message.is_error_frame:
         value |= (REMOTE if message.is_remote_frame else 0) | (ERROR if message.is_error_frame else 0)
+    return value
+
+
+def flags(message: can.Message) -> int:
+    """The frame's flags byte."""
+    value = 0 if message.is_rx else OWN
+    if message.is_fd:
+        value |= FD_FRAME
+        if message.bitrate_switch:
+            value |= BITRATE_SWITCH
+        if message.error_state_indicator:
+            value |= ERROR_STATE
     return value
 
 
@@ -121,13 +135,14 @@ def join(parts: Sequence[Records]) -> Records:
         return parts[0]
     if len({part.dtype for part in parts}) > 1:
         parts = [widen(part) for part in parts]
-    return np.concatenate(parts)
+    # np.concatenate looks at structured types field by field, in Python.
+    return np.frombuffer(b"".join([part.tobytes() for part in parts]), parts[0].dtype)
 
 
 def fault(records: Records, *, fd: bool) -> tuple[int, str] | None:
     """The first frame that cannot be sent on a bus, which speaks ``fd`` or not, and why; None when all can."""
-    ids, lengths, flags = records["id"], records["length"], records["flags"]
-    is_fd = (flags & FD_FRAME) != 0
+    ids, lengths = records["id"], records["length"]
+    is_fd = (records["flags"] & FD_FRAME) != 0
     limits = np.where(ids & EXTENDED, ID_MASK, STANDARD_ID_MASK)
     wrong_length = np.where(is_fd, ~_IS_LENGTH[lengths], lengths > 8)
     wrong = ((ids & ID_MASK) > limits) | wrong_length | ((ids & ERROR) != 0) | (is_fd & ((ids & REMOTE) != 0))
@@ -157,14 +172,3 @@ def matches(records: Records, filters: Sequence[tuple[int, int]]) -> npt.NDArray
     for wanted, mask in filters:
         passed |= (ids & np.uint32(mask)) == np.uint32(wanted & mask)
     return passed
-
-
-def _flags(message: can.Message) -> int:
-    value = 0 if message.is_rx else OWN
-    if message.is_fd:
-        value |= FD_FRAME
-        if message.bitrate_switch:
-            value |= BITRATE_SWITCH
-        if message.error_state_indicator:
-            value |= ERROR_STATE
-    return value

@@ -24,7 +24,7 @@ from ecu_adapters.frame_records import CLASSIC, FD, Records
 SUPPORTED = sys.platform == "linux" and struct.calcsize("P") == 8
 """Whether this system has recvmmsg with the layouts below; elsewhere SocketCAN goes through python-can."""
 
-_SLOTS = 512
+_SLOTS = 1024
 """Frames that one system call takes at most."""
 _CONTROL = 192
 """Bytes for the ancillary data of one frame: timestamps and the drop counter need 120."""
@@ -44,9 +44,12 @@ _MSG_DONTWAIT = 0x40
 _RECEIVE_BUFFER = 8 << 20
 """Bytes of the kernel's queue for one socket, if we may; about a second of a full bus."""
 
-_BUSY_PER_S = 3_000
-"""Frames/s from which on reading pauses a little, so that one system call takes several frames."""
-_PAUSE_S = 0.001
+_PAUSES = ((100_000, 0.0), (6_000, 0.002), (3_000, 0.001), (0, 0.0))
+"""From how many frames/s on reading pauses for how long (s), so that one system call takes several frames. What is
+faster than any bus is somebody's test of how fast we are: there, a pause would only let the queue fill."""
+
+_NONE = np.zeros(0, np.bool_)
+_least, _most = np.minimum.reduce, np.maximum.reduce
 
 _CONTROL_HEADER = struct.Struct("=Qii")  # struct cmsghdr: length, level, type
 
@@ -82,6 +85,7 @@ class RawSocket:
         self._ring = _Slots(self._layout, control=True)
         self._outgoing = _Slots(self._layout, control=False)
         self._clock = HardwareClock()
+        self._layouts: dict[int, dict[int, int]] = {}
         self._lost_before = 0
         self._rate = _Rate()
         self._wake, self._waker = os.pipe()
@@ -99,20 +103,16 @@ class RawSocket:
 
     def receive(self, timeout_s: float) -> Burst | None:
         """Raises OSError when the interface is down or gone, ConnectionError when the other end has closed."""
-        if self._rate.pause and not self._closed:
+        if self._rate.pause:
             time.sleep(self._rate.pause)
-        ready = self._poll.poll(timeout_s * 1000)
-        if not ready or self._closed:
+            count = self._take()
+            if count:
+                return self._burst(count)
+        if not self._poll.poll(timeout_s * 1000) or self._closed:
             self._rate.count(0)
             return None
-        count = self._libc.recvmmsg(self._socket.fileno(), self._ring.headers_at, _SLOTS, _MSG_DONTWAIT, None)
-        if count < 0:
-            code = ctypes.get_errno()
-            if code in (errno.EAGAIN, errno.EINTR):
-                return None
-            raise OSError(code, os.strerror(code))
-        self._rate.count(count)
-        return self._burst(count)
+        count = self._take()
+        return self._burst(count) if count else None
 
     def send(self, frames: Burst, start: int, timeout_s: float) -> int:
         """Raises OSError; ENOBUFS when the interface's queue is full."""
@@ -149,57 +149,81 @@ class RawSocket:
             raise OSError(code, os.strerror(code))  # BlockingIOError for EAGAIN
         return count
 
+    def _take(self) -> int:
+        """Fills the slots with what waits; how many."""
+        if self._closed:
+            return 0
+        count: int = self._libc.recvmmsg(self._socket.fileno(), self._ring.headers_at, _SLOTS, _MSG_DONTWAIT, None)
+        if count < 0:
+            code = ctypes.get_errno()
+            if code in (errno.EAGAIN, errno.EINTR):
+                return 0
+            raise OSError(code, os.strerror(code))
+        self._rate.count(count)
+        return count
+
     def _burst(self, count: int) -> Burst | None:
         """The received frames as records of their own: the slots are used again."""
         lengths = self._ring.lengths[:count]
-        if not lengths.all():
+        # Reductions of ufuncs: each costs a microsecond, and this runs a thousand times a second.
+        if not _least(lengths):
             count = int(lengths.argmin())
             if not count:
                 raise ConnectionResetError(errno.ECONNRESET, "the other end has closed")
             lengths = lengths[:count]
-        is_fd = lengths == _FD_MTU
-        sound = is_fd | (lengths == _CLASSIC_MTU)
-        if is_fd.any():
+        if self._layout == FD and _most(lengths) > _CLASSIC_MTU:
             records = self._ring.records[:count].copy()
+            is_fd = lengths == _FD_MTU
             records["data"][~is_fd, 8:] = 0
-        elif self._layout == FD:
-            rows = self._ring.rows[:count, : CLASSIC.itemsize]
-            records = np.ascontiguousarray(rows).reshape(-1).view(CLASSIC)
+            keep = packed.BITRATE_SWITCH | packed.ERROR_STATE
+            records["flags"] = np.where(is_fd, records["flags"] & keep | packed.FD_FRAME, 0)
+            bad = ~is_fd & (lengths != _CLASSIC_MTU) | (records["length"] > np.where(is_fd, 64, 8))
+            sound = not bad.any()
         else:
-            records = self._ring.records[:count].copy()
-        keep = packed.BITRATE_SWITCH | packed.ERROR_STATE
-        records["flags"] = np.where(is_fd, records["flags"] & keep | packed.FD_FRAME, 0)
+            records = self._ring.narrow[:count].copy()
+            records["flags"] = 0
+            sound = _least(lengths) == _CLASSIC_MTU and _most(records["length"]) <= 8
+            bad = _NONE if sound else (lengths != _CLASSIC_MTU) | (records["length"] > 8)
         records["stamp"] = self._stamps(count)
         self._ring.reset(count)
-        sound &= records["length"] <= np.where(is_fd, 64, 8)
-        if not sound.all():
-            self.lost += int(count - sound.sum())
-            records = records[sound]
+        if not sound:
+            self.lost += int(np.count_nonzero(bad))
+            records = records[~bad]
         return Burst(records=records, channel=self._channel) if len(records) else None
 
     def _stamps(self, count: int) -> npt.NDArray[np.int64]:
-        stamps = np.full(count, time.time_ns(), np.int64)
         sizes = self._ring.control_lengths[:count]
-        # The kernel writes the same ancillary data in the same order into all messages that have equally much of it.
+        first = int(sizes[0])
+        if _least(sizes) == first == _most(sizes):
+            return self._stamps_alike(first, slice(0, count), count)
+        stamps = np.zeros(count, np.int64)
         for size in set(sizes.tolist()):
-            if not size:
-                continue
             chosen = np.flatnonzero(sizes == size)
-            rows = self._ring.control[chosen]
-            for kind, at in _ancillary(rows[0, :size].tobytes()):
-                if kind == _SO_TIMESTAMPNS:
-                    stamps[chosen] = _nanoseconds(rows, at)
-                elif kind == _SO_TIMESTAMPING:
-                    software, hardware = _nanoseconds(rows, at), _nanoseconds(rows, at + 32)
-                    stamps[chosen] = np.where(software > 0, software, stamps[chosen])
-                    if hardware.all():
-                        stamps[chosen] = self._clock.to_system(hardware, stamps[chosen])
-                elif kind == _SO_RXQ_OVFL:
-                    dropped = int(rows[-1, at : at + 4].view("<u4")[0])
-                    self.lost += (dropped - self._lost_before) & 0xFFFF_FFFF
-                    self._lost_before = dropped
-        result: npt.NDArray[np.int64] = stamps - stamps % 1000
-        return result
+            stamps[chosen] = self._stamps_alike(size, chosen, len(chosen))
+        return stamps
+
+    def _stamps_alike(self, size: int, chosen: "slice | npt.NDArray[np.intp]", count: int) -> npt.NDArray[np.int64]:
+        """Of frames with equally much ancillary data, of which the kernel writes the same kinds in the same order."""
+        words = self._ring.control[chosen]
+        layout = self._layouts.get(size)
+        if layout is None:
+            layout = self._layouts[size] = _ancillary(words[0].tobytes()[:size])
+        dropped = layout.get(_SO_RXQ_OVFL)
+        if dropped is not None:
+            total = int(words[-1, dropped]) & 0xFFFF_FFFF
+            self.lost += (total - self._lost_before) & 0xFFFF_FFFF
+            self._lost_before = total
+        if _SO_TIMESTAMPNS in layout:
+            return _whole_us(words, layout[_SO_TIMESTAMPNS])
+        if _SO_TIMESTAMPING in layout:
+            at = layout[_SO_TIMESTAMPING]
+            software = _whole_us(words, at)
+            if words[0, at] and words[0, at + 4]:
+                return self._clock.to_system(_whole_us(words, at + 4), software)
+            if words[0, at]:
+                return software
+        now = time.time_ns()
+        return np.full(count, now - now % 1000, np.int64)
 
 
 class HardwareClock:
@@ -224,7 +248,9 @@ class HardwareClock:
             allowed = int(max(now - self._at, 0) * self._drift)
             self._offset = min(smallest, self._offset + allowed)
         self._at = now
-        return np.minimum(hardware + self._offset, software)
+        stamps = np.minimum(hardware + self._offset, software)
+        result: npt.NDArray[np.int64] = stamps - stamps % 1000
+        return result
 
 
 class _Slots:
@@ -233,7 +259,9 @@ class _Slots:
     def __init__(self, layout: np.dtype[np.void], *, control: bool) -> None:
         self.records: Records = np.zeros(_SLOTS, layout)
         self.rows = self.records.view(np.uint8).reshape(_SLOTS, layout.itemsize)
-        self.control = np.zeros((_SLOTS if control else 0, _CONTROL), np.uint8)
+        self.narrow = self.rows[:, : CLASSIC.itemsize].view(CLASSIC)[:, 0]
+        """As if all were classic frames, in the same memory."""
+        self.control = np.zeros((_SLOTS if control else 0, _CONTROL // 8), np.int64)
         self._vectors = np.zeros(_SLOTS, _VECTOR)
         self._headers = np.zeros(_SLOTS, _HEADER)
         self.headers_at = ctypes.c_void_p(self._headers.ctypes.data)
@@ -274,7 +302,8 @@ class _Rate:
         self._frames += frames
         elapsed = time.monotonic() - self._since
         if elapsed >= 0.01:
-            self.pause = _PAUSE_S if self._frames >= _BUSY_PER_S * elapsed else 0.0
+            rate = self._frames / elapsed
+            self.pause = next(pause for least, pause in _PAUSES if rate >= least)
             self._since += elapsed
             self._frames = 0
 
@@ -312,22 +341,20 @@ def _enlarge(link: socket.socket) -> None:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
 
 
-def _ancillary(data: bytes) -> list[tuple[int, int]]:
-    """Kind and place of each entry of SOL_SOCKET (cmsg(3))."""
-    found: list[tuple[int, int]] = []
+def _ancillary(data: bytes) -> dict[int, int]:
+    """Where the data of each entry of SOL_SOCKET begin, in words of 8 bytes, by kind (cmsg(3))."""
+    found: dict[int, int] = {}
     at = 0
     while at + _CONTROL_HEADER.size <= len(data):
         length, level, kind = _CONTROL_HEADER.unpack_from(data, at)
         if length < _CONTROL_HEADER.size:
             break
         if level == socket.SOL_SOCKET:
-            found.append((kind, at + _CONTROL_HEADER.size))
+            found[kind] = (at + _CONTROL_HEADER.size) // 8
         at += (length + 7) & ~7
     return found
 
 
-def _nanoseconds(rows: npt.NDArray[np.uint8], at: int) -> npt.NDArray[np.int64]:
-    """The struct timespec at ``at`` of each row."""
-    spec = np.ascontiguousarray(rows[:, at : at + 16]).view("<i8")
-    result: npt.NDArray[np.int64] = spec[:, 0] * 1_000_000_000 + spec[:, 1]
-    return result
+def _whole_us(words: npt.NDArray[np.int64], at: int) -> npt.NDArray[np.int64]:
+    """The struct timespec at word ``at`` of each row, in ns, without what is less than a µs."""
+    return words[:, at] * 1_000_000_000 + words[:, at + 1] // 1000 * 1000

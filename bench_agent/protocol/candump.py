@@ -3,7 +3,6 @@
 (1699999999.123456) powertrain 123#1122 R
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from bench_agent.protocol import frames
@@ -23,11 +22,6 @@ def line(frame: Frame, bus: str) -> str:
     # An error frame's class is in the bits of its identifier, and its mark among them.
     what = f"{frame.can_id:08X}#{frame.data.hex().upper()}" if frame.can_id & frames.ERROR else str(frame)
     return f"({seconds}.{ns // 1000:06d}) {bus} {what} {'T' if frame.flags & frames.OWN else 'R'}\n"
-
-
-def encode(records: Iterable[bytes], bus: str) -> bytes:
-    """Packed records as lines."""
-    return "".join(line(frames.unpack(record), bus) for record in records).encode()
 
 
 def decode(lines: bytes) -> list[Frame]:

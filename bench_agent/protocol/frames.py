@@ -93,23 +93,6 @@ def pack_fd(timestamp_ns: int, can_id: int, flags: int, data: bytes | bytearray)
     return _FD.pack(timestamp_ns, can_id, len(data), flags, data)
 
 
-def pack(frame: Frame) -> bytes:
-    """One record: 80 bytes for a CAN FD frame, 24 for any other."""
-    packer = _FD if frame.flags & FD else _CLASSIC
-    return packer.pack(frame.timestamp_ns, frame.can_id, len(frame.data), frame.flags, frame.data)
-
-
-def unpack(record: bytes) -> Frame:
-    """The frame of one record, of either size."""
-    stamp, can_id, length, flags, data = _STRUCTS[len(record)].unpack(record)
-    return Frame(stamp, can_id, flags, data[:length])
-
-
-def widen(records: bytes) -> bytes:
-    """The same 24-byte records as 80-byte ones, so that classic and FD frames fit one batch."""
-    return b"".join(record + bytes(FD_SIZE - CLASSIC_SIZE) for record in _chunks(records, CLASSIC_SIZE))
-
-
 def batch(frames: Iterable[Frame], *, sequence: int = 0, dropped: int = 0) -> bench_pb2.FrameBatch:
     """Packs ``frames`` into one batch: 24-byte records if all are classic, else 80-byte ones."""
     listed = list(frames)
@@ -160,7 +143,3 @@ def iter_records(records: bytes, record_size: int) -> Iterator[Frame]:
     """The frames of records that are sound."""
     rows = _STRUCTS[record_size].iter_unpack(records) if records else ()
     return (Frame(stamp, can_id, flags, data[:length]) for stamp, can_id, length, flags, data in rows)
-
-
-def _chunks(data: bytes, size: int) -> Iterator[bytes]:
-    return (data[start : start + size] for start in range(0, len(data), size))

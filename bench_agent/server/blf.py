@@ -7,8 +7,7 @@ of records becomes one container at once, and the header is right after every co
 
 import io
 import zlib
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator
 
 import can
 import numpy as np
@@ -17,6 +16,7 @@ from can.io import blf as layout
 from bench_agent.protocol import frames
 from bench_agent.protocol.frames import Frame
 from bench_agent.server import convert
+from ecu_adapters.frame_records import Records
 
 HEADER_SIZE = layout.FILE_HEADER_SIZE
 MOST_RECORDS = 1024
@@ -46,11 +46,6 @@ _FD = np.dtype(
     [*_OBJECT, ("frame_length", "<u4"), ("bits", "u1"), ("fd", "u1"), ("valid", "u1"), ("pad", "V5"), ("data", "V64")]
 )
 _OBJECT_HEADER = layout.OBJ_HEADER_BASE_STRUCT.size + layout.OBJ_HEADER_V1_STRUCT.size
-_RECORD = [("time", "<i8"), ("id", "<u4"), ("length", "u1"), ("flags", "u1"), ("pad", "V2")]
-_RECORDS = {
-    frames.CLASSIC_SIZE: np.dtype([*_RECORD, ("data", "V8")]),
-    frames.FD_SIZE: np.dtype([*_RECORD, ("data", "V64")]),
-}
 _DLC = np.array([can.util.len2dlc(length) for length in range(65)], dtype="u1")
 
 
@@ -68,11 +63,10 @@ def header(start_ns: int, stop_ns: int, *, file_size: int, uncompressed: int, ob
     return packed.ljust(HEADER_SIZE, b"\0")
 
 
-def container(records: Sequence[bytes], start_ns: int) -> tuple[bytes, int]:
+def container(records: Records, start_ns: int) -> tuple[bytes, int]:
     """Records as one container, and its size before compression. At most `MOST_RECORDS`."""
     data = b"".join(
-        _errors(row, start_ns) if error else _objects(row, start_ns)
-        for error, row in ((error, list(group)) for error, group in groupby(records, _is_error))
+        _errors(row, start_ns) if row["id"][0] & frames.ERROR else _objects(row, start_ns) for row in _runs(records)
     )
     packed = zlib.compress(data, _COMPRESSION)
     head = layout.OBJ_HEADER_BASE_STRUCT.size + layout.LOG_CONTAINER_STRUCT.size
@@ -99,16 +93,14 @@ def read(containers: bytes, start_ns: int) -> Iterator[Frame]:
         raise ValueError(f"BLF container is damaged: {str(error) or type(error).__name__}") from error
 
 
-def _is_error(record: bytes) -> bool:
-    return bool(record[11] & (frames.ERROR >> 24))
+def _runs(records: Records) -> list[Records]:
+    """The records in rows of error frames and rows of others."""
+    is_error = (records["id"] & frames.ERROR) != 0
+    return np.split(records, np.flatnonzero(is_error[1:] != is_error[:-1]) + 1)
 
 
-def _objects(records: list[bytes], start_ns: int) -> bytes:
-    packed, size = b"".join(records), max(map(len, records))
-    if len(packed) != size * len(records):
-        packed = b"".join(record if len(record) == size else frames.widen(record) for record in records)
-    rows = np.frombuffer(packed, dtype=_RECORDS[size])
-    fd = size == frames.FD_SIZE
+def _objects(rows: Records, start_ns: int) -> bytes:
+    fd = rows.dtype.itemsize == frames.FD_SIZE
     # A classic frame among FD frames becomes an object of theirs, which tells the two apart by a flag.
     objects = np.zeros(len(rows), dtype=_FD if fd else _CLASSIC)
     objects["signature"] = b"LOBJ"
@@ -117,13 +109,13 @@ def _objects(records: list[bytes], start_ns: int) -> bytes:
     objects["size"] = objects.dtype.itemsize
     objects["type"] = layout.CAN_FD_MESSAGE if fd else layout.CAN_MESSAGE
     objects["time_flags"] = layout.TIME_ONE_NANS
-    objects["time"] = np.maximum(rows["time"] - start_ns, 0)
+    objects["time"] = np.maximum(rows["stamp"] - start_ns, 0)
     objects["channel"] = _CHANNEL
     own, remote = rows["flags"] & frames.OWN != 0, rows["id"] & frames.REMOTE != 0
     objects["flags"] = own * layout.DIR + remote * layout.REMOTE_FLAG
     objects["dlc"] = _DLC[rows["length"]]
     objects["id"] = rows["id"] & (frames.ID_MASK | frames.EXTENDED)
-    objects["data"] = rows["data"]
+    objects["data"] = rows["data"].copy().view(objects.dtype["data"]).ravel()
     if fd:
         flags = rows["flags"]
         objects["fd"] = (
@@ -135,9 +127,9 @@ def _objects(records: list[bytes], start_ns: int) -> bytes:
     return objects.tobytes()
 
 
-def _errors(records: list[bytes], start_ns: int) -> bytes:
+def _errors(records: Records, start_ns: int) -> bytes:
     objects = []
-    for frame in map(frames.unpack, records):
+    for frame in frames.iter_records(records.tobytes(), records.dtype.itemsize):
         body = layout.CAN_ERROR_EXT_STRUCT.pack(
             _CHANNEL, 0, 0, 0, 0, len(frame.data), 0, frame.arbitration_id, 0, frame.data
         )

@@ -58,6 +58,7 @@ async def stream(bench: Bench, requests: AsyncIterable[bench_pb2.CanRequest], co
     finally:
         if subscription is not None:
             subscription.close()
+        queue.close()
 
 
 async def send(bench: Bench, request: bench_pb2.SendRequest) -> bench_pb2.SendReply:

@@ -1,14 +1,14 @@
 """python-can's messages to and from the protocol's frames."""
 
+from collections.abc import Iterable
+
 import can
 import numpy as np
 
 from bench_agent.protocol import bench_pb2, frames
 from bench_agent.protocol.frames import Frame
-from ecu_adapters.frame_records import CLASSIC, FD, Records, to_ns
-
-_EXTENDED = frames.EXTENDED
-_OWN = frames.OWN
+from ecu_adapters import frame_records
+from ecu_adapters.frame_records import CLASSIC, FD, Records, can_id, to_ns
 
 
 def timestamp_ns(message: can.Message) -> int:
@@ -16,47 +16,9 @@ def timestamp_ns(message: can.Message) -> int:
     return to_ns(message.timestamp)
 
 
-def can_id(message: can.Message) -> int:
-    """The arbitration ID as in SocketCAN, with its flag bits."""
-    value = message.arbitration_id
-    if message.is_extended_id:
-        value |= frames.EXTENDED
-    if message.is_remote_frame:
-        value |= frames.REMOTE
-    if message.is_error_frame:
-        value |= frames.ERROR
-    return value
-
-
-def flags(message: can.Message) -> int:
-    """The frame's flags byte."""
-    value = 0 if message.is_rx else frames.OWN
-    if message.is_fd:
-        value |= frames.FD
-        if message.bitrate_switch:
-            value |= frames.BITRATE_SWITCH
-        if message.error_state_indicator:
-            value |= frames.ERROR_STATE
-    return value
-
-
 def to_frame(message: can.Message) -> Frame:
     """The protocol's frame for a message that a hub delivered."""
-    return Frame(timestamp_ns(message), can_id(message), flags(message), bytes(message.data or b""))
-
-
-def pack(message: can.Message) -> bytes:
-    """The packed record of a message: 24 bytes for a classic frame, 80 for CAN FD."""
-    if message.is_fd or message.is_remote_frame or message.is_error_frame:
-        packer = frames.pack_fd if message.is_fd else frames.pack_classic
-        return packer(timestamp_ns(message), can_id(message), flags(message), message.data or b"")
-    # The common case without the calls: this runs for every frame of every bus.
-    return frames.pack_classic(
-        to_ns(message.timestamp),
-        message.arbitration_id | _EXTENDED if message.is_extended_id else message.arbitration_id,
-        0 if message.is_rx else _OWN,
-        message.data,
-    )
+    return Frame(timestamp_ns(message), can_id(message), frame_records.flags(message), bytes(message.data or b""))
 
 
 def logged(frame: Frame) -> can.Message:
@@ -79,6 +41,11 @@ def to_records(batch: bench_pb2.FrameBatch) -> Records:
     """Frames as they came over the wire. Raises ValueError, naming the field, when they are no records."""
     frames.check_records(batch.records, batch.record_size)
     return np.frombuffer(batch.records, FD if batch.record_size == frames.FD_SIZE else CLASSIC)
+
+
+def packed(listed: Iterable[Frame]) -> Records:
+    """Frames as records."""
+    return to_records(frames.batch(listed))
 
 
 def to_batch(records: Records) -> bench_pb2.FrameBatch:

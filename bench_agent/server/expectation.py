@@ -9,6 +9,7 @@ from bench_agent.server import conditions, convert
 from bench_agent.server.conditions import Condition, Edge
 from bench_agent.server.rules import GAP_CYCLES, AtLeast, Cycle, Exactly, First, Held, Rule
 from ecu_adapters.dbc import Database, SignalValue
+from ecu_adapters.frame_records import can_id
 
 
 class Matcher:
@@ -42,7 +43,7 @@ class Matcher:
 
     def feed(self, message: can.Message) -> bool:
         """Whether this frame decides. Own frames never do: what we sent ourselves says nothing about the ECU."""
-        if not message.is_rx or convert.can_id(message) != self.can_id:
+        if not message.is_rx or can_id(message) != self.can_id:
             return False
         self.seen += 1
         self.last = message

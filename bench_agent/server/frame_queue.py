@@ -19,12 +19,33 @@ BOUND = 65_536
 """Frames that wait for one subscriber; about seven seconds of a full classic bus."""
 BATCH = 4096
 """Frames in one message at most."""
-PACE_S = 0.002
-"""Shortest time between two messages, unless more than BATCH frames wait."""
 BUSY_PER_S = 4_000
-"""Frames/s that make a bus busy."""
-BUSY_PACE_S = 0.005
-"""PACE_S on a busy bus, where each message costs more than the frames in it."""
+"""Frames/s that make a stream busy."""
+MESSAGES_PER_S = 500
+"""Messages that all busy streams together send, as long as that delays no frame for longer than PACES_S allow."""
+PACES_S = (0.002, 0.016)
+"""Shortest and longest time between two messages of a stream, unless BATCH frames wait."""
+
+
+class Pacer:
+    """Shares the agent's time for messages among its busy streams: each message costs more than the frames in it."""
+
+    def __init__(self) -> None:
+        self._busy: set[int] = set()
+
+    def pause(self, stream: int, *, busy: bool) -> float:
+        """How long a stream should wait before its next message, in s."""
+        (self._busy.add if busy else self._busy.discard)(stream)
+        shortest, longest = PACES_S
+        return min(max(len(self._busy) / MESSAGES_PER_S, shortest), longest) if busy else shortest
+
+    def forget(self, stream: int) -> None:
+        """The stream has ended."""
+        self._busy.discard(stream)
+
+
+PACER = Pacer()
+"""Of this process."""
 
 
 class FrameQueue:
@@ -95,6 +116,10 @@ class FrameQueue:
             self._idle = False
         self._ready.set()
 
+    def close(self) -> None:
+        """The stream has ended."""
+        PACER.forget(id(self))
+
     async def take(self) -> list[bench_pb2.FrameBatch]:
         """Waits for frames and credit; what wait and are paid for, in order, in batches of at most BATCH."""
         pause = self._next_take - self._loop.time()
@@ -114,7 +139,7 @@ class FrameQueue:
         count = sum(len(part) for _, part in parts)
         busy = count >= BUSY_PER_S * (now - self._taken_at)
         self._taken_at = now
-        self._next_take = now + (BUSY_PACE_S if busy and count > 1 else PACE_S)
+        self._next_take = now + PACER.pause(id(self), busy=busy and count > 1)
         return [_batch(sequence, row, dropped) for sequence, row in _rows(parts)]
 
     def _pick(self) -> list[tuple[int, Records]]:

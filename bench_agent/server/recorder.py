@@ -8,17 +8,17 @@ only until it takes something again.
 import json
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import can
 import structlog
 
-from bench_agent.server import blf, convert, trace_store
+from bench_agent.server import blf, trace_store
 from bench_agent.server.config import Traces
 from bench_agent.server.trace_formats import FORMATS, MOST_RECORDS, Format
 from bench_agent.server.trace_store import Segment
+from ecu_adapters.burst import Burst
+from ecu_adapters.frame_records import NONE, Records, join
 
 QUEUE = 262_144
 """Frames that wait for the disk."""
@@ -93,7 +93,8 @@ class Recorder:
         self._full = False
         self._retry_at = 0.0
         self._bound = queue
-        self._queue: list[bytes] = []
+        self._queue: list[Records] = []
+        self._waiting = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -110,15 +111,17 @@ class Recorder:
         with self._lock:
             return replace(self._counts)
 
-    def put(self, messages: Sequence[can.Message]) -> None:
+    def put(self, burst: Burst) -> None:
         """A tap of a bus hub; any thread."""
-        records = [convert.pack(message) for message in messages]
+        records = burst.records
         # The reader's and the senders' threads: without the lock, two of them could count as one.
         with self._lock:
-            room = max(self._bound - len(self._queue), 0)
-            self._queue += records[:room]
-            self._put += min(room, len(records))
-            self._counts.dropped += max(len(records) - room, 0)
+            room = min(max(self._bound - self._waiting, 0), len(records))
+            if room:
+                self._queue.append(records[:room])
+            self._waiting += room
+            self._put += room
+            self._counts.dropped += len(records) - room
 
     def sync(self, timeout_s: float) -> bool:
         """Waits until what was put so far is written or counted. False when the disk takes too long."""
@@ -140,7 +143,8 @@ class Recorder:
             self._wake.clear()
             ending = self._stopping.is_set()
             with self._lock:
-                records, self._queue = self._queue, []
+                parts, self._queue, self._waiting = self._queue, [], 0
+            records = join(parts) if parts else NONE
             for start in range(0, len(records), MOST_RECORDS):
                 self._deal_with(records[start : start + MOST_RECORDS])
             if ending:
@@ -148,7 +152,7 @@ class Recorder:
         self._close()
         self._save()
 
-    def _deal_with(self, records: list[bytes]) -> None:
+    def _deal_with(self, records: Records) -> None:
         count = len(records)
         outcome = "failed"
         if self._full:
@@ -168,7 +172,7 @@ class Recorder:
         if outcome == "written":
             self._keep_within_bounds()
 
-    def _write(self, records: list[bytes]) -> None:
+    def _write(self, records: Records) -> None:
         if not self._open:
             self._next_segment()
         for segment in self._open:

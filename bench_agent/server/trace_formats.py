@@ -1,11 +1,12 @@
 """The formats in which traces are stored, seen alike: a header, and chunks that each can be read by itself."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from bench_agent.protocol import candump
 from bench_agent.protocol.frames import Frame
-from bench_agent.server import blf
+from bench_agent.server import blf, candump_lines
+from ecu_adapters.frame_records import Records
 
 MOST_RECORDS = blf.MOST_RECORDS
 """Frames in one chunk."""
@@ -45,7 +46,7 @@ class Format(Protocol):
         """What stands before the chunks in a file of ``size`` bytes; always equally long."""
         ...
 
-    def encode(self, records: Sequence[bytes]) -> tuple[bytes, int]:
+    def encode(self, records: Records) -> tuple[bytes, int]:
         """A chunk, and its size before compression."""
         ...
 
@@ -72,7 +73,7 @@ class Blf:
             objects=totals.frames,
         )
 
-    def encode(self, records: Sequence[bytes]) -> tuple[bytes, int]:
+    def encode(self, records: Records) -> tuple[bytes, int]:
         """See Format."""
         return blf.container(records, self._start_ns)
 
@@ -93,9 +94,9 @@ class Candump:
         """See Format."""
         return b""
 
-    def encode(self, records: Sequence[bytes]) -> tuple[bytes, int]:
+    def encode(self, records: Records) -> tuple[bytes, int]:
         """See Format."""
-        lines = candump.encode(records, self._bus)
+        lines = candump_lines.encode(records, self._bus)
         return lines, len(lines)
 
     def decode(self, chunk: bytes) -> Iterable[Frame]:

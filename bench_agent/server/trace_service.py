@@ -4,7 +4,7 @@ import asyncio
 import io
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from bench_agent.server.errors import invalid, not_found, unavailable
 from bench_agent.server.leased import Leased
 from bench_agent.server.recorder import Recorder
 from bench_agent.server.trace_formats import FORMATS, Chunk, Format, Totals
+from ecu_adapters.frame_records import Records
 
 _SYNC_S = 5.0
 """How long a caller waits for a slow disk."""
@@ -137,7 +138,7 @@ def _parts(place: Path, bus: str, wanted: str, from_ns: int, to_ns: int) -> Iter
         else:
             records = trace_store.select(piece, source, from_ns, to_ns)
             count += len(records)
-            if records:
+            if len(records):
                 ready.append(target.add(records))
         if sum(map(len, ready)) >= _PART:
             data, ready = b"".join(ready), []
@@ -162,7 +163,7 @@ class _Target(Protocol):
         """The chunk as it is stored, if that will do."""
         ...
 
-    def add(self, records: Sequence[bytes]) -> bytes: ...
+    def add(self, records: Records) -> bytes: ...
 
     def tail(self) -> bytes: ...
 
@@ -184,9 +185,9 @@ class _Same:
         self._totals = self._totals.with_(piece.chunk)
         return piece.data
 
-    def add(self, records: Sequence[bytes]) -> bytes:
+    def add(self, records: Records) -> bytes:
         data, uncompressed = self._kind.encode(records)
-        last_ns = max(frames.unpack(record).timestamp_ns for record in records)
+        last_ns = int(records["stamp"].max())
         self._totals = self._totals.with_(Chunk(0, last_ns, 0, len(data), len(records), uncompressed))
         return data
 
@@ -207,9 +208,9 @@ class _Asc:
     def copy(self, source: Format, piece: trace_store.Piece) -> bytes | None:
         return None
 
-    def add(self, records: Sequence[bytes]) -> bytes:
-        for record in records:
-            self._writer.on_message_received(convert.logged(frames.unpack(record)))
+    def add(self, records: Records) -> bytes:
+        for frame in frames.iter_records(records.tobytes(), records.dtype.itemsize):
+            self._writer.on_message_received(convert.logged(frame))
         return self._text.take()
 
     def tail(self) -> bytes:

@@ -14,14 +14,15 @@ import re
 import shutil
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
-from bench_agent.protocol import frames
+from bench_agent.server import convert
 from bench_agent.server.trace_formats import FORMATS, Chunk, Format, Totals
+from ecu_adapters.frame_records import Records
 
 _ENTRY = struct.Struct("<qqQIII")
 
@@ -48,11 +49,11 @@ class Segment:
             delete(path)
             raise
 
-    def write(self, records: Sequence[bytes]) -> None:
+    def write(self, records: Records) -> None:
         """Adds a chunk: all of it, or none. Raises OSError."""
         data, uncompressed = self._kind.encode(records)
-        times = [int.from_bytes(record[:8], "little", signed=True) for record in records]
-        chunk = Chunk(min(times), max(times), self.size, len(data), len(records), uncompressed)
+        times = records["stamp"]
+        chunk = Chunk(int(times.min()), int(times.max()), self.size, len(data), len(records), uncompressed)
         entry = self._chunks * _ENTRY.size
         totals = self.totals.with_(chunk)
         try:
@@ -168,9 +169,9 @@ def pieces(place: Path, bus: str, kind: Format, from_ns: int, to_ns: int) -> Ite
                 yield Piece(chunk, file.read(chunk.size))
 
 
-def select(piece: Piece, kind: Format, from_ns: int, to_ns: int) -> list[bytes]:
+def select(piece: Piece, kind: Format, from_ns: int, to_ns: int) -> Records:
     """The packed records of a chunk between two times. Raises ValueError when it is damaged."""
-    return [frames.pack(frame) for frame in kind.decode(piece.data) if from_ns <= frame.timestamp_ns <= to_ns]
+    return convert.packed(frame for frame in kind.decode(piece.data) if from_ns <= frame.timestamp_ns <= to_ns)
 
 
 def folder(traces: Path, lease: str) -> Path:

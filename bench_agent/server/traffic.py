@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import can
 
-from bench_agent.server import convert
 from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.errors import invalid, not_found
 from ecu_adapters.bus import BusError
@@ -15,6 +14,7 @@ from ecu_adapters.cyclic.payload import SOUND, Corruption, Recipe
 from ecu_adapters.cyclic.restbus import Behaviour, LeftOut, Plan
 from ecu_adapters.cyclic.transmitter import SHORTEST_S, Transmission, Transmitter
 from ecu_adapters.dbc import DatabaseError, SignalValue
+from ecu_adapters.frame_records import can_id
 from ecu_adapters.yaml_file import nearest
 
 LONGEST_S = 3600.0
@@ -52,7 +52,7 @@ class Running:
     @property
     def can_id(self) -> int:
         """As in SocketCAN."""
-        return convert.can_id(self.recipe.frame)
+        return can_id(self.recipe.frame)
 
     @property
     def title(self) -> str:
@@ -115,7 +115,7 @@ class LeaseTraffic:
             busy = {running.can_id: running for running in self._on(bus) if running.transmission.running}
             todo, left_out = [], list(plan.left_out)
             for planned in plan.messages:
-                if convert.can_id(planned.recipe.frame) in busy:
+                if can_id(planned.recipe.frame) in busy:
                     left_out.append(LeftOut(planned.recipe.message, "this lease sends it already"))
                 else:
                     todo.append(planned)
@@ -219,7 +219,7 @@ class LeaseTraffic:
         hub = bus.require()
         sent = {running.can_id: running for running in self._on(bus) if running.transmission.running}
         for recipe in recipes:
-            other = sent.get(convert.can_id(recipe.frame))
+            other = sent.get(can_id(recipe.frame))
             if other is not None:
                 raise invalid(f"{other.title} is being sent on {bus.name} already; change that one, or stop it first")
             if recipe.frame.is_fd and not hub.config.fd:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from bench_agent.protocol import candump, frames
 from bench_agent.protocol.frames import Frame
-from bench_agent.server import blf, trace_store
+from bench_agent.server import blf, candump_lines, convert, trace_store
 from bench_agent.server.config import Traces
 from bench_agent.server.recorder import Recorder, TraceCounts
 from bench_agent.server.trace_store import folder, prune
+from ecu_adapters.burst import Burst
 
 BEGIN_NS = 1_700_000_000_123_000_000
 
@@ -46,7 +47,7 @@ def logged_frame(draw: st.DrawFn) -> Frame:
 
 @given(st.lists(logged_frame(), min_size=1, max_size=40))
 def test_what_goes_into_a_blf_container_comes_out_again(listed: list[Frame]) -> None:
-    chunk, _ = blf.container([frames.pack(frame) for frame in listed], BEGIN_NS)
+    chunk, _ = blf.container(convert.packed(listed), BEGIN_NS)
     # python-can hands times out as floats: some 0.2 µs are lost.
     back = [frame._replace(timestamp_ns=round(frame.timestamp_ns, -3)) for frame in blf.read(chunk, BEGIN_NS)]
     assert back == listed
@@ -54,7 +55,14 @@ def test_what_goes_into_a_blf_container_comes_out_again(listed: list[Frame]) -> 
 
 @given(st.lists(logged_frame(), min_size=1, max_size=40))
 def test_what_goes_into_a_candump_log_comes_out_again(listed: list[Frame]) -> None:
-    assert candump.decode(candump.encode([frames.pack(frame) for frame in listed], "powertrain")) == listed
+    assert candump.decode(candump_lines.encode(convert.packed(listed), "powertrain")) == listed
+
+
+@given(st.lists(logged_frame().filter(lambda f: not f.can_id & (frames.ERROR | frames.REMOTE))))
+def test_many_frames_become_the_lines_that_each_would(listed: list[Frame]) -> None:
+    plain = [frame for frame in listed if not frame.flags & frames.FD]
+    expected = "".join(candump.line(frame, "powertrain") for frame in plain)
+    assert candump_lines.encode(convert.packed(plain), "powertrain").decode() == expected
 
 
 @pytest.mark.parametrize("text", ["", "(1.0) bus 123", "(x) bus 123#11 R", "(1.0) bus 12G#11 R", "(1.0) bus 123#1 R"])
@@ -82,7 +90,7 @@ def test_both_formats_hold_every_frame_with_its_time(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, "bus", Traces())
     began = time.time()
     sent = [message(number, at=began + number / 1000) for number in range(3000)]
-    recorder.put(sent)
+    recorder.put(Burst(messages=sent))
     assert recorder.stop()
     for suffix in (".blf", ".log"):
         [path] = tmp_path.glob(f"bus-*{suffix}")
@@ -96,7 +104,7 @@ def test_both_formats_hold_every_frame_with_its_time(tmp_path: Path) -> None:
 
 def test_a_blf_header_tells_what_is_in_the_file(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, "bus", Traces(formats=["blf"]))
-    recorder.put([message(number, at=1_900_000_000 + number) for number in range(10)])
+    recorder.put(Burst(messages=[message(number, at=1_900_000_000 + number) for number in range(10)]))
     assert recorder.stop()
     [path] = tmp_path.glob("*.blf")
     with can.BLFReader(path) as reader:
@@ -107,7 +115,7 @@ def test_a_blf_header_tells_what_is_in_the_file(tmp_path: Path) -> None:
 def test_a_trace_that_keeps_the_oldest_counts_the_rest(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, "bus", Traces(keep="oldest"), max_bytes=50_000)
     for number in range(5000):
-        recorder.put([message(number)])
+        recorder.put(Burst(messages=[message(number)]))
         if number % 500 == 0:
             assert recorder.sync(10)
     assert recorder.stop()
@@ -120,7 +128,7 @@ def test_a_trace_that_keeps_the_oldest_counts_the_rest(tmp_path: Path) -> None:
 def test_a_trace_that_keeps_the_newest_stays_within_its_size(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, "bus", Traces(), max_bytes=100_000)
     for start in range(0, 40_000, 100):
-        recorder.put([message(number) for number in range(start, start + 100)])
+        recorder.put(Burst(messages=[message(number) for number in range(start, start + 100)]))
         assert recorder.sync(10)
     assert recorder.stop()
     counts = recorder.counts
@@ -134,7 +142,7 @@ def test_a_trace_that_keeps_the_newest_stays_within_its_size(tmp_path: Path) -> 
 def test_a_trace_that_keeps_the_newest_stays_within_its_duration(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, "bus", Traces(max_duration_s=10))
     for second in range(100):
-        recorder.put([message(second, at=1_900_000_000 + second)])
+        recorder.put(Burst(messages=[message(second, at=1_900_000_000 + second)]))
         assert recorder.sync(10)
     assert recorder.stop()
     kept = recorded(tmp_path, ".log")
@@ -146,7 +154,7 @@ def test_a_trace_that_keeps_the_oldest_ends_with_its_duration(tmp_path: Path) ->
     recorder = Recorder(tmp_path, "bus", Traces(max_duration_s=60, keep="oldest"))
     began = time.time()
     for minute in range(5):
-        recorder.put([message(minute, at=began + 61 * minute)])
+        recorder.put(Burst(messages=[message(minute, at=began + 61 * minute)]))
         assert recorder.sync(10)
     assert recorder.stop()
     assert recorded(tmp_path, ".log") == [0, 1]
@@ -155,7 +163,7 @@ def test_a_trace_that_keeps_the_oldest_ends_with_its_duration(tmp_path: Path) ->
 
 def test_frames_that_come_faster_than_the_disk_takes_them_are_counted(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, "bus", Traces(), queue=0)
-    recorder.put([message(1)])
+    recorder.put(Burst(messages=[message(1)]))
     assert recorder.stop()
     assert recorder.counts == TraceCounts(dropped=1)
 
@@ -163,7 +171,7 @@ def test_frames_that_come_faster_than_the_disk_takes_them_are_counted(tmp_path: 
 def test_an_agent_that_was_restarted_goes_on_with_the_trace(tmp_path: Path) -> None:
     for start in (0, 10):
         recorder = Recorder(tmp_path, "bus", Traces())
-        recorder.put([message(number) for number in range(start, start + 10)])
+        recorder.put(Burst(messages=[message(number) for number in range(start, start + 10)]))
         assert recorder.stop()
     assert recorder.counts.written == 20
     assert recorded(tmp_path, ".blf") == recorded(tmp_path, ".log") == list(range(20))
@@ -175,14 +183,15 @@ from pathlib import Path
 import can
 from bench_agent.server.config import Traces
 from bench_agent.server.recorder import Recorder
+from ecu_adapters.burst import Burst
 place, limit = Path(sys.argv[1]), int(sys.argv[2])
 recorder = Recorder(place, "bus", Traces(), retry_s=0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 def put(start, count):
-    recorder.put([
+    recorder.put(Burst(messages=[
         can.Message(timestamp=time.time(), arbitration_id=n, is_extended_id=True, data=bytes(8))
         for n in range(start, start + count)
-    ])
+    ]))
     assert recorder.sync(10)
 for start in range(0, 4000, 100):
     put(start, 100)
@@ -216,13 +225,14 @@ from pathlib import Path
 import can
 from bench_agent.server.config import Traces
 from bench_agent.server.recorder import Recorder
+from ecu_adapters.burst import Burst
 recorder = Recorder(Path(sys.argv[1]), "bus", Traces())
 number = 0
 while True:
-    recorder.put([
+    recorder.put(Burst(messages=[
         can.Message(timestamp=time.time(), arbitration_id=n, is_extended_id=True, data=bytes(8))
         for n in range(number, number + 100)
-    ])
+    ]))
     number += 100
     if recorder.sync(10):
         print(number, flush=True)
@@ -249,7 +259,7 @@ def test_what_was_recorded_is_readable_after_a_kill(tmp_path: Path) -> None:
 def test_only_whole_chunks_are_read_from_an_index_that_was_cut_off(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, "bus", Traces(formats=["candump"]))
     for number in range(3):
-        recorder.put([message(number)])
+        recorder.put(Burst(messages=[message(number)]))
         assert recorder.sync(10)
     assert recorder.stop()
     [path] = tmp_path.glob("*.log")
