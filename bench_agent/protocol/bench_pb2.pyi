@@ -9,7 +9,6 @@ A call is refused with UNAUTHENTICATED (token malformed, expired, wrong signatur
 lease ends.
 """
 
-from bench_agent.protocol import bus_pb2 as _bus_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -589,7 +588,6 @@ class CanEvent(_message.Message):
     OPENED_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
     SENT_FIELD_NUMBER: _builtins.int
-    BUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___BusDescription:
         """The subscription is live: every frame from now on is delivered or counted as dropped."""
@@ -600,23 +598,18 @@ class CanEvent(_message.Message):
     def sent(self) -> Global___CanSent:
         """How far the frames sent on this stream have come."""
 
-    @_builtins.property
-    def bus(self) -> _bus_pb2.BusEvent:
-        """Errors and changes of state; needs no credit."""
-
     def __init__(
         self,
         *,
         opened: Global___BusDescription | None = ...,
         frames: Global___FrameBatch | None = ...,
         sent: Global___CanSent | None = ...,
-        bus: _bus_pb2.BusEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bus", b"bus", "event", b"event", "frames", b"frames", "opened", b"opened", "sent", b"sent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frames", b"frames", "opened", b"opened", "sent", b"sent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bus", b"bus", "event", b"event", "frames", b"frames", "opened", b"opened", "sent", b"sent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frames", b"frames", "opened", b"opened", "sent", b"sent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["opened", "frames", "sent", "bus"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["opened", "frames", "sent"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
