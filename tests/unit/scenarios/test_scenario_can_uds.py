@@ -253,11 +253,14 @@ def test_a_service_reaches_the_agent(play: "Play", call: str, service: str, argu
     assert played.bench.ecu_fake.timeouts == [pytest.approx(10, abs=0.1)]
 
 
-PLAIN = st.recursive(
-    st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, min_size=1, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
-    max_leaves=20,
-)
+SCALARS = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
+
+
+def holding(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.lists(inner, min_size=1, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+
+
+PLAIN = SCALARS | holding(SCALARS | holding(SCALARS))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
