@@ -60,7 +60,9 @@ class CanConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    interface: str = Field(min_length=1, description="virtual, socketcan, udp_multicast, socketcand, vector, ...")
+    interface: str = Field(
+        min_length=1, description="virtual, socketcan, udp_multicast, socketcand, vector, ...; unix: see below"
+    )
     channel: str = Field(min_length=1)
     bitrate: int | None = Field(default=None, gt=0, le=8_000_000, description="bit/s; null: as the interface is set up")
     fd: bool = False
