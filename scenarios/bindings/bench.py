@@ -2,6 +2,7 @@
 
 from scenarios.bindings.context import Context
 from scenarios.sandbox import Function
+from scenarios.values import from_json
 
 
 class BenchBindings:
@@ -13,13 +14,27 @@ class BenchBindings:
     @property
     def functions(self) -> tuple[Function, ...]:
         """What scripts call, through the module."""
-        return (self.bench, self.describe)
+        return (self.bench, self.describe, self.adapter_open, self.adapter_call)
 
     def bench(self) -> dict[str, object]:
         """What the run knows of its bench without asking it."""
         bench = self._context.assignment["benches"][0]
         lease = {"id": self._context.assignment["lease_id"], "run": self._context.assignment["run_id"]}
         return {"name": bench["name"], "labels": dict(bench["labels"]), "lease": lease}
+
+    def adapter_open(self, name: str) -> str:
+        """Looks whether there is such an adapter."""
+        with self._context.bench_faults():
+            return self._context.opened().adapter(name).name
+
+    def adapter_call(self, name: str, method: str, arguments: str) -> object:
+        """Calls a method of a device: with a list of arguments, or with a table of named ones."""
+        given = from_json(arguments) or []
+        positional, named = (given, {}) if isinstance(given, list) else ([], given)
+        with self._context.bench_faults():
+            result = self._context.opened().adapter(name).call(method, *positional, **named)
+        self._context.record.step(f"{name} {method}({', '.join(map(str, positional or named.items()))})")
+        return result
 
     def describe(self) -> dict[str, object]:
         """Buses and ECUs of the bench."""

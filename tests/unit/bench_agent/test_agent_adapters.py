@@ -8,6 +8,8 @@ import pytest
 
 from bench_agent.client import BenchClient, DeviceFault, InvalidRequest, NotFound
 from tests.unit.bench_agent.harness import AgentFile, RunningAgent, bench_entry
+from tests.unit.scenarios.conftest import Play
+from tests.unit.scenarios.conftest import play as play_script  # noqa: F401 - a fixture
 
 DRIVER = '''
 from pathlib import Path
@@ -131,3 +133,21 @@ def test_a_driver_that_cannot_be_used_makes_the_bench_unhealthy(
     agent_file.benches[0]["adapters"] = [{"name": "door", **entry}]
     running: RunningAgent = request.getfixturevalue("running")
     assert reason in running.health("bench-1")
+
+
+def test_from_lua(bench: BenchClient, play_script: Play) -> None:  # noqa: F811
+    played = play_script(
+        """
+        local test, bench = require("test"), require("bench")
+        test.case("it", function()
+          local door = bench.adapter("door")
+          test.equal(door:open(30), 30)
+          test.equal(door:open{ percent = 40 }, 40)
+          test.equal(door:open(), 100)
+          door:opn(1)
+        end)
+        """,
+        bench=bench,
+    )
+    assert "no method 'opn'; did you mean open?" in played.failure["message"]
+    assert played.case["steps"][0]["text"] == "door open(30)"
