@@ -179,6 +179,8 @@ class AgentSupply:
                 told = await self._told(channel)
                 channel.on = channel.on if told is None else told
             except CallError:
+                if self.playing is not None:
+                    return  # a profile has begun meanwhile
                 if self.fault is None:
                     self._measures = False  # it does not measure, and need not be asked again
                 else:
