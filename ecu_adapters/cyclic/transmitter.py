@@ -260,4 +260,6 @@ class Transmitter:
 
 
 def _is_full(error: BusError) -> bool:
-    return getattr(error.__cause__, "error_code", None) == errno.ENOBUFS
+    """Whether the transmit queue had no room: python-can and the operating system say so in different fields."""
+    codes = (getattr(error.__cause__, "error_code", None), getattr(error.__cause__, "errno", None))
+    return any(code in (errno.ENOBUFS, errno.EAGAIN) for code in codes)

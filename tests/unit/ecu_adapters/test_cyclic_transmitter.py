@@ -48,9 +48,9 @@ class Witness:
         return time.time()
 
 
-def full() -> BusError:
+def full(cause: Exception) -> BusError:
     error = BusError("transmit queue full")
-    error.__cause__ = can.CanOperationError("no buffer space", error_code=errno.ENOBUFS)
+    error.__cause__ = cause
     return error
 
 
@@ -136,9 +136,18 @@ def test_a_message_that_fails_is_counted_and_the_others_go_on(transmitter: Trans
     assert sound.stats.failed == 0
 
 
-def test_a_full_transmit_queue_is_tried_again_within_the_period(transmitter: Transmitter) -> None:
+@pytest.mark.parametrize(
+    "cause",
+    [
+        can.CanOperationError("no room", error_code=errno.ENOBUFS),
+        OSError(errno.ENOBUFS, "no room"),
+        BlockingIOError(errno.EAGAIN, "no"),
+    ],
+    ids=["python-can", "raw socket", "would block"],
+)
+def test_a_full_transmit_queue_is_tried_again_within_the_period(transmitter: Transmitter, cause: Exception) -> None:
     port, other = Witness(), Witness()
-    port.refusal = full()
+    port.refusal = full(cause)
     message, beside = Transmission("m", port, frames(1), 30.0), Transmission("n", other, frames(2), 0.005)
     transmitter.add(message)
     transmitter.add(beside)
