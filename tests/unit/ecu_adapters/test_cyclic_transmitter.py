@@ -36,10 +36,12 @@ class Witness:
         self.taken: list[int] = []
         self.refusal: BusError | Exception | None = None
         self.refusals = 0
+        self.entered = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
 
     def send(self, message: can.Message, timeout_s: float = 1.0) -> float:
+        self.entered.set()
         self.gate.wait(WAIT_S)
         if self.refusal is not None:
             self.refusals += 1
@@ -164,6 +166,7 @@ def test_nothing_is_sent_after_pause_even_if_the_driver_was_at_work(transmitter:
     message = Transmission("m", port, frames(1), 0.001)
     port.gate.clear()
     transmitter.add(message)
+    assert port.entered.wait(WAIT_S)
     paused = threading.Event()
 
     def pause() -> None:
