@@ -1,9 +1,10 @@
-"""``labctl uds``: one diagnostic request, its answer and what it means."""
+"""``labctl uds``: one diagnostic request or service, its answer and what it means."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from labd.cli.completion import complete_benches, complete_ecus
 from labd.cli.exits import ExitCode, Failure
@@ -13,40 +14,55 @@ from labd.cli.options import (
     existing_lease_option,
     holder_option,
     lease_timeout_option,
-    parse_pdu,
     priority_option,
 )
 from labd.cli.output import duration as duration_text
 from labd.cli.output import format_option, print_json, print_record
 from labd.cli.session import Session, pass_session
-from labd.cli.uds_text import explain, identifiers, spaced, value
+from labd.cli.uds_functional import ask_all
+from labd.cli.uds_text import explain, identifiers, plain, result_text, spaced
+from labd.cli.uds_words import Named, parse_words
 from labd.client import Ecu
 
 if TYPE_CHECKING:
     from bench_agent.client import EcuClient, UdsExchange
 
 
+_PHYSICAL_S = 10.0
+_FUNCTIONAL_S = 1.0
+
+
 @dataclass(frozen=True)
 class Answer:
     """What an ECU answered."""
 
-    exchange: "UdsExchange"
+    exchange: "UdsExchange | None"
+    """None for a service that asks the ECU for nothing."""
     decoded: dict[str, Any] = field(default_factory=dict)
     """Data identifiers by name, as the agent decoded them."""
+    service: str = ""
+    """The service that was called by name, if one was."""
+    result: Any = None
+
+
+def _complete_words(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The ECU comes first; what is asked of it labd does not know."""
+    first = not ctx.params.get("words") and not ctx.params.get("functional")
+    return complete_ecus(ctx, parameter, incomplete) if first else []
 
 
 @click.command()
 @click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
-@click.argument("ecu_name", metavar="ECU", shell_complete=complete_ecus)
-@click.argument("words", metavar="REQUEST...", nargs=-1, required=True)
+@click.argument("words", metavar="ECU REQUEST...", nargs=-1, required=True, shell_complete=_complete_words)
+@click.option("--functional", is_flag=True, help="Ask all ECUs of a bus by their functional address; leave ECU out.")
+@click.option("--bus", metavar="BUS", help="With --functional: the bus, where several have ECUs.")
 @click.option(
     "--within",
     "within_s",
     type=duration,
-    default="10s",
-    show_default=True,
     metavar="TIME",
-    help="How long the whole exchange may take, every response-pending (0x78) included.",
+    help="How long the whole exchange may take, every response-pending (0x78) included.  "
+    "[default: 10s; with --functional 1s]",
 )
 @existing_lease_option
 @lease_timeout_option
@@ -57,9 +73,10 @@ class Answer:
 def uds(
     session: Session,
     bench_name: str,
-    ecu_name: str,
     words: tuple[str, ...],
-    within_s: float,
+    functional: bool,
+    bus: str | None,
+    within_s: float | None,
     lease_id: str | None,
     timeout_s: float | None,
     holder: str,
@@ -69,29 +86,46 @@ def uds(
     """Send a UDS request to an ECU, and print the answer.
 
     \b
-      labctl uds bench-1 ECM 22F190        read the VIN
-      labctl uds bench-1 ECM 22 F1 90      the same
-      labctl uds bench-1 ECM 19 02 FF      read the DTCs
+      labctl uds bench-1 ECM 22F190                    a request in hexadecimal; also 22 F1 90
+      labctl uds bench-1 ECM read VIN                  a service by name, with values from the ECU's description
+      labctl uds bench-1 ECM dtcs                      the trouble codes; dtcs 0x08: the confirmed ones
+      labctl uds bench-1 ECM read_memory 0x8000 16
+      labctl uds bench-1 ECM routine start EraseMemory address=0x8000 size=256
+      labctl uds bench-1 --functional 22F190           all ECUs of the bus at once
+
+    Arguments beyond the first are NAME=VALUE: a number (0x for hexadecimal), text, or JSON. The services and their
+    arguments are those of the Lua reference.
 
     Leases the bench (waiting for it if need be), asks, and releases it, whatever happens; a session or an unlocked
     ECU is therefore gone at the end. With --lease, several requests share one lease and its session.
 
     Ends with 0 for a positive answer, 1 for a negative one, 2 for none.
     """
-    request = parse_pdu(words)
-    ecu = _find(session, bench_name, ecu_name)
+    if bus is not None and not functional:
+        raise click.UsageError("--bus goes with --functional; an ECU is on one bus")
+    if not functional and len(words) < 2:
+        raise click.UsageError("write ECU and REQUEST: labctl uds BENCH ECM 22F190")
+    request = parse_words(words if functional else words[1:])
+    ecu = None if functional else _find(session, bench_name, words[0])
     lab = session.lab
     holding = using(lab, bench_name, lease_id=lease_id, holder=holder, priority=priority, timeout_s=timeout_s)
     with holding as (lease, _):
         from bench_agent.client import BenchClient
 
         with BenchClient(lease["address"] or "", bench_name, lease.get("token") or "") as bench:
-            answer = _ask(bench.ecu(ecu_name), ecu, request, within_s)
+            if ecu is None:
+                ask_all(bench, bench_name, request, bus, within_s or _FUNCTIONAL_S, as_json)
+                return
+            client = bench.ecu(ecu["name"])
+            if isinstance(request, Named):
+                answer = _call(client, request, within_s or _PHYSICAL_S)
+            else:
+                answer = _ask(client, ecu, request, within_s or _PHYSICAL_S)
     if as_json:
-        print_json({"bench": bench_name, "ecu": ecu_name, **_document(answer)})
+        print_json({"bench": bench_name, "ecu": ecu["name"], **_document(answer)})
     else:
         print_record(_fields(answer))
-    if answer.exchange.negative:
+    if answer.exchange is not None and answer.exchange.negative:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
@@ -116,19 +150,36 @@ def _ask(client: "EcuClient", ecu: Ecu, request: bytes, within_s: float) -> Answ
     try:
         decoded = client.call("read", timeout_s=within_s, did=asked if len(asked) > 1 else asked[0])
     except NegativeResponse:
-        decoded = {}
+        decoded = None
     if client.last is None:
         raise Failure(f"the agent of the bench did not say what was on the bus for {spaced(request)}", ExitCode.ERROR)
-    if not isinstance(decoded, dict):
-        decoded = {names[asked[0]]: decoded}
+    if len(asked) == 1 or not isinstance(decoded, dict):
+        decoded = {} if client.last.negative else {names[asked[0]]: decoded}
     order = [names[did] for did in asked]
     return Answer(client.last, dict(sorted(decoded.items(), key=lambda item: order.index(item[0]))))
 
 
+def _call(client: "EcuClient", request: Named, within_s: float) -> Answer:
+    """A service by name."""
+    from bench_agent.client import NegativeResponse
+
+    client.last = None
+    try:
+        result = client.call(request.service, timeout_s=within_s, **request.arguments)
+    except NegativeResponse:
+        result = None
+    if client.last is None or not client.last.request:
+        return Answer(None, result=result, service=request.service)
+    return Answer(client.last, result=result, service=request.service)
+
+
 def _fields(answer: Answer) -> dict[str, str]:
     exchange = answer.exchange
+    if exchange is None:
+        return {answer.service: result_text(answer.result) or "done"}
+    hidden = f" + {exchange.hidden} bytes not shown" if exchange.hidden else ""
     return {
-        "request": f"{spaced(exchange.request)}  ({exchange.service_name})",
+        "request": f"{spaced(exchange.request)}{hidden}  ({exchange.service_name})",
         "response": spaced(exchange.response) or "none due (positive answer suppressed)",
         **_meaning(answer),
         "time": duration_text(exchange.elapsed_us / 1e6)
@@ -139,17 +190,24 @@ def _fields(answer: Answer) -> dict[str, str]:
 
 
 def _meaning(answer: Answer) -> dict[str, str]:
+    if answer.exchange is None:
+        return {}
     if refused := answer.exchange.negative:
         service, code = f"{refused.service_name} (0x{refused.service:02X})", f"NRC 0x{refused.nrc:02X}"
         return {"refused": f"{service}: {refused.nrc_name} ({code}): {refused.meaning}"}
     if answer.decoded:
-        return {name: value(one) if isinstance(one, bytes) else str(one) for name, one in answer.decoded.items()}
+        return {name: result_text(one) for name, one in answer.decoded.items()}
+    if answer.result is not None:
+        return {"result": result_text(answer.result)}
     said = explain(answer.exchange.response, answer.exchange.service_name)
     return {"means": said} if said else {}
 
 
 def _document(answer: Answer) -> dict[str, Any]:
-    exchange, refused = answer.exchange, answer.exchange.negative
+    exchange = answer.exchange
+    if exchange is None:
+        return {"service": answer.service, "result": plain(answer.result)}
+    refused = exchange.negative
     negative = refused and {
         "service": refused.service,
         "service_name": refused.service_name,
@@ -162,7 +220,8 @@ def _document(answer: Answer) -> dict[str, Any]:
         "response": exchange.response.hex().upper(),
         "positive": refused is None,
         "negative": negative,
-        "decoded": {name: one.hex().upper() if isinstance(one, bytes) else one for name, one in answer.decoded.items()},
+        "decoded": plain(answer.decoded),
         "pending_ms": [at / 1e3 for at in exchange.pending_us],
         "elapsed_ms": exchange.elapsed_us / 1e3,
+        **({"service": answer.service, "result": plain(answer.result)} if answer.service else {}),
     }

@@ -4,6 +4,8 @@ Names of services, and names and meanings of negative responses, come with the a
 identifiers, which the agent decodes with the ECU's description.
 """
 
+from typing import Any
+
 _SESSIONS = {1: "default", 2: "programming", 3: "extended", 4: "safety system"}
 _DTC_LETTERS = "PCBU"
 _POSITIVE_OFFSET = 0x40
@@ -46,6 +48,55 @@ def explain(response: bytes, service_name: str) -> str:
                 return f"level {rest[0] - 1} unlocked"
             return f"seed {spaced(rest[1:])}" if any(rest[1:]) else f"level {rest[0]} is unlocked already"
     return f"{service_name} done"
+
+
+def plain(result: Any) -> Any:
+    """A result for JSON: bytes as hexadecimal digits."""
+    if isinstance(result, bytes):
+        return result.hex().upper()
+    if isinstance(result, list):
+        return [plain(item) for item in result]
+    if isinstance(result, dict):
+        return {name: plain(item) for name, item in result.items()}
+    return result
+
+
+def result_text(result: Any) -> str:
+    """A result for people, a line for each value or trouble code; "" for none."""
+    if result is None:
+        return ""
+    if isinstance(result, bytes):
+        return value(result)
+    if isinstance(result, list):
+        return "\n".join(_item(item) for item in result) or "none"
+    if isinstance(result, dict):
+        if "code" in result:
+            return _item(result)
+        return "\n".join(f"{name}: {_item(item)}" for name, item in result.items() if item not in ("", b"", {}))
+    return str(result)
+
+
+def _item(item: Any) -> str:
+    """One value in a line."""
+    if isinstance(item, bytes):
+        return value(item)
+    if isinstance(item, list):
+        return ", ".join(map(_item, item)) or "none"
+    if not isinstance(item, dict):
+        return str(item)
+    if "code" in item:
+        return _trouble_code(item)
+    return ", ".join(f"{name} {_item(part)}" for name, part in item.items() if part not in ("", b"", {}))
+
+
+def _trouble_code(item: dict[str, Any]) -> str:
+    """``P0301 status 0x2F (confirmed, ...): what it means``, and whatever else is known of it."""
+    bits = ", ".join(name.replace("_", " ") for name, set_ in item.items() if set_ is True)
+    status = f" status 0x{item['status']:02X}" + (f" ({bits})" if bits else "") if "status" in item else ""
+    known = {"code", "dtc", "text", "status"}
+    rest = {name: part for name, part in item.items() if name not in known and not isinstance(part, bool)}
+    more = f"; {_item(rest)}" if rest else ""
+    return f"{item['code']}{status}{more}" + (f": {item['text']}" if item.get("text") else "")
 
 
 def value(data: bytes) -> str:

@@ -10,6 +10,8 @@ import grpc
 from bench_agent.protocol import (
     bench_pb2,
     bench_pb2_grpc,
+    diagnostics_pb2,
+    diagnostics_pb2_grpc,
     flash_pb2,
     flash_pb2_grpc,
     frames,
@@ -19,7 +21,7 @@ from bench_agent.protocol import (
     trace_pb2_grpc,
 )
 from bench_agent.protocol.frames import Frame
-from bench_agent.protocol.values import Plain, to_value
+from bench_agent.protocol.values import Plain, from_values, to_value
 
 DEADLINE_S = 10.0
 
@@ -30,6 +32,8 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
         self.responses: dict[str, bytes] = {"22F190": b"\x62\xf1\x90WVWZZZ1KZ6W000001"}
         """Response PDU by request PDU in hexadecimal; others are not answered."""
         self.decoded: dict[str, Plain] = {"22F190": "WVWZZZ1KZ6W000001"}
+        self.results: dict[str, Plain] = {}
+        """Results of services by name; the exchange behind them is one of SecurityAccess, its key left out."""
         self.service_names = {
             0x10: "DiagnosticSessionControl",
             0x14: "ClearDiagnosticInformation",
@@ -52,6 +56,8 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
         trace_pb2_grpc.add_TracesServicer_to_server(self.traces, self._server)
         self.flash = FakeFlash(self)
         flash_pb2_grpc.add_FlashServicer_to_server(self.flash, self._server)
+        self.diagnostics = FakeDiagnostics(self)
+        diagnostics_pb2_grpc.add_DiagnosticsServicer_to_server(self.diagnostics, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
     def __enter__(self) -> "FakeAgent":
@@ -106,6 +112,10 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
 
     def _reply(self, request: bench_pb2.UdsRequest) -> bench_pb2.UdsReply:
         pdu = request.pdu
+        if request.call.service in self.results:
+            reply = bench_pb2.UdsReply(id=request.id, request=b"\x27\x02", hidden=4, response=b"\x67\x02")
+            reply.result.CopyFrom(to_value(self.results[request.call.service]))
+            return reply
         if request.WhichOneof("what") == "call":
             pdu = b"\x22" + request.call.arguments["did"].integer.to_bytes(2, "big")
         response = self.responses.get(pdu.hex().upper())
@@ -127,6 +137,21 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
         metadata = dict(context.invocation_metadata())
         if metadata.get("authorization") != f"Bearer {self.token}" or metadata.get("labd-bench") != "bench-1":
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "the lease token is not valid")
+
+
+class FakeDiagnostics(diagnostics_pb2_grpc.DiagnosticsServicer):
+    def __init__(self, agent: FakeAgent) -> None:
+        self._agent = agent
+        self.asked: list[tuple[str, str | bytes, dict[str, Plain]]] = []
+        self.reply = diagnostics_pb2.FunctionalReply()
+
+    def Functional(
+        self, request: diagnostics_pb2.FunctionalRequest, context: grpc.ServicerContext
+    ) -> diagnostics_pb2.FunctionalReply:
+        self._agent.guard(context)
+        what = request.pdu if request.WhichOneof("what") == "pdu" else request.call.service
+        self.asked.append((request.bus, what, from_values(request.call.arguments)))
+        return self.reply
 
 
 class FakeFlash(flash_pb2_grpc.FlashServicer):

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from labd.cli.uds_text import dtc, explain, identifiers, value
+from labd.cli.uds_words import Named, parse_words
 from tests.unit.cli.conftest import Labctl, Process
 from tests.unit.cli.fake_agent import FakeAgent
 from tests.unit.client.fake_labd import FakeLabd
@@ -188,3 +189,111 @@ def test_the_words_of_uds() -> None:
     assert identifiers(bytes.fromhex("22F1")) == identifiers(bytes.fromhex("2EF190")) == []
     assert dtc(bytes.fromhex("4A9B1C")) == "C0A9B-1C"
     assert value(b"\x00\x01") == "00 01"
+
+
+@pytest.mark.parametrize(
+    ("words", "request_"),
+    [
+        ("22F190", b"\x22\xf1\x90"),
+        ("BA", b"\xba"),
+        ("22 F1 90", b"\x22\xf1\x90"),
+        ("read VIN", Named("read", {"did": "VIN"})),
+        ("read VIN 0xF187", Named("read", {"did": ["VIN", 0xF187]})),
+        ("dtcs", Named("read_dtcs", {})),
+        ("dtcs 0x08", Named("read_dtcs", {"mask": 8})),
+        ("write Limit 2.5", Named("write", {"did": "Limit", "value": 2.5})),
+        ("read_memory 0x8000 16", Named("read_memory", {"address": 0x8000, "size": 16})),
+        ("read_memory address=0x8000 size=16", Named("read_memory", {"address": 0x8000, "size": 16})),
+        ("routine start EraseMemory address=0x8000 size=256",
+         Named("routine", {"action": "start", "routine": "EraseMemory", "options": {"address": 0x8000, "size": 256}})),
+        ("routine results 0x0203", Named("routine", {"action": "results", "routine": 0x0203})),
+        ('define_did did=0xF301 sources=["Speed"]', Named("define_did", {"did": 0xF301, "sources": ["Speed"]})),
+        ("tester_present", Named("tester_present", {})),
+    ],
+)  # fmt: skip
+def test_a_request_is_bytes_or_a_service_with_arguments(words: str, request_: bytes | Named) -> None:
+    assert parse_words(tuple(words.split())) == request_
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["22F19"], "has an odd number of digits"),
+        (["22G190"], "is not hexadecimal"),
+        (["session", "extended", "now"], "session takes SESSION, not 'now' as well"),
+        (["tester_present", "1"], "tester_present takes only NAME=VALUE, not 1 as well"),
+    ],
+)
+def test_a_request_that_cannot_be_is_told_before_anything_is_leased(
+    labctl: Labctl, labd: FakeLabd, words: list[str], message: str
+) -> None:
+    result = labctl("uds", "bench-1", "ECM", *words)
+    assert result.exit_code == 64
+    assert message in " ".join(result.stderr.split())
+    assert labd.leases == {}
+
+
+def test_a_service_by_name_shows_its_result_and_no_key(labctl: Labctl, agent: FakeAgent) -> None:
+    agent.results["unlock"] = None
+    shown = labctl("uds", "bench-1", "ECM", "unlock", "1").stdout
+    assert "27 02 + 4 bytes not shown" in shown
+    assert agent.requests[0].call.arguments["level"].integer == 1
+
+
+def test_trouble_codes_are_listed_for_people(labctl: Labctl, agent: FakeAgent) -> None:
+    agent.results["read_dtcs"] = [
+        {"code": "P0301", "dtc": 0x030100, "text": "Cylinder 1 misfire", "status": 9, "test_failed": True,
+         "confirmed": True, "pending": False},
+        {"code": "U0100", "dtc": 0xC10000, "text": "", "status": 0x40, "test_failed": False},
+    ]  # fmt: skip
+    shown = labctl("uds", "bench-1", "ECM", "dtcs").stdout
+    assert "P0301 status 0x09 (test failed, confirmed): Cylinder 1 misfire\n" in shown
+    assert "U0100 status 0x40\n" in shown
+    document = json.loads(labctl("uds", "bench-1", "ECM", "dtcs", "-o", "json").stdout)
+    assert document["result"][0]["code"] == "P0301"
+
+
+def test_a_structure_is_shown_field_by_field(labctl: Labctl, agent: FakeAgent) -> None:
+    agent.decoded["22F190"] = {"Speed": 800.5, "Raw": b"\x01\x02", "Deep": {"a": 1, "b": "x"}}
+    shown = labctl("uds", "bench-1", "ECM", "22F190").stdout
+    assert "Speed: 800.5\n" in shown
+    assert "Raw: 01 02\n" in shown
+    assert "Deep: a 1, b x\n" in shown
+
+
+def test_all_ecus_of_a_bus_are_asked_at_once(labctl: Labctl, labd: FakeLabd, agent: FakeAgent) -> None:
+    answers = agent.diagnostics.reply.answers
+    answers["ECM"].request, answers["ECM"].response, answers["ECM"].elapsed_us = b"\x22", b"\x62\xf1\x90A", 900
+    answers["ECM"].result.text = "A"
+    answers["TCM"].request, answers["TCM"].response = b"\x22", b"\x7f\x22\x22"
+    answers["TCM"].negative.nrc, answers["TCM"].negative.nrc_name = 0x22, "conditionsNotCorrect"
+    answers["TCM"].negative.meaning = "a condition for it is not met now"
+    answers["BCM"].SetInParent()
+    result = labctl("uds", "bench-1", "--functional", "--bus", "powertrain", "read", "VIN")
+    assert result.exit_code == 0
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert lines == [
+        "ECU ANSWER MEANS TIME",
+        "BCM - no answer -",
+        "ECM 62 F1 90 41 A 0.9 ms",
+        "TCM 7F 22 22 conditionsNotCorrect (NRC 0x22): a condition for it is not met now 0.0 ms",
+    ]
+    assert agent.diagnostics.asked == [("powertrain", "read", {"did": "VIN"})]
+    document = json.loads(labctl("uds", "bench-1", "--functional", "22F190", "-o", "json").stdout)
+    assert agent.diagnostics.asked[1] == ("", b"\x22\xf1\x90", {})
+    assert document["answers"]["BCM"] == {
+        "silent": True, "response": "", "result": None, "nrc": None, "nrc_name": None, "error": None,
+        "elapsed_ms": None,
+    }  # fmt: skip
+    assert document["answers"]["TCM"]["nrc_name"] == "conditionsNotCorrect"
+    del answers["ECM"]
+    assert labctl("uds", "bench-1", "--functional", "22F190").exit_code == 1
+    del answers["TCM"]
+    assert labctl("uds", "bench-1", "--functional", "22F190").exit_code == 2
+    assert all(lease["state"] == "ENDED" for lease in labd.leases.values())
+
+
+@pytest.mark.parametrize("words", [["ECM"], ["ECM", "22F190", "--bus", "powertrain"]])
+def test_words_that_are_missing_or_too_many(labctl: Labctl, labd: FakeLabd, words: list[str]) -> None:
+    assert labctl("uds", "bench-1", *words).exit_code == 64
+    assert labd.leases == {}
