@@ -1,6 +1,6 @@
 """Python values to and from the wire's Value message."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bench_agent.protocol import bench_pb2
 
@@ -28,7 +28,7 @@ def to_value(plain: object) -> bench_pb2.Value:
         case list() | tuple():
             return bench_pb2.Value(list=bench_pb2.ListValue(values=[to_value(item) for item in plain]))
         case Mapping():
-            return bench_pb2.Value(map=bench_pb2.MapValue(values=to_values(plain)))
+            return bench_pb2.Value(map=bench_pb2.MapValue(values=to_values(plain), order=plain))
     raise TypeError(f"{_ACCEPTED}, not {type(plain).__name__}")
 
 
@@ -48,7 +48,7 @@ def from_value(value: bench_pb2.Value) -> Plain:
         case "list":
             return [from_value(item) for item in value.list.values]
         case "map":
-            return from_values(value.map.values)
+            return _ordered(from_values(value.map.values), value.map.order)
     return None
 
 
@@ -63,3 +63,9 @@ def to_values(plain: Mapping[str, object]) -> dict[str, bench_pb2.Value]:
 def from_values(values: Mapping[str, bench_pb2.Value]) -> dict[str, Plain]:
     """The plain mapping of a ``map<string, Value>`` field."""
     return {key: from_value(item) for key, item in values.items()}
+
+
+def _ordered(plain: dict[str, Plain], order: Sequence[str]) -> dict[str, Plain]:
+    """The same in the order that goes with it, or by name where a peer sent none."""
+    names = order if set(order) == plain.keys() else sorted(plain)
+    return {name: plain[name] for name in names}
