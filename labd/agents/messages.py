@@ -43,7 +43,19 @@ def report_of(message: lab_pb2.BenchReport) -> BenchReport:
             {"name": step.name, "elapsed_ms": step.elapsed_ms, "fault": step.fault or None}
             for step in bench.last_clean_up
         ],
+        equipment=_equipment_of(bench),
     )
+
+
+def _equipment_of(bench: bench_pb2.BenchDescription) -> dict[str, Any]:
+    return {
+        "consoles": [{"name": one.name, "port": one.port, "baudrate": one.baudrate} for one in bench.consoles],
+        "power": [
+            {"name": one.name, "supply": one.supply, "driver": one.driver, "terminal": one.terminal}
+            for one in bench.power
+        ],
+        "adapters": [{"name": one.name, "driver": one.driver, "methods": list(one.methods)} for one in bench.adapters],
+    }
 
 
 def runner_of(message: lab_pb2.RunnerReport) -> RunnerReport:

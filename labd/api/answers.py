@@ -27,7 +27,7 @@ def bench_answer(view: BenchView) -> schemas.Bench:
         last_seen=to_text(view.last_seen),
         buses=[schemas.Bus(**bus) for bus in bench.buses],
         ecus=[schemas.Ecu(**ecu) for ecu in bench.ecus],
-        equipment=bench.equipment,
+        equipment=schemas.Equipment(**bench.equipment),
         last_clean_up=[schemas.CleanUpStep(**step) for step in bench.last_clean_up],
     )
 

@@ -137,6 +137,39 @@ class Ecu(BaseModel):
     dids: list[Did]
 
 
+class Console(BaseModel):
+    """A serial console of a bench."""
+
+    name: str
+    port: Annotated[str, Field(description="As the agent's configuration has it: a device, or a URL of pyserial.")]
+    baudrate: Annotated[int, Field(description="bit/s")]
+
+
+class PowerChannel(BaseModel):
+    """A channel of a power supply."""
+
+    name: str
+    supply: str
+    driver: str
+    terminal: Annotated[str, Field(description="DIN 72552: kl30 (battery), kl15 (ignition); or empty.")]
+
+
+class Adapter(BaseModel):
+    """A device of the lab's own."""
+
+    name: str
+    driver: str
+    methods: list[str]
+
+
+class Equipment(BaseModel):
+    """What a bench carries beside buses and ECUs."""
+
+    consoles: list[Console] = []
+    power: list[PowerChannel] = []
+    adapters: list[Adapter] = []
+
+
 class CleanUpStep(BaseModel):
     """One step of bringing a bench back to its safe state."""
 
@@ -163,7 +196,7 @@ class Bench(BaseModel):
     last_seen: Time | None
     buses: list[Bus]
     ecus: list[Ecu]
-    equipment: dict[str, Any] = Field(description="What else the bench carries, by kind: consoles, power, adapters.")
+    equipment: Equipment
     last_clean_up: list[CleanUpStep] = Field(description="What was undone at the end of the latest lease, in order.")
 
 

@@ -8,7 +8,7 @@ from labd.cli.completion import complete_benches
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.output import ago, format_option, labels, print_json, print_record, print_table
 from labd.cli.session import Session, pass_session
-from labd.client import Bench, Did, default_holder
+from labd.client import Bench, Did, PowerChannel, default_holder
 
 _CLEAR_WAIT_S = 20.0
 """How long the agent may take to bring a bench to its safe state."""
@@ -52,7 +52,7 @@ def list_benches(session: Session, selector: str, as_json: bool) -> None:
 @format_option
 @pass_session
 def show_bench(session: Session, bench_name: str, as_json: bool) -> None:
-    """Show a bench: its labels, state, buses and ECUs."""
+    """Show a bench: its labels, state, buses, ECUs, consoles, power channels and adapters."""
     found = session.lab.bench(bench_name)
     if as_json:
         print_json(found)
@@ -81,6 +81,7 @@ def clear_quarantine(session: Session, bench_name: str) -> None:
 
 
 def _fields(bench: Bench) -> dict[str, str]:
+    equipment = bench["equipment"]
     return {
         "bench": bench["name"],
         "state": bench["state"],
@@ -103,7 +104,22 @@ def _fields(bench: Bench) -> dict[str, str]:
             + "".join(f"\n  {did['did']:04X}  {did['name']}  {did['type']}{_unit(did)}" for did in ecu["dids"])
             for ecu in bench["ecus"]
         ),
+        "consoles": "\n".join(
+            f"{console['name']}: {console['port']}, {console['baudrate']} bit/s" for console in equipment["consoles"]
+        ),
+        "power": "\n".join(
+            f"{channel['name']}: {_terminal(channel)}{channel['supply']} ({channel['driver']})"
+            for channel in equipment["power"]
+        ),
+        "adapters": "\n".join(
+            f"{adapter['name']}: {adapter['driver']}, methods {', '.join(adapter['methods'])}"
+            for adapter in equipment["adapters"]
+        ),
     }
+
+
+def _terminal(channel: PowerChannel) -> str:
+    return f"terminal {channel['terminal'].removeprefix('kl')}, " if channel["terminal"] else ""
 
 
 def _unit(did: Did) -> str:

@@ -42,6 +42,40 @@ class Ecu(TypedDict):
     dids: list[Did]
 
 
+class Console(TypedDict):
+    """A serial console of a bench: its port as the agent's configuration has it, and bit/s."""
+
+    name: str
+    port: str
+    baudrate: int
+
+
+class PowerChannel(TypedDict):
+    """A channel of a power supply."""
+
+    name: str
+    supply: str
+    driver: str
+    terminal: str
+    """DIN 72552: kl30 (battery), kl15 (ignition); or empty."""
+
+
+class Adapter(TypedDict):
+    """A device of the lab's own."""
+
+    name: str
+    driver: str
+    methods: list[str]
+
+
+class Equipment(TypedDict):
+    """What a bench carries beside buses and ECUs."""
+
+    consoles: list[Console]
+    power: list[PowerChannel]
+    adapters: list[Adapter]
+
+
 class CleanUpStep(TypedDict):
     """One step of bringing a bench back to its safe state."""
 
@@ -70,8 +104,7 @@ class Bench(TypedDict):
     last_seen: str | None
     buses: list[Bus]
     ecus: list[Ecu]
-    equipment: dict[str, Any]
-    """What else the bench carries, by kind: consoles, power, adapters."""
+    equipment: Equipment
     last_clean_up: list[CleanUpStep]
     """What was undone at the end of the latest lease, in order."""
 

@@ -49,7 +49,7 @@ class Bench:
     last_clean_up: list[dict[str, Any]] = field(default_factory=list)
     """What was undone at the end of the latest lease, in order: name, elapsed_ms, fault (None when it worked)."""
     equipment: dict[str, Any] = field(default_factory=dict)
-    """What else the bench carries, by kind."""
+    """What else the bench carries, by kind: consoles, power (its channels), adapters."""
     epoch: int = 0
     """Of the latest lease; only grows."""
     fenced_epoch: int = 0

@@ -37,7 +37,7 @@ class BenchBindings:
         return result
 
     def describe(self) -> dict[str, object]:
-        """Buses and ECUs of the bench."""
+        """What the bench carries."""
         with self._context.bench_faults():
             description = self._context.opened().describe()
         return {
@@ -53,5 +53,17 @@ class BenchBindings:
                     "dids": [{"name": did.name, "did": did.did, "unit": did.unit} for did in ecu.dids],
                 }
                 for ecu in description.ecus
+            ],
+            "consoles": [
+                {"name": console.name, "port": console.port, "baudrate": console.baudrate}
+                for console in description.consoles
+            ],
+            "power": [
+                {"name": channel.name, "supply": channel.supply, "driver": channel.driver, "terminal": channel.terminal}
+                for channel in description.power
+            ],
+            "adapters": [
+                {"name": adapter.name, "driver": adapter.driver, "methods": list(adapter.methods)}
+                for adapter in description.adapters
             ],
         }

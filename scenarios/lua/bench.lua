@@ -5,7 +5,7 @@ local setmetatable, tostring, type = setmetatable, tostring, type
 
 -- bench.name, bench.labels, bench.lease.id, bench.lease.run; what the agent says comes when it is asked for.
 local facts
-local asked = { buses = true, ecus = true }
+local asked = { buses = true, ecus = true, consoles = true, power = true, adapters = true }
 
 -- bench.adapter("door"):open(30), or with names: :open{ percent = 30 }. The methods are those of the device's driver.
 local function adapter(name)

@@ -24,7 +24,7 @@ def list_benches(
 
 @router.get("/{name}", responses=responses(HTTPStatus.NOT_FOUND), summary="One bench")
 def get_bench(lab: LabOf, name: Annotated[str, Path(max_length=253, examples=["bench-1"])]) -> schemas.Bench:
-    """A bench with its buses and ECUs."""
+    """A bench with its buses, ECUs and equipment."""
     return bench_answer(lab.fleet.bench(name))
 
 

@@ -123,6 +123,19 @@ def test_a_bad_call_is_an_error_that_says_what_would_be_right(run: Run, script: 
     assert message in played.failure["message"]
 
 
+def test_the_bench_tells_what_it_carries(run: Run, device: SerialDevice) -> None:
+    played = run("""
+        local bench = require("bench")
+        test.equal(bench.consoles[1].name, "linux")
+        test.equal(bench.consoles[1].baudrate, 115200)
+        test.equal(bench.power[2].name, "kl15")
+        test.equal(bench.power[1].supply .. " " .. bench.power[1].terminal, "main kl30")
+        test.equal(#bench.power, 2)
+        test.equal(#bench.adapters, 0)
+    """)
+    assert played.verdict == "passed", played.failure
+
+
 def test_power(run: Run, supply: FakeScpiSupply) -> None:
     played = run("""
         local kl30 = power.channel("kl30")

@@ -43,6 +43,14 @@ def test_show_tells_buses_ecus_and_dids(labctl: Labctl, labd: FakeLabd) -> None:
     assert "D001  Voltage  uint in V\n" in shown
 
 
+def test_show_tells_consoles_power_and_adapters(labctl: Labctl) -> None:
+    shown = labctl("bench", "show", "bench-1").stdout
+    assert "linux: /dev/ttyUSB0, 115200 bit/s\n" in shown
+    assert "battery: terminal 30, main (scpi)\n" in shown
+    assert "camera: pdu (command)\n" in shown
+    assert "door: servo, methods close, open\n" in shown
+
+
 def test_show_tells_how_the_last_lease_was_cleaned_up(labctl: Labctl, labd: FakeLabd) -> None:
     labd.benches["bench-1"] |= {
         "health": "quarantined",

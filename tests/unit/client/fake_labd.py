@@ -47,7 +47,14 @@ def make_bench(name: str = "bench-1", address: str = "127.0.0.1:1", **changes: A
                 "dids": [{"name": "VIN", "did": 0xF190, "type": "ascii", "unit": ""}],
             }
         ],
-        "equipment": {},
+        "equipment": {
+            "consoles": [{"name": "linux", "port": "/dev/ttyUSB0", "baudrate": 115200}],
+            "power": [
+                {"name": "battery", "supply": "main", "driver": "scpi", "terminal": "kl30"},
+                {"name": "camera", "supply": "pdu", "driver": "command", "terminal": ""},
+            ],
+            "adapters": [{"name": "door", "driver": "servo", "methods": ["close", "open"]}],
+        },
         "last_clean_up": [],
         **changes,
     }

@@ -53,6 +53,9 @@ def _report(
                 dids=[bench_pb2.DidDescription(name="VIN", did=0xF190, type="ascii")],
             )
         ],
+        consoles=[bench_pb2.ConsoleDescription(name="linux", port="/dev/ttyUSB0", baudrate=115200)],
+        power=[bench_pb2.PowerChannelDescription(name="battery", supply="main", driver="scpi", terminal="kl30")],
+        adapters=[bench_pb2.AdapterDescription(name="door", driver="servo", methods=["close", "open"])],
     )
     return lab_pb2.BenchReport(description=description, fenced_epoch=fenced)
 
@@ -92,6 +95,11 @@ async def test_an_agent_is_welcomed_with_keys_and_its_benches_are_known(lab: Lab
         view = lab.fleet.bench("bench-1")
         assert (view.state, view.bench.address) == (BenchState.AVAILABLE, "10.0.0.1:8472")
         assert view.bench.ecus[0]["dids"] == [{"name": "VIN", "did": 0xF190, "type": "ascii", "unit": ""}]
+        assert view.bench.equipment == {
+            "consoles": [{"name": "linux", "port": "/dev/ttyUSB0", "baudrate": 115200}],
+            "power": [{"name": "battery", "supply": "main", "driver": "scpi", "terminal": "kl30"}],
+            "adapters": [{"name": "door", "driver": "servo", "methods": ["close", "open"]}],
+        }
         assert lab.fleet.bench("bench-2").health is Health.UNHEALTHY
         call.cancel()
         await _until(lab, "bench-1", lambda view: view.health is Health.OFFLINE)

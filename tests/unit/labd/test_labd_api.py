@@ -47,7 +47,10 @@ def _events(text: str) -> list[dict[str, str]]:
 
 
 def test_answers_have_the_shapes_that_the_sdk_declares() -> None:
-    for name in ("Bench", "Lease", "Run", "LogLine", "Assignment", "Result", "CaseResult", "Failure", "Step", "Frame"):
+    names = (
+        "Bench Equipment Console PowerChannel Adapter Lease Run LogLine Assignment Result CaseResult Failure Step Frame"
+    )
+    for name in names.split():
         declared = set(typing.get_type_hints(getattr(types, name)))
         assert set(getattr(schemas, name).model_fields) == declared, name
 
@@ -61,6 +64,8 @@ def test_benches_are_listed_filtered_and_shown(web: TestClient) -> None:
         None,
     )
     assert bench["buses"][0]["name"] == "powertrain"
+    consoles = [{"name": "linux", "port": "/dev/ttyUSB0", "baudrate": 115200}]
+    assert bench["equipment"] == {"consoles": consoles, "power": [], "adapters": []}
     assert to_seconds(bench["last_seen"]) == 1_800_000_000.0
     assert web.get("benches", params={"selector": "platform!=meb"}).json() == []
     assert web.get("benches/bench-1").json() == bench
