@@ -1,6 +1,11 @@
 """What only the simulated ECU takes from a description: the messages that it sends, its speed, its faults."""
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ecu_adapters.security_levels import HexBytes
+from ecu_adapters.yaml_file import field_error, model_error
 
 
 class _Part(BaseModel):
@@ -24,6 +29,81 @@ class CyclicMessage(_Part):
     follow: dict[str, Follow] = {}
 
 
+ANSWER_FAULTS = frozenset({"nrc", "pending", "no_answer", "garbage", "other_service", "slow", "truncated"})
+"""What is wrong with an answer as a whole."""
+FRAME_FAULTS = frozenset({"drop_frame", "delay_frame", "wrong_sequence", "lose_frame"})
+"""What is wrong with a frame of a segmented PDU."""
+
+
+class Fault(_Part):
+    """Something that the simulated ECU does wrong on purpose."""
+
+    kind: Literal[
+        "nrc", "pending", "no_answer", "garbage", "other_service", "slow", "truncated",
+        "drop_frame", "delay_frame", "wrong_sequence", "lose_frame",
+        "fc_wait", "fc_overflow", "fc_none", "fc_pace",
+    ]  # fmt: skip
+    service: int | None = Field(default=None, ge=0, le=0xFF, description="only answers to this service; null: all")
+    times: int | None = Field(default=None, ge=1, le=1_000_000, description="how often; null: until cleared")
+    nrc: int = Field(default=0x22, ge=1, le=0xFF, description="of kind nrc")
+    count: int | None = Field(
+        default=None, ge=1, le=10_000, description="0x78 before the answer, or flow controls 'wait'; null: for ever"
+    )
+    delay_ms: float = Field(default=1000, ge=0, le=3_600_000, description="of the kinds slow and delay_frame")
+    frame: int = Field(
+        default=1, ge=0, le=100_000, description="which consecutive frame; 0: the first frame, or a single one"
+    )
+    data: HexBytes = Field(default=b"\xde\xad\xbe\xef", description="of kind garbage: what is answered")
+    length: int = Field(default=1, ge=1, le=4095, description="of kind truncated: bytes that are left of the answer")
+    block_size: int = Field(default=0, ge=0, le=0xFF, description="of kind fc_pace")
+    stmin: int = Field(default=0, ge=0, le=0xFF, description="of kind fc_pace, as flow control carries it")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.service is not None and self.kind not in ANSWER_FAULTS:
+            message = f"is for {', '.join(sorted(ANSWER_FAULTS))}; frames do not know their service"
+            raise model_error("fault", [field_error(("service",), message)])
+        if self.kind.startswith("fc_") and self.times is not None:
+            raise model_error("fault", [field_error(("times",), "flow control stays as it is until cleared")])
+        return self
+
+
+class Power(_Part):
+    """The power input. Voltages come from the agent's power channels, or from a test."""
+
+    kl30: str | None = Field(
+        default=None, description="power channel of the bench that is the battery; null: always on"
+    )
+    kl15: str | None = Field(default=None, description="power channel of the bench that is the ignition")
+    brown_out_v: float = Field(default=6.5, ge=0, le=60, description="below it the ECU is off; coming back, it boots")
+    on_v: float = Field(default=7.5, ge=0, le=60, description="from it on the ECU starts; at least brown_out_v")
+    ignition_v: float = Field(default=6.0, ge=0, le=60, description="from it on the ignition is on")
+    boot_ms: float = Field(default=200, ge=0, le=60_000, description="silence after power comes")
+
+    @model_validator(mode="after")
+    def _hysteresis(self) -> Self:
+        if self.on_v < self.brown_out_v:
+            message = f"{self.on_v:g} V is below brown_out_v = {self.brown_out_v:g} V"
+            raise model_error("power", [field_error(("on_v",), message)])
+        return self
+
+
+class BootLine(_Part):
+    """A line that the ECU prints while it boots."""
+
+    text: str = Field(max_length=1000)
+    after_ms: float = Field(default=0, ge=0, le=60_000, description="since the line before it, or since power came")
+
+
+class SerialConsole(_Part):
+    """A serial console with a boot log and a small shell: a pty that the agent's consoles can open."""
+
+    boot: list[BootLine] = Field(default=[], max_length=1000)
+    prompt: str = Field(default="> ", max_length=100)
+    version: str = Field(default="", max_length=1000, description="what the command version prints")
+    echo: bool = True
+
+
 class Behaviour(_Part):
     """How the simulated ECU behaves beyond what the standard says."""
 
@@ -32,6 +112,15 @@ class Behaviour(_Part):
         default={}, description="the same for one service (0x14: 300); longer than P2 makes it answer 0x78 first"
     )
     reset_ms: float = Field(default=100, ge=0, le=60_000, description="silence while booting after ECUReset")
+    nvm: Literal["lease", "keep"] = Field(
+        default="lease",
+        description="lease: every lease finds the ECU as described; keep: written data, DTCs, flash and lock-outs "
+        "outlive leases and the agent",
+    )
+    clock: Literal["real", "virtual"] = Field(default="real", description="virtual: time passes when a test says so")
+    faults: list[Fault] = Field(default=[], max_length=100, description="in force from the start")
+    power: Power = Power()
+    console: SerialConsole | None = Field(default=None, description="null: the ECU has no serial console")
 
     @field_validator("service_delay_ms")
     @classmethod

@@ -47,6 +47,7 @@ class Bench:
         """Set before the agent starts."""
         self.tenancy: Tenancy | None = None
         self._traces = traces
+        self._nvm = traces.parent / "nvm" / config.name
         self._settings = settings
         self._buses = {bus.name: AgentBus(self.name, bus, self._bus_up, self._bus_down) for bus in config.can}
         self.consoles = Consoles(self.name, config.consoles, self._simulated_console, self._changed)
@@ -311,11 +312,12 @@ class Bench:
             bus = self._buses[ecu.bus]
             self._ecus[description.name] = (description, bus)
             if ecu.simulated:
-                self._nodes[description.name] = SimulatedNode(self.name, description)
+                self._nodes[description.name] = SimulatedNode(self.name, description, self._nvm / description.name)
 
     def _simulated_console(self, ecu: str) -> str | None:
         """The pty of a simulated ECU; None while it has none."""
-        return None
+        node = self._nodes.get(ecu)
+        return node.serial_port if node is not None else None
 
     def _nodes_on(self, bus: AgentBus) -> list[SimulatedNode]:
         return [node for name, node in self._nodes.items() if self._ecus[name][1] is bus]

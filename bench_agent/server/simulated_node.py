@@ -1,6 +1,7 @@
 """An ECU that the agent plays itself: a node of its own on the agent's bus, as a real one would be."""
 
 import asyncio
+from pathlib import Path
 
 import structlog
 
@@ -8,6 +9,9 @@ from ecu_adapters.bus import BusHub, BusNode
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.simulator import SimulatedEcu
+from ecu_adapters.simulator.nvm import NvmError
+from ecu_adapters.simulator.power_input import Channel
+from ecu_adapters.simulator.pty_port import PtyPort
 
 _STOP_S = 5.0
 
@@ -17,14 +21,34 @@ _log = structlog.get_logger()
 class SimulatedNode:
     """One simulated ECU. It shares the agent's connection to the bus, and keeps its state when that is opened anew."""
 
-    def __init__(self, bench: str, description: EcuDescription) -> None:
+    def __init__(self, bench: str, description: EcuDescription, nvm: Path) -> None:
+        """``nvm`` is the folder for what outlives leases, if the description asks for that."""
         self.description = description
+        self._nvm = nvm if description.simulation.nvm == "keep" else None
+        self._port: PtyPort | None = None
+        self._volts: dict[Channel, float] = {}
         self.fault: str | None = None
         """Why it does not run; None when it does, or was not asked to."""
         self._title = f"{bench}/{description.name}"
         self._node: BusNode | None = None
         self._database: Database | None = None
         self._ecu: SimulatedEcu | None = None
+
+    @property
+    def ecu(self) -> SimulatedEcu | None:
+        """The ECU; None while it does not run."""
+        return self._ecu
+
+    @property
+    def serial_port(self) -> str | None:
+        """The file of its serial console, the same through all resets; None when it has none, or does not run."""
+        return self._port.path if self._port is not None else None
+
+    def set_voltage(self, channel: Channel, volts: float) -> None:
+        """What a power channel of the bench gives it; holds through resets."""
+        self._volts[channel] = volts
+        if self._ecu is not None:
+            self._ecu.power.set_voltage(channel, volts)
 
     async def bus_up(self, hub: BusHub, database: Database | None) -> None:
         """Powers the ECU up, in the state that its description gives, or joins it to the bus that is open again.
@@ -62,14 +86,21 @@ class SimulatedNode:
         except TimeoutError:
             _log.error("simulated ECU does not stop", ecu=self._title)
         self.bus_down("the agent stops")
+        if self._port is not None:
+            self._port.close()
+            self._port = None
 
     async def _boot(self) -> None:
         if self._node is None:
             return
         try:
-            ecu = SimulatedEcu(self.description, self._node, self._database)
+            if self._port is None and self.description.simulation.console is not None:
+                self._port = PtyPort()
+            ecu = SimulatedEcu(self.description, self._node, self._database, nvm=self._nvm, port=self._port)
             await ecu.start()
-        except (DatabaseError, ValueError) as error:
+            for channel, volts in self._volts.items():
+                ecu.power.set_voltage(channel, volts)
+        except (DatabaseError, NvmError, OSError, ValueError) as error:
             self._failed(error)
         else:
             self._ecu, self.fault = ecu, None

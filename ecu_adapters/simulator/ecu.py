@@ -1,4 +1,7 @@
-"""A simulated ECU on a bus: the UDS server behind ISO-TP, and the cyclic messages."""
+"""A simulated ECU on a bus: the UDS server behind ISO-TP, cyclic messages, power input, console, lasting memory."""
+
+import asyncio
+from pathlib import Path
 
 import can
 import structlog
@@ -7,8 +10,16 @@ from ecu_adapters.bus import BusError, BusPort
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint
-from ecu_adapters.simulator.clock import Clock, LoopClock
+from ecu_adapters.simulation import FRAME_FAULTS
+from ecu_adapters.simulator.clock import Clock, LoopClock, VirtualClock
+from ecu_adapters.simulator.console import Console
 from ecu_adapters.simulator.cyclic import CyclicSender
+from ecu_adapters.simulator.faults import FaultInjector
+from ecu_adapters.simulator.keeper import Keeper
+from ecu_adapters.simulator.lossy_port import LossyPort
+from ecu_adapters.simulator.monitor import SignalMonitor
+from ecu_adapters.simulator.power_input import PowerSwitch
+from ecu_adapters.simulator.pty_port import PtyPort
 from ecu_adapters.simulator.server import UdsServer
 from ecu_adapters.simulator.state import Communication
 
@@ -22,20 +33,41 @@ class SimulatedEcu:
     """An ECU that exists in software only. It needs a place of its own on the bus: a hub, or a node of one."""
 
     def __init__(
-        self, ecu: EcuDescription, hub: BusPort, database: Database | None = None, *, clock: Clock | None = None
+        self,
+        ecu: EcuDescription,
+        hub: BusPort,
+        database: Database | None = None,
+        *,
+        clock: Clock | None = None,
+        nvm: Path | None = None,
+        port: PtyPort | None = None,
     ) -> None:
-        """Raises DatabaseError when the cyclic messages are not in ``database``, or there is none."""
-        if ecu.cyclic and database is None:
-            names = ", ".join(cyclic.message for cyclic in ecu.cyclic)
-            raise DatabaseError(f"{ecu.name} sends {names}, but bus {hub.name!r} has no database (dbc)")
+        """Raises DatabaseError when the messages of the description are not in ``database``, or there is none.
+
+        ``nvm`` is the folder of the memory that outlives this object, ``port`` the far end of the serial console.
+        """
+        monitors = [(dtc, dtc.monitor) for dtc in ecu.dtcs if dtc.monitor is not None]
+        needed = [cyclic.message for cyclic in ecu.cyclic] + [monitor.message for _, monitor in monitors]
+        if needed and database is None:
+            raise DatabaseError(f"{ecu.name} needs {', '.join(needed)}, but bus {hub.name!r} has no database (dbc)")
         self.ecu = ecu
         self.cyclic: dict[str, CyclicSender] = {}
+        self.monitors: list[SignalMonitor] = []
         if database is not None:
             self.cyclic = {c.message: CyclicSender(ecu.name, c, database, hub) for c in ecu.cyclic}
+            self.monitors = [SignalMonitor(dtc, monitor, database, hub) for dtc, monitor in monitors]
+        prefix = ecu.addressing.response_prefix
+        self.faults = FaultInjector(ecu.simulation.faults, prefix_length=len(prefix))
+        self.power = PowerSwitch(ecu.simulation.power, self._powered, self._ignited)
         self._hub = hub
         self._clock = clock
+        self._lossy = LossyPort(hub, ecu.addressing.request_id)
+        self._nvm = nvm
+        self._port = port
         self._server: UdsServer | None = None
         self._endpoint: IsoTpEndpoint | None = None
+        self._console: Console | None = None
+        self._keeper: Keeper | None = None
         self._booting = False
         self._communication = Communication()
 
@@ -46,31 +78,68 @@ class SimulatedEcu:
             raise RuntimeError(f"{self.ecu.name} is not started")
         return self._server
 
+    @property
+    def serial_port(self) -> str | None:
+        """The file of its serial console; None when it has none."""
+        return self._port.path if self._port is not None else None
+
+    @property
+    def clock(self) -> Clock:
+        """Its time, once started."""
+        return self.server.state.clock
+
     async def start(self) -> None:
-        """Powers the ECU up. Raises ValueError when it wants CAN FD on a classic bus."""
-        clock = self._clock if self._clock is not None else LoopClock()
-        self._server = UdsServer(
+        """Powers the ECU up. Raises ValueError when it wants CAN FD on a classic bus, or NvmError."""
+        virtual = self.ecu.simulation.clock == "virtual"
+        clock = self._clock if self._clock is not None else VirtualClock() if virtual else LoopClock()
+        server = UdsServer(
             self.ecu,
             clock,
             self._transmit,
             on_silence=self._mute,
             on_communication=self._communicate,
             transmit_periodic=self._transmit_periodic,
+            faults=self.faults,
         )
-        self._endpoint = IsoTpEndpoint(
-            self._hub, IsoTpAddress.ecu(self.ecu.addressing), self.ecu.isotp, self._server.receive
-        )
+        if self._nvm is not None:
+            self._keeper = Keeper(self._nvm, server.state)
+            await asyncio.to_thread(self._keeper.load)
+            server.on_idle = self._keeper.note
+        address = IsoTpAddress.ecu(self.ecu.addressing)
+        self._endpoint = IsoTpEndpoint(self._lossy, address, self.ecu.isotp, server.receive)
+        self._server = server
+        self.faults.on_change = self._faults_changed
+        self._faults_changed()
+        settings = self.ecu.simulation.console
+        if settings is not None and self._port is not None:
+            self._console = Console(settings, clock, self._port, server)
+            server.on_reset = self._console.boot
+            self._console.boot()
         for sender in self.cyclic.values():
             sender.start(clock)
+        for monitor in self.monitors:
+            monitor.start(clock, server.state.dtcs)
 
     async def stop(self) -> None:
         """Powers the ECU down; the bus stays open. Stopping twice does nothing."""
         for sender in self.cyclic.values():
             sender.stop()
+        for monitor in self.monitors:
+            monitor.stop()
         if self._server is not None:
             self._server.stop()
+        if self._console is not None:
+            self._console.stop()
         if self._endpoint is not None:
             self._endpoint.close()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.close()
+
+    def changed(self) -> None:
+        """A test has changed what must last (trouble codes, for example)."""
+        if self._keeper is not None:
+            self._keeper.note()
 
     def _transmit(self, pdu: bytes) -> None:
         if self._endpoint is not None:
@@ -81,11 +150,9 @@ class SimulatedEcu:
         identifier = self.ecu.periodic.response_id
         if identifier is None:
             return
-        message = can.Message(
-            arbitration_id=identifier, is_extended_id=self.ecu.addressing.extended or identifier > 0x7FF, data=data
-        )
+        extended = self.ecu.addressing.extended or identifier > 0x7FF
         try:
-            self._hub.send(message, _SEND_TIMEOUT_S)
+            self._hub.send(can.Message(arbitration_id=identifier, is_extended_id=extended, data=data), _SEND_TIMEOUT_S)
         except BusError as error:
             _log.warning("periodic data was not sent", ecu=self.ecu.name, reason=str(error))
 
@@ -98,7 +165,46 @@ class SimulatedEcu:
         self._communication = communication
         self._apply()
 
+    def _powered(self, on: bool) -> None:
+        self.server.power(on, self.ecu.simulation.power.boot_ms / 1000)
+        if self._console is not None:
+            self._console.boot() if on else self._console.stop()
+        if on and self.ecu.simulation.power.kl15 is None:
+            self.server.state.dtcs.new_cycle()
+            self.changed()
+        self._apply()
+
+    def _ignited(self, on: bool) -> None:
+        if on:
+            self.server.state.dtcs.new_cycle()
+            self.changed()
+        self._apply()
+
     def _apply(self) -> None:
+        self._lossy.deaf = self._booting or not self.power.powered
+        self._lossy.mute = not self.power.powered
+        awake = not self._booting and self.power.powered and self.power.ignition
         for sender in self.cyclic.values():
-            sender.muted = self._booting or not self._communication.sends
-            sender.deaf = self._booting or not self._communication.receives
+            sender.muted = not (awake and self._communication.sends)
+            sender.deaf = not (awake and self._communication.receives)
+        for monitor in self.monitors:
+            monitor.paused = not (awake and self._communication.receives)
+
+    def _faults_changed(self) -> None:
+        if self._endpoint is None:
+            return
+        policy, isotp = self._endpoint.policy, self.ecu.isotp
+        pace, wait = self.faults.flow_control("fc_pace"), self.faults.flow_control("fc_wait")
+        policy.block_size = pace.block_size if pace is not None else isotp.block_size
+        policy.stmin = pace.stmin if pace is not None else isotp.stmin_byte
+        policy.waits = 0 if wait is None else wait.count or _ENDLESS
+        policy.overflow = self.faults.flow_control("fc_overflow") is not None
+        # Frames are looked at only while there is a reason to.
+        kinds = {active.fault.kind for active in self.faults.active}
+        self._lossy.hears = self.faults.hears if "lose_frame" in kinds else None
+        self._endpoint.frame_filter = self.faults.outgoing if kinds & (FRAME_FAULTS - {"lose_frame"}) else None
+        policy.silent = self.faults.flow_control("fc_none") is not None
+
+
+_ENDLESS = 1_000_000
+"""Flow controls "wait": more than anybody bears."""

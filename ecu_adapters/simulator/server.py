@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
+from ecu_adapters.simulation import Fault
 from ecu_adapters.simulator.clock import Clock, Timer
+from ecu_adapters.simulator.faults import FaultInjector
 from ecu_adapters.simulator.rules import Call, Refused, Service, first_refusal, is_silent
 from ecu_adapters.simulator.services import services_of
 from ecu_adapters.simulator.state import Communication, EcuState, Outlet
@@ -19,6 +21,8 @@ _EARLY = 0.7
 _BUSY = 0x21
 _RESPONSE_TOO_LONG = 0x14
 _TESTER_PRESENT = 0x3E
+_SPOILT = frozenset({"no_answer", "garbage", "other_service", "truncated"})
+"""Faults that act on a request as always, and then spoil the answer."""
 
 
 @dataclass(slots=True)
@@ -47,6 +51,7 @@ class UdsServer:
         on_silence: Callable[[bool], None] | None = None,
         on_communication: Callable[[Communication], None] | None = None,
         transmit_periodic: Callable[[bytes], None] | None = None,
+        faults: FaultInjector | None = None,
     ) -> None:
         """``on_silence`` is told when booting begins (True) and ends (False), ``on_communication`` of 0x28.
 
@@ -57,13 +62,21 @@ class UdsServer:
         self.state = EcuState(ecu, clock, outlet=outlet, random_bytes=random_bytes)
         self.stats = ServerStats()
         self.booting = False
-        """After a reset: the ECU neither listens nor speaks."""
+        """After a reset, or without power: the ECU neither listens nor speaks."""
+        self.on_reset: Callable[[], None] | None = None
+        """Told of every reset that a request brought, before booting begins."""
+        self.on_idle: Callable[[], None] | None = None
+        """Told whenever a request is done with."""
+        self.faults = faults or FaultInjector(ecu.simulation.faults)
         self._clock = clock
         self._transmit = transmit
         self._services = services_of(ecu) if services is None else services
         self._on_silence = on_silence
         self._in_work: Call | None = None
         self._pending_sent = False
+        self._fault: Fault | None = None
+        self._pending_left: int | None = 0
+        """0x78 that a fault still asks for; None: without end."""
         self._work: Timer | None = None
         self._pending: Timer | None = None
         self._s3: Timer | None = None
@@ -83,13 +96,42 @@ class UdsServer:
         self._stop(self._s3)
         self._in_work = call
         self._pending_sent = False
+        self._fault = self.faults.for_answer(pdu[0])
         delay_s = self._work_s(call)
+        if self._fault is not None and self._fault.kind == "pending":
+            self._pending_left = self._fault.count
+            self._send_pending()
+            return
+        if self._fault is not None and self._fault.kind == "slow":
+            # Too late, and without a word: no 0x78.
+            self._work = self._clock.call_later(delay_s + self._fault.delay_ms / 1000, self._finish)
+            return
         if delay_s <= 0:
             self._finish()
             return
         self._work = self._clock.call_later(delay_s, self._finish)
         if delay_s > self.state.p2_ms / 1000:
             self._pending = self._clock.call_later(self.state.p2_ms / 1000 * _EARLY, self._send_pending)
+
+    def power(self, on: bool, boot_s: float = 0) -> None:
+        """Without power the ECU is silent and forgets what needs it; with it, the ECU boots for ``boot_s``."""
+        self.stop()
+        self.state.power_up()
+        self._set_booting(True)
+        if on:
+            self._work = self._clock.call_later(boot_s, lambda: self._set_booting(False))
+
+    def reset(self) -> None:
+        """As ECUReset does, but nobody has asked by diagnostics."""
+        self._stop(self._work)
+        self._stop(self._pending)
+        self._in_work = None
+        self._boot()
+
+    def relent(self) -> None:
+        """Faults were cleared: a request that is answered with 0x78 for ever is done with."""
+        if self._in_work is not None and self._fault is not None and self._fault.kind == "pending":
+            self._finish()
 
     def speak(self, pdu: bytes) -> None:
         """Sends what nobody has asked for just now, unless the ECU is booting."""
@@ -133,14 +175,26 @@ class UdsServer:
         self._pending_sent = True
         self.stats.pending += 1
         self._transmit(bytes((NEGATIVE, call.pdu[0], PENDING)))
+        if self._fault is not None and self._fault.kind == "pending":
+            self._stall()
+            return
         self._pending = self._clock.call_later(self.state.p2_star_ms / 1000 * _EARLY, self._send_pending)
+
+    def _stall(self) -> None:
+        """The next 0x78 that a fault asks for, or the end of it."""
+        if self._pending_left is not None:
+            self._pending_left -= 1
+        over = self._pending_left is not None and self._pending_left <= 0
+        step = self._finish if over else self._send_pending
+        self._pending = self._clock.call_later(self.state.p2_star_ms / 1000 * _EARLY, step)
 
     def _finish(self) -> None:
         call, self._in_work = self._in_work, None
         self._stop(self._pending)
         if call is None:
             return
-        nrc = first_refusal(call)
+        fault, self._fault = self._fault, None
+        nrc = fault.nrc if fault is not None and fault.kind == "nrc" else first_refusal(call)
         service = call.service
         response = b""
         if nrc is None and service is not None:
@@ -150,7 +204,9 @@ class UdsServer:
                 nrc = refused.nrc
             if len(response) > self.ecu.isotp.max_pdu:
                 nrc = _RESPONSE_TOO_LONG
-        if nrc is not None:
+        if fault is not None and fault.kind in _SPOILT:
+            self._spoil(fault, response or bytes((NEGATIVE, call.pdu[0], nrc or 0)))
+        elif nrc is not None:
             self._refuse(call, nrc)
         elif call.suppressed and not self._pending_sent:
             self.stats.unanswered += 1
@@ -160,6 +216,16 @@ class UdsServer:
             self._boot()
         elif self.state.session != DEFAULT_SESSION:
             self._s3 = self._clock.call_later(self.ecu.timing.s3_ms / 1000, self._session_timeout)
+        if self.on_idle is not None:
+            self.on_idle()
+
+    def _spoil(self, fault: Fault, response: bytes) -> None:
+        if fault.kind == "garbage":
+            self._transmit(fault.data)
+        elif fault.kind == "other_service":
+            self._transmit(bytes((response[0] ^ 0x01,)) + response[1:])
+        elif fault.kind == "truncated":
+            self._transmit(response[: fault.length])
 
     def _respond(self, request: bytes) -> None:
         call = Call(self.state, self._services, request)
@@ -178,6 +244,8 @@ class UdsServer:
         self._transmit(bytes((NEGATIVE, call.pdu[0], nrc)))
 
     def _boot(self) -> None:
+        if self.on_reset is not None:
+            self.on_reset()
         self._stop(self._s3)
         self.state.power_up()
         reset_s = self.ecu.simulation.reset_ms / 1000

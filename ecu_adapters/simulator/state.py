@@ -1,8 +1,9 @@
 """What a simulated ECU remembers: session, security, data, trouble codes, memory. No I/O, and time from a clock."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.dids import Access
@@ -124,6 +125,22 @@ class EcuState:
         if communication != self.communication:
             self.communication = communication
             self.outlet.communicate(communication)
+
+    def dump(self) -> dict[str, Any]:
+        """What outlives a loss of power, memory regions apart, in what JSON knows."""
+        files = {} if self.files is None else {path: content.hex() for path, content in self.files.files.items()}
+        return {"data": self.data.dump(), "dtcs": self.dtcs.dump(), "security": self.seeds.dump(), "files": files}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """What `dump` gave, perhaps for an older description. Raises ValueError when it is something else."""
+        try:
+            self.data.restore(kept["data"])
+            self.dtcs.restore(kept["dtcs"])
+            self.seeds.restore(kept["security"])
+            if self.files is not None:
+                self.files.files = {path: bytes.fromhex(content) for path, content in kept["files"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"what was kept is not that of a simulated ECU: {error!r}") from error
 
     def allows(self, access: Access) -> bool:
         """Whether the active session grants this access; security is another question."""

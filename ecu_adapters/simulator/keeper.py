@@ -1,0 +1,71 @@
+"""Keeps a simulated ECU's lasting memory on disk, soon after each change and off the loop."""
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from ecu_adapters.simulator.nvm import NvmError, NvmFolder
+from ecu_adapters.simulator.state import EcuState
+
+_DELAY_S = 0.05
+"""Changes within this time are written together."""
+
+_log = structlog.get_logger()
+
+
+class Keeper:
+    """Used on one asyncio loop, `load` apart."""
+
+    def __init__(self, folder: Path, state: EcuState) -> None:
+        self.failed = 0
+        """Times that nothing could be written."""
+        self._folder = NvmFolder(folder)
+        self._state = state
+        self._task: asyncio.Task[None] | None = None
+        self._dirty = False
+
+    def load(self) -> None:
+        """Brings back what was kept. Blocks. Raises NvmError."""
+        document, regions = self._folder.load()
+        if document is None:
+            return
+        try:
+            self._state.restore(document)
+        except ValueError as error:
+            raise NvmError(str(error)) from error
+        for name, content in regions.items():
+            self._state.memory.restore(name, content)
+
+    def note(self) -> None:
+        """Something may have changed."""
+        self._dirty = True
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._save_soon(), name="simulated-ecu-nvm")
+
+    async def close(self) -> None:
+        """Writes what waits."""
+        if self._task is not None:
+            await self._task
+        self._dirty = True
+        await self._save()
+
+    async def _save_soon(self) -> None:
+        try:
+            while self._dirty:
+                await asyncio.sleep(_DELAY_S)
+                await self._save()
+        finally:
+            self._task = None
+
+    async def _save(self) -> None:
+        self._dirty = False
+        changed, memory = self._state.memory.changed, self._state.memory
+        regions = {name: content for name, content in memory.lasting() if name in changed}
+        memory.changed = set()
+        try:
+            await asyncio.to_thread(self._folder.save, self._state.dump(), regions)
+        except NvmError as error:
+            memory.changed |= changed
+            self.failed += 1
+            _log.error("lasting memory of a simulated ECU was not written", reason=str(error))

@@ -1,0 +1,47 @@
+"""The power input of a simulated ECU: battery (KL30) and ignition (KL15), brown-out with hysteresis. Pure."""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from ecu_adapters.simulation import Power
+
+Channel = Literal["kl30", "kl15"]
+"""Terminals of DIN 72552: battery and ignition."""
+
+
+class PowerInput(Protocol):
+    """What a power supply drives."""
+
+    def set_voltage(self, channel: Channel, volts: float) -> None:
+        """The voltage is this from now on."""
+
+
+class PowerSwitch:
+    """Turns voltages into on and off. An ECU whose battery was never set is powered, as is its ignition."""
+
+    def __init__(self, settings: Power, on_power: Callable[[bool], None], on_ignition: Callable[[bool], None]) -> None:
+        """``on_power`` and ``on_ignition`` are told of changes."""
+        self.powered = True
+        self.ignition = True
+        self.volts: dict[Channel, float | None] = {"kl30": None, "kl15": None}
+        """As last set; None when nothing was."""
+        self._settings = settings
+        self._on_power = on_power
+        self._on_ignition = on_ignition
+
+    def set_voltage(self, channel: Channel, volts: float) -> None:
+        """Between ``brown_out_v`` and ``on_v`` the ECU stays as it was."""
+        self.volts[channel] = volts
+        if channel == "kl15":
+            self._ignite(volts >= self._settings.ignition_v)
+        elif self.powered and volts < self._settings.brown_out_v:
+            self.powered = False
+            self._on_power(False)
+        elif not self.powered and volts >= self._settings.on_v:
+            self.powered = True
+            self._on_power(True)
+
+    def _ignite(self, on: bool) -> None:
+        if on != self.ignition:
+            self.ignition = on
+            self._on_ignition(on)
