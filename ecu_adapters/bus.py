@@ -25,9 +25,10 @@ import numpy as np
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
+from ecu_adapters import error_frames, raw_socket
 from ecu_adapters import frame_records as packed
-from ecu_adapters import raw_socket
 from ecu_adapters.burst import Burst
+from ecu_adapters.bus_state import BusMonitor, FramesLost
 from ecu_adapters.can_driver import Driver, PythonCan
 from ecu_adapters.frame_records import EXTENDED as EXTENDED_FLAG
 from ecu_adapters.frame_records import FD_LENGTHS, Records
@@ -161,6 +162,8 @@ class BusHub:
         self.name = name
         self.config = config
         self.stats = HubStats()
+        self.monitor = BusMonitor()
+        """The controller's state, and its errors."""
         self.error: str | None = None
         """Why the reader ended; None while it runs."""
         self.on_error: Callable[[str], None] | None = None
@@ -306,7 +309,8 @@ class BusHub:
                 if not closing():
                     self._fail(_reason(error))
                 return
-            self.stats.lost = driver.lost
+            if driver.lost != self.stats.lost:
+                self._count_lost(driver.lost)
             if burst is not None:
                 self.stats.received += len(burst)
                 # Waiting its turn, the reader cannot flood a sender that happens to deliver.
@@ -327,7 +331,8 @@ class BusHub:
                 except Exception as error:
                     self._blame(subscription, error)
         errors, hits = self._routes.sift(burst)
-        self.stats.error_frames += errors
+        if errors:
+            self._note_errors(burst, errors)
         for position, subscriptions in hits:
             for subscription in subscriptions:
                 if subscription.listener is not None:
@@ -335,6 +340,21 @@ class BusHub:
                         subscription.listener(burst.seen(own=sender is subscription.port)[position])
                     except Exception as error:
                         self._blame(subscription, error)
+
+    def _note_errors(self, burst: Burst, positions: list[int]) -> None:
+        self.stats.error_frames += len(positions)
+        for position in positions:
+            record = burst.records[position]
+            data = record["data"].tobytes()[: record["length"]]
+            report = error_frames.decode(int(record["id"]), data, self.config.interface)
+            try:
+                self.monitor.error(int(record["stamp"]), report)
+            except Exception as error:
+                _log.error("on_event of a bus failed", bus=self.name, exc_info=error)
+
+    def _count_lost(self, total: int) -> None:
+        lost, self.stats.lost = total - self.stats.lost, total
+        self.monitor.tell(FramesLost(time.time_ns(), lost, total))
 
     def _sent(self, burst: Burst, sender: _Owner) -> None:
         # While others cannot send, so that the order is that of the bus.
@@ -425,21 +445,21 @@ class _Routes:
         self._by_id = by_id
         self._wanted = np.fromiter(by_id, np.uint32, len(by_id))
 
-    def sift(self, burst: Burst) -> tuple[int, list[tuple[int, tuple[Subscription, ...]]]]:
-        """How many error frames there are, and the numbers of the frames that somebody wants."""
+    def sift(self, burst: Burst) -> tuple[list[int], list[tuple[int, tuple[Subscription, ...]]]]:
+        """The numbers of the error frames, and those of the frames that somebody wants."""
         if burst.is_packed and len(burst) > _FEW:
             ids = burst.records["id"]
             any_bit = int(np.bitwise_or.reduce(ids))
-            errors = int(np.count_nonzero(ids & packed.ERROR)) if any_bit & packed.ERROR else 0
+            errors: list[int] = np.flatnonzero(ids & packed.ERROR).tolist() if any_bit & packed.ERROR else []
             if not self._by_id:
                 return errors, []
             ids = ids & ~np.uint32(packed.REMOTE)
             numbers = np.flatnonzero(np.isin(ids, self._wanted))
             return errors, [(number, self._by_id[int(ids[number])]) for number in numbers.tolist()]
-        errors, hits = 0, []
+        errors, hits = [], []
         for number, can_id in enumerate(burst.ids()):
             if can_id & packed.ERROR:
-                errors += 1
+                errors.append(number)
             elif subscriptions := self._by_id.get(can_id & ~packed.REMOTE):
                 hits.append((number, subscriptions))
         return errors, hits
