@@ -8,6 +8,8 @@ from click.shell_completion import CompletionItem, get_completion_class
 from labd.cli.output import labels
 from labd.client import DEFAULT_URL, LabClient, LabError
 
+POWER_ACTIONS = ("on", "off", "cycle", "set", "measure", "profile")
+"""What ``labctl power`` does to a channel."""
 _PATIENCE_S = 1.0
 """How long a Tab may hang when labd does not answer."""
 _HOW = {
@@ -65,6 +67,19 @@ def _ecus(lab: LabClient, ctx: click.Context) -> dict[str, str]:
     return {ecu["name"]: f"on {ecu['bus']}" for ecu in bench["ecus"]}
 
 
+def _consoles(lab: LabClient, ctx: click.Context) -> dict[str, str]:
+    return {one["name"]: one["port"] for one in lab.bench(ctx.params["bench_name"])["equipment"]["consoles"]}
+
+
+def _power(lab: LabClient, ctx: click.Context) -> dict[str, str]:
+    """A channel or what is done to all; then what is done to it."""
+    actions = dict.fromkeys(POWER_ACTIONS, "")
+    if ctx.params.get("words"):
+        return actions
+    listed = lab.bench(ctx.params["bench_name"])["equipment"]["power"]
+    return {one["name"]: f"{one['terminal']} of {one['supply']}".strip() for one in listed} | actions
+
+
 def _leases(lab: LabClient, _ctx: click.Context) -> dict[str, str]:
     live = [*lab.leases("GRANTED"), *lab.leases("QUEUED")]
     return {lease["id"]: f"{lease['bench'] or lease['selector']} {lease['holder']}" for lease in live}
@@ -76,6 +91,8 @@ def _runs(lab: LabClient, _ctx: click.Context) -> dict[str, str]:
 
 complete_benches = _completer(_benches)
 complete_buses = _completer(_buses)
+complete_consoles = _completer(_consoles)
+complete_power = _completer(_power)
 complete_ecus = _completer(_ecus)
 complete_leases = _completer(_leases)
 complete_runs = _completer(_runs)

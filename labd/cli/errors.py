@@ -34,6 +34,6 @@ def _of_bench(error: Exception) -> Failure | None:
         return Failure(text, ExitCode.UNAVAILABLE)
     if isinstance(error, client.NegativeResponse):
         return Failure(text, ExitCode.FAILED)
-    if isinstance(error, client.UdsTimeout | client.UdsTransport):
+    if isinstance(error, client.UdsTimeout | client.UdsTransport | client.DeviceFault):
         return Failure(text, ExitCode.ERROR)
     return Failure(text, ExitCode.REFUSED)

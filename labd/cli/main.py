@@ -24,6 +24,7 @@ from labd.cli.errors import as_failure
 from labd.cli.exits import ExitCode, Failure, Interrupted, table_text
 from labd.cli.flash import flash
 from labd.cli.lease import lease
+from labd.cli.power import power
 from labd.cli.run import run
 from labd.cli.session import Session
 from labd.cli.trace import trace
@@ -129,7 +130,7 @@ def main(ctx: click.Context, url: str) -> None:
     ctx.call_on_close(session.close)
 
 
-for _command in (bench, lease, run, uds, flash, can, trace, completion):
+for _command in (bench, lease, run, uds, flash, can, power, trace, completion):
     main.add_command(_command)
 can.add_command(replay)
 can.add_command(bridge)
