@@ -1,11 +1,12 @@
 """``python -m scenarios``: the process in which a run's script runs. labd or a bench's agent starts it.
 
-``hook`` runs a bench's hook instead, ``check FILE...`` only looks at the syntax of scripts.
+``hook FOLDER`` runs a bench's hook instead, ``check FILE...`` only looks at the syntax of scripts.
 """
 
 import os
 import sys
 import traceback
+from pathlib import Path
 
 ERROR = 2
 
@@ -16,15 +17,15 @@ def _main(arguments: list[str]) -> int:
             from scenarios.runner import main
 
             return main()
-        case ["hook"]:
+        case ["hook", folder]:
             from scenarios.hook import main as run_hook
 
-            return run_hook()
+            return run_hook(Path(folder))
         case ["check", *files]:
             from scenarios.check import main as check
 
             return check(files)
-    sys.stderr.write("usage: python -m scenarios [hook | check FILE...]\n")
+    sys.stderr.write("usage: python -m scenarios [hook FOLDER | check FILE...]\n")
     return ERROR
 
 

@@ -1,13 +1,15 @@
 """A hook of a bench: a script that the agent itself runs, without labd, as ``python -m scenarios hook``.
 
-The assignment comes on standard input; log lines and result go to standard output, one JSON object a line.
+The assignment comes on standard input, log lines and result go to standard output, one JSON object a line.
 """
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
+from labd.client import LabError
 from labd.client.types import Assignment, Lease, Result
 from scenarios.runner import HURRIED_DELIVERY_S, Runner
 
@@ -15,12 +17,20 @@ from scenarios.runner import HURRIED_DELIVERY_S, Runner
 class AgentAsLab:
     """What a runner asks of labd, with the agent in its place."""
 
-    def __init__(self, assignment: Assignment) -> None:
+    def __init__(self, assignment: Assignment, folder: Path) -> None:
         self._assignment = assignment
+        self._folder = folder
 
     def assignment(self, _run_id: str) -> Assignment:
         """What the agent wants executed."""
         return self._assignment
+
+    def data_file(self, _run_id: str, path: str) -> bytes:
+        """A file of the script's folder."""
+        try:
+            return (self._folder / path).read_bytes()
+        except OSError as error:
+            raise LabError(error.strerror or str(error)) from error
 
     def heartbeat(self, _lease_id: str) -> Lease:
         """The agent watches over the hook's right by itself."""
@@ -36,10 +46,11 @@ class AgentAsLab:
         _say({"result": {"verdict": document["verdict"], "reason": document["reason"]}})
 
 
-def main() -> int:
-    """Executes the hook. Returns the exit code."""
+def main(folder: Path) -> int:
+    """Executes the hook whose script is in ``folder``. Returns the exit code."""
     assignment = cast(Assignment, json.load(sys.stdin))
-    runner = Runner(AgentAsLab(assignment), assignment["run_id"], delivery_s=HURRIED_DELIVERY_S, may_test_nothing=True)
+    lab = AgentAsLab(assignment, folder)
+    runner = Runner(lab, assignment["run_id"], delivery_s=HURRIED_DELIVERY_S, may_test_nothing=True)
     return runner.execute()
 
 

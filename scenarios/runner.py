@@ -50,6 +50,10 @@ class Lab(LogTarget, LeaseKeeper, Protocol):
         """What to execute."""
         ...
 
+    def data_file(self, run_id: str, path: str) -> bytes:
+        """What is in a file that came with the run."""
+        ...
+
     def put_result(self, run_id: str, document: Result | Mapping[str, Any], junit: str) -> None:
         """Hands over the result."""
         ...
@@ -107,6 +111,7 @@ class Runner:
             stop,
             deadline=self._started + assignment["limits"]["timeout_s"],
             open_bench=self._open_bench or _opener(assignment),
+            fetch_file=self._fetch_file,
         )
         heartbeat = Heartbeat(self._lab, assignment["lease_id"], assignment["ttl_s"], self._tell_stop)
         shipper.start()
@@ -130,6 +135,16 @@ class Runner:
                 return self._lab.assignment(self._run_id)
             except LabError as error:
                 give_up_at = self._deliver_by or self._started + self._delivery_s
+                if not is_passing(error) or time.monotonic() >= give_up_at:
+                    raise
+            time.sleep(next(delays))
+
+    def _fetch_file(self, path: str) -> bytes:
+        give_up_at, delays = time.monotonic() + self._delivery_s, retry_delays()
+        while True:
+            try:
+                return self._lab.data_file(self._run_id, path)
+            except LabError as error:
                 if not is_passing(error) or time.monotonic() >= give_up_at:
                     raise
             time.sleep(next(delays))

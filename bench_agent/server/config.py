@@ -137,6 +137,9 @@ class HookConfig(_Part):
     """A Lua script that the agent itself runs on the bench."""
 
     script: Path
+    files: list[Path] = Field(
+        default=[], max_length=256, description="what the script names, such as an image; relative to its folder"
+    )
     timeout_s: float = Field(default=60, gt=0, le=600, description="s; the hook is killed after it")
     on_failure: Literal["warn", "fail_lease", "quarantine"] = Field(
         default="quarantine",
@@ -282,6 +285,9 @@ def _reference_problems(bench: BenchConfig) -> list[_Problem | ConfigError]:
         fault = _syntax_fault(hook.script) if hook is not None else None
         if fault is not None:
             problems.append(_Problem(("hooks", name, "script"), fault))
+        for index, file in enumerate(hook.files if hook is not None else ()):
+            if not (hook.script.parent / file).is_file():
+                problems.append(_Problem(("hooks", name, "files", index), f"there is no file {file} beside the script"))
     return problems
 
 

@@ -99,7 +99,7 @@ class BenchHooks:
     ) -> str | None:
         """Why it failed; None when it passed."""
         try:
-            script, files = await asyncio.to_thread(_read, hook.script)
+            script, files, sizes = await asyncio.to_thread(_read, hook)
         except (OSError, ValueError) as error:
             return f"{hook.script} cannot be read: {error}"
         assignment = {
@@ -107,6 +107,7 @@ class BenchHooks:
             "name": hook.script.name,
             "script": script,
             "files": files,
+            "data_files": sizes,
             "lease_id": lease,
             "ttl_s": 3600.0,
             "benches": [{"name": self._bench, "address": self.address, "token": granted.token, "labels": self._labels}],
@@ -114,7 +115,7 @@ class BenchHooks:
         }
         with tempfile.TemporaryDirectory(prefix="bench-hook-") as directory:
             try:
-                process = await _Process.start(Path(directory), json.dumps(assignment).encode())
+                process = await _Process.start(Path(directory), hook.script.parent, json.dumps(assignment).encode())
             except OSError as error:
                 return f"it cannot be started: {error}"
             log = None if folder is None else folder / f"{name}.log"
@@ -130,10 +131,10 @@ class _Process:
         self._said = b""
 
     @classmethod
-    async def start(cls, directory: Path, assignment: bytes) -> "_Process":
+    async def start(cls, directory: Path, folder: Path, assignment: bytes) -> "_Process":
         """Raises OSError."""
         process = await asyncio.create_subprocess_exec(
-            *launch.COMMAND, "hook",
+            *launch.COMMAND, "hook", str(folder),
             cwd=directory, env=launch.environment(), limit=_LINE_BYTES, start_new_session=True,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
@@ -211,10 +212,15 @@ class _Process:
                 self._said = (self._said + part)[-_TAIL_BYTES:]
 
 
-def _read(script: Path) -> tuple[str, dict[str, str]]:
-    """The script, and the other Lua files of its folder, for `require`. Raises OSError and ValueError."""
+def _read(hook: HookConfig) -> tuple[str, dict[str, str], dict[str, int]]:
+    """The script, the other Lua files of its folder, for `require`, and the sizes of the files that it names.
+
+    Raises OSError and ValueError.
+    """
+    script = hook.script
     others = [path for path in sorted(script.parent.rglob("*.lua")) if path != script and path.is_file()]
     if len(others) > _FILES_MAX or sum(path.stat().st_size for path in others) > _FILES_BYTES_MAX:
         raise ValueError(f"its folder holds more than {_FILES_MAX} Lua files, or more than {_FILES_BYTES_MAX} bytes")
     files = {str(path.relative_to(script.parent)): path.read_text("utf-8") for path in others}
-    return script.read_text("utf-8"), files
+    sizes = {str(file): (script.parent / file).stat().st_size for file in hook.files}
+    return script.read_text("utf-8"), files, sizes

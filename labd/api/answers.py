@@ -99,6 +99,7 @@ def assignment_answer(view: AssignmentView) -> schemas.Assignment:
         name=run.name,
         script=view.inputs.script,
         files=view.inputs.files,
+        data_files=view.data_files,
         lease_id=lease.id,
         ttl_s=lease.ttl_s,
         benches=[

@@ -11,8 +11,8 @@ from labd.api.version import VERSION
 from labd.services.lab import Lab
 
 PREFIX = "/api/v1"
-BODY_BYTES_MAX = 16 * 1024 * 1024
-"""Largest request body."""
+BODY_BYTES_MAX = 32 * 1024 * 1024
+"""Largest request body: a run with as many data files as one may have, in Base64."""
 
 _DESCRIPTION = """
 Leases ECU benches to people and CI, and runs Lua scenarios on them.

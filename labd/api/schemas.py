@@ -1,8 +1,17 @@
 """Requests and answers. The answers have the shapes of `labd.client.types`; a test keeps the two alike."""
 
+from base64 import b64decode
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from labd.api.times import to_seconds
 from labd.model.bench import BenchState, Health
@@ -13,6 +22,8 @@ SCRIPT_LENGTH_MAX = 1024 * 1024
 """Characters in a script, or in one of its files."""
 FILES_MAX = 256
 """Files beside the script of one run."""
+DATA_BYTES_MAX = 16 * 1024 * 1024
+"""Data files of one run together."""
 LINES_MAX = 1000
 """Log lines in one request."""
 LINE_LENGTH_MAX = 64 * 1024
@@ -45,12 +56,27 @@ def _check_path(path: str) -> str:
     return path
 
 
+def _decoded(value: object) -> bytes:
+    try:
+        return b64decode(value, validate=True)  # type: ignore[arg-type]  # what is no text is a TypeError
+    except (TypeError, ValueError):
+        raise ValueError("expected Base64 text (RFC 4648) without line breaks") from None
+
+
+def _check_size(files: dict[str, bytes]) -> dict[str, bytes]:
+    size = sum(map(len, files.values()))
+    if size > DATA_BYTES_MAX:
+        raise ValueError(f"the data files have {size} bytes; a run takes at most {DATA_BYTES_MAX}")
+    return files
+
+
 def _check_time(text: str) -> str:
     to_seconds(text)
     return text
 
 
 FilePath = Annotated[str, AfterValidator(_check_path)]
+Content = Annotated[bytes, BeforeValidator(_decoded), WithJsonSchema({"type": "string", "contentEncoding": "base64"})]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
@@ -92,6 +118,15 @@ class RunRequest(Request):
     files: Annotated[
         dict[FilePath, Annotated[str, StringConstraints(max_length=SCRIPT_LENGTH_MAX)]],
         Field(max_length=FILES_MAX, description="Further Lua files by path relative to the script."),
+    ] = {}
+    data_files: Annotated[
+        dict[FilePath, Content],
+        AfterValidator(_check_size),
+        Field(
+            max_length=FILES_MAX,
+            description="Other files that the script names, such as a log to replay or an image to flash, by path "
+            f"relative to the script, in Base64; at most {DATA_BYTES_MAX} bytes together.",
+        ),
     ] = {}
     selector: Selector = ""
     holder: Name
@@ -298,6 +333,7 @@ class Assignment(BaseModel):
     name: str
     script: str
     files: dict[str, str]
+    data_files: dict[str, int] = Field(description="Sizes in bytes, by path relative to the script.")
     lease_id: str
     ttl_s: float
     benches: list[AssignedBench]

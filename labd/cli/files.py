@@ -1,6 +1,7 @@
-"""Which Lua files go up with a script: those that its ``require`` could find."""
+"""Which files go up with a script: the Lua files that its ``require`` could find, and those that are named."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from labd.cli.exits import ExitCode, Failure
@@ -9,6 +10,8 @@ MAX_FILES = 256
 """Further files of one run."""
 MAX_BYTES = 1024 * 1024
 """Script and further files together."""
+MAX_DATA_BYTES = 16 * 1024 * 1024
+"""Named files together."""
 MAX_ENTRIES = 20_000
 """Directory entries that are looked at: a script in a home directory must not make labctl read the whole disk."""
 _INSTEAD = "move the script into a folder of its own, or upload it alone with --no-files"
@@ -49,6 +52,33 @@ def files_beside(script: Path) -> dict[str, str]:
                     ExitCode.USAGE,
                 )
             found[file.relative_to(folder).as_posix()] = _read(file)
+    return found
+
+
+def data_files(script: Path, named: Iterable[Path]) -> dict[str, bytes]:
+    """What is in files that the script names, by path relative to its folder; of those elsewhere, by mere name.
+
+    Raises Failure beyond `MAX_FILES` or `MAX_DATA_BYTES`, for two of one name, and for one that cannot be read.
+    """
+    folder, total = script.resolve().parent, 0
+    found: dict[str, bytes] = {}
+    for file in named:
+        whole = file.absolute()
+        name = whole.relative_to(folder).as_posix() if whole.is_relative_to(folder) else file.name
+        if name in found:
+            raise Failure(f"two files are called {name!r} for the script; rename {file}", ExitCode.USAGE)
+        if len(found) == MAX_FILES:
+            raise Failure(f"a run takes at most {MAX_FILES} files", ExitCode.USAGE)
+        total += file.stat().st_size
+        if total > MAX_DATA_BYTES:
+            raise Failure(
+                f"the files have more than {MAX_DATA_BYTES // 2**20} MiB, with {file}, the most that a run takes",
+                ExitCode.USAGE,
+            )
+        try:
+            found[name] = file.read_bytes()
+        except OSError as error:
+            raise Failure(f"{file} cannot be read: {error.strerror}", ExitCode.USAGE) from error
     return found
 
 

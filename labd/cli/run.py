@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from labd.cli.completion import complete_runs
 from labd.cli.exits import OF_RUN, ExitCode, Failure, Interrupted
-from labd.cli.files import files_beside, read_script
+from labd.cli.files import data_files, files_beside, read_script
 from labd.cli.leasing import place, waiting, wanted
 from labd.cli.options import duration, holder_option, priority_option, selector_option
 from labd.cli.output import (
@@ -79,7 +79,8 @@ def run() -> None:
       labctl run ./ls            (a script whose file is called ls)
 
     The script goes up with all other *.lua files in its folder and below (at most 256 files and 1 MiB in all),
-    where its require() finds them.
+    where its require() finds them. Other files go up with --file, under their path relative to the script's folder,
+    or by their mere name if they lie elsewhere: --file trip.blf for bus:replay("trip.blf").
 
     With --wait, labctl follows the log and ends with the run's verdict as exit code: 0 passed, 1 failed, 2 error,
     3 cancelled. Ctrl-C or SIGTERM then cancels the run, waits until it has ended, and exits with 130 or 143;
@@ -115,7 +116,15 @@ def run() -> None:
     "cannot cross a network.",
 )
 @click.option("--name", help="What to call it; else the script's file name.")
-@click.option("--no-files", is_flag=True, help="Upload the script alone.")
+@click.option(
+    "--file",
+    "named",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Upload a file that the script names: a log to replay, an image to flash. Repeatable; at most 16 MiB in all.",
+)
+@click.option("--no-files", is_flag=True, help="Upload no other *.lua files.")
 @holder_option
 @priority_option
 @format_option
@@ -131,6 +140,7 @@ def submit(
     timeout_s: float,
     executor: ExecutorName,
     name: str | None,
+    named: tuple[Path, ...],
     no_files: bool,
     holder: str,
     priority: int,
@@ -147,6 +157,7 @@ def submit(
         script=read_script(script),
         name=name or script.name,
         files={} if no_files else files_beside(script),
+        data_files=data_files(script, named),
         selector=selector,
         holder=holder,
         priority=priority,

@@ -1,5 +1,6 @@
 """LabClient: one method for each route of the REST API."""
 
+from base64 import b64encode
 from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, cast
@@ -115,13 +116,15 @@ class LabClient:
         priority: int = 0,
         timeout_s: float = 300,
         executor: ExecutorName = "process",
+        data_files: Mapping[str, bytes] | None = None,
     ) -> Run:
-        """Submits a Lua scenario. ``files`` are further Lua files by path relative to the script, for ``require``.
+        """Submits a Lua scenario. ``files`` are further Lua files by path relative to the script, for ``require``,
+        and ``data_files`` what else it names, such as a log to replay (at most 16 MiB together).
 
         ``timeout_s`` counts from the moment that the run starts. The script runs beside labd (``executor`` "process")
         or on the bench's own machine, beside the bus ("bench").
         """
-        body = {
+        body: dict[str, object] = {
             "script": script,
             "name": name,
             "files": dict(files or {}),
@@ -131,6 +134,8 @@ class LabClient:
             "timeout_s": timeout_s,
             "executor": executor,
         }
+        if data_files:
+            body["data_files"] = {path: b64encode(content).decode() for path, content in data_files.items()}
         return cast(Run, self._call("POST", "runs", body))
 
     def run(self, run_id: str) -> Run:
@@ -172,6 +177,10 @@ class LabClient:
     def assignment(self, run_id: str) -> Assignment:
         """What to execute, and where."""
         return cast(Assignment, self._get(f"runs/{_segment(run_id)}/assignment"))
+
+    def data_file(self, run_id: str, path: str) -> bytes:
+        """What is in a data file of the run."""
+        return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/data-files/{quote(path)}", repeatable=True)
 
     def append_log(self, run_id: str, first_seq: int, lines: Sequence[Mapping[str, str]]) -> int:
         """Hands over log lines (``time``, ``level``, ``text``), numbered from ``first_seq`` on.

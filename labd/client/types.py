@@ -205,6 +205,8 @@ class Assignment(TypedDict):
     script: str
     files: dict[str, str]
     """Further Lua files by path relative to the script."""
+    data_files: dict[str, int]
+    """Sizes, in bytes, of the other files that came with the run, by path relative to the script."""
     lease_id: str
     ttl_s: float
     benches: list[AssignedBench]

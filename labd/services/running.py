@@ -1,7 +1,8 @@
 """Runs: submitted, followed, cancelled, reported on."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +40,8 @@ class AssignmentView:
 
     run: Run
     inputs: RunInput
+    data_files: dict[str, int]
+    """Sizes in bytes, by path relative to the script."""
     lease: Lease
     address: str
     labels: dict[str, str]
@@ -72,8 +75,10 @@ class Running:
         timeout_s: float,
         priority: int = 0,
         executor: ExecutorName = ExecutorName.PROCESS,
+        data_files: Mapping[str, bytes] | None = None,
     ) -> RunView:
         """Queues a run; when a bench is free it is RUNNING at once. Raises Invalid."""
+        contents = [(path, _digest(content), content) for path, content in (data_files or {}).items()]
         parsed = parse_selector(selector)
         limits = self._core.limits
         with self._core.transaction() as ledger:
@@ -97,6 +102,8 @@ class Running:
             )
             ledger.unit.add_lease(lease)
             ledger.unit.add_run(run, RunInput(script, files))
+            for path, digest, content in contents:
+                ledger.unit.add_data_file(run_id, path, digest, content)
             ledger.schedule()
             return self._view(ledger.unit, _require(ledger.unit, run_id))
 
@@ -178,12 +185,21 @@ class Running:
             return AssignmentView(
                 run,
                 inputs,
+                unit.data_files(run_id),
                 lease,
                 bench.address,
                 bench.selectable_labels,
                 self._core.signer.lease_token(lease),
                 self._core.limits,
             )
+
+    def data_file(self, run_id: str, path: str) -> bytes:
+        """What is in a data file that came with the run. Raises NotFound."""
+        with self._core.view() as unit:
+            content = unit.data_file(_require(unit, run_id).id, path)
+        if content is None:
+            raise NotFound(f"no data file {path!r} came with run {run_id}")
+        return content
 
     def append_log(self, run_id: str, first_seq: int, lines: Sequence[NewLine]) -> int:
         """Stores lines; those that are stored already are ignored. Returns the last stored sequence number.
@@ -253,6 +269,10 @@ def _reason(document: dict[str, Any]) -> str:
 
 def _bounded(reason: str) -> str:
     return reason if len(reason) <= REASON_LENGTH else reason[: REASON_LENGTH - 1] + "…"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _require(unit: Unit, run_id: str) -> Run:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError
 from labd.store.errors import DatabaseBusy, DatabaseCorrupt, DatabaseNewer
 
 DATABASE_NAME = "labd.sqlite3"
-SCHEMA_HEAD = "0003"
+SCHEMA_HEAD = "0004"
 """Latest revision in ``migrations/versions``; Alembic (0.6 s to import) is loaded only when the file has another."""
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for a writer outside this process, for example a shell or a backup."""

@@ -8,6 +8,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -108,6 +109,23 @@ run_inputs = Table(
     Column("run_id", String(32), ForeignKey("runs.id"), primary_key=True),
     Column("script", Text, nullable=False),
     Column("files", JSON, nullable=False),
+)
+
+run_data_files = Table(
+    "run_data_files",
+    metadata,
+    Column("run_id", String(32), ForeignKey("runs.id"), primary_key=True),
+    Column("path", String(200), primary_key=True),
+    Column("sha256", String(64), ForeignKey("contents.sha256"), nullable=False),
+)
+
+# By what it is, so that the image that a hundred runs flash is stored once.
+contents = Table(
+    "contents",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("size", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
 )
 
 run_log = Table(

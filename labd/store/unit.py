@@ -214,6 +214,34 @@ class Unit:
         row = self._connection.execute(select(columns.script, columns.files).where(columns.run_id == run_id)).first()
         return None if row is None else RunInput(row.script, row.files)
 
+    def add_data_file(self, run_id: str, path: str, sha256: str, content: bytes) -> None:
+        """Stores a data file of a run; content that is there already is not stored again."""
+        known = select(tables.contents.c.sha256).where(tables.contents.c.sha256 == sha256)
+        if self._connection.scalar(known) is None:
+            self._connection.execute(insert(tables.contents).values(sha256=sha256, size=len(content), content=content))
+        self._connection.execute(insert(tables.run_data_files).values(run_id=run_id, path=path, sha256=sha256))
+
+    def data_files(self, run_id: str) -> dict[str, int]:
+        """The data files of a run, by path: their sizes in bytes."""
+        files = tables.run_data_files.c
+        rows = self._connection.execute(
+            select(files.path, tables.contents.c.size)
+            .join(tables.contents, tables.contents.c.sha256 == files.sha256)
+            .where(files.run_id == run_id)
+            .order_by(files.path)
+        )
+        return {row.path: row.size for row in rows}
+
+    def data_file(self, run_id: str, path: str) -> bytes | None:
+        """What is in a data file of a run."""
+        files = tables.run_data_files.c
+        content: bytes | None = self._connection.scalar(
+            select(tables.contents.c.content)
+            .join(tables.run_data_files, tables.contents.c.sha256 == files.sha256)
+            .where(files.run_id == run_id, files.path == path)
+        )
+        return content
+
     # Logs and results
 
     def add_lines(self, run_id: str, lines: Sequence[LogLine]) -> None:

@@ -31,7 +31,8 @@ _MODULES = (BenchBindings, CanBindings, TrafficBindings, UdsBindings, SerialBind
 class Bindings:
     """All functions of one script. Used by the script's thread alone, save `close`.
 
-    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench.
+    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench, ``fetch_file`` gets a data file of
+    the run.
     """
 
     def __init__(
@@ -43,8 +44,11 @@ class Bindings:
         *,
         deadline: float,
         open_bench: "Callable[[], BenchClient]",
+        fetch_file: Callable[[str], bytes],
     ) -> None:
-        self._context = Context(assignment, record, log, stop, deadline=deadline, open_bench=open_bench)
+        self._context = Context(
+            assignment, record, log, stop, deadline=deadline, open_bench=open_bench, fetch_file=fetch_file
+        )
         self._run = RunBindings(self._context)
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from labd.client.types import Assignment, Frame, LogLevel
 from scenarios import durations
+from scenarios.bindings.data_files import DataFiles
 from scenarios.record import Record
 from scenarios.sandbox import ScenarioFault
 from scenarios.stop import Stop
@@ -31,7 +32,8 @@ class Log(Protocol):
 class Context:
     """One script's way to its bench, its log and its record. Used by the script's thread alone, save `close`.
 
-    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench.
+    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench, ``fetch_file`` gets a data file of
+    the run.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Context:
         *,
         deadline: float,
         open_bench: "Callable[[], BenchClient]",
+        fetch_file: Callable[[str], bytes],
     ) -> None:
         self.assignment = assignment
         self.record = record
@@ -50,6 +53,8 @@ class Context:
         self.stop = stop
         self._deadline = deadline
         self._open_bench = open_bench
+        self.files = DataFiles(assignment["data_files"], fetch_file)
+        """Those that came with the run."""
         self._lock = threading.Lock()
         self._client: BenchClient | None = None
         self._written = 0
@@ -64,6 +69,7 @@ class Context:
             client, self._client = self._client, None
         if client is not None:
             client.close()
+        self.files.close()
 
     def write(self, level: LogLevel, text: str) -> None:
         """A line, or several, for the run's log; one too many ends the run."""

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from labd.api import schemas
 from labd.api.answers import assignment_answer, run_answer
@@ -20,6 +20,20 @@ router = APIRouter(prefix="/runs/{run_id}", tags=["runner"], dependencies=[Runne
 def get_assignment(lab: LabOf, run_id: RunId) -> schemas.Assignment:
     """Script, bench, lease token and limits of a RUNNING run."""
     return assignment_answer(lab.running.assignment(run_id))
+
+
+@router.get(
+    "/data-files/{path:path}",
+    response_class=Response,
+    responses={
+        **responses(*_REFUSALS),
+        200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    },
+    summary="A data file of the run",
+)
+def get_data_file(lab: LabOf, run_id: RunId, path: str) -> Response:
+    """A file that came with the run, as it is."""
+    return Response(lab.running.data_file(run_id, path), media_type="application/octet-stream")
 
 
 @router.post("/log", responses=body_responses(*_REFUSALS), summary="Append to the run's log")

@@ -32,6 +32,7 @@ def create_run(lab: LabOf, wish: schemas.RunRequest) -> schemas.Run:
             script=wish.script,
             name=wish.name,
             files=wish.files,
+            data_files=wish.data_files,
             selector=wish.selector,
             holder=wish.holder,
             priority=wish.priority,

@@ -223,6 +223,12 @@ def test_a_check_names_scripts_that_are_missing_or_no_lua(hook: Callable[..., No
     assert any("after_lease.lua cannot be read: No such file" in one for one in said)
 
 
+def test_a_check_names_files_of_a_hook_that_are_missing(hook: Callable[..., None], agent_file: AgentFile) -> None:
+    hook("before_lease", "return 1", files=["before_lease.lua", "baseline.hex"])
+    (said,) = config.check(agent_file.write())
+    assert "before_lease.files.1: there is no file baseline.hex beside the script" in str(said)
+
+
 def test_a_hook_cannot_fail_a_lease_that_is_over(hook: Callable[..., None], agent_file: AgentFile) -> None:
     hook("after_lease", "return 1", on_failure="fail_lease")
     (mistake,) = config.check(agent_file.write())

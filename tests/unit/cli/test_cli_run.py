@@ -3,6 +3,7 @@ import os
 import pty
 import signal
 import threading
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,41 @@ def test_lua_files_beside_the_script_go_up_with_it(labctl: Labctl, labd: FakeLab
     first, second = labd.asked("POST", "/runs")
     assert first["files"] == {"helper.lua": "-- helper.lua", "lib/deep/can.lua": "-- lib/deep/can.lua"}
     assert second["files"] == {}
+
+
+def test_named_files_go_up_under_the_name_that_the_script_uses(
+    labctl: Labctl, labd: FakeLabd, script: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    beside, elsewhere = script.parent / "logs" / "trip.blf", tmp_path_factory.mktemp("elsewhere") / "app.bin"
+    beside.parent.mkdir()
+    for file in (beside, elsewhere):
+        file.write_bytes(bytes(range(256)))
+    labctl("run", str(script), "--file", str(beside), "--file", str(elsewhere))
+    sent = labd.asked("POST", "/runs")[0]["data_files"]
+    assert {name: b64decode(content) for name, content in sent.items()} == {
+        "logs/trip.blf": bytes(range(256)),
+        "app.bin": bytes(range(256)),
+    }
+
+
+def test_named_files_that_cannot_go_up_are_refused(
+    labctl: Labctl,
+    labd: FakeLabd,
+    script: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, other = (tmp_path_factory.mktemp("folder") / "x.blf" for _ in range(2))
+    for file in (one, other):
+        file.write_bytes(b"12345")
+    same = labctl("run", str(script), "--file", str(one), "--file", str(other))
+    assert (same.exit_code, "two files are called 'x.blf'" in same.stderr) == (64, True)
+    missing = labctl("run", str(script), "--file", str(script.parent / "nix.blf"))
+    assert (missing.exit_code, "nix.blf' does not exist" in missing.stderr) == (64, True)
+    monkeypatch.setattr(files, "MAX_DATA_BYTES", 4)
+    large = labctl("run", str(script), "--file", str(one))
+    assert (large.exit_code, "the most that a run takes" in large.stderr) == (64, True)
+    assert labd.requests == []
 
 
 @pytest.mark.parametrize(

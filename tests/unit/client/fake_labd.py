@@ -355,6 +355,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return {"acknowledged": body["first_seq"] + len(body["lines"]) - 1}
             case "GET", ["runs", name, "assignment"]:
                 return {"run_id": name, "name": "speed.lua", "script": "-- Lua", "files": {}}
+            case "GET", ["runs", _, "data-files", *path]:
+                return "/".join(path)
         return None
 
     def _with_token(self, lease: dict[str, Any]) -> dict[str, Any]:

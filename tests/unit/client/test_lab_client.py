@@ -44,6 +44,7 @@ def test_a_lease_from_asking_to_release(labd: FakeLabd, client: LabClient) -> No
 def test_a_run_from_submission_to_result(labd: FakeLabd, client: LabClient) -> None:
     run = client.create_run(script="-- Lua", files={"lib/a.lua": "return 1"}, holder="ada")
     assert labd.asked("POST", "/runs")[0]["files"] == {"lib/a.lua": "return 1"}
+    assert "data_files" not in labd.asked("POST", "/runs")[0]
     assert [line["text"] for line in client.follow_log(run["id"])] == ["one", "two"]
     assert client.run(run["id"])["state"] == "PASSED"
     assert client.result(run["id"])["cases"][1]["verdict"] == "failed"
@@ -57,6 +58,7 @@ def test_the_runners_calls_carry_the_token(labd: FakeLabd) -> None:
         assert runner.assignment("run-1")["script"] == "-- Lua"
         lines = [{"time": "2026-11-21T09:30:00Z", "level": "info", "text": text} for text in ("a", "b")]
         assert runner.append_log("run-1", 5, lines) == 6
+        assert runner.data_file("run-1", "logs/trip 1.blf") == b"logs/trip 1.blf"
         runner.put_result("run-1", make_result(), "<testsuites/>")
     assert labd.results["run-1"]["version"] == 1
     assert {headers["authorization"] for headers in labd.headers} == {"Bearer run-token"}

@@ -1,5 +1,6 @@
 import json
 import typing
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 from labd.api import schemas
 from labd.api.app import BODY_BYTES_MAX, create_app
 from labd.api.times import to_seconds, to_text
-from labd.cli.files import MAX_FILES
+from labd.cli.files import MAX_DATA_BYTES, MAX_FILES
 from labd.client import types
 from labd.services.lab import Lab
 from labd.store import store
@@ -136,6 +137,7 @@ def test_runner_routes_are_for_the_runs_own_runner(web: TestClient, lab: Lab, ex
     run_id, bearer = _running(web, lab, executor)
     for method, path, body in (
         ("GET", "assignment", None),
+        ("GET", "data-files/trip.blf", None),
         ("POST", "log", {"first_seq": 1, "lines": [LINE]}),
         ("PUT", "result", {"document": RESULT, "junit": ""}),
     ):
@@ -158,6 +160,9 @@ BAD: list[tuple[str, str, Any, int, dict[str, Any]]] = [
     ("POST", "leases", ["holder"], 422, {"field": "body"}),
     ("POST", "runs", {"holder": "ci", "script": ""}, 422, {"field": "script", "value": ""}),
     ("POST", "runs", {**RUN, "files": {"../x.lua": ""}}, 422, {}),
+    ("POST", "runs", {**RUN, "data_files": {"/etc/x.blf": ""}}, 422, {}),
+    ("POST", "runs", {**RUN, "data_files": {"x.blf": "no base 64"}}, 422, {"field": "data_files.x.blf"}),
+    ("POST", "runs", {**RUN, "data_files": {"x.blf": 1}}, 422, {"field": "data_files.x.blf", "value": 1}),
     ("POST", "runs", {**RUN, "timeout_s": 0}, 422, {"field": "timeout_s", "value": 0}),
     ("POST", "runs", {**RUN, "selector": "a in b"}, 422, {"field": "selector", "column": 6}),
     ("GET", "benches?selector=a%20is%20b", None, 422, {"field": "selector", "column": 3}),
@@ -210,6 +215,32 @@ def test_a_run_takes_as_many_files_as_labctl_sends(web: TestClient) -> None:
     assert web.post("runs", json={**RUN, "files": files}).status_code == 201
     refused = web.post("runs", json={**RUN, "files": {**files, "more.lua": ""}})
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "files")
+
+
+def _encoded(content: bytes) -> str:
+    return b64encode(content).decode()
+
+
+def test_data_files_reach_the_runner_as_they_are(web: TestClient, lab: Lab, executor: FakeExecutor) -> None:
+    image = bytes(range(256)) * 100
+    wish = {**RUN, "data_files": {"logs/trip 1.blf": _encoded(b""), "app.hex": _encoded(image)}}
+    run_id = web.post("runs", json=wish).json()["id"]
+    settle(lab)
+    bearer = {"Authorization": f"Bearer {executor.jobs[-1].token}"}
+    assignment = web.get(f"runs/{run_id}/assignment", headers=bearer).json()
+    assert assignment["data_files"] == {"app.hex": len(image), "logs/trip 1.blf": 0}
+    assert web.get(f"runs/{run_id}/data-files/app.hex", headers=bearer).content == image
+    assert web.get(f"runs/{run_id}/data-files/logs/trip%201.blf", headers=bearer).content == b""
+    other = web.get(f"runs/{run_id}/data-files/other.hex", headers=bearer)
+    assert (other.status_code, other.json()["detail"]) == (404, f"no data file 'other.hex' came with run {run_id}")
+
+
+def test_a_run_takes_as_much_data_as_labctl_sends(web: TestClient) -> None:
+    content = bytes(MAX_DATA_BYTES)
+    assert web.post("runs", json={**RUN, "data_files": {"app.bin": _encoded(content)}}).status_code == 201
+    refused = web.post("runs", json={**RUN, "data_files": {"app.bin": _encoded(content), "one.bin": _encoded(b"1")}})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "data_files")
+    assert f"have {MAX_DATA_BYTES + 1} bytes" in refused.json()["detail"]
 
 
 def test_numbers_that_json_has_not_are_refused_and_shown(web: TestClient) -> None:

@@ -218,3 +218,11 @@ def test_a_runner_may_report_late_when_labd_was_away(lab: Lab, clock: FakeClock)
     lab.core.forgive()
     settle(lab)
     assert lab.running.put_result(run.id, RESULT, "<testsuites/>").run.state is RunState.PASSED
+
+
+def test_the_same_file_of_many_runs_is_stored_once(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    image = bytes(1_000_000)
+    runs = [_submit(lab, data_files={"app.bin": image}) for _ in range(5)]
+    assert all(lab.running.data_file(run.id, "app.bin") == image for run in runs)
+    assert sum(file.stat().st_size for file in lab.core.store.path.parent.iterdir()) < 4_000_000

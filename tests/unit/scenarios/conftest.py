@@ -198,6 +198,7 @@ def assignment(
     script: str,
     *,
     files: Mapping[str, str] | None = None,
+    data_files: Mapping[str, bytes] | None = None,
     timeout_s: float = 20.0,
     memory_bytes: int = MEMORY,
     output_bytes: int = 100_000,
@@ -208,6 +209,7 @@ def assignment(
         name=name,
         script=script,
         files=dict(files or {}),
+        data_files={name: len(content) for name, content in (data_files or {}).items()},
         lease_id="lease-1",
         ttl_s=30.0,
         benches=[{"name": "b1", "address": "127.0.0.1:1", "token": "t", "labels": {"platform": "meb"}}],
@@ -230,6 +232,7 @@ def play() -> Play:
             end,
             deadline=time.monotonic() + run["limits"]["timeout_s"],
             open_bench=lambda: cast(BenchClient, used),
+            fetch_file=lambda name: how["data_files"][name],
         )
         sandbox = Sandbox(bindings.functions(), memory_bytes=run["limits"]["memory_bytes"], stop=end)
         sandbox.run()
