@@ -52,6 +52,10 @@ PduListener = Callable[[bytes, bool], None]
 class Transport(Protocol):
     """One tester's or ECU's end of a connection. Made, used and closed on one asyncio loop."""
 
+    @property
+    def last_frame(self) -> str:
+        """The last frame that went to the peer alone, as candump writes it; empty where there are no frames."""
+
     async def send(self, pdu: bytes, *, timeout_s: float = 30.0) -> None:
         """Returns when the whole PDU is on its way. Raises TransportError."""
 

@@ -34,6 +34,11 @@ class FlashProgress:
     rate: float
     """Bytes/s since the transfer began."""
 
+    @property
+    def counter(self) -> int:
+        """The block's blockSequenceCounter, as it is on the wire."""
+        return self.block & 0xFF
+
 
 @dataclass(frozen=True, slots=True)
 class FlashResult:
@@ -56,6 +61,11 @@ class FlashFailed(BenchError):
         self.transport: str = verdict.transport
         """How the transport failed, as the kind of UdsTransport; empty if it did not."""
         self.frame: str = verdict.frame
+        """The frame that caused it, or the last one sent before a silence; as candump writes it."""
+        self.lost: str = verdict.lost
+        """Of a simulated ECU: which part of the request it missed; empty if none, or if the ECU is real."""
+        self.lost_frame: str = verdict.lost_frame
+        """The frame that showed it the gap, or the last one before it."""
         self.resumable: bool = verdict.resumable
         """Whether an attempt with ``resume`` goes on at the block that failed."""
 

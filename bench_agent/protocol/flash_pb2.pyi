@@ -164,6 +164,8 @@ class FlashVerdict(_message.Message):
     TRANSPORT_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
     RESUMABLE_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    LOST_FRAME_FIELD_NUMBER: _builtins.int
     ok: _builtins.bool
     elapsed_ms: _builtins.int
     message: _builtins.str
@@ -173,10 +175,16 @@ class FlashVerdict(_message.Message):
     nrc_name: _builtins.str
     meaning: _builtins.str
     transport: _builtins.str
-    """If the transport failed, as in UdsError: how, and the frame that caused it."""
+    """If the transport failed, as in UdsError: how."""
     frame: _builtins.str
+    """The frame that caused it, or the last one sent before a silence, as candump writes it."""
     resumable: _builtins.bool
     """An attempt with `resume` goes on at the block that failed."""
+    lost: _builtins.str
+    """If the ECU is a simulated one and a part of the request was lost on the way: which one, and the frame after which
+    it was missed.
+    """
+    lost_frame: _builtins.str
     @_builtins.property
     def at(self) -> Global___FlashProgress:
         """Where it ended."""
@@ -194,10 +202,12 @@ class FlashVerdict(_message.Message):
         transport: _builtins.str = ...,
         frame: _builtins.str = ...,
         resumable: _builtins.bool = ...,
+        lost: _builtins.str = ...,
+        lost_frame: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "elapsed_ms", b"elapsed_ms", "frame", b"frame", "meaning", b"meaning", "message", b"message", "nrc", b"nrc", "nrc_name", b"nrc_name", "ok", b"ok", "resumable", b"resumable", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "elapsed_ms", b"elapsed_ms", "frame", b"frame", "lost", b"lost", "lost_frame", b"lost_frame", "meaning", b"meaning", "message", b"message", "nrc", b"nrc", "nrc_name", b"nrc_name", "ok", b"ok", "resumable", b"resumable", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

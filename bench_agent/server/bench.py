@@ -179,6 +179,10 @@ class Bench:
             raise not_found(f"bench {self.name} has no ECU {name!r}; it has {known}")
         return found
 
+    def simulated(self, ecu: str) -> SimulatedNode | None:
+        """The ECU of that name, if the agent plays it."""
+        return self._nodes.get(ecu)
+
     def ecus_on(self, bus: AgentBus) -> dict[str, EcuDescription]:
         """The bench's ECUs on one bus, simulated and real, by name."""
         return {name: ecu for name, (ecu, at) in self._ecus.items() if at is bus}

@@ -11,11 +11,13 @@ from bench_agent.protocol import flash_pb2, flash_pb2_grpc
 from bench_agent.server.door import Context
 from bench_agent.server.errors import in_use, invalid
 from bench_agent.server.leased import Leased
+from bench_agent.server.simulated_node import SimulatedNode
 from bench_agent.server.tenancy import ResumePoint, Tenancy
 from ecu_adapters.bus import BusHub
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.flash import image, plan
 from ecu_adapters.flash.flasher import Flasher, FlashError, Progress
+from ecu_adapters.transport import TransportError
 from ecu_adapters.uds.names import nrc_meaning, nrc_name
 from ecu_adapters.uds.tester import UdsTester
 
@@ -59,7 +61,7 @@ class FlashServicer(Leased, flash_pb2_grpc.FlashServicer):
             raise in_use(f"{ecu.name} was busy with other requests for {_TURN_S:g} s") from None
         try:
             tester = await _tester(tenancy, hub, ecu)
-            verdict = await _flash(tester, made, upload.start, tenancy, context)
+            verdict = await _flash(tester, made, upload.start, tenancy, bench.simulated(ecu.name), context)
         finally:
             turn.release()
         await context.write(flash_pb2.FlashEvent(verdict=verdict))
@@ -95,9 +97,12 @@ async def _next(requests: AsyncIterator[flash_pb2.FlashRequest]) -> flash_pb2.Fl
 
 
 def _plan(upload: _Upload, ecu: EcuDescription) -> plan.Plan:
-    start = upload.start
-    address = start.address if start.HasField("address") else None
-    return plan.make(image.read(upload.content, start.file_name, address), ecu.memory, ecu.name)
+    segments = image.read(upload.content, upload.start.file_name, _base(upload.start))
+    return plan.make(segments, ecu.memory, ecu.name)
+
+
+def _base(start: flash_pb2.FlashStart) -> int | None:
+    return start.address if start.HasField("address") else None
 
 
 async def _tester(tenancy: Tenancy, hub: BusHub, ecu: EcuDescription) -> UdsTester:
@@ -108,18 +113,26 @@ async def _tester(tenancy: Tenancy, hub: BusHub, ecu: EcuDescription) -> UdsTest
 
 
 async def _flash(
-    tester: UdsTester, made: plan.Plan, start: flash_pb2.FlashStart, tenancy: Tenancy, context: Context
+    tester: UdsTester,
+    made: plan.Plan,
+    start: flash_pb2.FlashStart,
+    tenancy: Tenancy,
+    simulated: SimulatedNode | None,
+    context: Context,
 ) -> flash_pb2.FlashVerdict:
     point = tenancy.resume_points.pop(tester.ecu.name, None)
-    resume_at = point.address if start.resume and point is not None and point.image == start.sha256 else None
+    same = point is not None and (point.image, point.base) == (start.sha256, _base(start))
+    resume_at = point.address if start.resume and point is not None and same else None
     began = time.monotonic()
     async with _reporting(context) as reporter:
         try:
             await Flasher(tester, reporter.put).run(made, resume_at=resume_at)
         except FlashError as error:
             if error.resume_at is not None:
-                tenancy.resume_points[tester.ecu.name] = ResumePoint(start.sha256, error.resume_at)
+                tenancy.resume_points[tester.ecu.name] = ResumePoint(start.sha256, _base(start), error.resume_at)
             verdict = _failed(error)
+            if simulated is not None and error.is_silence:
+                _explain(verdict, simulated.lost(reporter.asked))
         else:
             verdict = flash_pb2.FlashVerdict(ok=True, at=_wire(reporter.last))
     verdict.elapsed_ms = round((time.monotonic() - began) * 1000)
@@ -131,11 +144,13 @@ class _Reporter:
 
     def __init__(self, context: Context) -> None:
         self.last: Progress | None = None
+        self.asked = time.monotonic()
+        """When the request in work was sent first (s, monotonic clock)."""
         self._context = context
         self._news = asyncio.Event()
 
     def put(self, progress: Progress) -> None:
-        self.last = progress
+        self.last, self.asked = progress, time.monotonic()
         self._news.set()
 
     async def run(self) -> None:
@@ -176,5 +191,11 @@ def _failed(error: FlashError) -> flash_pb2.FlashVerdict:
     if error.nrc is not None:
         verdict.nrc, verdict.nrc_name, verdict.meaning = error.nrc, nrc_name(error.nrc), nrc_meaning(error.nrc)
     if error.fault is not None:
-        verdict.transport, verdict.frame = error.fault.value, error.frame
+        verdict.transport = error.fault.value
+    verdict.frame = error.frame
     return verdict
+
+
+def _explain(verdict: flash_pb2.FlashVerdict, lost: TransportError | None) -> None:
+    if lost is not None:
+        verdict.lost, verdict.lost_frame = str(lost), lost.frame

@@ -12,6 +12,7 @@ from ecu_adapters.simulator import SimulatedEcu
 from ecu_adapters.simulator.nvm import NvmError
 from ecu_adapters.simulator.power_input import Channel
 from ecu_adapters.simulator.pty_port import PtyPort
+from ecu_adapters.transport import TransportError
 
 _STOP_S = 5.0
 
@@ -67,6 +68,10 @@ class SimulatedNode:
         """The ECU runs on, deaf and mute."""
         if self._node is not None:
             self._node.detach(reason)
+
+    def lost(self, since: float) -> TransportError | None:
+        """As `SimulatedEcu.lost`: what no tester can see, but an ECU that is played here can tell."""
+        return self._ecu.lost(since) if self._ecu is not None else None
 
     async def reset(self) -> None:
         """Forgets what a former holder did to it (trouble codes, written data, security): a new lease, a new ECU."""

@@ -37,6 +37,8 @@ class ResumePoint:
 
     image: bytes
     """SHA-256 of the file."""
+    base: int | None
+    """Where a raw binary was to go."""
     address: int
 
 

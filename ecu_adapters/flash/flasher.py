@@ -50,13 +50,18 @@ class Progress:
     rate: float = 0.0
     """Bytes/s since the transfer began."""
 
+    @property
+    def counter(self) -> int:
+        """The block's blockSequenceCounter, as it is on the wire."""
+        return self.block & 0xFF
+
 
 class FlashError(Exception):
     """It stopped; the message says where. Nothing of it is undone: the ECU is as the last request left it."""
 
     def __init__(self, reason: str, at: Progress, cause: UdsError | None = None, nrc: int | None = None) -> None:
         place = f" at 0x{at.address:X}" if at.phase not in (Phase.PREPARE, Phase.FINISH) else ""
-        block = f", block {at.block} of {at.blocks}" if at.block else ""
+        block = f", block {at.block} of {at.blocks} (counter 0x{at.counter:02X})" if at.block else ""
         super().__init__(f"{at.phase}{place}{block}: {reason}")
         self.at = at
         self.cause = cause
@@ -65,10 +70,13 @@ class FlashError(Exception):
         self.fault: Fault | None = None
         """How the transport failed, if it did."""
         self.frame = ""
+        """The one that caused it, or the last one sent before a silence."""
         self.resume_at: int | None = None
         """Where a next attempt may go on; None when it must begin anew."""
         if isinstance(cause, UdsTransportError) and cause.cause is not None:
             self.fault, self.frame = cause.cause.kind, cause.cause.frame
+        elif isinstance(cause, UdsTimeout):
+            self.frame = cause.frame
 
     @property
     def is_silence(self) -> bool:

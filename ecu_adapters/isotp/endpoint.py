@@ -84,6 +84,8 @@ class IsoTpEndpoint:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Sending] = deque()
         self._current: _Sending | None = None
+        self._last_sent = b""
+        self._lost: tuple[float, IsoTpError] | None = None
         self._delayed: set[asyncio.TimerHandle] = set()
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
@@ -117,6 +119,22 @@ class IsoTpEndpoint:
         stats = self._stats
         stats.ignored = self._receiver.ignored
         return stats
+
+    @property
+    def last_frame(self) -> str:
+        """The last frame that went to the peer alone, as candump writes it; empty before the first."""
+        return self._text(self._address.send_id, self._last_sent) if self._last_sent else ""
+
+    def lost(self, since: float) -> IsoTpError | None:
+        """The PDU of which not all has come: the one in reception, else the last that failed after ``since``.
+
+        ``since`` is in s, on the monotonic clock.
+        """
+        self._inbox.drain()
+        gap = self._receiver.gap()
+        if gap is not None:
+            return self._error(gap)
+        return self._lost[1] if self._lost is not None and self._lost[0] >= since else None
 
     async def send(self, pdu: bytes, *, timeout_s: float = 30.0) -> None:
         """Returns when the driver has taken the last frame. Raises IsoTpError."""
@@ -281,6 +299,7 @@ class IsoTpEndpoint:
             self._queue.remove(sending)
 
     def _transmit(self, data: bytes) -> None:
+        self._last_sent = data
         if self.frame_filter is None:
             self._put(self._address.send_id, data)
             return
@@ -312,8 +331,7 @@ class IsoTpEndpoint:
         try:
             self._hub.send(message, self._n_as_s)
         except BusError as error:
-            text = frame_text(arbitration_id, self._address.extended, data, self._fd)
-            raise IsoTpError(str(error), Fault.BUS, text) from error
+            raise IsoTpError(str(error), Fault.BUS, self._text(arbitration_id, data)) from error
 
     # Receiving
 
@@ -377,14 +395,17 @@ class IsoTpEndpoint:
 
     def _report(self, error: IsoTpError) -> None:
         self._stats.receive_errors += 1
+        self._lost = time.monotonic(), error
         if self._on_receive_error is not None:
             self._on_receive_error(error)
 
     def _error(self, failure: Failure) -> IsoTpError:
         can_id = self._address.receive_id if failure.received else self._address.send_id
-        fd = self._fd or len(failure.data) > 8
-        text = frame_text(can_id, self._address.extended, failure.data, fd) if failure.data else ""
+        text = self._text(can_id, failure.data) if failure.data else ""
         return IsoTpError(failure.reason, failure.kind, text)
+
+    def _text(self, can_id: int, data: bytes) -> str:
+        return frame_text(can_id, self._address.extended, data, self._fd or len(data) > 8)
 
     # Time
 

@@ -94,11 +94,15 @@ class Receiver:
         if self._pacing:
             self._control(now)
             return None
-        reason = (
-            f"no consecutive frame within {self._n_cr_s * 1000:g} ms (N_Cr) "
-            f"after {len(self._buffer)} of {self._length} bytes"
-        )
+        reason = f"no consecutive frame within {self._n_cr_s * 1000:g} ms (N_Cr) {self._so_far()}"
         return self._fail(Fault.CF_TIMEOUT, reason, self._last)
+
+    def gap(self) -> Failure | None:
+        """What the reception in work waits for; None when there is none."""
+        if not self.busy:
+            return None
+        reason = f"consecutive frame {self._sequence:X} is missing, {self._so_far()}"
+        return Failure(Fault.CF_TIMEOUT, reason, self._last)
 
     def stop(self) -> None:
         """Forgets the PDU in work."""
@@ -135,10 +139,7 @@ class Receiver:
             return None
         sequence = data[self._at] & 0x0F
         if sequence != self._sequence:
-            reason = (
-                f"consecutive frame {sequence:X} came instead of {self._sequence:X}, "
-                f"after {len(self._buffer)} of {self._length} bytes"
-            )
+            reason = f"consecutive frame {sequence:X} came instead of {self._sequence:X}, {self._so_far()}"
             return self._fail(Fault.WRONG_SEQUENCE_NUMBER, reason, data)
         self._buffer += data[at : at + missing]
         if len(self._buffer) >= self._length:
@@ -170,6 +171,9 @@ class Receiver:
             self._left = self.policy.block_size or None
             self._reply(FlowStatus.CONTINUE)
             self.due = now + self._n_cr_s
+
+    def _so_far(self) -> str:
+        return f"after {len(self._buffer)} of {self._length} bytes"
 
     def _reply(self, status: FlowStatus) -> None:
         if not self.policy.silent:

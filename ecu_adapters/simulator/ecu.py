@@ -22,6 +22,7 @@ from ecu_adapters.simulator.power_input import PowerSwitch
 from ecu_adapters.simulator.pty_port import PtyPort
 from ecu_adapters.simulator.server import UdsServer
 from ecu_adapters.simulator.state import Communication
+from ecu_adapters.transport import TransportError
 
 _SEND_TIMEOUT_S = 0.002
 """How long a full transmit queue of the driver may hold the loop."""
@@ -140,6 +141,13 @@ class SimulatedEcu:
         """A test has changed what must last (trouble codes, for example)."""
         if self._keeper is not None:
             self._keeper.note()
+
+    def lost(self, since: float) -> TransportError | None:
+        """The request of which not all has come: the one on its way, or the last lost after ``since``.
+
+        ``since`` is in s, on the monotonic clock.
+        """
+        return self._endpoint.lost(since) if self._endpoint is not None else None
 
     def _transmit(self, pdu: bytes) -> None:
         if self._endpoint is not None:

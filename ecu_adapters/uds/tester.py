@@ -43,7 +43,11 @@ class UdsError(Exception):
 
 
 class UdsTimeout(UdsError):
-    """No final response came in time."""
+    """No final response came in time. ``frame`` is the last one sent before the silence, as candump writes it."""
+
+    def __init__(self, message: str, exchange: "Exchange | None" = None, frame: str = "") -> None:
+        super().__init__(message, exchange)
+        self.frame = frame
 
 
 class UdsTransportError(UdsError):
@@ -220,7 +224,8 @@ class UdsTester:
                 if functional and not pending:
                     return exchange
                 self.stats.timeouts += 1
-                raise UdsTimeout(self._timeout_text(pdu, pending, timeout_s, deadline < window), exchange)
+                message = self._timeout_text(pdu, pending, timeout_s, deadline < window)
+                raise UdsTimeout(message, exchange, self._endpoint.last_frame)
             arrived, response = reply
             if isinstance(response, TransportError):
                 exchange = Exchange(pdu, None, tuple(pending), arrived - sent)

@@ -106,7 +106,8 @@ def flash(
     if failed is not None:
         if as_json:
             print_json({"bench": bench_name, "ecu": ecu_name, "written": False, **_document(failed)})
-        raise Failure(_explained(failed), ExitCode.FAILED if failed.nrc else ExitCode.ERROR)
+        hint = "; --resume goes on there" if failed.resumable else ""
+        raise Failure(_explained(failed) + hint, ExitCode.FAILED if failed.nrc else ExitCode.ERROR)
     if as_json:
         print_json(
             {
@@ -138,7 +139,7 @@ def _write(
         except FlashFailed as error:
             if not (resume and error.resumable) or attempt == _ATTEMPTS:
                 raise
-            click.echo(f"{error}; going on there", err=True)
+            click.echo(f"{_explained(error)}; going on there", err=True)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -175,8 +176,8 @@ def _bar() -> "Iterator[Callable[[FlashProgress], None]]":
 
 def _explained(failed: "FlashFailed") -> str:
     frame = f" (frame {failed.frame})" if failed.frame else ""
-    hint = "; --resume goes on there" if failed.resumable else ""
-    return f"{failed}{frame}{hint}"
+    lost = f"; the simulated ECU: {failed.lost} (frame {failed.lost_frame})" if failed.lost else ""
+    return f"{failed}{frame}{lost}"
 
 
 def _document(failed: "FlashFailed") -> dict[str, object]:
@@ -187,11 +188,14 @@ def _document(failed: "FlashFailed") -> dict[str, object]:
         "address": at.address,
         "block": at.block,
         "blocks": at.blocks,
+        "counter": at.counter if at.block else None,
         "bytes_done": at.done,
         "bytes_total": at.total,
         "nrc": failed.nrc,
         "nrc_name": failed.nrc_name or None,
         "transport": failed.transport or None,
         "frame": failed.frame or None,
+        "lost": failed.lost or None,
+        "lost_frame": failed.lost_frame or None,
         "resumable": failed.resumable,
     }

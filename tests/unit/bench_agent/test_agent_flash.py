@@ -34,7 +34,7 @@ def agent_file(agent_file: AgentFile, tmp_path: Path) -> AgentFile:
 
 def _memory(running: RunningAgent, size: int, offset: int = 0) -> bytes:
     bench = running.agent.benches["bench-1"]
-    simulated = bench._nodes["ECM"]._ecu
+    simulated = bench._nodes["ECM"].ecu
     assert simulated is not None
     return bytes(simulated.server.state.memory._bytes("app")[offset : offset + size])
 
@@ -127,7 +127,9 @@ def test_a_broken_transfer_is_resumed_on_request(running: RunningAgent, bench: B
     tenancy = running.agent.benches["bench-1"].tenancy
     assert tenancy is not None
     tenancy._testers["ECM"][1]._endpoint.frame_filter = drop
-    with pytest.raises(FlashFailed, match=r"transfer at 0x8000400, block 5 of 79: .*no response") as lost:
+    with pytest.raises(
+        FlashFailed, match=r"transfer at 0x8000400, block 5 of 79 \(counter 0x05\): .*no response"
+    ) as lost:
         ecm.flash(image, file_name="app.bin", address=START)
     assert (lost.value.at.block, lost.value.at.address, lost.value.resumable) == (5, START + 0x400, True)
     assert lost.value.at.done == 0x400

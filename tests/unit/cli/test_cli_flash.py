@@ -26,6 +26,7 @@ def _broken(*, resumable: bool = True, nrc: int = 0) -> flash_pb2.FlashVerdict:
         verdict.nrc, verdict.nrc_name = nrc, "generalProgrammingFailure"
     else:
         verdict.transport, verdict.frame = "fc_timeout", "7E0#1014000000000000"
+        verdict.lost, verdict.lost_frame = "consecutive frame 3 is missing", "7E0#2200000000000000"
     return verdict
 
 
@@ -49,8 +50,8 @@ def test_where_it_stopped_is_told(labctl: Labctl, labd: FakeLabd, agent: FakeAge
     result = labctl("flash", "bench-1", "ECM", str(image), "--address", "0")
     assert result.exit_code == 2
     assert (
-        "Error: transfer at 0x8001000, block 5 of 977: gone (frame 7E0#1014000000000000); --resume goes on there"
-        in result.stderr
+        "Error: transfer at 0x8001000, block 5 of 977: gone (frame 7E0#1014000000000000); the simulated ECU: "
+        "consecutive frame 3 is missing (frame 7E0#2200000000000000); --resume goes on there" in result.stderr
     )
     assert labd.leases["lease-1"]["state"] == "ENDED"
 
@@ -68,12 +69,15 @@ def test_a_refusal_ends_with_1_and_json_has_it_all(labctl: Labctl, agent: FakeAg
         "address": 0x08001000,
         "block": 5,
         "blocks": 977,
+        "counter": 5,
         "bytes_done": 4096,
         "bytes_total": 1_000_000,
         "nrc": 0x72,
         "nrc_name": "generalProgrammingFailure",
         "transport": None,
         "frame": None,
+        "lost": None,
+        "lost_frame": None,
         "resumable": False,
     }
 

@@ -131,7 +131,9 @@ async def test_a_lost_frame_is_told_with_its_place(fd_hubs: Hubs, describe: Call
     async with _bench(fd_hubs, ecu) as (tester, _):
         per_block = -(-(1026 - 62) // 63)
         _dropping(tester, 4 * per_block + 3)
-        with pytest.raises(FlashError, match=r"transfer at 0x8001000, block 5 of 20: .*no response within P2") as lost:
+        with pytest.raises(
+            FlashError, match=r"transfer at 0x8001000, block 5 of 20 .counter 0x05.: .*no response within P2"
+        ) as lost:
             await Flasher(tester, lambda _: None).run(make([image], ecu.memory, ecu.name))
         at = lost.value.at
         assert (at.phase, at.address, at.block, at.blocks) == (Phase.TRANSFER, START + 0x1000, 5, 20)
