@@ -26,6 +26,7 @@ def errors(ecu: "EcuDescription") -> list[InitErrorDetails]:
         *_flash(ecu),
         *_dtcs(ecu),
         *_cyclic(ecu),
+        *_periodic(ecu),
     ]
 
 
@@ -162,3 +163,16 @@ def _cyclic(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
         if cyclic.message in messages:
             yield field_error(("cyclic", index, "message"), f"{cyclic.message} is given twice")
         messages.add(cyclic.message)
+
+
+def _periodic(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
+    identifier = ecu.periodic_can_id
+    taken = {
+        "request_id": ecu.addressing.request_can_id,
+        "response_id": ecu.addressing.response_can_id,
+        "functional_id": ecu.addressing.functional_can_id,
+    }
+    for name, other in taken.items():
+        if identifier is not None and identifier == other:
+            message = f"0x{ecu.periodic.response_id:X} is addressing.{name} too; leave it out for values as responses"
+            yield field_error(("periodic", "response_id"), message)

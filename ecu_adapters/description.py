@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 
 from ecu_adapters import consistency, descriptions, yaml_file
 from ecu_adapters.addressing import Addressing
+from ecu_adapters.bus import EXTENDED_FLAG
 from ecu_adapters.dids import Access, Did
 from ecu_adapters.dtcs import Dtc
 from ecu_adapters.flash.settings import FlashSettings
@@ -141,6 +142,14 @@ class EcuDescription(_Part):
         if errors:
             raise model_error("ecu", errors)
         return self
+
+    @property
+    def periodic_can_id(self) -> int | None:
+        """The arbitration ID of periodic values as in SocketCAN; None where they come as responses do."""
+        identifier = self.periodic.response_id
+        if identifier is None or not (self.addressing.extended or identifier > 0x7FF):
+            return identifier
+        return identifier | EXTENDED_FLAG
 
     def did_by_number(self, number: int) -> tuple[str, Did] | None:
         """Name and model of a data identifier, if it is described."""

@@ -164,6 +164,25 @@ class EcuClient:
         """The periodic values that came since the last call, as ``{"name", "did", "value", "unit", "raw", "at"}``."""
         return self._unasked("collect_periodic", count, wait_s)
 
+    def dropped(self) -> dict[str, Plain]:
+        """How many ``events`` and ``periodic`` values were dropped since the lease began: nobody took them in time.
+
+        The agent keeps 1,000 of each.
+        """
+        found = self.call("dropped")
+        return found if isinstance(found, dict) else {}
+
+    def start_periodic(self, *dids: str | int, rate: str = "medium", timeout_s: float = 10.0) -> None:
+        """Has the ECU send data identifiers F2xx by itself: "slow", "medium" or "fast". `collect_periodic` takes them.
+
+        Needs a session other than the default one, and ends with it.
+        """
+        self.call("read_periodic", timeout_s, dids=list(dids), rate=rate)
+
+    def stop_periodic(self, *dids: str | int, timeout_s: float = 10.0) -> None:
+        """Stops these data identifiers, or all."""
+        self.call("stop_periodic", timeout_s, dids=list(dids) or None)
+
     def _unasked(self, service: str, count: int, wait_s: float) -> list[dict[str, Plain]]:
         # At least 1 ms, for the exchange with the agent; what is there already comes at once.
         return _tables(self.call(service, max(wait_s, 0.001), count=count, wait_ms=round(wait_s * 1000)))

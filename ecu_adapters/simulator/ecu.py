@@ -6,7 +6,7 @@ from pathlib import Path
 import can
 import structlog
 
-from ecu_adapters.bus import BusError, BusPort
+from ecu_adapters.bus import EXTENDED_FLAG, BusError, BusPort
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint
@@ -155,12 +155,13 @@ class SimulatedEcu:
 
     def _transmit_periodic(self, data: bytes) -> None:
         """A frame without ISO-TP (UUDT). What the bus does not take is gone, as on a real one."""
-        identifier = self.ecu.periodic.response_id
+        identifier = self.ecu.periodic_can_id
         if identifier is None:
             return
-        extended = self.ecu.addressing.extended or identifier > 0x7FF
+        extended = bool(identifier & EXTENDED_FLAG)
+        message = can.Message(arbitration_id=identifier & ~EXTENDED_FLAG, is_extended_id=extended, data=data)
         try:
-            self._hub.send(can.Message(arbitration_id=identifier, is_extended_id=extended, data=data), _SEND_TIMEOUT_S)
+            self._hub.send(message, _SEND_TIMEOUT_S)
         except BusError as error:
             _log.warning("periodic data was not sent", ecu=self.ecu.name, reason=str(error))
 

@@ -17,6 +17,7 @@ from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint
 from ecu_adapters.transport import Fault, TransportError
 from ecu_adapters.uds.matching import answers
 from ecu_adapters.uds.names import NEGATIVE, PENDING, SUPPRESS_POSITIVE, WITH_SUBFUNCTION, service_name
+from ecu_adapters.uds.periodic_frames import PeriodicFrames
 from ecu_adapters.uds.secret import shown
 from ecu_adapters.uds.unsolicited import Unsolicited
 
@@ -111,6 +112,7 @@ class UdsTester:
             self._on_pdu,
             on_receive_error=self._on_receive_error,
         )
+        self._periodic = PeriodicFrames(hub, ecu, self.unsolicited)
         self._busy = asyncio.Lock()
         self._replies: list[tuple[float, bytes | TransportError]] = []
         self._waiter: asyncio.Future[None] | None = None
@@ -188,6 +190,7 @@ class UdsTester:
         self._closed = True
         self._stop_keep_alive()
         self._endpoint.close()
+        self._periodic.close()
         self._on_receive_error(TransportError("the tester was closed", Fault.CLOSED))
 
     async def _exchange(self, pdu: bytes, timeout_s: float, deadline: float) -> Exchange:

@@ -141,6 +141,12 @@ function Ecu.events(ecu, arguments)
   return call(ecu, "events", arguments or {})
 end
 
+-- How many events and periodic values were dropped in this lease, because nobody took them in time (the agent keeps 1000
+-- of each): { events = 0, periodic = 0 }.
+function Ecu.dropped(ecu)
+  return call(ecu, "dropped", {})
+end
+
 -- Any service by its name, with its arguments; `timeout` among them is for this call alone.
 function Ecu.call(ecu, service, arguments)
   return call(ecu, kernel.flat(required(ecu, service, "the service"), "name of a service"), arguments or {})

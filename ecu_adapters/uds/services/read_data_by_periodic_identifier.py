@@ -12,7 +12,6 @@ RATES = {"slow": 0x01, "medium": 0x02, "fast": 0x03}
 _STOP = 0x04
 _BASE = 0xF200
 """Periodic identifiers are the low bytes of the data identifiers 0xF200 .. 0xF2FF."""
-_PERIODIC = 0x6A
 _MOST = 1000
 _LONGEST_MS = 3_600_000
 
@@ -37,7 +36,7 @@ async def _collect_periodic(use: Call, count: Plain = 1, wait_ms: Plain = None) 
     """The values that came since the last call, and those that still come until there are ``count``."""
     wanted = arguments.integer(count, "count", _MOST, least=1)
     wait_s = use.timeout_s if wait_ms is None else arguments.integer(wait_ms, "wait_ms", _LONGEST_MS) / 1000
-    found = await use.tester.unsolicited.take(_is_periodic, wanted, min(wait_s, use.timeout_s))
+    found = await use.tester.unsolicited.periodic.take(wanted, min(wait_s, use.timeout_s))
     return Outcome([_value(use, pdu) for pdu in found], None)
 
 
@@ -53,13 +52,11 @@ def _identifiers(use: Call, dids: Plain) -> bytes:
     return bytes(numbers)
 
 
-def _is_periodic(pdu: Pdu) -> bool:
-    return pdu.data[0] == _PERIODIC and len(pdu.data) > 1
-
-
 def _value(use: Call, pdu: Pdu) -> Plain:
     number, raw = _BASE + pdu.data[1], pdu.data[2:]
     _, name, model = arguments.data_identifier(use.ecu, number)
+    if model is not None and pdu.padded:
+        raw = raw[: model.length]
     if model is not None and len(raw) == model.length:
         value, unit = results.plain(model.decode(raw)), results.units_of(model)
     else:

@@ -29,7 +29,6 @@ _STORE = 0x40
 _FOREVER = 0x02
 _MOST = 1000
 _LONGEST_MS = 3_600_000
-_PERIODIC = 0x6A
 
 
 async def _response_on_event(
@@ -78,12 +77,14 @@ async def _events(use: Call, count: Plain = 1, wait_ms: Plain = None) -> Outcome
     """What the ECU sent unasked since the last call, and what still comes until there are ``count``."""
     wanted = arguments.integer(count, "count", _MOST, least=1)
     wait_s = use.timeout_s if wait_ms is None else arguments.integer(wait_ms, "wait_ms", _LONGEST_MS) / 1000
-    found = await use.tester.unsolicited.take(_is_event, wanted, min(wait_s, use.timeout_s))
+    found = await use.tester.unsolicited.events.take(wanted, min(wait_s, use.timeout_s))
     return Outcome([_event(use, pdu) for pdu in found], None)
 
 
-def _is_event(pdu: Pdu) -> bool:
-    return pdu.data[0] != _PERIODIC
+async def _dropped(use: Call) -> Outcome:
+    """How much of what the ECU sent unasked nobody took in time."""
+    unsolicited = use.tester.unsolicited
+    return Outcome({"events": unsolicited.events.dropped, "periodic": unsolicited.periodic.dropped}, None)
 
 
 def _event(use: Call, pdu: Pdu) -> Plain:
@@ -104,4 +105,5 @@ _OPTIONS = ("window", "record", "respond", "store", "did", "mask")
 SERVICES = {
     "response_on_event": Service(_response_on_event, ("event",), _OPTIONS),
     "events": Service(_events, optional=("count", "wait_ms"), exchanges=0),
+    "dropped": Service(_dropped, exchanges=0),
 }

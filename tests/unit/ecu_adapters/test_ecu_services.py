@@ -300,7 +300,7 @@ async def test_a_service_and_its_bytes(
 
 
 def test_every_service_is_in_the_table() -> None:
-    elsewhere = {"unlock", "collect_periodic", "events"}
+    elsewhere = {"unlock", "collect_periodic", "events", "dropped"}
     assert {row[0] for row in ROWS} == set(SERVICES) - elsewhere
 
 
@@ -405,8 +405,12 @@ async def test_events_are_delivered_and_never_taken_for_replies(hubs: Hubs, desc
 
 async def test_what_nobody_takes_is_bounded_and_counted(hubs: Hubs, described: EcuDescription) -> None:
     async with _pair(hubs, described) as (tester, _):
+        tester.unsolicited.put(b"\x62\x01\x00\x00\x04")
         for number in range(1010):
-            tester.unsolicited.put(b"\x62" + number.to_bytes(2, "big"))
-        kept = await tester.unsolicited.take(lambda _pdu: True, 1, QUICK_S)
-        assert (len(kept), tester.unsolicited.dropped) == (1000, 10)
-        assert kept[-1].data == b"\x62" + (1009).to_bytes(2, "big")
+            tester.unsolicited.put(b"\x6a" + number.to_bytes(2, "big"))
+        dropped = (await services.call(tester, "dropped", {}, timeout_s=WAIT_S)).result
+        assert dropped == {"events": 0, "periodic": 10}  # a fast value drives out no event
+        kept = await tester.unsolicited.periodic.take(1, QUICK_S)
+        assert len(kept) == 1000
+        assert kept[-1].data == b"\x6a" + (1009).to_bytes(2, "big")
+        assert len(await tester.unsolicited.events.take(1, QUICK_S)) == 1

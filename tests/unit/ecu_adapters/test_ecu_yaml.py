@@ -107,6 +107,7 @@ tming: {}
         ("isotp: {stmin_ms: 1.5}", "isotp.stmin_ms", "whole milliseconds"),
         ("isotp: {frame_length: 10}", "isotp.frame_length", "one of 8, 12"),
         ("cyclic: [{message: A}, {message: A}]", "cyclic.1.message", "given twice"),
+        ("periodic: {response_id: 0x7E8}", "periodic.response_id", "0x7E8 is addressing.response_id too"),
         ("simulation: {service_delay_ms: {0x14: -1}}", "simulation.service_delay_ms", "0x14"),
         ("dids: {A: {did: 1, type: uint, length: 1, min: 5, max: 2}}", "dids.A.min", "above max"),
         ("dids: {A: {did: 1, type: uint, length: 1, value: 256}}", "dids.A.value", "out of range 0 .. 255"),
