@@ -23,13 +23,14 @@ from typing import Any, Protocol, Self
 import can
 import numpy as np
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
 
-from ecu_adapters import error_frames, raw_socket
+from ecu_adapters import can_link, error_frames, raw_socket
 from ecu_adapters import frame_records as packed
 from ecu_adapters.burst import Burst
 from ecu_adapters.bus_state import BusMonitor, FramesLost
+from ecu_adapters.can_config import SILENT_OPTIONS, CanConfig
 from ecu_adapters.can_driver import Driver, PythonCan
+from ecu_adapters.error_frames import BusState
 from ecu_adapters.frame_records import EXTENDED as EXTENDED_FLAG
 from ecu_adapters.frame_records import FD_LENGTHS, Records
 from ecu_adapters.turns import Turns
@@ -44,6 +45,8 @@ Tap = Callable[[Burst], None]
 
 _RECV_TIMEOUT_S = 0.1
 """How long a closing hub may wait for its reader."""
+_RESTART_S = 5.0
+"""How long a restart waits for those who are sending."""
 _RETRY_S = 0.0005
 """Pause before a frame is offered again to a driver whose queue was full (ENOBUFS)."""
 _FEW = 8
@@ -54,21 +57,6 @@ _FULL = frozenset({errno.ENOBUFS, errno.EAGAIN})
 """What a driver says whose queue is full."""
 
 _log = structlog.get_logger()
-
-
-class CanConfig(BaseModel):
-    """Which bus to open, in python-can's terms."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    interface: str = Field(
-        min_length=1, description="virtual, socketcan, udp_multicast, socketcand, vector, ...; unix: see below"
-    )
-    channel: str = Field(min_length=1)
-    bitrate: int | None = Field(default=None, gt=0, le=8_000_000, description="bit/s; null: as the interface is set up")
-    fd: bool = False
-    data_bitrate: int | None = Field(default=None, gt=0, le=16_000_000, description="bit/s of the FD data phase")
-    options: dict[str, Any] = Field(default={}, description="further arguments of python-can's bus class")
 
 
 class BusError(Exception):
@@ -164,6 +152,8 @@ class BusHub:
         self.stats = HubStats()
         self.monitor = BusMonitor()
         """The controller's state, and its errors."""
+        self.link: can_link.Link | None = None
+        """SocketCAN's interface as it was when the bus was opened."""
         self.error: str | None = None
         """Why the reader ended; None while it runs."""
         self.on_error: Callable[[str], None] | None = None
@@ -187,11 +177,17 @@ class BusHub:
     def open(cls, name: str, config: CanConfig, *, remember: int = 4096) -> "BusHub":
         """Opens the bus and starts its reader; ``remember`` frames are kept for `recent`. Raises BusError."""
         try:
+            link = can_link.prepare(config) if config.interface == "socketcan" else None
             driver = _open(config)
         except Exception as error:
             # Drivers raise what they like, from OSError to NameError; each means that there is no bus.
             raise BusError(f"{_place(name, config)} cannot be opened: {_reason(error)}") from error
-        return cls(name, driver, config, remember=remember)
+        hub = cls(name, driver, config, remember=remember)
+        if link is not None:
+            hub.link = link
+            if link.state is not None:
+                hub.monitor.begin(link.state, link.tx_errors, link.rx_errors)
+        return hub
 
     def node(self, name: str) -> "BusNode":
         """Another node on this bus, with no connection of its own: its frames are received ones to all others."""
@@ -253,7 +249,7 @@ class BusHub:
 
         A full transmit queue is retried until it has taken nothing for ``timeout_s``. Never raises.
         """
-        wrong = packed.fault(records, fd=self.config.fd)
+        wrong = (0, self._silent()) if self.config.listen_only else packed.fault(records, fd=self.config.fd)
         most = wrong[0] if wrong is not None else len(records)
         own = records[:most].copy()
         own["flags"] |= packed.OWN
@@ -277,6 +273,28 @@ class BusHub:
         # One call in C: no other thread can append meanwhile, and the reader needs no lock for each frame.
         frames = [frame for burst in self._recent.copy() for frame in burst][-self._remember :]
         return [frame for frame in frames if frame.timestamp > since] if since else frames
+
+    @property
+    def bitrates(self) -> tuple[int | None, int | None]:
+        """Of the arbitration phase and of the FD data phase, in bit/s; None where unknown."""
+        nominal, data = self.config.bitrate, self.config.data_bitrate
+        if self.link is not None:
+            nominal, data = nominal or self.link.bitrate, data or self.link.data_bitrate
+        return nominal, data
+
+    def restart(self) -> None:
+        """Brings a controller back that is bus-off; SocketCAN tells with an event when it is. Raises BusError.
+
+        What somebody has in hand to send is waited for; takes some seconds at most.
+        """
+        try:
+            with self._sending(_RESTART_S):
+                if self._driver.restart():
+                    self.monitor.enter(time.time_ns(), BusState.ERROR_ACTIVE)
+        except BusError:
+            raise
+        except Exception as error:
+            raise BusError(f"{_place(self.name, self.config)} cannot be restarted: {_reason(error)}") from error
 
     def close(self) -> None:
         """Ends the reader and closes the bus. Never raises; closing twice does nothing."""
@@ -407,7 +425,12 @@ class BusHub:
         place = _place(self.name, self.config)
         return BusError(reason if reason.startswith(place) else f"{place} did not take the frame: {reason}")
 
+    def _silent(self) -> str:
+        return f"{_place(self.name, self.config)} is only listened to (listen_only): nothing is sent on it"
+
     def _check(self, message: can.Message) -> None:
+        if self.config.listen_only:
+            raise FrameError(self._silent())
         limit = 0x1FFF_FFFF if message.is_extended_id else 0x7FF
         identifier, length = message.arbitration_id, len(message.data)
         if not 0 <= identifier <= limit:
@@ -529,6 +552,8 @@ def _open(config: CanConfig) -> Driver:
     if config.interface == "unix":
         return raw_socket.open_unix(config.channel, fd=config.fd)
     options: dict[str, Any] = dict(config.options)
+    if config.listen_only:
+        options = SILENT_OPTIONS.get(config.interface, {}) | options
     if config.interface == "virtual":
         options.setdefault("rx_queue_size", _VIRTUAL_QUEUE)
     elif config.fd or config.interface == "udp_multicast":
@@ -537,8 +562,11 @@ def _open(config: CanConfig) -> Driver:
         value = getattr(config, key)
         if value is not None and config.interface != "virtual":
             options.setdefault(key, value)
-    bus = can.Bus(interface=config.interface, channel=config.channel, ignore_config=True, **options)
-    return PythonCan(bus, config.interface)
+
+    def open_bus() -> can.BusABC:
+        return can.Bus(interface=config.interface, channel=config.channel, ignore_config=True, **options)
+
+    return PythonCan(open_bus(), config.interface, open_bus)
 
 
 def _error_code(error: Exception) -> int | None:

@@ -106,6 +106,12 @@ class BusMonitor:
                 tuple(self._last),
             )
 
+    def begin(self, state: BusState, tx_errors: int, rx_errors: int) -> None:
+        """What the controller was in when the bus was opened, unless it has told since."""
+        with self._lock:
+            if not self._since_ns:
+                self._state, self._counters = state, (tx_errors, rx_errors)
+
     def error(self, stamp_ns: int, report: ErrorReport) -> None:
         """An error frame has come."""
         seen = ErrorSeen(stamp_ns, report)

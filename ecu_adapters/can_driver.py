@@ -1,9 +1,11 @@
 """What a bus hub needs of a CAN driver, and python-can's drivers as one."""
 
+import errno
 import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -18,6 +20,8 @@ _ECHOING = frozenset({"udp_multicast"})
 """Interfaces that hand a node its own frames back and cannot be told not to."""
 _EPOCH_S = 1_000_000_000.0
 """Smaller timestamps are not seconds since the Unix epoch but since the driver's start."""
+_RESTART_S = 5.0
+"""How long the reader may take to open the bus anew."""
 _BURST = 256
 """Frames that are read before they are shared out, if so many wait."""
 
@@ -40,6 +44,12 @@ class Driver(Protocol):
     def wake(self) -> None:
         """Lets `receive` return early, where that is possible."""
 
+    def restart(self) -> bool:
+        """Brings a controller back that is bus-off, while the other thread receives; nothing is sent meanwhile.
+
+        Returns whether it is error-active now; otherwise an error frame will tell.
+        """
+
     def close(self) -> None:
         """Closes the bus; both threads are done with it."""
 
@@ -47,9 +57,12 @@ class Driver(Protocol):
 class PythonCan:
     """A bus of python-can."""
 
-    def __init__(self, bus: can.BusABC, interface: str) -> None:
+    def __init__(self, bus: can.BusABC, interface: str, reopen: Callable[[], can.BusABC] | None = None) -> None:
+        """``reopen`` opens the same bus anew once it is closed; without it, there is no restart."""
         self.bus = bus
         self.lost = 0
+        self._reopen = reopen
+        self._restart: _Restart | None = None
         self._echoes = _Echoes() if interface in _ECHOING else None
         self._failure: Exception | None = None
 
@@ -57,6 +70,8 @@ class PythonCan:
         """Frames of a driver that does not tell the time of day are stamped here. Raises what the driver raises."""
         if self._failure is not None:
             raise self._failure
+        if self._restart is not None:
+            self._carry_out(self._restart)
         receive, echoes = self.bus.recv, self._echoes
         burst: list[can.Message] = []
         message = receive(timeout_s)
@@ -89,9 +104,42 @@ class PythonCan:
             with suppress(queue.Full):
                 self.bus.queue.put_nowait(_WAKE_UP)
 
+    def restart(self) -> bool:
+        """Closes the bus and opens it anew: drivers have no other way in common. Raises what the driver raises."""
+        if self._reopen is None:
+            raise OSError(errno.EOPNOTSUPP, "this bus cannot be opened anew")
+        wish = self._restart = _Restart()
+        self.wake()
+        if not wish.done.wait(_RESTART_S):
+            raise TimeoutError(f"the driver has not returned from its read within {_RESTART_S:g} s")
+        if wish.failure is not None:
+            raise wish.failure
+        return True
+
     def close(self) -> None:
         """Raises what the driver raises."""
         self.bus.shutdown()
+
+    def _carry_out(self, wish: "_Restart") -> None:
+        """On the reader's thread, so that nobody reads from a bus that is being closed."""
+        self._restart = None
+        try:
+            if self._reopen is not None:
+                self.bus.shutdown()
+                self.bus = self._reopen()
+        except Exception as error:
+            self._failure = wish.failure = error  # there is no bus any more
+            raise
+        finally:
+            wish.done.set()
+
+
+class _Restart:
+    """Somebody waits for the bus to be opened anew."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.failure: Exception | None = None
 
 
 class _Echoes:

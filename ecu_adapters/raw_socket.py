@@ -17,6 +17,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
+from ecu_adapters import can_link
 from ecu_adapters import frame_records as packed
 from ecu_adapters.burst import Burst
 from ecu_adapters.frame_records import CLASSIC, FD, Records
@@ -79,6 +80,7 @@ class RawSocket:
         self.lost = 0
         """Frames that the kernel dropped because its queue was full (SO_RXQ_OVFL)."""
         self._socket = link
+        self._on_can = link.family == getattr(socket, "AF_CAN", None)
         self._channel = channel
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._layout = FD if fd else CLASSIC
@@ -127,6 +129,13 @@ class RawSocket:
         """Ends `receive`."""
         self._closed = True
         os.write(self._waker, b"\0")
+
+    def restart(self) -> bool:
+        """Asks the kernel, which tells with an error frame. Raises LinkError; OSError where there is no controller."""
+        if not self._on_can:
+            raise OSError(errno.EOPNOTSUPP, "there is no controller that could be restarted")
+        can_link.restart(self._channel)
+        return False
 
     def close(self) -> None:
         """Closes the socket."""

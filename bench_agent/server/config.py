@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from pydantic_core import InitErrorDetails
 
 from ecu_adapters import yaml_file
-from ecu_adapters.bus import CanConfig
+from ecu_adapters.can_config import CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import load_ecu
 from ecu_adapters.power.config import AnySupply
@@ -204,6 +204,9 @@ class BenchConfig(_Part):
         for index, ecu in enumerate(self.ecus):
             if ecu.bus not in buses:
                 message = f"unknown bus {ecu.bus!r}; {nearest(ecu.bus, set(buses))}"
+                errors.append(field_error(("ecus", index, "bus"), message))
+            elif ecu.simulated and self.can[buses.index(ecu.bus)].listen_only:
+                message = f"bus {ecu.bus} is only listened to; a simulated ECU could not answer on it"
                 errors.append(field_error(("ecus", index, "bus"), message))
         if errors:
             raise model_error("bench", errors)

@@ -187,3 +187,40 @@ def test_a_label_value_has_no_line_break(agent_yaml: Path) -> None:
     code, [line] = check(agent_yaml)
     assert code == 1
     assert "benches.0.labels.site" in line
+
+
+def test_the_settings_of_a_bus_are_checked_with_their_lines(agent_yaml: Path) -> None:
+    agent_yaml.write_text(
+        """\
+agent: {name: agent-1, data_dir: data}
+benches:
+  - name: bench-1
+    can:
+      - {name: silent, interface: virtual, channel: c1, listen_only: true}
+      - name: fast
+        interface: socketcan
+        channel: can0
+        data_bitrate: 2000000
+        bus_off: {recover: sometimes, after_ms: 1}
+      - name: own
+        interface: socketcan
+        channel: can1
+        bitrate: 500000
+        restart_ms: 100
+        bus_off: {recover: auto}
+    ecus: [{file: ecm.yaml, bus: silent, simulated: true}]
+"""
+    )
+    code, lines = check(agent_yaml)
+    assert code == 1
+    text = "\n".join(lines)
+    assert "10: benches.0.can.1.bus_off.recover: input should be 'auto', 'manual' or 'never'" in text
+    assert "10: benches.0.can.1.bus_off.after_ms: " in text
+    assert "15: benches.0.can.2.restart_ms: and bus_off are both given" in text
+    agent_yaml.write_text(agent_yaml.read_text().replace("        restart_ms: 100\n", ""))
+    agent_yaml.write_text(agent_yaml.read_text().replace("{recover: sometimes, after_ms: 1}", "{recover: never}"))
+    assert "9: benches.0.can.1.data_bitrate: is of CAN FD; set fd: true" in "\n".join(check(agent_yaml)[1])
+    agent_yaml.write_text(agent_yaml.read_text().replace("        data_bitrate: 2000000\n", ""))
+    assert check(agent_yaml)[1] == [
+        "15: benches.0.ecus.0.bus: bus silent is only listened to; a simulated ECU could not answer on it"
+    ]
