@@ -68,13 +68,23 @@ class Fault(_Part):
         return self
 
 
+class Draw(_Part):
+    """What the ECU draws, in A, by its state."""
+
+    boot_a: float = Field(default=0.6, ge=0, le=1000, description="while booting")
+    run_a: float = Field(default=0.35, ge=0, le=1000, description="running, ignition on")
+    sleep_a: float = Field(default=0.002, ge=0, le=1000, description="battery only, ignition off")
+    ignition_a: float = Field(default=0.01, ge=0, le=1000, description="from the ignition terminal")
+
+
 class Power(_Part):
-    """The power input. Voltages come from the agent's power channels, or from a test."""
+    """The power input. Voltages come from the agent's simulated power channels, or from a test."""
 
     kl30: str | None = Field(
         default=None, description="power channel of the bench that is the battery; null: always on"
     )
     kl15: str | None = Field(default=None, description="power channel of the bench that is the ignition")
+    draw: Draw = Draw()
     brown_out_v: float = Field(default=6.5, ge=0, le=60, description="below it the ECU is off; coming back, it boots")
     on_v: float = Field(default=7.5, ge=0, le=60, description="from it on the ECU starts; at least brown_out_v")
     ignition_v: float = Field(default=6.0, ge=0, le=60, description="from it on the ignition is on")

@@ -20,11 +20,13 @@ from bench_agent.server.guard import CleanUpError, LeaseFailed
 from bench_agent.server.hooks import BenchHooks, HookFailed
 from bench_agent.server.power import Power
 from bench_agent.server.quarantine import QuarantineStore
+from bench_agent.server.simulated_loads import SimulatedLoads
 from bench_agent.server.simulated_node import SimulatedNode
 from bench_agent.server.tenancy import Tenancy
 from ecu_adapters.description import EcuDescription, load_ecu
+from ecu_adapters.simulator.power_input import Channel
 from ecu_adapters.uds.tester import UNKNOWN_SESSION, UdsTester
-from ecu_adapters.yaml_file import ConfigError
+from ecu_adapters.yaml_file import ConfigError, nearest
 
 _FIRST_OPEN_S = 5.0
 """How long the start of the agent waits for the buses; one that takes longer opens when it opens."""
@@ -51,7 +53,8 @@ class Bench:
         self._settings = settings
         self._buses = {bus.name: AgentBus(self.name, bus, self._bus_up, self._bus_down) for bus in config.can}
         self.consoles = Consoles(self.name, config.consoles, self._simulated_console, self._changed)
-        self.power = Power(self.name, config.power, self._changed)
+        self._loads = SimulatedLoads()
+        self.power = Power(self.name, config.power, self._loads, self._changed)
         self.adapters = Adapters(self.name, config.adapters, self._changed)
         self._ecus: dict[str, tuple[EcuDescription, AgentBus]] = {}
         self._nodes: dict[str, SimulatedNode] = {}
@@ -68,6 +71,7 @@ class Bench:
         ``was_held``: a lease was live when the agent last ended, so that ECUs may still be in a diagnostic session.
         What fails makes the bench unhealthy, or puts it into quarantine; nothing is raised.
         """
+        self._loads.start()
         await asyncio.to_thread(self._load)
         await asyncio.to_thread(self.adapters.load)
         self._tasks = [
@@ -316,7 +320,26 @@ class Bench:
             bus = self._buses[ecu.bus]
             self._ecus[description.name] = (description, bus)
             if ecu.simulated:
-                self._nodes[description.name] = SimulatedNode(self.name, description, self._nvm / description.name)
+                node = SimulatedNode(self.name, description, self._nvm / description.name)
+                self._nodes[description.name] = node
+                self._wire(node)
+
+    def _wire(self, node: SimulatedNode) -> None:
+        """Hangs a simulated ECU on the channels that its description names, where a supply is simulated too."""
+        channels = self.power.simulated_channels
+        if not channels:
+            return  # always powered
+        power = node.description.simulation.power
+        named: tuple[tuple[Channel, str | None], ...] = (("kl30", power.kl30), ("kl15", power.kl15))
+        for terminal, name in named:
+            if name is None:
+                continue
+            if name in channels:
+                self._loads.connect(name, node, terminal)
+            else:
+                known = nearest(name, channels)
+                fault = f"simulation.power.{terminal}: no simulated power channel {name!r}; {known}"
+                self._ecu_faults.append(f"simulated ECU {node.description.name}: {fault}")
 
     def _simulated_console(self, ecu: str) -> str | None:
         """The pty of a simulated ECU; None while it has none."""

@@ -10,6 +10,7 @@ from bench_agent.server.agent_supply import AgentSupply, Channel
 from bench_agent.server.errors import CallError, not_found
 from bench_agent.server.guard import CleanUpError
 from ecu_adapters.power import SupplyConfig, open_supply
+from ecu_adapters.power.simulated import Loads
 from ecu_adapters.yaml_file import nearest
 
 SAFE_STATE_S = 60.0
@@ -21,9 +22,12 @@ _log = structlog.get_logger()
 class Power:
     """Used on one asyncio loop."""
 
-    def __init__(self, bench: str, configs: Sequence[SupplyConfig], on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, bench: str, configs: Sequence[SupplyConfig], loads: Loads, on_change: Callable[[], None]
+    ) -> None:
+        """``loads`` hang on the simulated supplies."""
         self._bench = bench
-        self._supplies = [AgentSupply(bench, config, open_supply(config), on_change) for config in configs]
+        self._supplies = [AgentSupply(bench, config, open_supply(config, loads), on_change) for config in configs]
         self.channels = {name: one for supply in self._supplies for name, one in supply.channels.items()}
         """By name."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -51,6 +55,11 @@ class Power:
         if found is None:
             raise not_found(f"bench {self._bench} has no power channel {name!r}; {nearest(name, self.channels)}")
         return found
+
+    @property
+    def simulated_channels(self) -> set[str]:
+        """Names of those that exist in software only."""
+        return {name for name, one in self.channels.items() if one.supply.config.driver == "simulated"}
 
     @property
     def faults(self) -> list[str]:

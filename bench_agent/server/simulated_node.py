@@ -27,6 +27,8 @@ class SimulatedNode:
         self.description = description
         self._nvm = nvm if description.simulation.nvm == "keep" else None
         self._port: PtyPort | None = None
+        self.feeds: dict[Channel, str] = {}
+        """The power channels that its terminals hang on; others are always on."""
         self._volts: dict[Channel, float] = {}
         self.fault: str | None = None
         """Why it does not run; None when it does, or was not asked to."""
@@ -50,6 +52,10 @@ class SimulatedNode:
         self._volts[channel] = volts
         if self._ecu is not None:
             self._ecu.power.set_voltage(channel, volts)
+
+    def current(self, channel: Channel) -> float:
+        """A that flow into it there."""
+        return self._ecu.current(channel) if self._ecu is not None else 0.0
 
     async def bus_up(self, hub: BusHub, database: Database | None) -> None:
         """Powers the ECU up, in the state that its description gives, or joins it to the bus that is open again.
@@ -101,10 +107,10 @@ class SimulatedNode:
         try:
             if self._port is None and self.description.simulation.console is not None:
                 self._port = PtyPort()
-            ecu = SimulatedEcu(self.description, self._node, self._database, nvm=self._nvm, port=self._port)
+            ecu = SimulatedEcu(
+                self.description, self._node, self._database, nvm=self._nvm, port=self._port, volts=self._volts
+            )
             await ecu.start()
-            for channel, volts in self._volts.items():
-                ecu.power.set_voltage(channel, volts)
         except (DatabaseError, NvmError, OSError, ValueError) as error:
             self._failed(error)
         else:

@@ -178,5 +178,26 @@ class CommandConfig(_SupplyPart):
         return self
 
 
-SupplyConfig = ScpiConfig | RelayConfig | CommandConfig
+class SimulatedChannel(ChannelConfig):
+    """An output that exists in software only: its defaults are those of a 12 V network, nothing can break."""
+
+    voltage: float | None = Field(default=13.5, ge=0, le=_LIMIT_V, description="V, set at the start of every lease")
+    current_limit: float | None = Field(default=20.0, ge=0, le=_LIMIT_A, description="A; more switches the channel off")
+    max_voltage: float | None = Field(default=36.0, ge=0, le=_LIMIT_V, description="V; nobody can ask for more")
+    max_current: float | None = Field(default=100.0, ge=0, le=_LIMIT_A, description="A; nobody can ask for more")
+
+
+class SimulatedConfig(_SupplyPart):
+    """A supply in software; simulated ECUs whose ``simulation.power`` names a channel hang on it."""
+
+    driver: Literal["simulated"]
+    channels: dict[str, SimulatedChannel] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_safe_state(self)
+        return self
+
+
+SupplyConfig = ScpiConfig | RelayConfig | CommandConfig | SimulatedConfig
 AnySupply = Annotated[SupplyConfig, Field(discriminator="driver")]

@@ -1,6 +1,7 @@
 """A simulated ECU on a bus: the UDS server behind ISO-TP, cyclic messages, power input, console, lasting memory."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import can
@@ -18,7 +19,7 @@ from ecu_adapters.simulator.faults import FaultInjector
 from ecu_adapters.simulator.keeper import Keeper
 from ecu_adapters.simulator.lossy_port import LossyPort
 from ecu_adapters.simulator.monitor import SignalMonitor
-from ecu_adapters.simulator.power_input import PowerSwitch
+from ecu_adapters.simulator.power_input import Channel, PowerSwitch
 from ecu_adapters.simulator.pty_port import PtyPort
 from ecu_adapters.simulator.server import UdsServer
 from ecu_adapters.simulator.state import Communication
@@ -42,10 +43,12 @@ class SimulatedEcu:
         clock: Clock | None = None,
         nvm: Path | None = None,
         port: PtyPort | None = None,
+        volts: Mapping[Channel, float] | None = None,
     ) -> None:
         """Raises DatabaseError when the messages of the description are not in ``database``, or there is none.
 
-        ``nvm`` is the folder of the memory that outlives this object, ``port`` the far end of the serial console.
+        ``nvm`` is the folder of the memory that outlives this object, ``port`` the far end of the serial console,
+        ``volts`` what the power input finds at the start (nothing: it is powered).
         """
         monitors = [(dtc, dtc.monitor) for dtc in ecu.dtcs if dtc.monitor is not None]
         needed = [cyclic.message for cyclic in ecu.cyclic] + [monitor.message for _, monitor in monitors]
@@ -59,7 +62,7 @@ class SimulatedEcu:
             self.monitors = [SignalMonitor(dtc, monitor, database, hub) for dtc, monitor in monitors]
         prefix = ecu.addressing.response_prefix
         self.faults = FaultInjector(ecu.simulation.faults, prefix_length=len(prefix))
-        self.power = PowerSwitch(ecu.simulation.power, self._powered, self._ignited)
+        self.power = PowerSwitch(ecu.simulation.power, self._powered, self._ignited, volts)
         self._hub = hub
         self._clock = clock
         self._lossy = LossyPort(hub, ecu.addressing.request_id)
@@ -115,7 +118,11 @@ class SimulatedEcu:
         if settings is not None and self._port is not None:
             self._console = Console(settings, clock, self._port, server)
             server.on_reset = self._console.boot
+        if not self.power.powered:
+            server.power(False)
+        elif self._console is not None:
             self._console.boot()
+        self._apply()
         for sender in self.cyclic.values():
             sender.start(clock)
         for monitor in self.monitors:
@@ -136,6 +143,17 @@ class SimulatedEcu:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             await keeper.close()
+
+    def current(self, channel: Channel) -> float:
+        """A that flow into the ECU there, by its state."""
+        draw, power = self.ecu.simulation.power.draw, self.power
+        if channel == "kl15":
+            return draw.ignition_a if power.ignition and power.volts["kl15"] is not None else 0.0
+        if not power.powered or self._server is None:
+            return 0.0
+        if self._booting:
+            return draw.boot_a
+        return draw.run_a if power.ignition else draw.sleep_a
 
     def changed(self) -> None:
         """A test has changed what must last (trouble codes, for example)."""

@@ -1,6 +1,6 @@
 """The power input of a simulated ECU: battery (KL30) and ignition (KL15), brown-out with hysteresis. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
 from ecu_adapters.simulation import Power
@@ -19,12 +19,20 @@ class PowerInput(Protocol):
 class PowerSwitch:
     """Turns voltages into on and off. An ECU whose battery was never set is powered, as is its ignition."""
 
-    def __init__(self, settings: Power, on_power: Callable[[bool], None], on_ignition: Callable[[bool], None]) -> None:
-        """``on_power`` and ``on_ignition`` are told of changes."""
-        self.powered = True
-        self.ignition = True
+    def __init__(
+        self,
+        settings: Power,
+        on_power: Callable[[bool], None],
+        on_ignition: Callable[[bool], None],
+        volts: Mapping[Channel, float] | None = None,
+    ) -> None:
+        """``on_power`` and ``on_ignition`` are told of changes; ``volts`` is what is there at first."""
         self.volts: dict[Channel, float | None] = {"kl30": None, "kl15": None}
         """As last set; None when nothing was."""
+        self.volts.update(volts or {})
+        battery, ignition = self.volts["kl30"], self.volts["kl15"]
+        self.powered = battery is None or battery >= settings.on_v
+        self.ignition = ignition is None or ignition >= settings.ignition_v
         self._settings = settings
         self._on_power = on_power
         self._on_ignition = on_ignition
