@@ -98,9 +98,11 @@ class ConsoleClient:
             self._connection, self.name, write=False, who=self._who, from_offset=0 if from_start else None
         )
 
-    def stream(self) -> ConsoleStream:
+    def stream(self, *, from_start: bool = False) -> ConsoleStream:
         """A stream of output and input, to be used as a context manager. Raises as `open` does when it is entered."""
-        return ConsoleStream(self._connection, self.name, write=True, who=self._who)
+        return ConsoleStream(
+            self._connection, self.name, write=True, who=self._who, from_offset=0 if from_start else None
+        )
 
     def log(self) -> Iterator[bytes]:
         """The log of this lease so far, in parts: a line for each line in either direction. Raises a BenchError."""

@@ -20,6 +20,7 @@ from labd.cli.can import can
 from labd.cli.can_bridge import bridge
 from labd.cli.can_replay import replay
 from labd.cli.completion import completion
+from labd.cli.console import console
 from labd.cli.errors import as_failure
 from labd.cli.exits import ExitCode, Failure, Interrupted, table_text
 from labd.cli.flash import flash
@@ -130,7 +131,7 @@ def main(ctx: click.Context, url: str) -> None:
     ctx.call_on_close(session.close)
 
 
-for _command in (bench, lease, run, uds, flash, can, power, trace, completion):
+for _command in (bench, lease, run, uds, flash, can, console, power, trace, completion):
     main.add_command(_command)
 can.add_command(replay)
 can.add_command(bridge)
