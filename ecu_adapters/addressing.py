@@ -46,6 +46,11 @@ class Addressing(BaseModel):
             raise model_error("addressing", errors)
         return self
 
+    @classmethod
+    def none(cls) -> Self:
+        """Of an ECU that no CAN bus leads to."""
+        return cls.model_construct()
+
     @property
     def request_can_id(self) -> int:
         """The request ID as in SocketCAN: bit 31 set for 29-bit IDs."""

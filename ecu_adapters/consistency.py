@@ -17,6 +17,7 @@ _DEFAULT_SESSION = 0x01
 def errors(ecu: "EcuDescription") -> list[InitErrorDetails]:
     """All mistakes."""
     return [
+        *_addressing(ecu),
         *_sessions(ecu),
         *_dids(ecu),
         *_security(ecu),
@@ -28,6 +29,11 @@ def errors(ecu: "EcuDescription") -> list[InitErrorDetails]:
         *_cyclic(ecu),
         *_periodic(ecu),
     ]
+
+
+def _addressing(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
+    if "addressing" not in ecu.model_fields_set and ecu.doip is None:
+        yield field_error(("addressing",), "is missing; an ECU is reached by addressing (CAN), by doip, or by both")
 
 
 def _sessions(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
@@ -98,8 +104,9 @@ def _access(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
 
 
 def _memory(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
-    if ecu.memory.regions and ecu.memory.max_block > ecu.isotp.max_pdu:
-        message = f"{ecu.memory.max_block} bytes are more than isotp.max_pdu = {ecu.isotp.max_pdu}"
+    if ecu.memory.regions and ecu.memory.max_block > ecu.max_pdu:
+        section = "isotp" if ecu.doip is None else "doip"
+        message = f"{ecu.memory.max_block} bytes are more than {section}.max_pdu = {ecu.max_pdu}"
         yield field_error(("memory", "max_block"), message)
 
 

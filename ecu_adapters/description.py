@@ -14,6 +14,7 @@ from ecu_adapters import consistency, descriptions, yaml_file
 from ecu_adapters.addressing import Addressing
 from ecu_adapters.bus import EXTENDED_FLAG
 from ecu_adapters.dids import Access, Did
+from ecu_adapters.doip.settings import DoIp
 from ecu_adapters.dtcs import Dtc
 from ecu_adapters.flash.settings import FlashSettings
 from ecu_adapters.memory_map import MemoryMap
@@ -100,7 +101,8 @@ class EcuDescription(_Part):
     description: str | None = Field(
         default=None, description="FILE or FILE#ECU: ODX, PDX or CDD that dids, dtcs and routines are taken from"
     )
-    addressing: Addressing
+    addressing: Addressing = Field(default=Addressing.none(), description="on a CAN bus; an ECU needs it, or doip")
+    doip: DoIp | None = Field(default=None, description="instead of CAN, or beside it: diagnostics then go this way")
     timing: Timing = Timing()
     isotp: IsoTp = IsoTp()
     sessions: dict[str, int] = SESSIONS
@@ -150,6 +152,22 @@ class EcuDescription(_Part):
         if identifier is None or not (self.addressing.extended or identifier > 0x7FF):
             return identifier
         return identifier | EXTENDED_FLAG
+
+    @property
+    def max_pdu(self) -> int:
+        """Bytes of the longest PDU, on the way that its diagnostics go."""
+        return self.isotp.max_pdu if self.doip is None else self.doip.max_pdu
+
+    @property
+    def functional_address(self) -> int | None:
+        """What requests to all ECUs are sent to: an ID as in SocketCAN, or with `doip` a logical address."""
+        return self.addressing.functional_can_id if self.doip is None else self.doip.functional_address
+
+    def over_can(self) -> Self:
+        """The same ECU, whose diagnostics go over CAN. Raises ValueError when it has no addressing there."""
+        if "addressing" not in self.model_fields_set:
+            raise ValueError(f"ECU {self.name} has no addressing on a CAN bus")
+        return self.model_copy(update={"doip": None})
 
     def did_by_number(self, number: int) -> tuple[str, Did] | None:
         """Name and model of a data identifier, if it is described."""

@@ -56,6 +56,9 @@ class Transport(Protocol):
     def last_frame(self) -> str:
         """The last frame that went to the peer alone, as candump writes it; empty where there are no frames."""
 
+    async def connect(self, *, timeout_s: float = 30.0) -> None:
+        """Makes the connection, where there is one to make; `send` does so by itself. Raises TransportError."""
+
     async def send(self, pdu: bytes, *, timeout_s: float = 30.0) -> None:
         """Returns when the whole PDU is on its way. Raises TransportError."""
 
@@ -63,7 +66,7 @@ class Transport(Protocol):
         """Sends without waiting; a failure is counted and logged. PDUs keep their order."""
 
     def send_functional(self, pdu: bytes) -> None:
-        """Sends to all ECUs. Raises TransportError, also when there is no functional address."""
+        """Sends to all ECUs, once connected. Raises TransportError, also when there is no functional address."""
 
     def poll(self) -> None:
         """Takes what has arrived already: call it before concluding that nothing came."""

@@ -136,6 +136,9 @@ class IsoTpEndpoint:
             return self._error(gap)
         return self._lost[1] if self._lost is not None and self._lost[0] >= since else None
 
+    async def connect(self, *, timeout_s: float = 30.0) -> None:
+        """Nothing to do: a bus has no connections."""
+
     async def send(self, pdu: bytes, *, timeout_s: float = 30.0) -> None:
         """Returns when the driver has taken the last frame. Raises IsoTpError."""
         if self._current is None:

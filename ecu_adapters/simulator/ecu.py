@@ -15,6 +15,7 @@ from ecu_adapters.simulation import FRAME_FAULTS
 from ecu_adapters.simulator.clock import Clock, LoopClock, VirtualClock
 from ecu_adapters.simulator.console import Console
 from ecu_adapters.simulator.cyclic import CyclicSender
+from ecu_adapters.simulator.doip_entity import DoIpEntity, EcuPort
 from ecu_adapters.simulator.faults import FaultInjector
 from ecu_adapters.simulator.keeper import Keeper
 from ecu_adapters.simulator.lossy_port import LossyPort
@@ -44,11 +45,13 @@ class SimulatedEcu:
         nvm: Path | None = None,
         port: PtyPort | None = None,
         volts: Mapping[Channel, float] | None = None,
+        doip: DoIpEntity | None = None,
     ) -> None:
         """Raises DatabaseError when the messages of the description are not in ``database``, or there is none.
 
         ``nvm`` is the folder of the memory that outlives this object, ``port`` the far end of the serial console,
-        ``volts`` what the power input finds at the start (nothing: it is powered).
+        ``volts`` what the power input finds at the start (nothing: it is powered), ``doip`` the entity that an ECU
+        with a section ``doip`` is behind.
         """
         monitors = [(dtc, dtc.monitor) for dtc in ecu.dtcs if dtc.monitor is not None]
         needed = [cyclic.message for cyclic in ecu.cyclic] + [monitor.message for _, monitor in monitors]
@@ -70,6 +73,8 @@ class SimulatedEcu:
         self._port = port
         self._server: UdsServer | None = None
         self._endpoint: IsoTpEndpoint | None = None
+        self._doip = doip
+        self._behind: EcuPort | None = None
         self._console: Console | None = None
         self._keeper: Keeper | None = None
         self._booting = False
@@ -109,8 +114,11 @@ class SimulatedEcu:
             self._keeper = Keeper(self._nvm, server.state)
             await asyncio.to_thread(self._keeper.load)
             server.on_idle = self._keeper.note
-        address = IsoTpAddress.ecu(self.ecu.addressing)
-        self._endpoint = IsoTpEndpoint(self._lossy, address, self.ecu.isotp, server.receive)
+        if self._doip is not None and self.ecu.doip is not None:
+            self._behind = self._doip.attach(self.ecu.doip, server)
+        else:
+            address = IsoTpAddress.ecu(self.ecu.addressing)
+            self._endpoint = IsoTpEndpoint(self._lossy, address, self.ecu.isotp, server.receive)
         self._server = server
         self.faults.on_change = self._faults_changed
         self._faults_changed()
@@ -140,6 +148,8 @@ class SimulatedEcu:
             self._console.stop()
         if self._endpoint is not None:
             self._endpoint.close()
+        if self._behind is not None:
+            self._behind.close()
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             await keeper.close()
@@ -168,7 +178,9 @@ class SimulatedEcu:
         return self._endpoint.lost(since) if self._endpoint is not None else None
 
     def _transmit(self, pdu: bytes) -> None:
-        if self._endpoint is not None:
+        if self._behind is not None:
+            self._behind.post(pdu)
+        elif self._endpoint is not None:
             self._endpoint.post(pdu)
 
     def _transmit_periodic(self, data: bytes) -> None:
@@ -210,6 +222,8 @@ class SimulatedEcu:
     def _apply(self) -> None:
         self._lossy.deaf = self._booting or not self.power.powered
         self._lossy.mute = not self.power.powered
+        if self._behind is not None:
+            self._behind.reachable = self.power.powered
         awake = not self._booting and self.power.powered and self.power.ignition
         for sender in self.cyclic.values():
             sender.muted = not (awake and self._communication.sends)

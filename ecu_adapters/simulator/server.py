@@ -81,6 +81,11 @@ class UdsServer:
         self._pending: Timer | None = None
         self._s3: Timer | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is in work."""
+        return self._in_work is not None
+
     def receive(self, pdu: bytes, functional: bool = False) -> None:
         """Takes a request; answers come through ``transmit``, at once or later."""
         if not pdu:
@@ -202,7 +207,7 @@ class UdsServer:
                 response = bytes((service.sid + POSITIVE_OFFSET,)) + service.act(call)
             except Refused as refused:
                 nrc = refused.nrc
-            if len(response) > self.ecu.isotp.max_pdu:
+            if len(response) > self.ecu.max_pdu:
                 nrc = _RESPONSE_TOO_LONG
         if fault is not None and fault.kind in _SPOILT:
             self._spoil(fault, response or bytes((NEGATIVE, call.pdu[0], nrc or 0)))
@@ -233,7 +238,7 @@ class UdsServer:
         if self.booting or service is None or first_refusal(call) is not None:
             return
         response = bytes((service.sid + POSITIVE_OFFSET,)) + service.act(call)
-        if len(response) <= self.ecu.isotp.max_pdu:
+        if len(response) <= self.ecu.max_pdu:
             self._transmit(response)
 
     def _refuse(self, call: Call, nrc: int) -> None:

@@ -78,7 +78,7 @@ async def _exchange(testers: Sequence[UdsTester], pdu: bytes, timeout_s: float) 
         for tester in sorted(testers, key=lambda tester: tester.ecu.name):
             await tester.take_turn(max(deadline - time.monotonic(), 0.0))
             turns.callback(tester.end_turn)
-        testers[0].send_functional(pdu)
+        await testers[0].send_functional(pdu, timeout_s=max(deadline - time.monotonic(), 0.0))
         sent = time.monotonic()
         waits = (tester.final_response(pdu, sent, deadline, timeout_s, functional=True) for tester in testers)
         found = await asyncio.gather(*waits, return_exceptions=True)

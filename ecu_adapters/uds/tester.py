@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from ecu_adapters.bus import BusPort
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
-from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint
+from ecu_adapters.doip import Gateways
 from ecu_adapters.transport import Fault, TransportError
+from ecu_adapters.uds.link import Link, tester_endpoint
 from ecu_adapters.uds.matching import answers
 from ecu_adapters.uds.names import NEGATIVE, PENDING, SUPPRESS_POSITIVE, WITH_SUBFUNCTION, service_name
 from ecu_adapters.uds.periodic_frames import PeriodicFrames
@@ -96,8 +96,8 @@ class TesterStats:
 class UdsTester:
     """A tester for one ECU. Made and used on one asyncio loop; concurrent requests are served in order."""
 
-    def __init__(self, hub: BusPort, ecu: EcuDescription) -> None:
-        """Raises ValueError when the description does not suit the bus (CAN FD on a classic one)."""
+    def __init__(self, link: Link, ecu: EcuDescription) -> None:
+        """Raises ValueError when the description does not suit the link (CAN FD on a classic bus)."""
         self.ecu = ecu
         self.stats = TesterStats()
         self.unsolicited = Unsolicited()
@@ -105,14 +105,8 @@ class UdsTester:
         self.session = DEFAULT_SESSION
         """The session that the ECU is in, as far as its answers tell; without an answer, the one asked for."""
         self._loop = asyncio.get_running_loop()
-        self._endpoint = IsoTpEndpoint(
-            hub,
-            IsoTpAddress.tester(ecu.addressing),
-            ecu.isotp,
-            self._on_pdu,
-            on_receive_error=self._on_receive_error,
-        )
-        self._periodic = PeriodicFrames(hub, ecu, self.unsolicited)
+        self._endpoint = tester_endpoint(link, ecu, self._on_pdu, self._on_receive_error)
+        self._periodic = None if isinstance(link, Gateways) else PeriodicFrames(link, ecu, self.unsolicited)
         self._busy = asyncio.Lock()
         self._replies: list[tuple[float, bytes | TransportError]] = []
         self._waiter: asyncio.Future[None] | None = None
@@ -166,9 +160,10 @@ class UdsTester:
         self._replies.clear()
         self._busy.release()
 
-    def send_functional(self, pdu: bytes) -> None:
-        """Sends to all ECUs. Raises UdsTransportError."""
+    async def send_functional(self, pdu: bytes, *, timeout_s: float) -> None:
+        """Sends to all ECUs, connecting first where that is needed. Raises UdsTransportError."""
         try:
+            await self._endpoint.connect(timeout_s=timeout_s)
             self._endpoint.send_functional(pdu)
         except TransportError as error:
             message = f"{service_name(pdu[0])} was not sent to the functional address: {error}"
@@ -190,7 +185,8 @@ class UdsTester:
         self._closed = True
         self._stop_keep_alive()
         self._endpoint.close()
-        self._periodic.close()
+        if self._periodic is not None:
+            self._periodic.close()
         self._on_receive_error(TransportError("the tester was closed", Fault.CLOSED))
 
     async def _exchange(self, pdu: bytes, timeout_s: float, deadline: float) -> Exchange:
@@ -322,7 +318,7 @@ class UdsTester:
             if not in_work:
                 self._endpoint.post(_KEEP_ALIVE)
                 self.stats.keep_alives += 1
-            elif self.ecu.addressing.functional_id is not None:
+            elif self.ecu.functional_address is not None:
                 self._endpoint.send_functional(_KEEP_ALIVE)
                 self.stats.keep_alives += 1
         except TransportError as error:

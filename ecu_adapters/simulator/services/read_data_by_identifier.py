@@ -18,7 +18,7 @@ def _accesses(call: Call) -> list[Access]:
 
 def _too_long(call: Call) -> bool:
     length = 1 + sum(2 + call.state.data.length(number) for number in _readable(call))
-    return length > call.state.ecu.isotp.max_pdu
+    return length > call.state.ecu.max_pdu
 
 
 def _act(call: Call) -> bytes:

@@ -53,7 +53,7 @@ SERVICE = Service(
             0x14,
             "the response exceeds the transport's limit",
             _SOURCE,
-            lambda call: 1 + _where(call).size > call.state.ecu.isotp.max_pdu,
+            lambda call: 1 + _where(call).size > call.state.ecu.max_pdu,
         ),
     ),
 )

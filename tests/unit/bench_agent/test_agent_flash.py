@@ -9,6 +9,7 @@ import yaml
 
 from bench_agent.client import BenchClient, FlashFailed, FlashProgress, InvalidRequest, LeaseRefused, NotFound
 from bench_agent.protocol import flash_pb2, flash_pb2_grpc
+from ecu_adapters.isotp import IsoTpEndpoint
 from tests.unit.bench_agent.harness import AgentFile, OpenBench, RunningAgent, Signer
 
 START = 0x0800_0000
@@ -126,7 +127,9 @@ def test_a_broken_transfer_is_resumed_on_request(running: RunningAgent, bench: B
     ecm.raw(b"\x3e\x00")
     tenancy = running.agent.benches["bench-1"].tenancy
     assert tenancy is not None
-    tenancy._testers["ECM"][1]._endpoint.frame_filter = drop
+    endpoint = tenancy._testers["ECM"][1]._endpoint
+    assert isinstance(endpoint, IsoTpEndpoint)
+    endpoint.frame_filter = drop
     with pytest.raises(
         FlashFailed, match=r"transfer at 0x8000400, block 5 of 79 \(counter 0x05\): .*no response"
     ) as lost:
