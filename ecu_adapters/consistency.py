@@ -174,6 +174,8 @@ def _cyclic(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
 
 def _periodic(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
     identifier = ecu.periodic_can_id
+    if ecu.doip is not None and identifier is not None:
+        yield field_error(("periodic", "response_id"), "is an ID on a CAN bus; over doip, values come as responses do")
     taken = {
         "request_id": ecu.addressing.request_can_id,
         "response_id": ecu.addressing.response_can_id,

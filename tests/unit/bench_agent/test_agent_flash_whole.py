@@ -9,6 +9,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from bench_agent.client import BenchClient
+from ecu_adapters.isotp import IsoTpEndpoint
 from ecu_adapters.simulator.memory import Range
 from labd.cli.main import main
 from tests.unit.bench_agent.harness import AgentFile, RunningAgent, Signer, bench_entry
@@ -84,7 +85,9 @@ def _lose_a_frame(running: RunningAgent, bench: BenchClient, block: int, frame: 
         consecutive += data[0] >> 4 == 2
         return [] if (begun, consecutive) == (block, frame) and data[0] >> 4 == 2 else [(0, data)]
 
-    tenancy._testers["ECM"][1]._endpoint.frame_filter = pass_on
+    endpoint = tenancy._testers["ECM"][1]._endpoint
+    assert isinstance(endpoint, IsoTpEndpoint)
+    endpoint.frame_filter = pass_on
 
 
 def _memory(running: RunningAgent) -> bytes:
