@@ -34,7 +34,7 @@ class UdsExchange:
     response: bytes
     """Empty if none came or none was due (suppress-positive-response)."""
     pending_us: tuple[int, ...]
-    """When each 0x78 (response pending) came, in µs after the request."""
+    """When the first 32 of the 0x78 (response pending) came, in µs after the request."""
     elapsed_us: int
     """From request to final response, in µs."""
     service_name: str
@@ -43,6 +43,12 @@ class UdsExchange:
     """What the response says, if it is a negative one."""
     hidden: int = 0
     """How many bytes of the request are left out."""
+    pending_count: int = 0
+    """How many 0x78 there were."""
+    pending_last_us: int = 0
+    """When the last one came, in µs after the request."""
+    pending_longest_gap_us: int = 0
+    """The longest time from one of them to the next response, in µs; what P2* bounds."""
 
 
 class EcuClient:
@@ -229,6 +235,9 @@ def exchange_of(reply: bench_pb2.UdsReply) -> UdsExchange:
         service_name=reply.service_name,
         negative=negative_of(reply.negative) if reply.WhichOneof("outcome") == "negative" else None,
         hidden=reply.hidden,
+        pending_count=reply.pending_count,
+        pending_last_us=reply.pending_last_us,
+        pending_longest_gap_us=reply.pending_longest_gap_us,
     )
 
 

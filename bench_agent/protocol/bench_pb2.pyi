@@ -1258,6 +1258,9 @@ class UdsReply(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     SERVICE_NAME_FIELD_NUMBER: _builtins.int
     HIDDEN_FIELD_NUMBER: _builtins.int
+    PENDING_COUNT_FIELD_NUMBER: _builtins.int
+    PENDING_LAST_US_FIELD_NUMBER: _builtins.int
+    PENDING_LONGEST_GAP_US_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     request: _builtins.bytes
     """The last request PDU that was sent, and the final response PDU (empty if none came or none was due)."""
@@ -1268,9 +1271,13 @@ class UdsReply(_message.Message):
     """Of the request, for example "ReadDataByIdentifier"; empty if none was sent."""
     hidden: _builtins.int
     """Bytes at the end of the request that are left out here, because they are a key or a proof."""
+    pending_count: _builtins.int
+    """How many 0x78 there were, when the last one came, and the longest time from one to the next response, in µs."""
+    pending_last_us: _builtins.int
+    pending_longest_gap_us: _builtins.int
     @_builtins.property
     def pending_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Each 0x78 (response pending) on the way, in µs after the request."""
+        """When the first 32 of the 0x78 (response pending) on the way came, in µs after the request."""
 
     @_builtins.property
     def result(self) -> Global___Value:
@@ -1293,10 +1300,13 @@ class UdsReply(_message.Message):
         error: Global___UdsError | None = ...,
         service_name: _builtins.str = ...,
         hidden: _builtins.int = ...,
+        pending_count: _builtins.int = ...,
+        pending_last_us: _builtins.int = ...,
+        pending_longest_gap_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "negative", b"negative", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed_us", b"elapsed_us", "error", b"error", "hidden", b"hidden", "id", b"id", "negative", b"negative", "outcome", b"outcome", "pending_us", b"pending_us", "request", b"request", "response", b"response", "result", b"result", "service_name", b"service_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed_us", b"elapsed_us", "error", b"error", "hidden", b"hidden", "id", b"id", "negative", b"negative", "outcome", b"outcome", "pending_count", b"pending_count", "pending_last_us", b"pending_last_us", "pending_longest_gap_us", b"pending_longest_gap_us", "pending_us", b"pending_us", "request", b"request", "response", b"response", "result", b"result", "service_name", b"service_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "negative", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

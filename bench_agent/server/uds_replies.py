@@ -55,7 +55,10 @@ def _note(reply: bench_pb2.UdsReply, exchange: Exchange | None) -> None:
     reply.hidden = len(exchange.request) - public
     reply.service_name = service_name(exchange.request[0])
     reply.response = exchange.response or b""
-    reply.pending_us.extend(_us(moment) for moment in exchange.pending)
+    if (pending := exchange.pending).count:
+        reply.pending_count = pending.count
+        reply.pending_us.extend(map(_us, pending.times))
+        reply.pending_last_us, reply.pending_longest_gap_us = _us(pending.last_s), _us(pending.longest_gap_s)
     reply.elapsed_us = _us(exchange.elapsed_s)
 
 

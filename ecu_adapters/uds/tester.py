@@ -17,6 +17,7 @@ from ecu_adapters.transport import Fault, TransportError
 from ecu_adapters.uds.link import Link, tester_endpoint
 from ecu_adapters.uds.matching import answers
 from ecu_adapters.uds.names import NEGATIVE, PENDING, SUPPRESS_POSITIVE, WITH_SUBFUNCTION, service_name
+from ecu_adapters.uds.pending import Pending
 from ecu_adapters.uds.periodic_frames import PeriodicFrames
 from ecu_adapters.uds.secret import shown
 from ecu_adapters.uds.unsolicited import Unsolicited
@@ -70,8 +71,8 @@ class Exchange:
     request: bytes
     response: bytes | None
     """The final response; None when none came, or a suppressed one was due."""
-    pending: tuple[float, ...]
-    """When each 0x78 came."""
+    pending: Pending
+    """The 0x78 on the way."""
     elapsed_s: float
 
     @property
@@ -167,7 +168,7 @@ class UdsTester:
             self._endpoint.send_functional(pdu)
         except TransportError as error:
             message = f"{service_name(pdu[0])} was not sent to the functional address: {error}"
-            raise UdsTransportError(message, Exchange(pdu, None, (), 0.0), error) from error
+            raise UdsTransportError(message, Exchange(pdu, None, Pending(), 0.0), error) from error
 
     async def close(self) -> None:
         """Brings the ECU back to its default session if it is in another, and lets go of the bus. Never raises.
@@ -194,7 +195,7 @@ class UdsTester:
             await self._endpoint.send(pdu, timeout_s=max(deadline - time.monotonic(), 0.0))
         except TransportError as error:
             message = f"{self._what(pdu)} was not sent: {error}"
-            raise UdsTransportError(message, Exchange(pdu, None, (), 0.0), error) from error
+            raise UdsTransportError(message, Exchange(pdu, None, Pending(), 0.0), error) from error
         return await self.final_response(pdu, time.monotonic(), deadline, timeout_s)
 
     async def final_response(
@@ -206,7 +207,7 @@ class UdsTester:
         """
         self._last_sent = sent
         suppressed = pdu[0] in WITH_SUBFUNCTION and len(pdu) > 1 and bool(pdu[1] & SUPPRESS_POSITIVE)
-        pending: list[float] = []
+        pending = Pending()
         window = sent + self._p2_s
         before = self.session
         if pdu[0] == _SESSION_CONTROL and len(pdu) > 1 and pdu[1] & ~SUPPRESS_POSITIVE != DEFAULT_SESSION:
@@ -216,18 +217,19 @@ class UdsTester:
             reply = await self._next_reply(min(window, deadline))
             now = time.monotonic()
             if reply is None:
-                exchange = Exchange(pdu, None, tuple(pending), now - sent)
-                if suppressed and not pending and window <= deadline:
+                pending.end_gap(now - sent)
+                exchange = Exchange(pdu, None, pending, now - sent)
+                if suppressed and not pending.count and window <= deadline:
                     self._follow_session(pdu)
                     return exchange
-                if functional and not pending:
+                if functional and not pending.count:
                     return exchange
                 self.stats.timeouts += 1
                 message = self._timeout_text(pdu, pending, timeout_s, deadline < window)
                 raise UdsTimeout(message, exchange, self._endpoint.last_frame)
             arrived, response = reply
             if isinstance(response, TransportError):
-                exchange = Exchange(pdu, None, tuple(pending), arrived - sent)
+                exchange = Exchange(pdu, None, pending, arrived - sent)
                 message = f"the response to {self._what(pdu)} was lost: {response}"
                 raise UdsTransportError(message, exchange, response)
             if not answers(pdu, response):
@@ -237,17 +239,18 @@ class UdsTester:
             elapsed = max(arrived - sent, 0.0)
             if response[0] == NEGATIVE:
                 if len(response) != 3:
-                    exchange = Exchange(pdu, response, tuple(pending), elapsed)
+                    exchange = Exchange(pdu, response, pending, elapsed)
                     raise UdsUnexpected(f"negative response to {self._what(pdu)} is {response.hex()}", exchange)
                 if response[2] == PENDING:
-                    pending.append(elapsed)
+                    pending.add(elapsed)
                     window = arrived + self._p2_star_s
                     continue
                 self.stats.negative += 1
                 self.session = before
             else:
                 self._follow_session(pdu, response)
-            return Exchange(pdu, response, tuple(pending), elapsed)
+            pending.end_gap(elapsed)
+            return Exchange(pdu, response, pending, elapsed)
 
     async def _next_reply(self, until: float) -> tuple[float, bytes | TransportError] | None:
         if not self._replies:
@@ -341,9 +344,9 @@ class UdsTester:
     def _what(self, pdu: bytes) -> str:
         return f"{service_name(pdu[0])} ({shown(pdu)}) to {self.ecu.name}"
 
-    def _timeout_text(self, pdu: bytes, pending: list[float], timeout_s: float, out_of_time: bool) -> str:
-        if pending:
-            times = f"{len(pending)} x 0x78 (response pending)"
+    def _timeout_text(self, pdu: bytes, pending: Pending, timeout_s: float, out_of_time: bool) -> str:
+        if pending.count:
+            times = f"{pending.count} x 0x78 (response pending)"
             limit = f"{timeout_s:g} s" if out_of_time else f"P2* of {self._p2_star_s * 1000:g} ms"
             return f"{self._what(pdu)}: {times}, then no final response within {limit}"
         limit = f"{timeout_s:g} s" if out_of_time else f"P2 of {self._p2_s * 1000:g} ms"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _PHYSICAL_S = 10.0
 _FUNCTIONAL_S = 1.0
+_SHOWN_PENDING = 5
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,17 @@ def _fields(answer: Answer) -> dict[str, str]:
         "time": duration_text(exchange.elapsed_us / 1e6)
         if exchange.elapsed_us >= 1e6
         else f"{exchange.elapsed_us / 1e3:.1f} ms",
-        "pending": ", ".join(f"{at / 1e3:.1f} ms" for at in exchange.pending_us),
+        "pending": _pending(exchange),
     }
+
+
+def _pending(exchange: "UdsExchange") -> str:
+    """When the 0x78 came; of many, the first and the last, and how far apart they were at most."""
+    times = [f"{at / 1e3:.1f} ms" for at in exchange.pending_us]
+    if exchange.pending_count <= _SHOWN_PENDING:
+        return ", ".join(times)
+    last, gap = exchange.pending_last_us / 1e3, exchange.pending_longest_gap_us / 1e3
+    return f"{exchange.pending_count} times: {times[0]} .. {last:.1f} ms, at most {gap:.1f} ms apart"
 
 
 def _meaning(answer: Answer) -> dict[str, str]:
@@ -221,7 +231,10 @@ def _document(answer: Answer) -> dict[str, Any]:
         "positive": refused is None,
         "negative": negative,
         "decoded": plain(answer.decoded),
+        "pending_count": exchange.pending_count,
         "pending_ms": [at / 1e3 for at in exchange.pending_us],
+        "pending_last_ms": exchange.pending_last_us / 1e3,
+        "pending_longest_gap_ms": exchange.pending_longest_gap_us / 1e3,
         "elapsed_ms": exchange.elapsed_us / 1e3,
         **({"service": answer.service, "result": plain(answer.result)} if answer.service else {}),
     }

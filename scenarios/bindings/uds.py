@@ -96,7 +96,7 @@ class UdsBindings:
             self._context.record.step(f"{text}: no exchange")
             return
         hidden = f" + {last.hidden} bytes not shown" if last.hidden else ""
-        pending = f", {len(last.pending_us)} x response pending" if last.pending_us else ""
+        pending = f", {last.pending_count} x response pending" if last.pending_count else ""
         response = _shown_response(last.response) or "no response"
         self._context.record.step(
             f"{text}: {to_hex(last.request)}{hidden} -> {response} ({last.elapsed_us / 1000:.1f} ms{pending})"

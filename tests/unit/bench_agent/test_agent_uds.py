@@ -17,7 +17,7 @@ def test_a_whole_pdu_goes_there_and_back(bench: BenchClient) -> None:
     assert exchange.response == b"\x62\xf1\x90WVWZZZ1KZ6W000001"
     assert exchange.request == b"\x22\xf1\x90"
     assert 0 < exchange.elapsed_us < 2_000_000
-    assert exchange.pending_us == ()
+    assert (exchange.pending_count, exchange.pending_us) == (0, ())
     assert (exchange.service_name, exchange.negative) == ("ReadDataByIdentifier", None)
 
 
@@ -38,7 +38,9 @@ def test_response_pending_is_reported_with_its_times(bench: BenchClient) -> None
     ecm = bench.ecu("ECM")
     ecm.call("clear_dtcs")
     assert ecm.last is not None
-    assert len(ecm.last.pending_us) == 1
+    assert (ecm.last.pending_count, len(ecm.last.pending_us)) == (1, 1)
+    assert ecm.last.pending_last_us == ecm.last.pending_us[0]
+    assert ecm.last.pending_longest_gap_us <= ecm.last.elapsed_us
     assert 0 < ecm.last.pending_us[0] < ecm.last.elapsed_us
     assert ecm.last.elapsed_us >= 100_000
 

@@ -121,7 +121,10 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
         response = self.responses.get(pdu.hex().upper())
         reply = bench_pb2.UdsReply(id=request.id, request=pdu, response=response or b"", elapsed_us=1234)
         reply.service_name = self.service_names.get(pdu[0], f"service 0x{pdu[0]:02X}")
-        reply.pending_us.extend(self.pending_us)
+        reply.pending_us.extend(self.pending_us[:32])
+        reply.pending_count = len(self.pending_us)
+        if self.pending_us:
+            reply.pending_last_us, reply.pending_longest_gap_us = self.pending_us[-1], 4_950_000
         if response is None:
             reply.error.kind = bench_pb2.UdsError.TIMEOUT
             reply.error.message = "ECM did not answer within 50 ms"

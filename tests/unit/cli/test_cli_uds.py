@@ -41,7 +41,10 @@ def test_json(labctl: Labctl, agent: FakeAgent) -> None:
         "positive": True,
         "negative": None,
         "decoded": {"VIN": "WVWZZZ1KZ6W000001"},
+        "pending_count": 2,
         "pending_ms": [0.7, 0.9],
+        "pending_last_ms": 0.9,
+        "pending_longest_gap_ms": 4950.0,
         "elapsed_ms": 1.234,
     }
 
@@ -93,6 +96,9 @@ def test_an_unknown_did_goes_out_as_it_is(labctl: Labctl, agent: FakeAgent) -> N
 def test_the_0x78s_on_the_way_are_shown(labctl: Labctl, agent: FakeAgent) -> None:
     agent.pending_us = [48_000, 4_900_000]
     assert "48.0 ms, 4900.0 ms" in labctl("uds", "bench-1", "ECM", "22F190").stdout
+    agent.pending_us = [48_000 + 4_900_000 * number for number in range(40)]
+    shown = labctl("uds", "bench-1", "ECM", "22F190").stdout
+    assert "40 times: 48.0 ms .. 191148.0 ms, at most 4950.0 ms apart" in shown
 
 
 def test_a_silent_ecu_ends_with_2(labctl: Labctl, labd: FakeLabd, agent: FakeAgent) -> None:

@@ -10,6 +10,7 @@ import pytest
 from ecu_adapters.bus import BusHub
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.isotp import IsoTpAddress, IsoTpEndpoint
+from ecu_adapters.uds.pending import Pending
 from ecu_adapters.uds.tester import UdsTester, UdsTimeout, UdsTransportError, UdsUnexpected
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +74,7 @@ async def test_an_exchange_carries_request_response_and_time(hubs: Hubs, ecu: Ec
     async with _pair(hubs, ecu, {"22 F1 90": ["62 F1 90 41"]}) as (tester, _):
         exchange = await tester.request(b"\x22\xf1\x90", timeout_s=WAIT_S)
         assert (exchange.request, exchange.response) == (b"\x22\xf1\x90", b"\x62\xf1\x90A")
-        assert (exchange.pending, exchange.nrc) == ((), None)
+        assert (exchange.pending, exchange.nrc) == (Pending(), None)
         assert 0 < exchange.elapsed_s < WAIT_S
 
 
@@ -90,8 +91,12 @@ async def test_0x78_extends_the_wait_as_often_as_it_comes(hubs: Hubs, ecu: EcuDe
     async with _pair(hubs, _quick(ecu), script) as (tester, _):
         exchange = await tester.request(b"\x31\x01\xff\x00", timeout_s=WAIT_S)
         assert exchange.response == b"\x71\x01\xff\x00"
-        assert len(exchange.pending) == 3
-        assert exchange.pending[0] < exchange.pending[1] < exchange.pending[2] < exchange.elapsed_s
+        first, second, third = exchange.pending.times
+        assert exchange.pending.count == 3
+        assert first < second < third < exchange.elapsed_s
+        assert exchange.pending.last_s == third
+        gaps = (second - first, third - second, exchange.elapsed_s - third)
+        assert exchange.pending.longest_gap_s == max(gaps)
         assert exchange.elapsed_s >= 0.29
 
 
@@ -111,7 +116,7 @@ async def test_silence_ends_in_time_and_says_which(
         with pytest.raises(UdsTimeout, match=message) as caught:
             await tester.request(b"\x22\xf1\x90", timeout_s=limit_s)
         assert caught.value.exchange is not None
-        assert len(caught.value.exchange.pending) == sum(isinstance(step, str) for step in steps)
+        assert caught.value.exchange.pending.count == sum(isinstance(step, str) for step in steps)
         assert tester.stats.timeouts == 1
 
 

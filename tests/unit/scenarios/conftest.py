@@ -82,7 +82,7 @@ class FakeEcu:
     def call(self, service: str, /, timeout_s: float = 10.0, **arguments: object) -> object:
         self.calls.append((service, arguments))
         self.timeouts.append(timeout_s)
-        self.last = UdsExchange(b"\x22\xf1\x90", b"\x62\xf1\x90", (1000,), 2500, "ReadDataByIdentifier", None)
+        self.last = UdsExchange(b"\x22\xf1\x90", b"\x62\xf1\x90", (1000,), 2500, "ReadDataByIdentifier", None, 0, 1)
         answer = self.answers.get(service)
         if callable(answer):
             answer = answer(**arguments)
