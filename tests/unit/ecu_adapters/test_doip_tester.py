@@ -171,7 +171,7 @@ async def test_response_pending_and_long_pdus(ecu: EcuDescription) -> None:
     async with _simulated(over_doip(ecu.model_copy(update={"simulation": behaviour}))) as ((tester,), _):
         exchange = await tester.request(b"\x22\x04\x00", timeout_s=WAIT_S)
         assert exchange.response == b"\x62\x04\x00" + bytes(600)
-        assert len(exchange.pending) == 1
+        assert exchange.pending.count == 1
         assert (await tester.request(b"\x3e" + bytes(60_000), timeout_s=WAIT_S)).nrc == 0x13
 
 
