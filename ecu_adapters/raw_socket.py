@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import time
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,8 @@ _RECEIVE_BUFFER = 8 << 20
 _PAUSES = ((100_000, 0.0), (6_000, 0.002), (3_000, 0.001), (0, 0.0))
 """From how many frames/s on reading pauses for how long (s), so that one system call takes several frames. What is
 faster than any bus is somebody's test of how fast we are: there, a pause would only let the queue fill."""
+_WAKES_PER_S = 2000
+"""How often all pausing readers of this process together wake up: many full buses pause for longer than one."""
 
 _NONE = np.zeros(0, np.bool_)
 _least, _most = np.minimum.reduce, np.maximum.reduce
@@ -139,6 +142,7 @@ class RawSocket:
 
     def close(self) -> None:
         """Closes the socket."""
+        self._rate.end()
         self._socket.close()
         os.close(self._wake)
         os.close(self._waker)
@@ -302,6 +306,8 @@ class _Slots:
 class _Rate:
     """Decides whether reading should pause, from how fast frames have come lately."""
 
+    _pausing: ClassVar[set[int]] = set()
+
     def __init__(self) -> None:
         self.pause = 0.0
         self._since = time.monotonic()
@@ -312,9 +318,15 @@ class _Rate:
         elapsed = time.monotonic() - self._since
         if elapsed >= 0.01:
             rate = self._frames / elapsed
-            self.pause = next(pause for least, pause in _PAUSES if rate >= least)
+            pause = next(pause for least, pause in _PAUSES if rate >= least)
+            (self._pausing.add if pause else self._pausing.discard)(id(self))
+            self.pause = max(pause, len(self._pausing) / _WAKES_PER_S) if pause else 0.0
             self._since += elapsed
             self._frames = 0
+
+    def end(self) -> None:
+        """The reader has stopped."""
+        self._pausing.discard(id(self))
 
 
 def open_socketcan(channel: str, *, fd: bool) -> RawSocket:

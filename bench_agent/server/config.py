@@ -60,7 +60,7 @@ class Traces(_Part):
     """Bus traces kept per lease."""
 
     formats: list[Literal["blf", "candump"]] = Field(
-        default=["blf", "candump"], min_length=1, max_length=2, description="what is written; any is fetched"
+        default=["blf"], min_length=1, max_length=2, description="what is written; any is fetched"
     )
     keep: Literal["newest", "oldest"] = Field(
         default="newest", description="of a trace that reaches its bounds; the rest is counted"

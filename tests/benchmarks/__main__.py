@@ -23,7 +23,7 @@ def main() -> int:
     arguments = [argument for argument in sys.argv[1:] if argument != "--publish"]
     chosen = arguments or list(MODULES)
     unknown = sorted(set(chosen) - set(MODULES))
-    console = Console()
+    console = Console(width=max(Console().width, 140))  # a table cut to 80 columns says nothing
     if unknown:
         console.print(f"no benchmark is named {', '.join(unknown)}; there are {', '.join(MODULES)}")
         return 2

@@ -83,6 +83,6 @@ def test_demo_passes_and_leaves_database_and_traces() -> None:
         assert re.search(rf"{re.escape(name)} .*PASSED", output), output
     folder = ROOT / "build" / "demo"
     assert (folder / "labd" / "labd.sqlite3").stat().st_size > 0
-    assert [trace for trace in (folder / "agent" / "traces").glob("*/powertrain*.log") if trace.stat().st_size]
+    assert [trace for trace in (folder / "agent" / "traces").glob("*/powertrain*.blf") if trace.stat().st_size]
     assert json.loads((folder / "agent" / "epochs.json").read_text())
     assert processes_with(mark) == []

@@ -87,7 +87,7 @@ def recorded(place: Path, suffix: str) -> list[int]:
 
 
 def test_both_formats_hold_every_frame_with_its_time(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, "bus", Traces())
+    recorder = Recorder(tmp_path, "bus", Traces(formats=["blf", "candump"]))
     began = time.time()
     sent = [message(number, at=began + number / 1000) for number in range(3000)]
     recorder.put(Burst(messages=sent))
@@ -113,7 +113,7 @@ def test_a_blf_header_tells_what_is_in_the_file(tmp_path: Path) -> None:
 
 
 def test_a_trace_that_keeps_the_oldest_counts_the_rest(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, "bus", Traces(keep="oldest"), max_bytes=50_000)
+    recorder = Recorder(tmp_path, "bus", Traces(formats=["blf", "candump"], keep="oldest"), max_bytes=50_000)
     for number in range(5000):
         recorder.put(Burst(messages=[message(number)]))
         if number % 500 == 0:
@@ -126,7 +126,7 @@ def test_a_trace_that_keeps_the_oldest_counts_the_rest(tmp_path: Path) -> None:
 
 
 def test_a_trace_that_keeps_the_newest_stays_within_its_size(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, "bus", Traces(), max_bytes=100_000)
+    recorder = Recorder(tmp_path, "bus", Traces(formats=["blf", "candump"]), max_bytes=100_000)
     for start in range(0, 40_000, 100):
         recorder.put(Burst(messages=[message(number) for number in range(start, start + 100)]))
         assert recorder.sync(10)
@@ -140,7 +140,7 @@ def test_a_trace_that_keeps_the_newest_stays_within_its_size(tmp_path: Path) -> 
 
 
 def test_a_trace_that_keeps_the_newest_stays_within_its_duration(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, "bus", Traces(max_duration_s=10))
+    recorder = Recorder(tmp_path, "bus", Traces(formats=["blf", "candump"], max_duration_s=10))
     for second in range(100):
         recorder.put(Burst(messages=[message(second, at=1_900_000_000 + second)]))
         assert recorder.sync(10)
@@ -151,7 +151,7 @@ def test_a_trace_that_keeps_the_newest_stays_within_its_duration(tmp_path: Path)
 
 
 def test_a_trace_that_keeps_the_oldest_ends_with_its_duration(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, "bus", Traces(max_duration_s=60, keep="oldest"))
+    recorder = Recorder(tmp_path, "bus", Traces(formats=["blf", "candump"], max_duration_s=60, keep="oldest"))
     began = time.time()
     for minute in range(5):
         recorder.put(Burst(messages=[message(minute, at=began + 61 * minute)]))
@@ -162,7 +162,7 @@ def test_a_trace_that_keeps_the_oldest_ends_with_its_duration(tmp_path: Path) ->
 
 
 def test_frames_that_come_faster_than_the_disk_takes_them_are_counted(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, "bus", Traces(), queue=0)
+    recorder = Recorder(tmp_path, "bus", Traces(formats=["blf", "candump"]), queue=0)
     recorder.put(Burst(messages=[message(1)]))
     assert recorder.stop()
     assert recorder.counts == TraceCounts(dropped=1)
@@ -170,7 +170,7 @@ def test_frames_that_come_faster_than_the_disk_takes_them_are_counted(tmp_path: 
 
 def test_an_agent_that_was_restarted_goes_on_with_the_trace(tmp_path: Path) -> None:
     for start in (0, 10):
-        recorder = Recorder(tmp_path, "bus", Traces())
+        recorder = Recorder(tmp_path, "bus", Traces(formats=["blf", "candump"]))
         recorder.put(Burst(messages=[message(number) for number in range(start, start + 10)]))
         assert recorder.stop()
     assert recorder.counts.written == 20
@@ -185,7 +185,7 @@ from bench_agent.server.config import Traces
 from bench_agent.server.recorder import Recorder
 from ecu_adapters.burst import Burst
 place, limit = Path(sys.argv[1]), int(sys.argv[2])
-recorder = Recorder(place, "bus", Traces(), retry_s=0)
+recorder = Recorder(place, "bus", Traces(formats=["blf", "candump"]), retry_s=0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 def put(start, count):
     recorder.put(Burst(messages=[
@@ -226,7 +226,7 @@ import can
 from bench_agent.server.config import Traces
 from bench_agent.server.recorder import Recorder
 from ecu_adapters.burst import Burst
-recorder = Recorder(Path(sys.argv[1]), "bus", Traces())
+recorder = Recorder(Path(sys.argv[1]), "bus", Traces(formats=["blf", "candump"]))
 number = 0
 while True:
     recorder.put(Burst(messages=[
