@@ -1,7 +1,7 @@
 """CAN databases (DBC, also KCD, ARXML and SYM) through cantools: messages and signals instead of frames and bytes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import can
@@ -86,26 +86,7 @@ class Database:
         as the signal's bits hold them. Raises DatabaseError naming the signal, the value and what is allowed.
         """
         message = self.message(name)
-        by_name = {signal.name: signal for signal in message.signals}
-        raw: dict[str, int | float] = {}
-        for signal_name, value in signals.items():
-            if signal_name not in by_name:
-                raise DatabaseError(f"{name} has no signal {signal_name!r}; {nearest(signal_name, by_name)}")
-            raw[signal_name] = _raw(message, by_name[signal_name], value, force=force)
-        _select_pages(message, by_name, raw)
-        for signal in message.signals:
-            if signal.name not in raw:
-                raw[signal.name] = _initial(signal)
-        needed = {signal.name: raw[signal.name] for signal in message.signals if _is_on_page(signal, by_name, raw)}
-        for signal_name in signals:
-            if signal_name not in needed:
-                selector = by_name[signal_name].multiplexer_signal or ""
-                page = raw.get(selector)
-                raise DatabaseError(f"{name}.{signal_name} is not on the page that {selector} = {page} selects")
-        try:
-            data = message.encode(needed, scaling=False, strict=False)
-        except (CantoolsError, ValueError, OverflowError) as error:
-            raise DatabaseError(f"{name} cannot be encoded: {error}") from error
+        data = self.payload(name, signals, force=force)
         if len(data) > max(FD_LENGTHS):
             raise DatabaseError(f"{name} has {len(data)} bytes; the longest CAN frame takes {max(FD_LENGTHS)}")
         if is_fd(message):
@@ -118,6 +99,41 @@ class Database:
             is_fd=is_fd(message),
             bitrate_switch=is_fd(message),
         )
+
+    def payload(
+        self,
+        name: str,
+        signals: Mapping[str, SignalValue],
+        *,
+        force: bool = False,
+        unset: Callable[[Signal], int | float] | None = None,
+        ones: bool = False,
+    ) -> bytes:
+        """The data of message ``name``, of any length; otherwise as `encode`.
+
+        ``unset`` gives the raw value of a signal that is left out; ``ones`` sets the bits that belong to no signal.
+        """
+        message = self.message(name)
+        by_name = {signal.name: signal for signal in message.signals}
+        raw: dict[str, int | float] = {}
+        for signal_name, value in signals.items():
+            if signal_name not in by_name:
+                raise DatabaseError(f"{name} has no signal {signal_name!r}; {nearest(signal_name, by_name)}")
+            raw[signal_name] = _raw(message, by_name[signal_name], value, force=force)
+        _select_pages(message, by_name, raw)
+        for signal in message.signals:
+            if signal.name not in raw:
+                raw[signal.name] = (unset or initial_raw)(signal)
+        needed = {signal.name: raw[signal.name] for signal in message.signals if _is_on_page(signal, by_name, raw)}
+        for signal_name in signals:
+            if signal_name not in needed:
+                selector = by_name[signal_name].multiplexer_signal or ""
+                page = raw.get(selector)
+                raise DatabaseError(f"{name}.{signal_name} is not on the page that {selector} = {page} selects")
+        try:
+            return message.encode(needed, scaling=False, strict=False, padding=ones)
+        except (CantoolsError, ValueError, OverflowError) as error:
+            raise DatabaseError(f"{name} cannot be encoded: {error}") from error
 
     def decode(self, frame: can.Message) -> tuple[str, dict[str, SignalValue]] | None:
         """Name and signals of a frame, values with a name by that name; None when no message has its ID.
@@ -158,7 +174,7 @@ def _select_pages(message: Message, by_name: Mapping[str, Signal], raw: dict[str
         while (selector := by_name[name].multiplexer_signal) is not None:
             pages = by_name[name].multiplexer_ids or []
             if selector not in raw and pages:
-                initial = _initial(by_name[selector])
+                initial = initial_raw(by_name[selector])
                 raw[selector] = initial if initial in pages else pages[0]
             name = selector
     for signal in message.signals:
@@ -171,7 +187,7 @@ def _select_pages(message: Message, by_name: Mapping[str, Signal], raw: dict[str
                     for page in s.multiplexer_ids or ()
                 }
             )
-            initial = _initial(signal)
+            initial = initial_raw(signal)
             raw[signal.name] = initial if initial in pages or not pages else pages[0]
 
 
@@ -222,7 +238,7 @@ def _raw_range(signal: Signal) -> tuple[int, int]:
     return (-(1 << bits - 1), (1 << bits - 1) - 1) if signal.is_signed else (0, (1 << bits) - 1)
 
 
-def _initial(signal: Signal) -> int | float:
+def initial_raw(signal: Signal) -> int | float:
     """The raw value of a signal nobody set: the database's start value, or else 0, or else the bound nearest to 0."""
     if signal.raw_initial is not None:
         low, high = (-math.inf, math.inf) if signal.is_float else _raw_range(signal)

@@ -40,6 +40,7 @@ class Sent:
     """The message with this number has been sent, or has not."""
 
     number: int
+    destination: int
     failure: Failure | None
 
 
@@ -147,6 +148,23 @@ class TransportProtocol:
         self._settle(now)
         return self._taken()
 
+    def break_off(self, destination: int, failure: Failure, now: float) -> list[Event]:
+        """A frame to ``destination`` was not sent: gives up all messages to and from there."""
+        _, sending = self._sending.get(destination, (0, None))
+        for session in (sending, self._receiving.get((destination, False))):
+            if session is not None:
+                session.out.clear()
+                session.over, session.failure = True, failure
+        self._settle(now)
+        return self._taken()
+
+    def is_receiving(self, pgn: int, source: int | None) -> bool:
+        """Whether a message of this group is on its way here, from ``source`` or, for None, from anybody."""
+        return any(
+            session.pgn == pgn and source in (None, peer) and not session.over
+            for (peer, _), session in self._receiving.items()
+        )
+
     def _sessions(self) -> list[Session]:
         return [*(session for _, session in self._sending.values()), *self._receiving.values()]
 
@@ -229,7 +247,7 @@ class TransportProtocol:
             self._flush(session)
             if session.over:
                 del self._sending[destination]
-                self._events.append(Sent(number, session.failure))
+                self._events.append(Sent(number, destination, session.failure))
                 self._begin(destination, now)
         for key, receiving in list(self._receiving.items()):
             self._flush(receiving)

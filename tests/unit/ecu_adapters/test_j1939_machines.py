@@ -200,7 +200,7 @@ def test_a_message_arrives_as_it_was_sent(
     number = network.send(TESTER, pgn, payload(length), destination)
     network.run()
     assert network.received(ECM) == [Received(pgn, TESTER, destination, payload(length))]
-    assert network.happened[TESTER] == [Sent(number, None)]
+    assert network.happened[TESTER] == [Sent(number, destination, None)]
     assert not any(node.busy for node in network.nodes.values())
 
 
@@ -514,7 +514,7 @@ def test_a_withdrawn_message_is_aborted_and_the_next_one_goes() -> None:
     second = network.send(TESTER, PDU1_PGN, payload(31), ECM)
     network._note(TESTER, network.nodes[TESTER].withdraw(first, 0.0))
     network.run()
-    assert network.happened[TESTER] == [Sent(second, None)]
+    assert network.happened[TESTER] == [Sent(second, ECM, None)]
     assert [message.data for message in network.received(ECM)] == [payload(31)]
 
 

@@ -1,0 +1,400 @@
+"""A J1939 node on a bus and an asyncio loop, without a thread.
+
+A hub's reader hands frames to the loop, where they are fed to the state machines; the loop's timers wake those up.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import can
+import structlog
+
+from ecu_adapters.burst import Burst
+from ecu_adapters.bus import EXTENDED_FLAG, BusError, BusPort, Subscription
+from ecu_adapters.frame_records import ERROR, ID_MASK, REMOTE
+from ecu_adapters.inbox import Inbox
+from ecu_adapters.j1939.address import CONTEST_S, AddressClaim
+from ecu_adapters.j1939.codec import (
+    ACKNOWLEDGEMENT,
+    ADDRESS_CLAIMED,
+    CONNECTION,
+    DATA,
+    LONGEST,
+    REQUEST,
+    SINGLE,
+    acknowledgement,
+    request,
+)
+from ecu_adapters.j1939.errors import Failure, Fault, J1939Error
+from ecu_adapters.j1939.identifier import GLOBAL, Identifier, IdentifierError, check_address, check_pgn, is_pdu1
+from ecu_adapters.j1939.message import Message
+from ecu_adapters.j1939.name import Name
+from ecu_adapters.j1939.requests import NEGATIVE, Requests
+from ecu_adapters.j1939.session import Frame
+from ecu_adapters.j1939.settings import Settings
+from ecu_adapters.j1939.transport import Event, Lost, Received, Sent, TransportProtocol
+
+PRIORITY = 6
+"""Of messages that do not say otherwise."""
+_SEND_S = 0.5
+"""How long the driver may take for a frame."""
+
+_log = structlog.get_logger()
+
+
+class Port(BusPort, Protocol):
+    """A port at which all frames can be heard: a hub, or one of its nodes."""
+
+    def tap(self, tap: Callable[[Burst], None]) -> Subscription:
+        """As `BusHub.tap`."""
+
+
+@dataclass(slots=True)
+class NodeStats:
+    """Counters since the node was made."""
+
+    sent: int = 0
+    received: int = 0
+    send_errors: int = 0
+    receive_errors: int = 0
+    """Messages in several frames that had begun to come and were lost."""
+    ignored: int = 0
+    """Frames of the transport protocol that belong to no message."""
+    dropped: int = 0
+    """Frames lost because more waited than the node holds."""
+    conflicts: int = 0
+    """Frames that another node sent with this node's address."""
+
+
+class J1939Node:
+    """One address on a bus. Made, used and closed on one asyncio loop.
+
+    ``on_message`` is called for every message to this node or to all; ``on_lost`` when one that had begun to come is
+    lost. Frames of CAN FD (J1939-22) are not heard.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        address: int,
+        settings: Settings | None = None,
+        *,
+        name: Name | None = None,
+        on_message: Callable[[Message], None] = lambda _message: None,
+        on_lost: Callable[[Lost], None] = lambda _lost: None,
+    ) -> None:
+        """With a ``name``, the address is to be claimed before it is used (`claim`). Raises IdentifierError."""
+        check_address(address)
+        self.address = address
+        self.answers: dict[int, bytes] = {}
+        """What requests for a parameter group are answered with; others get a negative acknowledgement, as far as they
+        are meant for this node alone."""
+        self._stats = NodeStats()
+        self._port = port
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._transport = TransportProtocol(address, settings or Settings())
+        self._claim = AddressClaim(address, name) if name is not None else None
+        self._claimed = name is None
+        self._lost = asyncio.Event()
+        self._sending: dict[int, asyncio.Future[float]] = {}
+        self._stamps: dict[int, float] = {}
+        self._requests = Requests()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._inbox: Inbox[can.Message] = Inbox(self._loop, self._take)
+        self._subscription = port.tap(self._hear)
+
+    @property
+    def stats(self) -> NodeStats:
+        """Counters, as they are now."""
+        self._stats.ignored, self._stats.dropped = self._transport.ignored, self._inbox.dropped
+        return self._stats
+
+    async def claim(self) -> None:
+        """Claims the address and waits 250 ms whether anybody contests it. Raises J1939Error when another has it."""
+        if self._claim is None:
+            raise IdentifierError("the node has no NAME; an address is claimed with one")
+        self._claim.made = True
+        self._put(self._claim.frame())
+        try:
+            await asyncio.wait_for(self._lost.wait(), CONTEST_S)
+        except TimeoutError:
+            self._claimed = self._claim.failure is None
+        self._check_usable()
+
+    async def send(
+        self, pgn: int, data: bytes, destination: int = GLOBAL, *, priority: int = PRIORITY, timeout_s: float = 30.0
+    ) -> float:
+        """Sends up to 8 bytes in a frame, up to 1785 by the transport protocol (to all by BAM, to a node by RTS/CTS).
+
+        Returns the moment before the driver was given the last frame (s since the Unix epoch): what answers it is
+        newer. A message for one node has arrived there. Raises J1939Error, and IdentifierError or ValueError for what
+        cannot be sent.
+        """
+        self._check(pgn, data, destination, priority)
+        if len(data) <= SINGLE:
+            return self._single(Frame(Identifier(pgn, self.address, destination, priority), data))
+        now = time.monotonic()
+        try:
+            number = self._transport.send(pgn, data, destination, now)
+        except OverflowError as error:
+            raise J1939Error(Failure(Fault.NO_ROOM, str(error))) from error
+        done: asyncio.Future[float] = self._loop.create_future()
+        self._sending[number] = done
+        self._advance()
+        try:
+            await asyncio.wait([done], timeout=timeout_s)
+            if not done.done():
+                raise J1939Error(Failure(Fault.SEND_TIMEOUT, f"the message was not sent within {timeout_s:g} s"))
+        finally:
+            if self._sending.pop(number, None) is not None and not done.done():
+                self._stats.send_errors += 1
+                self._carry_out(self._transport.withdraw(number, time.monotonic()))
+        return done.result()
+
+    async def request(self, pgn: int, destination: int = GLOBAL, *, timeout_s: float = 1.25) -> Message:
+        """Asks for a parameter group, and returns the first answer: the message, or a positive acknowledgement (PGN
+        0xE800).
+
+        Raises J1939Error: NO_ANSWER, REFUSED with the control byte, or what became of the answer's transfer.
+        """
+        check_pgn(pgn)
+        self._check(REQUEST, b"", destination, PRIORITY)
+        asked = self._requests.add(pgn, destination)
+        frame = Frame(Identifier(REQUEST, self.address, destination, PRIORITY), request(pgn))
+        try:
+            self._single(frame)
+            await asyncio.wait([asked.answer], timeout=timeout_s)
+            self._inbox.drain()
+            if asked.answer.done():
+                return asked.answer.result()
+            begun = self._transport.is_receiving(pgn, None if destination == GLOBAL else destination)
+            who = "anybody" if destination == GLOBAL else f"0x{destination:02X}"
+            reason = (
+                f"the answer of {who} to the request for PGN 0x{pgn:04X} was not complete within {timeout_s:g} s"
+                if begun
+                else f"no answer of {who} to the request for PGN 0x{pgn:04X} within {timeout_s:g} s"
+            )
+            raise J1939Error(Failure(Fault.NO_ANSWER, reason, str(frame)))
+        finally:
+            self._requests.remove(asked)
+
+    def close(self) -> None:
+        """Forgets what was in work; connections are left to the peers' time-outs. Closing twice does nothing."""
+        self._closed = True
+        self._subscription.close()
+        self._inbox.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._requests.close()
+        for done in self._sending.values():
+            if not done.done():
+                done.set_exception(_closed())
+
+    # Sending
+
+    def _check(self, pgn: int, data: bytes, destination: int, priority: int) -> None:
+        self._check_usable()
+        check_pgn(pgn)
+        if len(data) > LONGEST:
+            raise ValueError(f"data has {len(data)} bytes; a message has at most {LONGEST}")
+        if destination != GLOBAL:
+            check_address(destination, "destination address")
+        if destination == self.address:
+            raise IdentifierError(f"destination address is 0x{destination:02X}, the node's own")
+        if destination != GLOBAL and not is_pdu1(pgn) and len(data) <= SINGLE:
+            raise IdentifierError(
+                f"destination address is 0x{destination:02X}, but PGN 0x{pgn:04X} (PDU2) goes to all; "
+                f"only more than {SINGLE} bytes of it can go to one node"
+            )
+        Identifier(pgn, self.address, GLOBAL, priority)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise _closed()
+        if self._claim is not None and self._claim.failure is not None:
+            raise J1939Error(self._claim.failure)
+        if not self._claimed:
+            raise J1939Error(Failure(Fault.ADDRESS, f"address 0x{self.address:02X} is not claimed yet"))
+
+    def _single(self, frame: Frame) -> float:
+        try:
+            stamp = self._put(frame)
+        except J1939Error:
+            self._stats.send_errors += 1
+            raise
+        self._stats.sent += 1
+        return stamp
+
+    def _put(self, frame: Frame) -> float:
+        message = can.Message(arbitration_id=frame.identifier.can_id, is_extended_id=True, data=frame.data)
+        try:
+            return self._port.send(message, _SEND_S)
+        except BusError as error:
+            raise J1939Error(Failure(Fault.BUS, str(error), str(frame))) from error
+
+    # Receiving
+
+    def _hear(self, burst: Burst) -> None:
+        if burst.own:
+            return
+        for position, can_id in enumerate(burst.ids()):
+            if can_id & (EXTENDED_FLAG | REMOTE | ERROR) == EXTENDED_FLAG and self._is_mine(can_id & ID_MASK):
+                message = burst[position]
+                if not message.is_fd:
+                    self._inbox.put(message)
+
+    def _is_mine(self, can_id: int) -> bool:
+        """Whether the message is for this node or for all."""
+        return not is_pdu1(can_id >> 8) or can_id >> 8 & 0xFF in (self.address, GLOBAL)
+
+    def _take(self, message: can.Message) -> None:
+        identifier = Identifier.of(message.arbitration_id)
+        if self._closed or identifier is None:
+            return
+        frame = Frame(identifier, bytes(message.data))
+        if identifier.pgn == ADDRESS_CLAIMED:
+            self._contest(frame)
+        elif identifier.source == self.address:
+            self._stats.conflicts += 1
+            return
+        if identifier.pgn in (CONNECTION, DATA):
+            self._carry_out(self._transport.take(frame, time.monotonic()), message.timestamp, identifier.priority)
+            self._advance()
+            return
+        if identifier.pgn == REQUEST:
+            self._answer(frame)
+        elif identifier.pgn == ACKNOWLEDGEMENT:
+            self._requests.acknowledged(frame, message.timestamp, self.address)
+        self._deliver(Message.of(frame, message.timestamp))
+
+    def _deliver(self, message: Message) -> None:
+        self._stats.received += 1
+        self._requests.take(message)
+        self._on_message(message)
+
+    def _contest(self, frame: Frame) -> None:
+        if self._claim is None:
+            self._stats.conflicts += frame.identifier.source == self.address
+            return
+        reply = self._claim.take(frame)
+        if reply is None:
+            return
+        self._stats.conflicts += 1
+        self._put_quietly(reply)
+        if self._claim.failure is not None:
+            self._claimed = False
+            self._lost.set()
+            _log.warning("J1939 address lost", bus=self._port.name, reason=self._claim.failure.reason)
+
+    def _answer(self, frame: Frame) -> None:
+        """Somebody asks for a parameter group."""
+        if len(frame.data) < 3:
+            return
+        pgn, identifier = int.from_bytes(frame.data[:3], "little"), frame.identifier
+        if pgn == ADDRESS_CLAIMED:
+            if self._claim is not None and self._claim.made:
+                self._put_quietly(self._claim.frame())
+            return
+        if self._claim is not None and not self._claimed:
+            return
+        to_all = identifier.destination == GLOBAL
+        data = self.answers.get(pgn)
+        if data is None:
+            if not to_all:
+                refusal = acknowledgement(NEGATIVE, pgn, identifier.source)
+                self._put_quietly(Frame(Identifier(ACKNOWLEDGEMENT, self.address, GLOBAL, PRIORITY), refusal))
+        elif len(data) <= SINGLE:
+            destination = identifier.source if is_pdu1(pgn) and not to_all else GLOBAL
+            self._put_quietly(Frame(Identifier(pgn, self.address, destination, PRIORITY), data))
+        else:
+            try:
+                self._transport.send(pgn, data, GLOBAL if to_all else identifier.source, time.monotonic())
+            except (OverflowError, ValueError) as error:
+                _log.warning("J1939 request not answered", bus=self._port.name, reason=str(error))
+            self._advance()
+
+    def _put_quietly(self, frame: Frame) -> None:
+        """Sends what nobody here waits for; a failure is counted and logged."""
+        try:
+            self._single(frame)
+        except J1939Error as error:
+            _log.warning("J1939 frame not sent", bus=self._port.name, frame=str(frame), reason=str(error))
+
+    # Time
+
+    def _carry_out(self, events: Iterable[Event], timestamp: float = 0.0, priority: int = 7) -> None:
+        """Does what the transport protocol says, in order."""
+        waiting = deque(events)
+        while waiting:
+            event = waiting.popleft()
+            match event:
+                case Frame():
+                    try:
+                        stamp = self._put(event)
+                    except J1939Error as error:
+                        failure = Failure(Fault.BUS, str(error), error.frame)
+                        waiting = deque(e for e in waiting if not _goes_to(e, event.identifier.destination))
+                        waiting.extend(
+                            self._transport.break_off(event.identifier.destination, failure, time.monotonic())
+                        )
+                    else:
+                        if event.identifier.pgn == DATA:
+                            self._stamps[event.identifier.destination] = stamp
+                case Received():
+                    self._deliver(Message(event.pgn, event.source, event.destination, priority, event.data, timestamp))
+                case Sent():
+                    self._ended(event)
+                case Lost():
+                    self._failed(event)
+
+    def _ended(self, sent: Sent) -> None:
+        done = self._sending.pop(sent.number, None)
+        if sent.failure is None:
+            self._stats.sent += 1
+        else:
+            self._stats.send_errors += 1
+        if done is None:
+            if sent.failure is not None:
+                _log.warning("J1939 message not sent", bus=self._port.name, reason=sent.failure.reason)
+        elif not done.done():
+            if sent.failure is not None:
+                done.set_exception(J1939Error(sent.failure))
+            else:
+                done.set_result(self._stamps.get(sent.destination, time.time()))
+
+    def _failed(self, lost: Lost) -> None:
+        self._stats.receive_errors += 1
+        self._requests.lost(lost)
+        self._on_lost(lost)
+
+    def _advance(self) -> None:
+        """Does what is due now, and sets the timer for what is due next."""
+        if self._closed:
+            return
+        self._carry_out(self._transport.advance(time.monotonic()))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._transport.due
+        if due is not None:
+            self._timer = self._loop.call_later(max(due - time.monotonic(), 0.0), self._wake)
+
+    def _wake(self) -> None:
+        # A reader thread may have brought what is waited for, and this loop was late.
+        self._inbox.drain()
+        self._advance()
+
+
+def _goes_to(event: Event, destination: int) -> bool:
+    return isinstance(event, Frame) and event.identifier.destination == destination
+
+
+def _closed() -> J1939Error:
+    return J1939Error(Failure(Fault.CLOSED, "the J1939 node is closed"))
