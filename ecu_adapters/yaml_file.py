@@ -235,6 +235,11 @@ def _number(text: object) -> int | None:
         return None
 
 
+def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """What is wrong with values that came from elsewhere than a file: "field: message"."""
+    return [f"{'.'.join(map(str, one['loc']))}: {_message(one, model)}" for one in error.errors(include_url=False)]
+
+
 def _message(error: ErrorDetails, model: type[BaseModel]) -> str:
     kind, location, value = error["type"], error["loc"], error["input"]
     if kind == "missing":

@@ -63,6 +63,7 @@ from bench_agent.client.power import (
     ProfileStep,
 )
 from bench_agent.client.replay import ReplayProgress
+from bench_agent.client.simulation import SimulatedFault, SimulationClient, SimulationState
 from bench_agent.client.traces import FetchedTrace, TraceInfo, TracesClient
 from bench_agent.client.traffic import (
     AliveCounter,
@@ -141,6 +142,9 @@ __all__ = [
     "RoutineClient",
     "Rule",
     "SentMessage",
+    "SimulatedFault",
+    "SimulationClient",
+    "SimulationState",
     "TraceInfo",
     "TracesClient",
     "UdsExchange",

@@ -17,6 +17,7 @@ from bench_agent.client.flash import FlashClient
 from bench_agent.client.functional import FunctionalAnswer, ask_all
 from bench_agent.client.gateway import BusFaultRule, GatewayClient
 from bench_agent.client.power import PowerClient
+from bench_agent.client.simulation import SimulationClient
 from bench_agent.client.traces import TracesClient
 from bench_agent.client.traffic import CyclicState
 from bench_agent.client.uds_stream import UdsStream
@@ -68,6 +69,16 @@ class BenchClient:
         if name not in known:
             raise NotFound(f"bench {self.name} has no ECU {name!r}; it has {', '.join(known) or 'none'}")
         return EcuClient(self._uds, name, FlashClient(self._connection))
+
+    def simulation(self, name: str) -> SimulationClient:
+        """Control of a simulated ECU: faults, voltage, values, time. Raises NotFound, or another BenchError.
+
+        Its methods raise InvalidRequest when the ECU is not simulated.
+        """
+        known = [ecu.name for ecu in self._known().ecus]
+        if name not in known:
+            raise NotFound(f"bench {self.name} has no ECU {name!r}; {_nearest(name, known)}")
+        return SimulationClient(self._connection, name)
 
     def functional(
         self, request: bytes | str, bus: str | None = None, timeout_s: float = 1.0, **arguments: object

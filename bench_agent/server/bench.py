@@ -15,7 +15,7 @@ from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.cleanup import CleanUpStack, StepOutcome
 from bench_agent.server.config import BenchConfig, Traces
 from bench_agent.server.consoles import Consoles
-from bench_agent.server.errors import CallError, not_found, unavailable
+from bench_agent.server.errors import CallError, invalid, not_found, unavailable
 from bench_agent.server.guard import CleanUpError, LeaseFailed
 from bench_agent.server.hooks import BenchHooks, HookFailed
 from bench_agent.server.power import Power
@@ -186,6 +186,15 @@ class Bench:
     def simulated(self, ecu: str) -> SimulatedNode | None:
         """The ECU of that name, if the agent plays it."""
         return self._nodes.get(ecu)
+
+    def simulated_node(self, name: str) -> SimulatedNode:
+        """An ECU that the agent plays. Raises CallError for one that does not exist, or is not simulated."""
+        self.ecu(name)
+        node = self._nodes.get(name)
+        if node is None:
+            known = ", ".join(self._nodes) or "none"
+            raise invalid(f"ECU {name} of bench {self.name} is not simulated; these are: {known}")
+        return node
 
     def ecus_on(self, bus: AgentBus) -> dict[str, EcuDescription]:
         """The bench's ECUs on one bus, simulated and real, by name."""

@@ -23,6 +23,8 @@ from bench_agent.protocol import (
     power_pb2_grpc,
     replay_pb2,
     replay_pb2_grpc,
+    simulation_pb2,
+    simulation_pb2_grpc,
     trace_pb2,
     trace_pb2_grpc,
     traffic_pb2,
@@ -37,6 +39,7 @@ from bench_agent.server.gateway_service import GatewayServicer
 from bench_agent.server.power_service import PowerServicer
 from bench_agent.server.replay_service import ReplayServicer
 from bench_agent.server.servicer import BenchServicer
+from bench_agent.server.simulation_service import SimulationServicer
 from bench_agent.server.trace_service import TraceServicer
 from bench_agent.server.traffic_service import TrafficServicer
 
@@ -76,6 +79,11 @@ OFFERED = (
         diagnostics_pb2.DESCRIPTOR.services_by_name["Diagnostics"],
         DiagnosticsServicer,
         diagnostics_pb2_grpc.add_DiagnosticsServicer_to_server,
+    ),
+    Offered(
+        simulation_pb2.DESCRIPTOR.services_by_name["Simulation"],
+        SimulationServicer,
+        simulation_pb2_grpc.add_SimulationServicer_to_server,
     ),
     Offered(
         trace_pb2.DESCRIPTOR.services_by_name["Traces"], TraceServicer, trace_pb2_grpc.add_TracesServicer_to_server

@@ -77,6 +77,12 @@ class CyclicSender:
             subscription.close()
         self._subscriptions.clear()
 
+    def set(self, signal: str, value: SignalValue) -> None:
+        """From its next period on, the signal has this value and follows no other. Raises DatabaseError."""
+        self._database.encode(self._name, {**self._signals, signal: value})
+        self._signals[signal] = value
+        self._followed.pop(signal, None)
+
     def _hearing(self, followed: "_Followed") -> Callable[[can.Message], None]:
         def hear(frame: can.Message) -> None:
             if not self.deaf:

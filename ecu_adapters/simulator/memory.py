@@ -66,6 +66,10 @@ class Memory:
             raise MemoryFault(f"flash at 0x{address:X} is not erased")
         self._put(where, data)
 
+    def poke(self, where: Range, data: bytes) -> None:
+        """As `write`, flash that is not erased too."""
+        self._put(where, data)
+
     def erase(self, where: Range) -> None:
         """Raises MemoryFault as `read`."""
         region = self.layout.regions[self._place(where)[0]]

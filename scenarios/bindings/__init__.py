@@ -14,6 +14,7 @@ from scenarios.bindings.context import Context, Log, too_long
 from scenarios.bindings.power import PowerBindings
 from scenarios.bindings.run import RunBindings
 from scenarios.bindings.serial import SerialBindings
+from scenarios.bindings.sim import SimBindings
 from scenarios.bindings.traffic import TrafficBindings
 from scenarios.bindings.uds import UdsBindings
 from scenarios.record import Record
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bindings", "too_long"]
 
-_MODULES = (BenchBindings, CanBindings, TrafficBindings, UdsBindings, SerialBindings, PowerBindings)
+_MODULES = (BenchBindings, CanBindings, TrafficBindings, UdsBindings, SerialBindings, PowerBindings, SimBindings)
 
 
 class Bindings:
