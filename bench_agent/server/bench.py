@@ -13,8 +13,9 @@ from bench_agent.server import adapters, consoles, power
 from bench_agent.server.adapters import Adapters
 from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.cleanup import CleanUpStack, StepOutcome
-from bench_agent.server.config import BenchConfig, Traces
+from bench_agent.server.config import BenchConfig, Traces, chosen_way
 from bench_agent.server.consoles import Consoles
+from bench_agent.server.ecu_link import DoIpLink, EcuLink
 from bench_agent.server.errors import CallError, invalid, not_found, unavailable
 from bench_agent.server.guard import CleanUpError, LeaseFailed
 from bench_agent.server.hooks import BenchHooks, HookFailed
@@ -24,6 +25,8 @@ from bench_agent.server.simulated_loads import SimulatedLoads
 from bench_agent.server.simulated_node import SimulatedNode
 from bench_agent.server.tenancy import Tenancy
 from ecu_adapters.description import EcuDescription, load_ecu
+from ecu_adapters.doip import Gateways
+from ecu_adapters.simulator.doip_network import DoIpNetwork
 from ecu_adapters.simulator.power_input import Channel
 from ecu_adapters.uds.tester import UNKNOWN_SESSION, UdsTester
 from ecu_adapters.yaml_file import ConfigError, nearest
@@ -56,7 +59,11 @@ class Bench:
         self._loads = SimulatedLoads()
         self.power = Power(self.name, config.power, self._loads, self._changed)
         self.adapters = Adapters(self.name, config.adapters, self._changed)
-        self._ecus: dict[str, tuple[EcuDescription, AgentBus]] = {}
+        self._ecus: dict[str, tuple[EcuDescription, EcuLink]] = {}
+        self._on_bus: dict[str, AgentBus] = {}
+        """The CAN buses that ECUs are on, by ECU; some speak diagnostics elsewhere, some are on none."""
+        self._gateways = Gateways()
+        self._network = DoIpNetwork()
         self._nodes: dict[str, SimulatedNode] = {}
         self._ecu_faults: list[str] = []
         self._quarantines = quarantines
@@ -80,6 +87,9 @@ class Bench:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_OPEN_S):
                 await asyncio.gather(*(bus.tried.wait() for bus in self._buses.values()))
+        for name, node in self._nodes.items():
+            if name not in self._on_bus:
+                await node.power_up()
         await self.consoles.start()
         if was_held:
             await self._leave_sessions()
@@ -98,6 +108,7 @@ class Bench:
         """Powers the simulated ECUs down and closes buses and ports."""
         await asyncio.gather(self.consoles.stop(), self.power.stop(), self.adapters.stop())
         await asyncio.gather(*(node.stop() for node in self._nodes.values()))
+        await self._network.stop()
         for task in self._tasks:
             task.cancel()
         for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
@@ -144,8 +155,8 @@ class Bench:
             labels=self.config.labels,
             buses=[describe_bus(bus) for bus in self._buses.values()],
             ecus=[
-                _describe_ecu(description, bus.name, simulated=name in self._nodes)
-                for name, (description, bus) in self._ecus.items()
+                _describe_ecu(description, link.name, simulated=name in self._nodes)
+                for name, (description, link) in self._ecus.items()
             ],
             health=self._health(reason),
             health_reason=reason or (self.hooks.warning if self.hooks is not None else ""),
@@ -171,12 +182,12 @@ class Bench:
         return bus
 
     @property
-    def ecus(self) -> list[tuple[EcuDescription, AgentBus]]:
-        """All ECUs, each with its bus."""
+    def ecus(self) -> list[tuple[EcuDescription, EcuLink]]:
+        """All ECUs, each with the way to it."""
         return list(self._ecus.values())
 
-    def ecu(self, name: str) -> tuple[EcuDescription, AgentBus]:
-        """Raises CallError (NOT_FOUND), listing the ECUs that exist."""
+    def ecu(self, name: str) -> tuple[EcuDescription, EcuLink]:
+        """An ECU, and the way to it. Raises CallError (NOT_FOUND), listing the ECUs that exist."""
         found = self._ecus.get(name)
         if found is None:
             known = ", ".join(self._ecus) or "none"
@@ -198,7 +209,7 @@ class Bench:
 
     def ecus_on(self, bus: AgentBus) -> dict[str, EcuDescription]:
         """The bench's ECUs on one bus, simulated and real, by name."""
-        return {name: ecu for name, (ecu, at) in self._ecus.items() if at is bus}
+        return {name: self._ecus[name][0] for name, at in self._on_bus.items() if at is bus}
 
     def held(self) -> Tenancy:
         """The present holder's. Raises CallError when there is none."""
@@ -306,8 +317,8 @@ class Bench:
 
     async def _leave_sessions(self) -> None:
         """Asks every real ECU back to its default session. One that does not answer is none of our business yet."""
-        real = [(ecu, bus) for name, (ecu, bus) in self._ecus.items() if name not in self._nodes]
-        await asyncio.gather(*(_leave_session(ecu, bus) for ecu, bus in real))
+        real = [(ecu, link) for name, (ecu, link) in self._ecus.items() if name not in self._nodes]
+        await asyncio.gather(*(_leave_session(ecu, link) for ecu, link in real))
 
     def _health(self, reason: str) -> "bench_pb2.Health.ValueType":
         if self.quarantine_reason is not None:
@@ -319,19 +330,25 @@ class Bench:
             bus.load_database()
         for ecu in self.config.ecus:
             try:
-                description = load_ecu(ecu.file)
-            except ConfigError as error:
+                description = chosen_way(ecu, load_ecu(ecu.file))
+                if ecu.simulated:
+                    self._network.add(description)
+            except (ConfigError, ValueError) as error:
                 self._ecu_faults.append(str(error).replace("\n", "; "))
                 continue
             if description.name in self._ecus:
                 self._ecu_faults.append(f"{ecu.file}: ECU {description.name} is on this bench already")
                 continue
-            bus = self._buses[ecu.bus]
-            self._ecus[description.name] = (description, bus)
+            if ecu.bus is not None:
+                self._on_bus[description.name] = self._buses[ecu.bus]
+            self._ecus[description.name] = (description, self._link(description))
             if ecu.simulated:
-                node = SimulatedNode(self.name, description, self._nvm / description.name)
+                node = SimulatedNode(self.name, description, self._nvm / description.name, self._network)
                 self._nodes[description.name] = node
                 self._wire(node)
+
+    def _link(self, ecu: EcuDescription) -> EcuLink:
+        return self._on_bus[ecu.name] if ecu.doip is None else DoIpLink(ecu.doip.place, self._gateways)
 
     def _wire(self, node: SimulatedNode) -> None:
         """Hangs a simulated ECU on the channels that its description names, where a supply is simulated too."""
@@ -356,7 +373,7 @@ class Bench:
         return node.serial_port if node is not None else None
 
     def _nodes_on(self, bus: AgentBus) -> list[SimulatedNode]:
-        return [node for name, node in self._nodes.items() if self._ecus[name][1] is bus]
+        return [node for name, node in self._nodes.items() if self._on_bus.get(name) is bus]
 
     async def _bus_up(self, bus: AgentBus) -> None:
         _log.info("bus is open", bench=self.name, bus=bus.name)
@@ -379,13 +396,13 @@ class Bench:
             self.on_change()
 
 
-async def _leave_session(ecu: EcuDescription, bus: AgentBus) -> None:
-    if bus.hub is None:
-        return
+async def _leave_session(ecu: EcuDescription, way: EcuLink) -> None:
     try:
-        tester = UdsTester(bus.hub, ecu)
+        tester = UdsTester(way.require(), ecu)
+    except CallError:
+        return  # the bus is down
     except ValueError:
-        return  # nobody can have opened a session: the description does not suit the bus
+        return  # nobody can have opened a session: the description does not suit the way
     tester.session = UNKNOWN_SESSION
     await tester.close()
 
@@ -401,12 +418,12 @@ def describe_bus(bus: AgentBus) -> bench_pb2.BusDescription:
     )
 
 
-def _describe_ecu(ecu: EcuDescription, bus: str, *, simulated: bool) -> bench_pb2.EcuDescription:
+def _describe_ecu(ecu: EcuDescription, link: str, *, simulated: bool) -> bench_pb2.EcuDescription:
     return bench_pb2.EcuDescription(
         name=ecu.name,
-        bus=bus,
-        request_id=ecu.addressing.request_can_id,
-        response_id=ecu.addressing.response_can_id,
+        bus=link,
+        request_id=ecu.addressing.request_can_id if ecu.doip is None else ecu.doip.logical_address,
+        response_id=ecu.addressing.response_can_id if ecu.doip is None else ecu.doip.tester_address,
         dids=[
             bench_pb2.DidDescription(name=name, did=did.did, type=did.type, unit=did.unit or "")
             for name, did in ecu.dids.items()

@@ -19,7 +19,7 @@ from pydantic_core import InitErrorDetails
 from ecu_adapters import yaml_file
 from ecu_adapters.can_config import CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
-from ecu_adapters.description import load_ecu
+from ecu_adapters.description import EcuDescription, load_ecu
 from ecu_adapters.power.config import AnySupply
 from ecu_adapters.serial_port import SerialConfig
 from ecu_adapters.yaml_file import ConfigError, Mistake, field_error, model_error, nearest
@@ -106,7 +106,10 @@ class EcuConfig(_Part):
     """One diagnostic ECU of a bench."""
 
     file: Path = Field(description="the ECU's description")
-    bus: str
+    bus: str | None = Field(default=None, description="the CAN bus that it is on; null: it is reached by DoIP alone")
+    diagnostics: Literal["can", "doip"] | None = Field(
+        default=None, description="the way to it; null: doip, where its description has that section, else can"
+    )
     simulated: bool = Field(default=False, description="the agent plays the ECU itself")
 
 
@@ -202,6 +205,8 @@ class BenchConfig(_Part):
         errors += _repeated_channels(self.power)
         errors += _repeated("adapters", [adapter.name for adapter in self.adapters])
         for index, ecu in enumerate(self.ecus):
+            if ecu.bus is None:
+                continue
             if ecu.bus not in buses:
                 message = f"unknown bus {ecu.bus!r}; {nearest(ecu.bus, set(buses))}"
                 errors.append(field_error(("ecus", index, "bus"), message))
@@ -258,6 +263,25 @@ def notes(config: AgentConfig) -> list[str]:
     return found
 
 
+def chosen_way(config: EcuConfig, ecu: EcuDescription) -> EcuDescription:
+    """The description as the bench uses it: with a section ``doip`` only when its diagnostics go that way.
+
+    Raises ValueError when the bench asks for a way that the description does not have, or names no bus where one is
+    needed.
+    """
+    way = config.diagnostics or ("can" if ecu.doip is None else "doip")
+    if way == "doip" and ecu.doip is None:
+        raise ValueError(f"diagnostics is doip, but the description of {ecu.name} has no section doip")
+    if way == "can":
+        ecu = ecu.over_can()
+    if config.bus is None:
+        if way == "can":
+            raise ValueError(f"bus is missing: ECU {ecu.name} is reached over CAN")
+        if config.simulated and ecu.cyclic:
+            raise ValueError(f"bus is missing: the simulated ECU {ecu.name} sends {ecu.cyclic[0].message}")
+    return ecu
+
+
 @dataclass(frozen=True, slots=True)
 class _Problem:
     place: tuple[int | str, ...]
@@ -280,6 +304,10 @@ def _reference_problems(bench: BenchConfig) -> list[_Problem | ConfigError]:
             problems.append(_Problem(("ecus", index, "file"), f"{ecu.file} has mistakes or cannot be read"))
             problems.append(error)
             continue
+        try:
+            chosen_way(ecu, description)
+        except ValueError as error:
+            problems.append(_Problem(("ecus", index), str(error)))
         if description.name in names:
             message = f"ECU {description.name} is there already (ecus.{names[description.name]})"
             problems.append(_Problem(("ecus", index, "file"), message))

@@ -13,11 +13,11 @@ from bench_agent.server.errors import in_use, invalid
 from bench_agent.server.leased import Leased
 from bench_agent.server.simulated_node import SimulatedNode
 from bench_agent.server.tenancy import ResumePoint, Tenancy
-from ecu_adapters.bus import BusHub
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.flash import image, plan
 from ecu_adapters.flash.flasher import Flasher, FlashError, Progress
 from ecu_adapters.transport import TransportError
+from ecu_adapters.uds.link import Link
 from ecu_adapters.uds.names import nrc_meaning, nrc_name
 from ecu_adapters.uds.tester import UdsTester
 
@@ -105,9 +105,9 @@ def _base(start: flash_pb2.FlashStart) -> int | None:
     return start.address if start.HasField("address") else None
 
 
-async def _tester(tenancy: Tenancy, hub: BusHub, ecu: EcuDescription) -> UdsTester:
+async def _tester(tenancy: Tenancy, link: Link, ecu: EcuDescription) -> UdsTester:
     try:
-        return await tenancy.tester(hub, ecu)
+        return await tenancy.tester(link, ecu)
     except ValueError as error:
         raise invalid(str(error)) from error
 

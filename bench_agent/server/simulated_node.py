@@ -5,10 +5,11 @@ from pathlib import Path
 
 import structlog
 
-from ecu_adapters.bus import BusHub, BusNode
+from ecu_adapters.bus import BusHub, BusNode, CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.simulator import SimulatedEcu
+from ecu_adapters.simulator.doip_network import DoIpNetwork
 from ecu_adapters.simulator.nvm import NvmError
 from ecu_adapters.simulator.power_input import Channel
 from ecu_adapters.simulator.pty_port import PtyPort
@@ -22,9 +23,13 @@ _log = structlog.get_logger()
 class SimulatedNode:
     """One simulated ECU. It shares the agent's connection to the bus, and keeps its state when that is opened anew."""
 
-    def __init__(self, bench: str, description: EcuDescription, nvm: Path) -> None:
-        """``nvm`` is the folder for what outlives leases, if the description asks for that."""
+    def __init__(self, bench: str, description: EcuDescription, nvm: Path, network: DoIpNetwork) -> None:
+        """``nvm`` is the folder for what outlives leases, if the description asks for that.
+
+        ``network`` has the DoIP entity that the ECU is behind, if it is behind one.
+        """
         self.description = description
+        self._network = network
         self._nvm = nvm if description.simulation.nvm == "keep" else None
         self._port: PtyPort | None = None
         self.feeds: dict[Channel, str] = {}
@@ -56,6 +61,11 @@ class SimulatedNode:
     def current(self, channel: Channel) -> float:
         """A that flow into it there."""
         return self._ecu.current(channel) if self._ecu is not None else 0.0
+
+    async def power_up(self) -> None:
+        """Powers up an ECU that is on no bus. What fails is in `fault`."""
+        self._node = BusNode(self._title, CanConfig(interface="virtual", channel="no bus"))
+        await self._boot()
 
     async def bus_up(self, hub: BusHub, database: Database | None) -> None:
         """Powers the ECU up, in the state that its description gives, or joins it to the bus that is open again.
@@ -107,8 +117,15 @@ class SimulatedNode:
         try:
             if self._port is None and self.description.simulation.console is not None:
                 self._port = PtyPort()
+            doip = self.description.doip
             ecu = SimulatedEcu(
-                self.description, self._node, self._database, nvm=self._nvm, port=self._port, volts=self._volts
+                self.description,
+                self._node,
+                self._database,
+                nvm=self._nvm,
+                port=self._port,
+                volts=self._volts,
+                doip=await self._network.entity(doip) if doip is not None else None,
             )
             await ecu.start()
         except (DatabaseError, NvmError, OSError, ValueError) as error:

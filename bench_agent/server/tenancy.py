@@ -19,6 +19,7 @@ from bench_agent.server.recorder import Recorder
 from bench_agent.server.trace_store import folder, prune
 from ecu_adapters.bus import BusHub, Subscription
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
+from ecu_adapters.uds.link import Link
 from ecu_adapters.uds.tester import UdsTester
 
 _TESTER_CLOSE_S = 5.0
@@ -61,7 +62,7 @@ class Tenancy:
         self.traces_fault: str | None = None
         """Why there are none."""
         self._subscriptions: dict[str, tuple[BusHub, Subscription]] = {}
-        self._testers: dict[str, tuple[BusHub, UdsTester]] = {}
+        self._testers: dict[str, tuple[Link, UdsTester]] = {}
         self.resume_points: dict[str, ResumePoint] = {}
         """By ECU."""
         self._turns: dict[str, asyncio.Lock] = {}
@@ -103,17 +104,17 @@ class Tenancy:
         """Held during a service on an ECU, which may take several exchanges (seed and key)."""
         return self._turns.setdefault(ecu, asyncio.Lock())
 
-    async def tester(self, hub: BusHub, ecu: EcuDescription) -> UdsTester:
-        """The lease's tester for an ECU. Raises ValueError when the ECU's description does not suit the bus."""
+    async def tester(self, link: Link, ecu: EcuDescription) -> UdsTester:
+        """The lease's tester for an ECU. Raises ValueError when the ECU's description does not suit the way to it."""
         known = self._testers.get(ecu.name)
         if known is not None:
-            if known[0] is hub:
+            if known[0] is link:
                 return known[1]
             await known[1].close()  # its bus has failed and was opened anew: nothing is sent
-        tester = UdsTester(hub, ecu)
+        tester = UdsTester(link, ecu)
         if known is not None:
             tester.session = known[1].session  # the ECU may not have noticed; `close` brings it back
-        self._testers[ecu.name] = (hub, tester)
+        self._testers[ecu.name] = (link, tester)
         return tester
 
     async def close_testers(self) -> None:

@@ -11,9 +11,9 @@ from bench_agent.server.bench import Bench
 from bench_agent.server.door import Context
 from bench_agent.server.errors import CallError
 from bench_agent.server.tenancy import Tenancy
-from ecu_adapters.bus import BusHub
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.uds import services
+from ecu_adapters.uds.link import Link
 from ecu_adapters.uds.services import UdsInvalid
 from ecu_adapters.uds.tester import UdsError, UdsTester, UdsTimeout, UdsTransportError
 
@@ -105,9 +105,9 @@ async def turn(tenancy: Tenancy, ecu: str, timeout_s: float) -> AsyncIterator[fl
         lock.release()
 
 
-async def tester_of(tenancy: Tenancy, hub: BusHub, ecu: EcuDescription) -> UdsTester:
+async def tester_of(tenancy: Tenancy, link: Link, ecu: EcuDescription) -> UdsTester:
     """The lease's tester for an ECU. Raises UdsInvalid when the ECU's description does not suit the bus."""
     try:
-        return await tenancy.tester(hub, ecu)
+        return await tenancy.tester(link, ecu)
     except ValueError as error:
         raise UdsInvalid(str(error)) from error
