@@ -1,7 +1,6 @@
 """The whole path on real SocketCAN: labd, agent on vcan0, the ECU in its own process, can-utils as witness."""
 
-from pathlib import Path
-
+import can
 import pytest
 
 from deploy.demo.lab import ROOT, Lab
@@ -88,9 +87,10 @@ def test_trace_of_the_lease_holds_what_candump_saw(lab: Lab, candump: Candump) -
         candump.wait_for("345#0011223344556677")
         # The agent closes the trace before it gives the bench back.
         lab.wait_for_benches("vcan-bench")
-    traces = list((lab.folder / "agent" / "traces" / str(run["lease_id"])).glob("powertrain*.log"))
+    traces = list((lab.folder / "agent" / "traces" / str(run["lease_id"])).glob("powertrain*.blf"))
     assert traces, "no trace for the lease"
-    assert any("345#0011223344556677" in Path(trace).read_text() for trace in traces)
+    frames = [(frame.arbitration_id, bytes(frame.data)) for trace in traces for frame in can.BLFReader(trace)]
+    assert (0x345, bytes.fromhex("0011223344556677")) in frames
 
 
 def test_missing_interface_makes_only_its_bench_unhealthy(lab: Lab) -> None:
