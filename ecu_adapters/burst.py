@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from copy import copy
+from itertools import chain, groupby
 from typing import Self, overload
 
 import can
@@ -64,7 +65,7 @@ class Burst(Sequence[can.Message]):
         return self._other
 
     def _mirrored(self, own: bool) -> "Burst":
-        if self._records is not None:
+        if self._records is not None and None in self._messages:
             records = self._records.copy()
             records["flags"] ^= packed.OWN
             return Burst(records=records, own=own, channel=self._channel)
@@ -93,3 +94,12 @@ class Burst(Sequence[can.Message]):
     def __iter__(self) -> Iterator[can.Message]:
         for position in range(len(self._messages)):
             yield self[position]
+
+
+def records_of(bursts: Sequence[Burst]) -> Records:
+    """The records of several bursts (one or more), in order; those that are messages so far are packed together."""
+    parts: list[Records] = []
+    for is_packed, together in groupby(bursts, key=lambda burst: burst.is_packed):
+        row = list(together)
+        parts += [burst.records for burst in row] if is_packed else [packed.pack(list(chain.from_iterable(row)))]
+    return packed.join(parts)

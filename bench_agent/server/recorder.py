@@ -17,8 +17,8 @@ from bench_agent.server import blf, trace_store
 from bench_agent.server.config import Traces
 from bench_agent.server.trace_formats import FORMATS, MOST_RECORDS, Format
 from bench_agent.server.trace_store import Segment
-from ecu_adapters.burst import Burst
-from ecu_adapters.frame_records import NONE, Records, join
+from ecu_adapters.burst import Burst, records_of
+from ecu_adapters.frame_records import NONE, Records
 
 QUEUE = 262_144
 """Frames that wait for the disk."""
@@ -93,7 +93,7 @@ class Recorder:
         self._full = False
         self._retry_at = 0.0
         self._bound = queue
-        self._queue: list[Records] = []
+        self._queue: list[Burst] = []
         self._waiting = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -113,15 +113,16 @@ class Recorder:
 
     def put(self, burst: Burst) -> None:
         """A tap of a bus hub; any thread."""
-        records = burst.records
+        # Not packed here: frames that were sent one at a time are packed many at a time by the writer.
+        count = len(burst)
         # The reader's and the senders' threads: without the lock, two of them could count as one.
         with self._lock:
-            room = min(max(self._bound - self._waiting, 0), len(records))
+            room = min(max(self._bound - self._waiting, 0), count)
             if room:
-                self._queue.append(records[:room])
+                self._queue.append(burst if room == count else Burst(records=burst.records[:room], own=burst.own))
             self._waiting += room
             self._put += room
-            self._counts.dropped += len(records) - room
+            self._counts.dropped += count - room
 
     def sync(self, timeout_s: float) -> bool:
         """Waits until what was put so far is written or counted. False when the disk takes too long."""
@@ -144,7 +145,7 @@ class Recorder:
             ending = self._stopping.is_set()
             with self._lock:
                 parts, self._queue, self._waiting = self._queue, [], 0
-            records = join(parts) if parts else NONE
+            records = records_of(parts) if parts else NONE
             for start in range(0, len(records), MOST_RECORDS):
                 self._deal_with(records[start : start + MOST_RECORDS])
             if ending:
