@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.benchmarks.figures import Figure, report
 from tests.benchmarks.publish import PAGE, publish
 
-MODULES = ("uds_read", "can_throughput", "raw_can", "cyclic_jitter", "run_start", "cli_start", "at_bench")
+MODULES = ("uds_read", "can_throughput", "raw_can", "cyclic_jitter", "run_start", "cli_start", "at_bench", "flash")
 OUTPUT = Path("build/bench.json")
 
 
