@@ -32,7 +32,7 @@ from ecu_adapters.can_config import SILENT_OPTIONS, CanConfig
 from ecu_adapters.can_driver import Driver, PythonCan
 from ecu_adapters.error_frames import BusState
 from ecu_adapters.frame_records import EXTENDED as EXTENDED_FLAG
-from ecu_adapters.frame_records import FD_LENGTHS, Records
+from ecu_adapters.frame_records import FD_LENGTHS, NONE, Records
 from ecu_adapters.turns import Turns
 
 __all__ = [
@@ -49,7 +49,7 @@ _RESTART_S = 5.0
 """How long a restart waits for those who are sending."""
 _RETRY_S = 0.0005
 """Pause before a frame is offered again to a driver whose queue was full (ENOBUFS)."""
-_FEW = 8
+_FEW = 128
 """Frames whose IDs are looked up one by one; more are first sifted as an array."""
 _VIRTUAL_QUEUE = 100_000
 """Frames that wait for a reader on python-can's virtual bus, which has no bound of its own."""
@@ -95,6 +95,9 @@ class BusPort(Protocol):
 
     def send(self, message: can.Message, timeout_s: float = 1.0) -> float:
         """As `BusHub.send`."""
+
+    def send_records(self, records: Records, timeout_s: float = 1.0) -> "Taken":
+        """As `BusHub.send_records`."""
 
     def subscribe(self, listener: Listener, *, ids: Collection[int]) -> "Subscription":
         """As `BusHub.subscribe`."""
@@ -249,6 +252,12 @@ class BusHub:
 
         A full transmit queue is retried until it has taken nothing for ``timeout_s``. Never raises.
         """
+        return self.send_records_from(self, records, timeout_s, stop)
+
+    def send_records_from(
+        self, sender: _Owner, records: Records, timeout_s: float, stop: Callable[[], bool] = lambda: False
+    ) -> Taken:
+        """The same, for a node: only to ``sender`` the frames are own ones."""
         wrong = (0, self._silent()) if self.config.listen_only else packed.fault(records, fd=self.config.fd)
         most = wrong[0] if wrong is not None else len(records)
         own = records[:most].copy()
@@ -261,7 +270,7 @@ class BusHub:
                 while done < most and not stop():
                     stamp, count = self._offer(burst, done, time.monotonic() + timeout_s)
                     own["stamp"][done : done + count] = packed.to_ns(stamp)
-                    self._sent(Burst(records=own[done : done + count], own=True, channel=self.config.channel), self)
+                    self._sent(Burst(records=own[done : done + count], own=True, channel=self.config.channel), sender)
                     done += count
         except BusError as failure:
             error = failure
@@ -520,8 +529,13 @@ class BusNode:
         """As `BusHub.send`. Raises BusError when detached, too."""
         hub = self._hub
         if hub is None:
-            raise BusError(f"{_place(self.name, self.config)} did not take the frame: {self._away}")
+            raise self._refused()
         return hub.send_from(self, message, timeout_s)
+
+    def send_records(self, records: Records, timeout_s: float = 1.0) -> Taken:
+        """As `BusHub.send_records`."""
+        hub = self._hub
+        return hub.send_records_from(self, records, timeout_s) if hub is not None else Taken(NONE, self._refused())
 
     def subscribe(self, listener: Listener, *, ids: Collection[int]) -> Subscription:
         """As `BusHub.subscribe`; ``is_rx`` is False for what this node has sent."""
@@ -537,6 +551,9 @@ class BusNode:
             self._subscriptions = tuple(s for s in self._subscriptions if s is not subscription)
             if self._hub is not None:
                 self._hub.unsubscribe(subscription)
+
+    def _refused(self) -> BusError:
+        return BusError(f"{_place(self.name, self.config)} did not take the frame: {self._away}")
 
     def _add(self, subscription: Subscription) -> Subscription:
         with self._lock:

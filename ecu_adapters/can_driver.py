@@ -25,6 +25,9 @@ _RESTART_S = 5.0
 _BURST = 256
 """Frames that are read before they are shared out, if so many wait."""
 
+_AT_ONCE_S = 0.0005
+"""How long frames are sent that count as sent at the same time."""
+
 _WAKE_UP = can.Message()
 """Ends a reader's wait on a bus that closes; it was never on the bus."""
 
@@ -91,12 +94,22 @@ class PythonCan:
         return Burst(messages=burst) if burst else None
 
     def send(self, frames: Burst, start: int, timeout_s: float) -> int:
-        """One frame. Raises what the driver raises."""
-        message = frames[start]
-        if self._echoes is not None:
-            self._echoes.expect(message)
-        self.bus.send(message, timeout=timeout_s)
-        return 1
+        """As many as go within a moment, so that their common time stamp is right. Raises what the driver raises."""
+        send, echoes = self.bus.send, self._echoes
+        until = time.monotonic() + _AT_ONCE_S
+        for number in range(start, len(frames)):
+            message = frames[number]
+            if echoes is not None:
+                echoes.expect(message)
+            try:
+                send(message, timeout=timeout_s)
+            except Exception:
+                if number == start:
+                    raise
+                return number - start  # the next call meets it again
+            if time.monotonic() > until:
+                return number - start + 1
+        return len(frames) - start
 
     def wake(self) -> None:
         """Only the virtual bus can; other drivers are waited for until their read returns by itself."""

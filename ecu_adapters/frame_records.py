@@ -76,6 +76,13 @@ def pack(messages: Sequence[can.Message]) -> Records:
     return np.frombuffer(b"".join(rows), FD if fd else CLASSIC)
 
 
+def row(arbitration_id: int, bits: int, payloads: Sequence[bytes]) -> Records:
+    """Frames that have ID (as in SocketCAN) and flags in common, not stamped yet."""
+    layout = _FD_ROW if bits & FD_FRAME else _CLASSIC_ROW
+    rows = [layout.pack(0, arbitration_id, len(data), bits, data) for data in payloads]
+    return np.frombuffer(b"".join(rows), FD if bits & FD_FRAME else CLASSIC)
+
+
 def unpack(record: np.void, channel: str | int | None = None) -> can.Message:
     """python-can's message of one record."""
     stamp, identifier, length, bits, _, data = cast("_Fields", record.item())

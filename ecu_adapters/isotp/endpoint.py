@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import can
 import structlog
 
+from ecu_adapters import frame_records
 from ecu_adapters.bus import EXTENDED_FLAG, BusError, BusPort
 from ecu_adapters.description import IsoTp
 from ecu_adapters.inbox import Inbox
@@ -108,6 +109,10 @@ class IsoTpEndpoint:
         self._prefix_length = len(address.receive_prefix)
         self._inbox: Inbox[can.Message] = Inbox(self._loop, self._take)
         flag = EXTENDED_FLAG if address.extended else 0
+        self._send_can_id = address.send_id | flag
+        self._flags = 0
+        if self._fd:
+            self._flags = frame_records.FD_FRAME | (frame_records.BITRATE_SWITCH if self._switch else 0)
         ids = {address.receive_id | flag}
         if address.functional_id is not None:
             ids.add(address.functional_id | flag)
@@ -254,8 +259,7 @@ class IsoTpEndpoint:
         if not frames:
             return
         try:
-            for frame in frames:
-                self._transmit(frame)
+            self._transmit_all(frames)
         except IsoTpError as error:
             self._sender.stop()
             self._finish(error)
@@ -311,6 +315,19 @@ class IsoTpEndpoint:
                 self._put(self._address.send_id, altered)
             else:
                 self._put_later(delay_s, altered)
+
+    def _transmit_all(self, frames: list[bytes]) -> None:
+        """Together: per frame, this costs a fraction of one by one."""
+        if self.frame_filter is not None or len(frames) == 1:
+            for frame in frames:
+                self._transmit(frame)
+            return
+        taken = self._hub.send_records(frame_records.row(self._send_can_id, self._flags, frames), self._n_as_s)
+        sent = len(taken.records)
+        if taken.error is not None:
+            text = self._text(self._address.send_id, frames[sent])
+            raise IsoTpError(str(taken.error), Fault.BUS, text) from taken.error
+        self._last_sent = frames[-1]
 
     def _put_later(self, delay_s: float, data: bytes) -> None:
         def put() -> None:

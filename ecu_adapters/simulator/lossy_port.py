@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection
 
 import can
 
-from ecu_adapters.bus import BusPort, CanConfig, Listener, Subscription
+from ecu_adapters.bus import BusPort, CanConfig, Listener, Subscription, Taken
+from ecu_adapters.frame_records import Records
 
 
 class LossyPort:
@@ -34,6 +35,10 @@ class LossyPort:
     def send(self, message: can.Message, timeout_s: float = 1.0) -> float:
         """As the port does, or not at all."""
         return time.time() if self.mute else self._port.send(message, timeout_s)
+
+    def send_records(self, records: Records, timeout_s: float = 1.0) -> Taken:
+        """As the port does, or not at all."""
+        return Taken(records) if self.mute else self._port.send_records(records, timeout_s)
 
     def subscribe(self, listener: Listener, *, ids: Collection[int]) -> Subscription:
         """As the port does, frames that are not heard apart."""

@@ -1,10 +1,10 @@
 """A flashing over a simulated CAN FD bus, through lease, gRPC and agent, beside udsoncan with can-isotp.
 
 Both write the same image into the same simulated ECU, erased before and compared by its CRC after. The bus is
-python-can's ``virtual`` one: of those that need no CAN in the kernel it alone loses nothing (udp_multicast drops frames at this
-rate), and both sides have it in their own process, so that the stacks are compared and not the bus. Neither is slowed
-down by a bit rate. Ours also traces every frame, as the agent does for every lease, while udsoncan's client has the
-image at hand and need not send it anywhere.
+python-can's ``virtual`` one: of those that need no CAN in the kernel it alone loses nothing (udp_multicast drops frames
+at this rate), and both sides have it in their own process, so that the stacks are compared and not the bus. Neither is
+slowed down by a bit rate. Ours also traces every frame, as the agent does for every lease, while udsoncan's client has
+the image at hand and need not send it anywhere.
 
 ``LABD_BENCH_FLASH_KIB`` makes the image smaller, to see that it works; the figure is that of 4,096 KiB.
 """

@@ -46,8 +46,9 @@ def flash(client: Client, description: EcuDescription, image: bytes) -> None:
     place = udsoncan.MemoryLocation(address, len(image), address_format=32, memorysize_format=32)
     client.change_session(2)
     client.start_routine(0xFF00, address.to_bytes(4, "big") + len(image).to_bytes(4, "big"))
-    granted = client.request_download(place).service_data.max_length
-    payload = granted - _HEADER
+    granted = client.request_download(place)
+    assert granted is not None
+    payload = granted.service_data.max_length - _HEADER
     for number, at in enumerate(range(0, len(image), payload), start=1):
         client.transfer_data(number & 0xFF, image[at : at + payload])
     client.request_transfer_exit(zlib.crc32(image).to_bytes(4, "big"))
@@ -72,7 +73,9 @@ def main() -> None:
             transport = isotp.CanStack(bus, address=address, params=params)
         configuration = udsoncan.configs.default_client_config.copy()
         # Its own limits would end a flashing on a busy machine: 5 s for the sum of all 0x78 waits above all.
-        configuration |= {"request_timeout": None, "p2_timeout": 10, "p2_star_timeout": 10, "use_server_timing": False}
+        configuration["request_timeout"] = None  # type: ignore[typeddict-item]  # its documentation allows it
+        configuration["p2_timeout"] = configuration["p2_star_timeout"] = 10
+        configuration["use_server_timing"] = False
         client = stack.enter_context(Client(PythonIsoTpConnection(transport), config=configuration))
         for _ in sys.stdin:
             started = time.perf_counter()

@@ -12,6 +12,7 @@ import can
 import pytest
 
 from ecu_adapters.bus import BusError, BusHub, BusNode, BusPort, CanConfig, FrameError
+from ecu_adapters.frame_records import row
 from ecu_adapters.inbox import Inbox
 
 Hubs = tuple[BusHub, BusHub]
@@ -26,6 +27,7 @@ class ScriptedBus(can.BusABC):
         self.incoming: queue.Queue[can.Message | Exception] = queue.Queue()
         self.refusals: list[Exception] = []
         self.sent: list[can.Message] = []
+        self.failure: tuple[int, Exception] | None = None
 
     def _recv_internal(self, timeout: float | None) -> tuple[can.Message | None, bool]:
         try:
@@ -39,7 +41,13 @@ class ScriptedBus(can.BusABC):
     def send(self, msg: can.Message, timeout: float | None = None) -> None:
         if self.refusals:
             raise self.refusals.pop(0)
+        if self.failure is not None and len(self.sent) >= self.failure[0]:
+            raise self.failure[1]
         self.sent.append(msg)
+
+    def fail_after(self, frames: int, failure: Exception) -> None:
+        """Takes so many in all."""
+        self.failure = frames, failure
 
 
 @pytest.fixture
@@ -349,6 +357,30 @@ def test_what_one_node_sends_the_others_receive_and_the_bus_carries(hubs: Hubs) 
     assert heard == {"first": [False, True], "second": [True, True], "hub": [True, False], "tap": [True, True]}
     assert [frame.is_rx for frame in hub.recent()] == [True, False]
     assert [elsewhere.get(timeout=WAIT_S).is_rx for _ in range(2)] == [True, True]
+
+
+def test_what_a_node_sends_together_is_own_to_it_alone(hubs: Hubs) -> None:
+    hub, outside = hubs
+    first, second = hub.node("first"), hub.node("second")
+    heard: dict[str, list[tuple[int, bool]]] = {"first": [], "second": []}
+    first.subscribe(lambda frame: heard["first"].append((frame.data[0], frame.is_rx)), ids={0x123})
+    second.subscribe(lambda frame: heard["second"].append((frame.data[0], frame.is_rx)), ids={0x123})
+    elsewhere = _collect(outside)
+    taken = first.send_records(row(0x123, 0, [bytes((n,)) for n in range(3)]))
+    assert (taken.error, len(taken.records)) == (None, 3)
+    assert heard == {"first": [(n, False) for n in range(3)], "second": [(n, True) for n in range(3)]}
+    assert [elsewhere.get(timeout=WAIT_S).data[0] for _ in range(3)] == [0, 1, 2]
+    first.detach("the bus is down")
+    assert "did not take the frame: the bus is down" in str(first.send_records(taken.records).error)
+
+
+def test_a_driver_that_fails_among_many_frames_has_taken_those_before(scripted: tuple[ScriptedBus, BusHub]) -> None:
+    bus, hub = scripted
+    bus.fail_after(2, OSError(errno.EIO, "unplugged"))
+    taken = hub.send_records(row(0x123, 0, [bytes((n,)) for n in range(5)]))
+    assert [message.data[0] for message in bus.sent] == [0, 1]
+    assert len(taken.records) == len(hub.recent()) == 2
+    assert "unplugged" in str(taken.error)
 
 
 def test_nodes_that_answer_each_other_do_not_nest(hubs: Hubs) -> None:

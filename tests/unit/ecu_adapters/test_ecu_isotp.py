@@ -230,6 +230,20 @@ async def test_a_bus_that_fails_fails_the_send(hubs: Hubs) -> None:
     tester.endpoint.close()
 
 
+async def test_a_bus_that_fails_among_consecutive_frames_names_the_first_that_it_refused(hubs: Hubs) -> None:
+    def unplug(_frame: can.Message) -> None:
+        hubs[0].error = "unplugged"
+
+    # The flow control is the last that the tester hears.
+    hubs[0].subscribe(unplug, ids={0x7E8})
+    async with _ends(hubs) as (tester, ecu):
+        with pytest.raises(IsoTpError, match="unplugged") as refused:
+            await tester.endpoint.send(bytes(range(100)), timeout_s=WAIT_S)
+        assert (refused.value.kind, refused.value.frame) == (Fault.BUS, "7E0#21060708090A0B0C")
+        assert tester.endpoint.stats.send_errors == 1
+        assert ecu.pdus.empty()
+
+
 async def test_nonsense_is_ignored_and_counted(hubs: Hubs) -> None:
     async with _ends(hubs) as (tester, ecu):
         for data in ("", "00", "09 01 02", "21 00", "FF", "30 00 00"):
