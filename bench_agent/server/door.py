@@ -69,6 +69,10 @@ class LeaseDoor(grpc.aio.ServerInterceptor):
 
         async def admitted(request: object, context: Context) -> Message | None:
             try:
+                if handler.response_streaming:
+                    # Else the first message would do it, and a call that is cut meanwhile could not be told so:
+                    # gRPC takes it for not done, sends it once more with the status, and refuses both.
+                    await context.send_initial_metadata(())
                 return await self._admitted(behaviour, request, context, method)
             except CallError as error:
                 await _abort(context, error.code, error.message, preparing=error.preparing)

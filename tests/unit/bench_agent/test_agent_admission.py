@@ -151,6 +151,16 @@ def test_revocation_cuts_streams_and_waiting_calls(
     open_bench(epoch=2).describe()
 
 
+def test_a_stream_that_is_cut_as_soon_as_it_is_open_is_told_so(open_bench: OpenBench, running: RunningAgent) -> None:
+    """While its first message is on its way, at one moment or another."""
+    for epoch in range(1, 31):
+        with open_bench(epoch=epoch).bus("powertrain").stream() as stream:
+            running.fence(epoch)
+            with pytest.raises(LeaseRefused, match="released"):
+                while stream.read(10) is not None:
+                    pass
+
+
 def test_a_newer_lease_cuts_the_streams_of_the_older(open_bench: OpenBench) -> None:
     old = open_bench(epoch=1)
     with old.bus("powertrain").stream() as stream:
