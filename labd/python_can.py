@@ -26,7 +26,7 @@ from bench_agent.protocol.frames import (
     OWN,
     REMOTE,
 )
-from labd.client import DEFAULT_URL, Heartbeats, LabClient, LabError, held_lease
+from labd.client import LabClient, LabError, held_bench
 
 _WAIT_S = 1.0
 """How long a read without a timeout waits at a time; python-can asks again."""
@@ -72,7 +72,7 @@ class LabdBus(can.BusABC):
         try:
             with self._cleanup as opening:
                 if address is None or token is None:
-                    address, token = self._find(opening, bench, url, lease, holder)
+                    address, token = opening.enter_context(held_bench(bench, url=url, lease_id=lease, holder=holder))
                 client = opening.enter_context(BenchClient(address, bench, token))
                 self._bus = client.bus(bus)
                 [described] = [one for one in client.describe().buses if one.name == bus]
@@ -82,16 +82,6 @@ class LabdBus(can.BusABC):
                 self._cleanup = opening.pop_all()
         except (LabError, BenchError, can.CanOperationError) as error:
             raise can.CanInitializationError(f"labd {channel}: {error}") from error
-
-    @staticmethod
-    def _find(
-        opening: contextlib.ExitStack, bench: str, url: str | None, lease_id: str | None, holder: str | None
-    ) -> tuple[str, str]:
-        """Address and token of a lease that is held, which is kept alive from now on."""
-        lab = opening.enter_context(LabClient(url or os.environ.get("LABD_URL") or DEFAULT_URL))
-        lease = held_lease(lab, bench, lease_id=lease_id or os.environ.get("LABD_LEASE"), holder=holder)
-        opening.enter_context(Heartbeats(lab, lease))
-        return lease["address"] or "", lease.get("token") or ""
 
     def _apply_filters(self, filters: CanFilters | None) -> None:
         # The new subscription first: no frame may be lost between the two, and none told twice.

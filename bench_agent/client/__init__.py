@@ -22,7 +22,7 @@ from bench_agent.client.conditions import (
     Within,
 )
 from bench_agent.client.console import ConsoleClient, ConsoleMatch, ConsoleTimeout
-from bench_agent.client.console_stream import ConsoleStream
+from bench_agent.client.console_stream import ConsoleStream, NotTaken
 from bench_agent.client.description import (
     AdapterInfo,
     BusInfo,
@@ -126,6 +126,7 @@ __all__ = [
     "LogError",
     "NegativeResponse",
     "NotFound",
+    "NotTaken",
     "PayloadBits",
     "PayloadChecksum",
     "PowerChannelClient",

@@ -18,6 +18,10 @@ KEPT_BYTES = 4 << 20
 _INPUT_BYTES = 64 * 1024
 
 
+class NotTaken(BenchUnavailable):
+    """The port has not taken the input yet; it may still do so."""
+
+
 class _Call(Protocol):
     def __iter__(self) -> Iterator[console_pb2.ConsoleEvent]: ...
     def cancel(self) -> bool: ...
@@ -71,6 +75,7 @@ class ConsoleStream:
         self._ended: BenchError | None = None
         self._opened = False
         self._closing = False
+        self._stirred = False
         self._call: _Call | None = None
         self._reader: threading.Thread | None = None
         self.name = console
@@ -109,11 +114,13 @@ class ConsoleStream:
     def read(self, timeout_s: float | None, limit: int | None = None) -> Output | None:
         """The next output, at most ``limit`` bytes; None when there was none within ``timeout_s`` (None: for ever).
 
-        Raises the BenchError that ended the stream, once all output before it is read.
+        It is also None, at once, when the port was unplugged or is there again (see `fault`), and after `stir`. Raises
+        the BenchError that ended the stream, once all output before it is read.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._outputs or self._ended, timeout_s)
+            self._changed.wait_for(lambda: self._outputs or self._ended or self._stirred, timeout_s)
             if not self._outputs:
+                self._stirred = False
                 if self._ended is not None and not self._closing:
                     raise self._ended
                 return None
@@ -129,18 +136,30 @@ class ConsoleStream:
         """Bytes that `read` would return without waiting."""
         return self._kept
 
+    def stir(self) -> None:
+        """Has a `read` that waits, or the next one that would, return None."""
+        with self._changed:
+            self._stirred = True
+            self._changed.notify_all()
+
     def write(self, data: bytes, timeout_s: float | None = None) -> None:
-        """Returns when the port's driver has taken all of it. Raises BenchUnavailable when it does not, or another."""
+        """Returns when the port's driver has taken all of it.
+
+        Raises NotTaken when it has not within ``timeout_s`` (None: within what the agent may take to answer) for each
+        64 KiB; or another BenchError.
+        """
         for start in range(0, len(data), _INPUT_BYTES):
-            self._ask(console_pb2.ConsoleRequest(data=data[start : start + _INPUT_BYTES]), timeout_s or 0.0)
+            self._ask(console_pb2.ConsoleRequest(data=data[start : start + _INPUT_BYTES]), timeout_s)
 
     def send_break(self, duration_s: float = 0.25) -> None:
         """Holds the line in the break condition. Raises a BenchError."""
-        self._ask(console_pb2.ConsoleRequest(break_ms=round(duration_s * 1000)), duration_s)
+        self._ask(
+            console_pb2.ConsoleRequest(break_ms=round(duration_s * 1000)), duration_s + self._connection.timeout_s
+        )
 
     def control(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
         """Drives modem lines; None leaves one as it is. Raises a BenchError."""
-        self._ask(console_pb2.ConsoleRequest(control=console_pb2.ModemControl(dtr=dtr, rts=rts)), 0.0)
+        self._ask(console_pb2.ConsoleRequest(control=console_pb2.ModemControl(dtr=dtr, rts=rts)))
 
     def lines(self) -> ModemLines:
         """The modem lines as they are now. Raises a BenchError where the port has none."""
@@ -149,7 +168,7 @@ class ConsoleStream:
                 self._lines = None
             self._requests.put(console_pb2.ConsoleRequest(ask_lines=True))
             with self._changed:
-                self._wait(lambda: self._lines is not None, self._connection.timeout_s)
+                self._wait(lambda: self._lines is not None)
                 found = self._lines
         if found is None:
             raise BenchUnavailable(f"{self._connection.target} did not answer in time")
@@ -164,7 +183,7 @@ class ConsoleStream:
         if self._reader is not None and self._reader is not threading.current_thread():
             self._reader.join(self._connection.timeout_s)
 
-    def _ask(self, request: console_pb2.ConsoleRequest, wait_s: float) -> None:
+    def _ask(self, request: console_pb2.ConsoleRequest, timeout_s: float | None = None) -> None:
         with self._sending:
             with self._changed:
                 if self._ended is not None:
@@ -173,15 +192,16 @@ class ConsoleStream:
                 number = self._asked
             self._requests.put(request)
             with self._changed:
-                self._wait(lambda: self._sent.requests >= number, wait_s + self._connection.timeout_s)
+                self._wait(lambda: self._sent.requests >= number, timeout_s)
                 error = self._errors.pop(number, "")
         if error:
             raise BenchUnavailable(error)
 
-    def _wait(self, done: "_Condition", timeout_s: float) -> None:
-        self._changed.wait_for(lambda: done() or self._ended, timeout_s)
+    def _wait(self, done: "_Condition", timeout_s: float | None = None) -> None:
+        within_s = self._connection.timeout_s if timeout_s is None else timeout_s
+        self._changed.wait_for(lambda: done() or self._ended, within_s)
         if not done():
-            raise self._ended or BenchUnavailable(f"{self._connection.target} did not take the input in time")
+            raise self._ended or NotTaken(f"{self._connection.target} did not take the input in time")
 
     def _read(self, call: _Call) -> None:
         failure: BenchError
@@ -207,6 +227,7 @@ class ConsoleStream:
                         self._errors[event.sent.requests] = event.sent.error
                 case "state":
                     self.fault = event.state.fault
+                    self._stirred = True
                 case "lines":
                     self._lines = event.lines
                 case "opened":

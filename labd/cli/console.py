@@ -31,6 +31,8 @@ _BREAK = b"\x1c"
 _TICK_S = 0.2
 """How often a quiet console is left to look at the clock, the port and the lease."""
 _INPUT_BYTES = 1024
+_ANSWER_S = 10.0
+"""How long the agent may take beyond what the line needs."""
 _BITS_PER_BYTE = 12
 """Of the slowest format: start, eight data, parity and two stop bits."""
 
@@ -226,7 +228,7 @@ class _Conversation:
             if data is None:
                 self._stream.send_break()
             else:
-                self._stream.write(data, len(data) * _BITS_PER_BYTE / self._described["baudrate"])
+                self._stream.write(data, _ANSWER_S + len(data) * _BITS_PER_BYTE / self._described["baudrate"])
         except BenchUnavailable as error:
             self._failure = self._failure if self._stay else error
         except BenchError as error:

@@ -13,7 +13,7 @@ Importing it costs next to nothing: HTTP (urllib3) is imported with the first `L
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
 from labd.client.heartbeats import Heartbeats, end_text
-from labd.client.held import NotHeld, default_holder, held_lease
+from labd.client.held import NotHeld, default_holder, held_bench, held_lease
 from labd.client.lab import DEFAULT_URL, LabClient
 from labd.client.types import (
     Adapter,
@@ -73,5 +73,6 @@ __all__ = [
     "UnexpectedAnswer",
     "default_holder",
     "end_text",
+    "held_bench",
     "held_lease",
 ]

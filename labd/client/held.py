@@ -1,11 +1,14 @@
 """Finding a lease that is held already: for tools that use a bench and were given no token."""
 
+import contextlib
 import getpass
 import os
 import socket
+from collections.abc import Iterator
 
 from labd.client.errors import LabError
-from labd.client.lab import LabClient
+from labd.client.heartbeats import Heartbeats
+from labd.client.lab import DEFAULT_URL, LabClient
 from labd.client.types import Lease
 
 
@@ -48,3 +51,18 @@ def held_lease(lab: LabClient, bench: str, *, lease_id: str | None = None, holde
     raise NotHeld(
         f"you ({mine}) hold no lease of bench {bench}: {by}. Lease it with: labctl lease acquire -l name={bench}"
     )
+
+
+@contextlib.contextmanager
+def held_bench(
+    bench: str, *, url: str | None = None, lease_id: str | None = None, holder: str | None = None
+) -> Iterator[tuple[str, str]]:
+    """The agent's address and the token of a lease that is held, which is kept alive within the context.
+
+    The lease is ``lease_id`` (or LABD_LEASE), else the one that ``holder`` (or LABD_HOLDER, or user@host) holds, asked
+    from the labd at ``url`` (or LABD_URL). Raises LabError.
+    """
+    with LabClient(url or os.environ.get("LABD_URL") or DEFAULT_URL) as lab:
+        lease = held_lease(lab, bench, lease_id=lease_id or os.environ.get("LABD_LEASE"), holder=holder)
+        with Heartbeats(lab, lease):
+            yield lease["address"] or "", lease.get("token") or ""
