@@ -49,7 +49,12 @@ class Fault(_Part):
     count: int | None = Field(
         default=None, ge=1, le=10_000, description="0x78 before the answer, or flow controls 'wait'; null: for ever"
     )
-    delay_ms: float = Field(default=1000, ge=0, le=3_600_000, description="of the kinds slow and delay_frame")
+    delay_ms: float = Field(
+        default=1000,
+        ge=0,
+        le=3_600_000,
+        description="of the kinds slow and delay_frame; pending: between two 0x78, as far as P2* allows",
+    )
     frame: int = Field(
         default=1, ge=0, le=100_000, description="which consecutive frame; 0: the first frame, or a single one"
     )

@@ -224,7 +224,6 @@ class Bench:
         if self.quarantine_reason is not None:
             raise unavailable(f"bench {self.name} is in quarantine: {self.quarantine_reason}")
         cleanup = CleanUpStack()
-        cleanup.push("reset the simulated ECUs", self._reset_nodes, deadline_s=_RESET_S)
         self._push_safe_state(cleanup)
         if self.hooks is not None and (deadline_s := self.hooks.deadline_s("after_lease")):
             undo = partial(self._after_lease, lease, epoch)
@@ -309,6 +308,7 @@ class Bench:
 
     def _push_safe_state(self, stack: CleanUpStack) -> None:
         """What brings the hardware to the state that the configuration declares safe; the last pushed runs first."""
+        stack.push("reset the simulated ECUs", self._reset_nodes, deadline_s=_RESET_S)
         stack.push("reset the adapters", self.adapters.reset, deadline_s=adapters.RESET_S)
         stack.push("power to the safe state", self.power.to_safe_state, deadline_s=power.SAFE_STATE_S)
 

@@ -191,7 +191,8 @@ class UdsServer:
             self._pending_left -= 1
         over = self._pending_left is not None and self._pending_left <= 0
         step = self._finish if over else self._send_pending
-        self._pending = self._clock.call_later(self.state.p2_star_ms / 1000 * _EARLY, step)
+        asked_s = self._fault.delay_ms / 1000 if self._fault is not None else 0.0
+        self._pending = self._clock.call_later(min(asked_s, self.state.p2_star_ms / 1000 * _EARLY), step)
 
     def _finish(self) -> None:
         call, self._in_work = self._in_work, None
