@@ -16,10 +16,11 @@ from bench_agent.server.epochs import EpochError
 from bench_agent.server.instance import InstanceError, only_instance
 from bench_agent.server.quarantine import QuarantineError
 from bench_agent.server.tuning import settle
-from ecu_adapters.bus import BusError, BusHub, CanConfig
+from ecu_adapters.bus import BusError, BusHub, BusNode, CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import load_ecu
 from ecu_adapters.simulator import SimulatedEcu
+from ecu_adapters.simulator.doip_network import DoIpNetwork
 from ecu_adapters.yaml_file import ConfigError, scalar
 
 FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
@@ -101,8 +102,8 @@ def check(file: Path) -> None:
 
 @main.command()
 @click.argument("ecu", type=FILE)
-@click.option("--interface", required=True, help="python-can interface: socketcan, udp_multicast, ...")
-@click.option("--channel", required=True, help="For example vcan0.")
+@click.option("--interface", help="python-can interface: socketcan, udp_multicast, ...")
+@click.option("--channel", help="For example vcan0.")
 @click.option("--fd", is_flag=True, help="The bus speaks CAN FD.")
 @click.option("--bitrate", type=click.IntRange(1, 8_000_000), help="bit/s, if the interface does not bring it.")
 @click.option("--data-bitrate", type=click.IntRange(1, 16_000_000), help="bit/s of the CAN FD data phase.")
@@ -110,32 +111,40 @@ def check(file: Path) -> None:
 @click.option("--dbc", type=FILE, help="CAN database of the messages that the ECU sends.")
 def simulate(
     ecu: Path,
-    interface: str,
-    channel: str,
+    interface: str | None,
+    channel: str | None,
     fd: bool,
     bitrate: int | None,
     data_bitrate: int | None,
     options: tuple[tuple[str, object], ...],
     dbc: Path | None,
 ) -> None:
-    """Play the ECU that the file ECU describes, on any CAN bus, until stopped.
+    """Play the ECU that the file ECU describes until stopped: on any CAN bus, or behind a DoIP entity of its own.
+
+    With a section doip in the file, it listens on the host and port given there, and needs a bus only for the messages
+    that it sends.
 
     \b
+      bench-agent simulate zonal.yaml
       bench-agent simulate ecm.yaml --interface socketcan --channel vcan0 --dbc powertrain.dbc
       bench-agent simulate ecm.yaml --interface socketcand --channel can0 --option host=192.168.7.20 --option port=29536
     """
     _log_to_stderr()
-    can_config = CanConfig(
-        interface=interface,
-        channel=channel,
-        fd=fd,
-        bitrate=bitrate,
-        data_bitrate=data_bitrate,
-        options=dict(options),
-    )
+    if (interface is None) != (channel is None):
+        raise click.UsageError("--interface and --channel go together")
+    can_config = None
+    if interface is not None and channel is not None:
+        can_config = CanConfig(
+            interface=interface,
+            channel=channel,
+            fd=fd,
+            bitrate=bitrate,
+            data_bitrate=data_bitrate,
+            options=dict(options),
+        )
     try:
         asyncio.run(_simulate(ecu, can_config, dbc))
-    except (ConfigError, DatabaseError, BusError, ValueError) as error:
+    except (ConfigError, DatabaseError, BusError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -150,29 +159,39 @@ async def _serve(config: AgentConfig) -> None:
     await _until_stopped(ready, agent.stop)
 
 
-async def _simulate(path: Path, can_config: CanConfig, dbc: Path | None) -> None:
+async def _simulate(path: Path, can_config: CanConfig | None, dbc: Path | None) -> None:
     description = load_ecu(path)
+    if can_config is None and description.doip is None:
+        raise click.UsageError(f"{description.name} is reached over CAN: give --interface and --channel")
     database = Database.load(dbc) if dbc is not None else None
-    hub = await asyncio.to_thread(BusHub.open, description.name, can_config)
+    hub = await asyncio.to_thread(BusHub.open, description.name, can_config) if can_config is not None else None
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_error(_reason: str) -> None:
         loop.call_soon_threadsafe(stopped.set)
 
-    hub.on_error = on_error
+    if hub is not None:
+        hub.on_error = on_error
+    network = DoIpNetwork()
+    network.add(description)
+    doip = description.doip
     try:
-        ecu = SimulatedEcu(description, hub, database)
+        entity = await network.entity(doip) if doip is not None else None
+        ecu = SimulatedEcu(description, hub or BusNode.alone(description.name), database, doip=entity)
 
         async def ready() -> None:
             await ecu.start()
-            click.echo(f"{description.name} answers on {can_config.interface} {can_config.channel}")
+            place = f"{can_config.interface} {can_config.channel}" if can_config is not None else ""
+            click.echo(f"{description.name} answers on {place if doip is None else f'doip {doip.place}'}")
 
         await _until_stopped(ready, ecu.stop, stopped)
-        if hub.error is not None:
+        if hub is not None and hub.error is not None:
             raise BusError(hub.error)
     finally:
-        await asyncio.to_thread(hub.close)
+        await network.stop()
+        if hub is not None:
+            await asyncio.to_thread(hub.close)
 
 
 async def _until_stopped(

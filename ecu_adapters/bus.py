@@ -509,6 +509,11 @@ class BusNode:
         self._away = "it is not attached to a bus"
         self._subscriptions: tuple[Subscription, ...] = ()
 
+    @classmethod
+    def alone(cls, name: str) -> "BusNode":
+        """A node of a device that is on no CAN bus."""
+        return cls(name, CanConfig(interface="virtual", channel="no bus"))
+
     def attach(self, hub: BusHub) -> None:
         """Joins the bus, with all subscriptions, and leaves the one before."""
         self.detach("it joins another bus")

@@ -297,6 +297,7 @@ def _reference_problems(bench: BenchConfig) -> list[_Problem | ConfigError]:
             except DatabaseError as error:
                 problems.append(_Problem(("can", index, "dbc"), str(error)))
     names: dict[str, int] = {}
+    behind: dict[tuple[str, int], str] = {}
     for index, ecu in enumerate(bench.ecus):
         try:
             description = load_ecu(ecu.file)
@@ -305,9 +306,14 @@ def _reference_problems(bench: BenchConfig) -> list[_Problem | ConfigError]:
             problems.append(error)
             continue
         try:
-            chosen_way(ecu, description)
+            description = chosen_way(ecu, description)
         except ValueError as error:
             problems.append(_Problem(("ecus", index), str(error)))
+        if (doip := description.doip) is not None:
+            taken = behind.setdefault((doip.place, doip.logical_address), description.name)
+            if taken != description.name:
+                message = f"doip.logical_address 0x{doip.logical_address:04X} at {doip.place} is {taken} already"
+                problems.append(_Problem(("ecus", index, "file"), message))
         if description.name in names:
             message = f"ECU {description.name} is there already (ecus.{names[description.name]})"
             problems.append(_Problem(("ecus", index, "file"), message))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import structlog
 
-from ecu_adapters.bus import BusHub, BusNode, CanConfig
+from ecu_adapters.bus import BusHub, BusNode
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.simulator import SimulatedEcu
@@ -64,7 +64,7 @@ class SimulatedNode:
 
     async def power_up(self) -> None:
         """Powers up an ECU that is on no bus. What fails is in `fault`."""
-        self._node = BusNode(self._title, CanConfig(interface="virtual", channel="no bus"))
+        self._node = BusNode.alone(self._title)
         await self._boot()
 
     async def bus_up(self, hub: BusHub, database: Database | None) -> None:

@@ -15,6 +15,7 @@ from queue import Queue
 from typing import Any
 
 import pytest
+from doipclient.client import DoIPClient
 
 from bench_agent.client import BenchClient, FrameFilter, LeaseRefused, NegativeResponse, Within
 from tests.unit.bench_agent.harness import ECU, NOBODY, ROOT, Signer
@@ -229,3 +230,26 @@ def test_simulate_says_what_is_wrong(agent_yaml: Path, arguments: tuple[str, ...
     with started("simulate", str(agent_yaml.parent / "ecm.yaml"), *arguments) as ecu:
         ecu.line(says)
         assert ecu.process.wait(TIMEOUT_S) == 1
+
+
+def test_simulate_plays_an_ecu_behind_doip(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    text = f"name: ZONAL\ndoip: {{host: 127.0.0.1, port: {port}, logical_address: 0x1001}}\n"
+    (tmp_path / "zonal.yaml").write_text(text)
+    with started("simulate", str(tmp_path / "zonal.yaml")) as ecu:
+        ecu.line(f"ZONAL answers on doip 127.0.0.1:{port}")
+        with DoIPClient("127.0.0.1", 0x1001, tcp_port=port, udp_port=port) as client:
+            client.send_diagnostic(b"\x3e\x00")
+            assert bytes(client.receive_diagnostic(timeout=TIMEOUT_S)) == b"\x7e\x00"
+            with started("simulate", str(tmp_path / "zonal.yaml")) as second:
+                second.line("Error: .*address already in use")
+                assert second.process.wait(TIMEOUT_S) == 1
+        ecu.process.send_signal(signal.SIGTERM)
+        assert ecu.process.wait(TIMEOUT_S) == 0
+
+
+def test_simulate_needs_a_bus_for_an_ecu_on_can(agent_yaml: Path) -> None:
+    with started("simulate", str(agent_yaml.parent / "ecm.yaml")) as ecu:
+        ecu.line("Error: ECM is reached over CAN: give --interface and --channel")
+        assert ecu.process.wait(TIMEOUT_S) == 2

@@ -199,6 +199,12 @@ def test_mistakes_in_the_bench(agent_file: AgentFile, entry: dict[str, str], tex
     assert any(text in str(mistake) for mistake in config.check(agent_file.write()))
 
 
+def test_one_logical_address_for_two_ecus(agent_file: AgentFile, tmp_path: Path, port: int) -> None:
+    (tmp_path / "TCM.yaml").write_text(yaml.safe_dump(_ecu("TCM", port, 0x1001)))
+    (mistake,) = config.check(agent_file.write())
+    assert f"doip.logical_address 0x1001 at 127.0.0.1:{port} is ECM already" in str(mistake)
+
+
 def test_the_bench_may_choose_can(agent_file: AgentFile, tmp_path: Path, port: int) -> None:
     both = _ecu("ECM", port, 0x1001) | {"addressing": {"request_id": 0x7E0, "response_id": 0x7E8}}
     both["memory"]["max_block"] = 4095

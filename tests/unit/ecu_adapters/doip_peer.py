@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ecu_adapters.bus import BusNode, CanConfig
+from ecu_adapters.bus import BusNode
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.doip.settings import DoIp
 from ecu_adapters.simulator import SimulatedEcu
@@ -23,11 +23,6 @@ def over_doip(ecu: EcuDescription, port: int = 13400, **settings: Any) -> EcuDes
     return ecu.model_copy(update={"doip": DoIp.model_validate(given)})
 
 
-def no_bus() -> BusNode:
-    """A bus port that leads nowhere."""
-    return BusNode("none", CanConfig(interface="virtual", channel="none"))
-
-
 @asynccontextmanager
 async def entity_with(
     *ecus: EcuDescription, clock: Clock | None = None
@@ -42,7 +37,7 @@ async def entity_with(
         for ecu in ecus
         if ecu.doip is not None
     ]
-    simulated = [SimulatedEcu(ecu, no_bus(), doip=entity, clock=clock) for ecu in placed]
+    simulated = [SimulatedEcu(ecu, BusNode.alone(ecu.name), doip=entity, clock=clock) for ecu in placed]
     try:
         for one in simulated:
             await one.start()

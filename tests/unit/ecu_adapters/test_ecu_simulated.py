@@ -19,6 +19,7 @@ from udsoncan.connections import PythonIsoTpConnection
 from ecu_adapters.bus import BusHub, CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import EcuDescription, load_ecu
+from ecu_adapters.doip import Gateways
 from ecu_adapters.simulation import CyclicMessage
 from ecu_adapters.simulator import SimulatedEcu
 from ecu_adapters.simulator.clock import VirtualClock
@@ -26,6 +27,7 @@ from ecu_adapters.simulator.cyclic import CyclicSender
 from ecu_adapters.uds import services
 from ecu_adapters.uds.services import NegativeResponse, Plain, UdsInvalid
 from ecu_adapters.uds.tester import UdsTester, UdsUnexpected
+from tests.unit.ecu_adapters.doip_peer import entity_with, over_doip
 
 pytestmark = pytest.mark.anyio
 
@@ -37,8 +39,21 @@ POWERTRAIN = Database.load(REPOSITORY / "dbc" / "powertrain.dbc")
 Call = Callable[..., Any]
 
 
+both_ways = pytest.mark.parametrize("way", ["isotp", "doip"], indirect=True)
+
+
 @pytest.fixture
-async def simulated(hubs: Hubs, ecu: EcuDescription) -> AsyncIterator[SimulatedEcu]:
+def way(request: pytest.FixtureRequest) -> str:
+    """How the tester reaches the ECU."""
+    return str(getattr(request, "param", "isotp"))
+
+
+@pytest.fixture
+async def simulated(hubs: Hubs, ecu: EcuDescription, way: str) -> AsyncIterator[SimulatedEcu]:
+    if way == "doip":
+        async with entity_with(over_doip(ecu)) as (_, _, (behind,)):
+            yield behind
+        return
     simulated = SimulatedEcu(ecu, hubs[1])
     await simulated.start()
     yield simulated
@@ -46,8 +61,8 @@ async def simulated(hubs: Hubs, ecu: EcuDescription) -> AsyncIterator[SimulatedE
 
 
 @pytest.fixture
-async def tester(hubs: Hubs, ecu: EcuDescription, simulated: SimulatedEcu) -> AsyncIterator[UdsTester]:
-    tester = UdsTester(hubs[0], ecu)
+async def tester(hubs: Hubs, simulated: SimulatedEcu, way: str) -> AsyncIterator[UdsTester]:
+    tester = UdsTester(hubs[0] if way == "isotp" else Gateways(), simulated.ecu)
     yield tester
     await tester.close()
 
@@ -60,6 +75,7 @@ def call(tester: UdsTester) -> Call:
     return run
 
 
+@both_ways
 async def test_values_are_read_by_name_and_number(call: Call) -> None:
     assert await call("read", did="VIN") == "WVWZZZ1KZ6W000001"
     assert await call("read", did=0xF190) == "WVWZZZ1KZ6W000001"
@@ -73,12 +89,14 @@ async def test_values_are_read_by_name_and_number(call: Call) -> None:
     }
 
 
+@both_ways
 async def test_the_outcome_carries_the_pdus(tester: UdsTester) -> None:
     outcome = await services.call(tester, "read", {"did": "Gear"}, timeout_s=WAIT_S)
     assert outcome.exchange is not None
     assert (outcome.exchange.request, outcome.exchange.response) == (b"\x22\x02\x01", b"\x62\x02\x01\x03")
 
 
+@both_ways
 async def test_unlocking_opens_what_was_refused(call: Call) -> None:
     assert await call("session", session="extended") == {"session": "extended", "p2_ms": 50, "p2_star_ms": 500}
     with pytest.raises(NegativeResponse) as caught:
@@ -100,6 +118,7 @@ async def test_unlocking_opens_what_was_refused(call: Call) -> None:
     assert await call("read", did="Secret") == bytes.fromhex("DEADBEEF")
 
 
+@both_ways
 async def test_keys_can_be_computed_by_the_caller(call: Call, ecu: EcuDescription) -> None:
     await call("session", session=3)
     seed = await call("seed", level=3)
@@ -111,6 +130,7 @@ async def test_keys_can_be_computed_by_the_caller(call: Call, ecu: EcuDescriptio
         await call("key", level=1, key=b"\0\0\0\0")
 
 
+@both_ways
 async def test_trouble_codes(call: Call) -> None:
     found = await call("read_dtcs")
     assert [(dtc["code"], dtc["dtc"], dtc["status"]) for dtc in found] == [
@@ -128,6 +148,7 @@ async def test_trouble_codes(call: Call) -> None:
     assert await call("read_dtcs") == []
 
 
+@both_ways
 async def test_a_reset_leads_to_the_default_session(call: Call, tester: UdsTester, simulated: SimulatedEcu) -> None:
     await call("session", session="extended")
     await call("tester_present")
