@@ -21,6 +21,7 @@ from labd.client import LabError
 from labd.client.types import Assignment, Failure, Result
 from runners.launch import ADDRESS_VARIABLE, STOP_REASON_FILE
 from scenarios.bindings import Bindings, too_long
+from scenarios.data_files import DataFiles
 from scenarios.lease import Heartbeat, LeaseKeeper
 from scenarios.record import Record
 from scenarios.sandbox import Sandbox
@@ -39,6 +40,8 @@ DELIVERY_S = 60.0
 """How long log and result may take to reach labd, a restart of labd included."""
 HURRIED_DELIVERY_S = 2.0
 """The same after SIGTERM: SIGKILL is on its way."""
+DATA_FOLDER = "data-files"
+"""In the runner's scratch directory, which goes when the run is over: the files that came with the run."""
 HEADROOM_BYTES = 2**30
 """Address space for this process beyond what it has at start and the script's memory: threads, buffers, libraries."""
 
@@ -111,7 +114,7 @@ class Runner:
             stop,
             deadline=self._started + assignment["limits"]["timeout_s"],
             open_bench=self._open_bench or _opener(assignment),
-            fetch_file=self._fetch_file,
+            files=DataFiles(assignment["data_files"], self._fetch_file, Path(DATA_FOLDER).absolute()),
         )
         heartbeat = Heartbeat(self._lab, assignment["lease_id"], assignment["ttl_s"], self._tell_stop)
         shipper.start()

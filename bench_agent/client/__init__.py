@@ -62,7 +62,7 @@ from bench_agent.client.power import (
     ProfileResult,
     ProfileStep,
 )
-from bench_agent.client.replay import ReplayProgress
+from bench_agent.client.replay import ReplayClient, ReplayProgress
 from bench_agent.client.simulation import SimulatedFault, SimulationClient, SimulationState
 from bench_agent.client.traces import FetchedTrace, TraceInfo, TracesClient
 from bench_agent.client.traffic import (
@@ -138,6 +138,7 @@ __all__ = [
     "ProfileInfo",
     "ProfileResult",
     "ProfileStep",
+    "ReplayClient",
     "ReplayProgress",
     "RestBusClient",
     "RoutineClient",

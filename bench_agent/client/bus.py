@@ -8,7 +8,7 @@ from bench_agent.client.conditions import Condition, Rule, apply_rule, to_wire
 from bench_agent.client.connection import Connection, to_ms
 from bench_agent.client.errors import InvalidRequest
 from bench_agent.client.frame_stream import FrameFilter, FrameStream
-from bench_agent.client.replay import OnProgress, ReplayProgress, log_frames, play
+from bench_agent.client.replay import OnProgress, Playing, ReplayClient, ReplayProgress, log_frames
 from bench_agent.client.traffic import (
     AliveCounter,
     CycleTimes,
@@ -227,7 +227,20 @@ class BusClient:
         Raises a BenchError (LogError for a damaged log) and OSError.
         """
         listed = log_frames(log, channel=channel, loop=loop) if isinstance(log, Path) else log
-        return play(self._connection, self.name, listed, speed=speed, filters=filters, on_progress=on_progress)
+        return Playing(self._connection, self.name, listed, speed, filters).run(on_progress)
+
+    def start_replay(
+        self,
+        log: Path | Iterable[Frame],
+        *,
+        speed: float = 1.0,
+        filters: Sequence[FrameFilter] = (),
+        channel: str | None = None,
+        loop: int = 1,
+    ) -> ReplayClient:
+        """The same as `replay`, beside whatever the caller does meanwhile. Raises a BenchError."""
+        listed = log_frames(log, channel=channel, loop=loop) if isinstance(log, Path) else log
+        return ReplayClient(Playing(self._connection, self.name, listed, speed, filters), self._connection.timeout_s)
 
     def _expect(self, request: bench_pb2.ExpectRequest, timeout_s: float, rule: Rule | None) -> Expectation:
         try:

@@ -1,5 +1,6 @@
 """A gateway between two buses of the bench, with faults on the way."""
 
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,16 +58,29 @@ class GatewayClient:
         self._request = gateway_pb2.GatewayRequest(
             from_bus=from_bus, to_bus=to_bus, one_way=one_way, faults=[_wired(fault) for fault in faults]
         )
+        self._requests: queue.SimpleQueue[gateway_pb2.GatewayRequest | None] = queue.SimpleQueue()
         self._changed = threading.Condition()
-        self._counts: gateway_pb2.GatewayCounts | None = None
+        self._asked = 0
+        self._answers = 0
+        self._counts = gateway_pb2.GatewayCounts()
         self._ended: BenchError | None = None
+        self._closing = False
         self._cancel: Callable[[], object] | None = None
         self._reader: threading.Thread | None = None
 
     def __enter__(self) -> "GatewayClient":
-        """Raises a BenchError when the agent refuses, or does not begin in time."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> "GatewayClient":
+        """Returns when frames are forwarded. Raises a BenchError when the agent refuses, or does not begin in time."""
+        self._ask(self._request)
         call = gateway_pb2_grpc.GatewayStub(self._connection.channel).Forward(
-            self._request, metadata=self._connection.metadata
+            iter(self._requests.get, None), metadata=self._connection.metadata
         )
         self._cancel = call.cancel
 
@@ -75,35 +89,31 @@ class GatewayClient:
             try:
                 for counts in call:
                     with self._changed:
-                        self._counts = counts
+                        self._counts, self._answers = counts, self._answers + 1
                         self._changed.notify_all()
             except grpc.RpcError as error:
                 failure = from_rpc(error, self._connection.target)
+            self._requests.put(None)
             with self._changed:
                 self._ended = failure
                 self._changed.notify_all()
 
         self._reader = threading.Thread(target=read, name="gateway", daemon=True)
         self._reader.start()
-        with self._changed:
-            self._changed.wait_for(lambda: self._counts or self._ended, self._connection.timeout_s)
-            if self._counts is not None:
-                return self
-        failure = self._ended
-        self.close()
-        raise failure or BenchUnavailable(f"{self._connection.target} did not begin to forward in time")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+        try:
+            self._answer()
+        except BenchError:
+            self.close()
+            raise
+        return self
 
     def state(self) -> GatewayState:
-        """As of half a second ago at most. Raises the BenchError that ended the gateway."""
+        """As of now; once it is closed, at its end. Raises the BenchError that ended the gateway otherwise."""
+        if not self._closing:
+            self._ask(gateway_pb2.GatewayRequest())
+            self._answer()
         with self._changed:
-            if self._ended is not None:
-                raise self._ended
-            counts = self._counts or gateway_pb2.GatewayCounts()
+            counts = self._counts
         return GatewayState(
             forwarded=counts.forwarded,
             back=counts.back,
@@ -114,11 +124,27 @@ class GatewayClient:
         )
 
     def close(self) -> None:
-        """Ends the gateway. May be called twice."""
+        """Ends the gateway; no frame is forwarded once this returns. May be called twice."""
+        self._closing = True
+        self._requests.put(None)
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended, self._connection.timeout_s)
         if self._cancel is not None:
             self._cancel()
         if self._reader is not None:
             self._reader.join(self._connection.timeout_s)
+
+    def _ask(self, request: gateway_pb2.GatewayRequest) -> None:
+        with self._changed:
+            self._asked += 1
+        self._requests.put(request)
+
+    def _answer(self) -> None:
+        with self._changed:
+            asked = self._asked
+            self._changed.wait_for(lambda: self._answers >= asked or self._ended, self._connection.timeout_s)
+            if self._answers < asked:
+                raise self._ended or BenchUnavailable(f"{self._connection.target} does not answer in time")
 
 
 def _wired(fault: BusFaultRule) -> gateway_pb2.BusFault:

@@ -56,38 +56,100 @@ def log_frames(path: Path, *, channel: str | None = None, loop: int = 1) -> Iter
             offset_ns += last_ns - first_ns
 
 
-def play(
-    connection: Connection,
-    bus: str,
-    listed: Iterable[Frame],
-    *,
-    speed: float = 1.0,
-    filters: Sequence[FrameFilter] = (),
-    on_progress: OnProgress | None = None,
-) -> ReplayProgress:
-    """Plays frames at their times. Raises a BenchError, also what ``listed`` raises."""
-    passing = listed if not filters else (frame for frame in listed if _passes(frame, filters))
-    source = _Source(passing)
-    stub = replay_pb2_grpc.ReplayStub(connection.channel)
-    opening = replay_pb2.ReplayRequest(open=replay_pb2.ReplayOpen(bus=bus, speed=speed))
-    call = stub.Play(itertools.chain([opening], source.requests()), metadata=connection.metadata)
-    source.on_failure = call.cancel
-    progress = None
-    try:
-        for event in call:
-            progress = _progress(event)
-            if on_progress is not None:
-                on_progress(progress)
-    except grpc.RpcError as error:
-        raise source.failure or from_rpc(error, connection.target) from None
-    finally:
-        call.cancel()
-        source.stop()
-    if source.failure is not None:
-        raise source.failure
-    if progress is None or not progress.done:
-        raise BenchUnavailable(f"{connection.target} has ended the replay")
-    return progress
+class Playing:
+    """Frames played at their times, by whoever calls `run`. Raises nothing by itself."""
+
+    def __init__(
+        self, connection: Connection, bus: str, listed: Iterable[Frame], speed: float, filters: Sequence[FrameFilter]
+    ) -> None:
+        self._target = connection.target
+        self._source = _Source(listed if not filters else (frame for frame in listed if _passes(frame, filters)))
+        stub = replay_pb2_grpc.ReplayStub(connection.channel)
+        opening = replay_pb2.ReplayRequest(open=replay_pb2.ReplayOpen(bus=bus, speed=speed))
+        self._call = stub.Play(itertools.chain([opening], self._source.requests()), metadata=connection.metadata)
+        self._source.on_failure = self._call.cancel
+
+    def run(self, on_progress: OnProgress | None) -> ReplayProgress:
+        """Returns at the end. Raises a BenchError, also what the frames' source raises."""
+        progress = None
+        try:
+            for event in self._call:
+                progress = _progress(event)
+                if on_progress is not None:
+                    on_progress(progress)
+        except grpc.RpcError as error:
+            raise self._source.failure or from_rpc(error, self._target) from None
+        finally:
+            self.cancel()
+        if self._source.failure is not None:
+            raise self._source.failure
+        if progress is None or not progress.done:
+            raise BenchUnavailable(f"{self._target} has ended the replay")
+        return progress
+
+    def cancel(self) -> None:
+        """Ends it, from any thread."""
+        self._call.cancel()
+        self._source.stop()
+
+
+class ReplayClient:
+    """A replay beside whatever else its caller does. It ends with its bench's connection at the latest."""
+
+    def __init__(self, playing: Playing, timeout_s: float) -> None:
+        """Returns when the agent plays. Raises a BenchError when it refuses, or does not begin within ``timeout_s``."""
+        self._playing = playing
+        self._changed = threading.Condition()
+        self._progress: ReplayProgress | None = None
+        self._failure: Exception | None = None
+        self._stopped = self._ended = False
+        self._thread = threading.Thread(target=self._run, name="replay", daemon=True)
+        self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._progress or self._ended, timeout_s)
+        try:
+            self.state()
+        except Exception:
+            playing.cancel()
+            raise
+
+    def state(self) -> ReplayProgress:
+        """As of a quarter of a second ago at most. Raises what ended the replay before its time."""
+        with self._changed:
+            if self._failure is not None and not self._stopped:
+                raise self._failure
+            if self._progress is None:
+                raise BenchUnavailable("the agent did not begin to play in time")
+            return self._progress
+
+    def wait(self, timeout_s: float) -> ReplayProgress:
+        """The state at the end of the replay, or after ``timeout_s`` if that is earlier. Raises as `state`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended, timeout_s)
+        return self.state()
+
+    def stop(self) -> ReplayProgress:
+        """Ends the replay: no frame follows the one that is being sent. Raises as `state`."""
+        with self._changed:
+            self._stopped = self._stopped or not self._ended
+        self._playing.cancel()
+        self._thread.join()
+        return self.state()
+
+    def _run(self) -> None:
+        failure: Exception | None = None
+        try:
+            self._playing.run(self._take)
+        except (BenchError, OSError) as error:
+            failure = error
+        with self._changed:
+            self._failure, self._ended = failure, True
+            self._changed.notify_all()
+
+    def _take(self, progress: ReplayProgress) -> None:
+        with self._changed:
+            self._progress = progress
+            self._changed.notify_all()
 
 
 class _Source:

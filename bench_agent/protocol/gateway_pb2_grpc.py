@@ -34,7 +34,7 @@ class GatewayStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Forward = channel.unary_stream(
+        self.Forward = channel.stream_stream(
                 '/labd.bench.v1.Gateway/Forward',
                 request_serializer=bench__agent_dot_protocol_dot_gateway__pb2.GatewayRequest.SerializeToString,
                 response_deserializer=bench__agent_dot_protocol_dot_gateway__pb2.GatewayCounts.FromString,
@@ -44,8 +44,9 @@ class GatewayStub:
 class GatewayServicer:
     """Missing associated documentation comment in .proto file."""
 
-    def Forward(self, request, context):
-        """Forwards frames as long as the call is open, and tells its counts: at once when it forwards, then twice a second.
+    def Forward(self, request_iterator, context):
+        """The first request opens; each later one, which is empty, asks for the counts. They are told at once when the gateway
+        forwards, for each request, and once more when the requests have ended, which ends the gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -54,7 +55,7 @@ class GatewayServicer:
 
 def add_GatewayServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Forward': grpc.unary_stream_rpc_method_handler(
+            'Forward': grpc.stream_stream_rpc_method_handler(
                     servicer.Forward,
                     request_deserializer=bench__agent_dot_protocol_dot_gateway__pb2.GatewayRequest.FromString,
                     response_serializer=bench__agent_dot_protocol_dot_gateway__pb2.GatewayCounts.SerializeToString,
@@ -71,7 +72,7 @@ class Gateway:
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
-    def Forward(request,
+    def Forward(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -81,8 +82,8 @@ class Gateway:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/labd.bench.v1.Gateway/Forward',
             bench__agent_dot_protocol_dot_gateway__pb2.GatewayRequest.SerializeToString,

@@ -31,22 +31,28 @@ class GatewayStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GatewayAsyncStub: ...
-    Forward: _grpc.UnaryStreamMultiCallable[_gateway_pb2.GatewayRequest, _gateway_pb2.GatewayCounts]
-    """Forwards frames as long as the call is open, and tells its counts: at once when it forwards, then twice a second."""
+    Forward: _grpc.StreamStreamMultiCallable[_gateway_pb2.GatewayRequest, _gateway_pb2.GatewayCounts]
+    """The first request opens; each later one, which is empty, asks for the counts. They are told at once when the gateway
+    forwards, for each request, and once more when the requests have ended, which ends the gateway.
+    """
 
 @_typing.type_check_only
 class GatewayAsyncStub(GatewayStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Forward: _aio.UnaryStreamMultiCallable[_gateway_pb2.GatewayRequest, _gateway_pb2.GatewayCounts]  # type: ignore[assignment]
-    """Forwards frames as long as the call is open, and tells its counts: at once when it forwards, then twice a second."""
+    Forward: _aio.StreamStreamMultiCallable[_gateway_pb2.GatewayRequest, _gateway_pb2.GatewayCounts]  # type: ignore[assignment]
+    """The first request opens; each later one, which is empty, asks for the counts. They are told at once when the gateway
+    forwards, for each request, and once more when the requests have ended, which ends the gateway.
+    """
 
 class GatewayServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Forward(
         self,
-        request: _gateway_pb2.GatewayRequest,
+        request_iterator: _MaybeAsyncIterator[_gateway_pb2.GatewayRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.GatewayCounts], _abc.AsyncIterator[_gateway_pb2.GatewayCounts]]:
-        """Forwards frames as long as the call is open, and tells its counts: at once when it forwards, then twice a second."""
+        """The first request opens; each later one, which is empty, asks for the counts. They are told at once when the gateway
+        forwards, for each request, and once more when the requests have ended, which ends the gateway.
+        """
 
 def add_GatewayServicer_to_server(servicer: GatewayServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

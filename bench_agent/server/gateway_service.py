@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from bench_agent.protocol import frames, gateway_pb2, gateway_pb2_grpc
@@ -14,7 +14,6 @@ from bench_agent.server.gateway import Way
 from bench_agent.server.leased import Leased
 from ecu_adapters.faults import Fault
 
-_TELL_S = 0.5
 _STOP_S = 3.0
 _MOST_FAULTS = 64
 _MOST_COPIES = 100
@@ -25,10 +24,14 @@ class GatewayServicer(Leased, gateway_pb2_grpc.GatewayServicer):
     """Methods as in gateway.proto."""
 
     async def Forward(  # type: ignore[override]  # grpc.aio also takes coroutines that write to the context
-        self, request: gateway_pb2.GatewayRequest, context: Context
+        self, request_iterator: AsyncIterator[gateway_pb2.GatewayRequest], context: Context
     ) -> None:
-        """Forwards until the caller goes, the lease ends or a bus fails. Raises CallError."""
+        """Forwards until the caller has had enough, the lease ends or a bus fails. Raises CallError."""
         bench = self.bench()
+        incoming = aiter(request_iterator)
+        request = await anext(incoming, None)
+        if request is None:
+            raise invalid("the first request of a gateway must open it")
         first, second = bench.bus(request.from_bus), bench.bus(request.to_bus)
         if first is second:
             raise invalid(f"from_bus and to_bus are both {request.from_bus!r}; a gateway joins two buses")
@@ -36,7 +39,6 @@ class GatewayServicer(Leased, gateway_pb2_grpc.GatewayServicer):
             raise invalid(f"{len(request.faults)} faults are given; at most {_MOST_FAULTS} go on one way")
         faults = [_fault(f"faults[{number}]", fault) for number, fault in enumerate(request.faults)]
         hubs = first.require(), second.require()
-        closed = [first.closed, second.closed]
         here, there = (hub.node(f"gateway-{hub.name}") for hub in hubs)
         ways = [Way(here, there, faults)]
         if not request.one_way:
@@ -49,19 +51,41 @@ class GatewayServicer(Leased, gateway_pb2_grpc.GatewayServicer):
         step = cleanup.push(
             f"stop the gateway {first.name} - {second.name}", stop, deadline_s=_STOP_S, phase=Phase.SILENCE
         )
-        watches = [asyncio.create_task(event.wait()) for event in closed]
         try:
-            while True:
-                await context.write(_counts(ways))
-                await asyncio.wait(watches, timeout=_TELL_S, return_when=asyncio.FIRST_COMPLETED)
-                _still_open((first, second), watches)
+            await _answer(ways, (first, second), incoming, context)
         finally:
-            for watch in watches:
-                watch.cancel()
             await stop()
             cleanup.drop(step)
             here.detach("the gateway has ended")
             there.detach("the gateway has ended")
+        await context.write(_counts(ways))
+
+
+async def _answer(
+    ways: list[Way],
+    buses: tuple[AgentBus, AgentBus],
+    incoming: AsyncIterator[gateway_pb2.GatewayRequest],
+    context: Context,
+) -> None:
+    """Tells the counts at once and as often as they are asked for, until the requests end. Raises CallError."""
+    watches = [asyncio.create_task(bus.closed.wait()) for bus in buses]
+    asked = asyncio.create_task(_next(incoming))
+    try:
+        while True:
+            await context.write(_counts(ways))
+            await asyncio.wait([asked, *watches], return_when=asyncio.FIRST_COMPLETED)
+            _still_open(buses, watches)
+            if asked.result() is None:
+                return
+            asked = asyncio.create_task(_next(incoming))
+    finally:
+        for task in (asked, *watches):
+            task.cancel()
+        await asyncio.gather(asked, *watches, return_exceptions=True)
+
+
+async def _next(incoming: AsyncIterator[gateway_pb2.GatewayRequest]) -> gateway_pb2.GatewayRequest | None:
+    return await anext(incoming, None)
 
 
 def _still_open(buses: tuple[AgentBus, AgentBus], watches: "Sequence[asyncio.Task[Any]]") -> None:

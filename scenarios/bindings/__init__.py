@@ -11,12 +11,15 @@ from labd.client.types import Assignment, Failure
 from scenarios.bindings.bench import BenchBindings
 from scenarios.bindings.can import CanBindings
 from scenarios.bindings.context import Context, Log, too_long
+from scenarios.bindings.gateway import GatewayBindings
 from scenarios.bindings.power import PowerBindings
+from scenarios.bindings.replay import ReplayBindings
 from scenarios.bindings.run import RunBindings
 from scenarios.bindings.serial import SerialBindings
 from scenarios.bindings.sim import SimBindings
 from scenarios.bindings.traffic import TrafficBindings
 from scenarios.bindings.uds import UdsBindings
+from scenarios.data_files import DataFiles
 from scenarios.record import Record
 from scenarios.sandbox import Function, ScenarioFault
 from scenarios.stop import Stop
@@ -26,14 +29,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Bindings", "too_long"]
 
-_MODULES = (BenchBindings, CanBindings, TrafficBindings, UdsBindings, SerialBindings, PowerBindings, SimBindings)
+_MODULES = (
+    BenchBindings,
+    GatewayBindings,
+    CanBindings,
+    TrafficBindings,
+    ReplayBindings,
+    UdsBindings,
+    SerialBindings,
+    PowerBindings,
+    SimBindings,
+)
 
 
 class Bindings:
     """All functions of one script. Used by the script's thread alone, save `close`.
 
-    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench, ``fetch_file`` gets a data file of
-    the run.
+    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench. ``files`` came with the run.
     """
 
     def __init__(
@@ -45,11 +57,9 @@ class Bindings:
         *,
         deadline: float,
         open_bench: "Callable[[], BenchClient]",
-        fetch_file: Callable[[str], bytes],
+        files: DataFiles,
     ) -> None:
-        self._context = Context(
-            assignment, record, log, stop, deadline=deadline, open_bench=open_bench, fetch_file=fetch_file
-        )
+        self._context = Context(assignment, record, log, stop, deadline=deadline, open_bench=open_bench, files=files)
         self._run = RunBindings(self._context)
 
     @property

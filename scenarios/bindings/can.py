@@ -60,11 +60,12 @@ class CanBindings:
         self._context.buses.append(client)
         return len(self._buses) - 1
 
-    def can_send_message(self, number: int, message: str, signals: str) -> float:
+    def can_send_message(self, number: int, message: str, signals: str, switches: str) -> float:
         """Sends a DBC message."""
         bus, values = self._buses[number], dict(from_json(signals) or {})
+        force = options(switches).get("force", False)
         with self._context.bench_faults():
-            sent = bus.client.send_message(message, values)
+            sent = bus.client.send_message(message, values, force=force)
         bus.sent_ns = sent.timestamp_ns
         self._context.record.step(f"{bus.client.name} <- {message} {_shown(values)}: {sent.frame}")
         return sent.timestamp_ns / 1e9

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from labd.client.types import Assignment, Frame, LogLevel
 from scenarios import durations
-from scenarios.bindings.data_files import DataFiles
+from scenarios.data_files import DataFiles
 from scenarios.record import Record
 from scenarios.sandbox import ScenarioFault
 from scenarios.stop import Stop
@@ -32,8 +32,7 @@ class Log(Protocol):
 class Context:
     """One script's way to its bench, its log and its record. Used by the script's thread alone, save `close`.
 
-    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench, ``fetch_file`` gets a data file of
-    the run.
+    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench. ``files`` came with the run.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class Context:
         *,
         deadline: float,
         open_bench: "Callable[[], BenchClient]",
-        fetch_file: Callable[[str], bytes],
+        files: DataFiles,
     ) -> None:
         self.assignment = assignment
         self.record = record
@@ -53,8 +52,7 @@ class Context:
         self.stop = stop
         self._deadline = deadline
         self._open_bench = open_bench
-        self.files = DataFiles(assignment["data_files"], fetch_file)
-        """Those that came with the run."""
+        self.files = files
         self._lock = threading.Lock()
         self._client: BenchClient | None = None
         self._written = 0
@@ -69,7 +67,6 @@ class Context:
             client, self._client = self._client, None
         if client is not None:
             client.close()
-        self.files.close()
 
     def write(self, level: LogLevel, text: str) -> None:
         """A line, or several, for the run's log; one too many ends the run."""
@@ -155,7 +152,7 @@ class Context:
             raise ScenarioFault("bench", str(error), transport=error.kind, frame=error.frame) from error
         except bench.UdsUnexpected as error:
             raise ScenarioFault("unexpected", str(error)) from error
-        except (bench.InvalidRequest, bench.NotFound) as error:
+        except (bench.InvalidRequest, bench.NotFound, bench.LogError) as error:
             raise ScenarioFault("invalid", str(error)) from error
         except bench.BenchError as error:
             raise ScenarioFault("bench", str(error)) from error

@@ -25,10 +25,43 @@ local function adapter(name)
   })
 end
 
+local Gateway = { __metatable = false }
+Gateway.__index = Gateway
+local gateways = setmetatable({}, { __mode = "k" }) -- gateway object -> its number on the Python side
+
+local function gateway_of(object)
+  return gateways[object] or fail("invalid", "call it with a colon on a gateway: gw:state(), gw:stop()")
+end
+
+-- bench.gateway{ from = "ecu", to = "vehicle", faults = { { id = 0x123, drop = true, probability = 0.1, seed = 1 } } }
+-- forwards until gw:stop() or the end of the run. Of a fault: id, mask, extended (which frames; none: all), probability,
+-- seed, and what happens: drop, delay, copies, flip, new_id, length. one_way: nothing goes back.
+local function gateway(options)
+  if type(options) ~= "table" then
+    fail("invalid", "bench.gateway needs a table such as { from = 'ecu', to = 'vehicle' }, not " .. kernel.show(options))
+  end
+  local number = invoke("gateway_start", encode(options))
+  local object = setmetatable({}, Gateway)
+  gateways[object] = number
+  return object
+end
+
+-- { forwarded, back, refused, error, overflowed, struck = { frames that each fault has struck } }
+function Gateway.state(object)
+  return invoke("gateway_state", gateway_of(object))
+end
+
+-- No frame is forwarded once this returns. Returns the last state.
+function Gateway.stop(object)
+  return invoke("gateway_stop", gateway_of(object))
+end
+
+local functions = { adapter = adapter, gateway = gateway }
+
 return setmetatable({}, {
   __index = function(_, key)
-    if key == "adapter" then
-      return adapter
+    if functions[key] then
+      return functions[key]
     end
     if asked[key] then
       return invoke("describe")[key]

@@ -2,6 +2,7 @@
 --
 --   local bus = can.bus("powertrain")                    -- can.bus() if the bench has only one
 --   bus:send("EngineControl", { TargetSpeed = 1500 })    -- signals left out take the DBC's initial value
+--   bus:send("EngineControl", { TargetSpeed = 9000 }, { force = true })  -- also outside the DBC's bounds
 --   bus:send(0x123, "11 22 33", { fd = true })           -- a frame: id, data, { extended, fd, brs }
 --   local signals, at = bus:expect("EngineStatus", { EngineSpeed = test.within(1500, 50) }, "2s")
 --   local data, at = bus:expect(0x123, nil, "500ms")     -- data as hexadecimal text, at in seconds since the epoch
@@ -49,11 +50,12 @@ local function is_id(what)
   fail("invalid", kernel.show(what) .. " is neither a message name nor an arbitration ID")
 end
 
+local MESSAGE_OPTIONS = { force = true }
 local FRAME_OPTIONS = { extended = true, fd = true, brs = true }
 local EXPECT_OPTIONS = { extended = true, hold = true, count = true, exactly = true }
 local ID_OPTIONS = { extended = true }
 
--- Sends a DBC message or a frame. Returns when the bus driver has taken it, in seconds since the epoch.
+-- Sends a DBC message or a frame. A value outside the DBC's bounds is refused, unless force is given. Returns when the bus driver has taken it, in seconds since the epoch.
 function Bus.send(bus, what, content, options)
   local number = number_of(bus)
   if is_id(what) then
@@ -63,7 +65,8 @@ function Bus.send(bus, what, content, options)
   elseif content and content[1] ~= nil then
     fail("invalid", "signals are a list; they must be a table of names such as { Speed = 1500 }")
   end
-  return invoke("can_send_message", number, kernel.bounded(what), encode(content or {}))
+  local chosen = options_of(options, MESSAGE_OPTIONS)
+  return invoke("can_send_message", number, kernel.bounded(what), encode(content or {}), chosen)
 end
 
 local function conditions_of(content)

@@ -16,6 +16,10 @@
 --   local rest = bus:restbus{ except = { "ECM" } }                       -- every other message of the DBC
 --   rest:set("TransmissionStatus", { Gear = "Drive" })  rest:off("TurnSignals")  rest:on("TurnSignals")
 --   rest:message("TransmissionStatus"):freeze_counter()  rest.messages  rest.left_out  rest:stop()
+--
+--   local replay = bus:replay("trip.blf")                -- a log that came with the run; also .asc and candump's .log
+--   bus:replay("trip.blf", { speed = 0.5, loop = 3, channel = "1", ids = { 0x123 } }):wait("1m")
+--   replay:state().sent  replay:wait()  replay:stop()
 local kernel = ...
 local invoke, fail, encode, flat, bounded = kernel.invoke, kernel.fail, kernel.encode, kernel.flat, kernel.bounded
 local mathtype, next, rawget, setmetatable, type = math.type, next, rawget, setmetatable, type
@@ -238,4 +242,42 @@ function RestBus.stop(rest)
   invoke("traffic_restbus_stop", rest_bus(rest))
 end
 
-return { cyclic = Bus.cyclic, restbus = Bus.restbus }
+local Replay = { __metatable = false }
+Replay.__index = Replay
+local replays = setmetatable({}, { __mode = "k" }) -- replay object -> its number on the Python side
+local REPLAY = { speed = "number", loop = "number", channel = "any", ids = "table" }
+
+local function replay_of(replay)
+  return replays[replay] or fail("invalid", "call it with a colon on a replay: replay:wait(), replay:stop()")
+end
+
+-- Plays a log with the distances of its frames, beside what the script does meanwhile. speed: 2 is twice as fast, 0 as
+-- fast as the bus takes the frames; loop: so many times; channel: only frames of this channel of the log; ids: only these.
+function Bus.replay(bus, file, options)
+  local number = number_of_bus(bus)
+  if type(file) ~= "string" then
+    fail("invalid", "the log is " .. kernel.show(file) .. "; it must be the name of a file that came with the run")
+  end
+  checked(options, REPLAY, "options")
+  number = invoke("replay_start", number, bounded(file), encode(options or {}))
+  local replay = setmetatable({}, Replay)
+  replays[replay] = number
+  return replay
+end
+
+-- { sent, failed, error, position, late, starved, done }; position and late in seconds.
+function Replay.state(replay)
+  return invoke("replay_state", replay_of(replay))
+end
+
+-- Until the last frame is sent; fails after the timeout, if one is given. Returns the state.
+function Replay.wait(replay, timeout)
+  return invoke("replay_wait", replay_of(replay), timeout ~= nil and flat(timeout, "timeout") or nil)
+end
+
+-- No frame follows the one that is being sent. Returns the state.
+function Replay.stop(replay)
+  return invoke("replay_stop", replay_of(replay))
+end
+
+return { cyclic = Bus.cyclic, restbus = Bus.restbus, replay = Bus.replay }

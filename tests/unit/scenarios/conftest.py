@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -22,6 +23,7 @@ from bench_agent.client import (
 )
 from labd.client.types import Assignment, CaseResult, Failure, LogLevel, Result
 from scenarios.bindings import Bindings
+from scenarios.data_files import DataFiles
 from scenarios.record import Record
 from scenarios.sandbox import Sandbox
 from scenarios.stop import Stop
@@ -40,6 +42,7 @@ class FakeBus:
         self.expectations: list[Expectation] = []
         self.error: Exception | None = None
         self.now_ns = 1_000_000_000
+        self.forced = False
 
     def send(self, frame: Frame) -> int:
         self._raise()
@@ -47,9 +50,10 @@ class FakeBus:
         self.now_ns += 1000
         return self.now_ns
 
-    def send_message(self, name: str, signals: Mapping[str, object]) -> SentMessage:
+    def send_message(self, name: str, signals: Mapping[str, object], *, force: bool = False) -> SentMessage:
         self._raise()
         self.sent.append((name, dict(signals)))
+        self.forced = force
         self.now_ns += 1000
         return SentMessage(self.now_ns, Frame(self.now_ns, 0x100, 0, b"\x01\x02"))
 
@@ -218,7 +222,7 @@ def assignment(
 
 
 @pytest.fixture
-def play() -> Play:
+def play(tmp_path: Path) -> Play:
     """Plays a script to its end: ``play(script, bench=..., files=..., timeout_s=...)``."""
 
     def play_script(script: str, *, bench: FakeBench | None = None, stop: Stop | None = None, **how: Any) -> Played:
@@ -232,7 +236,7 @@ def play() -> Play:
             end,
             deadline=time.monotonic() + run["limits"]["timeout_s"],
             open_bench=lambda: cast(BenchClient, used),
-            fetch_file=lambda name: how["data_files"][name],
+            files=DataFiles(run["data_files"], lambda name: how["data_files"][name], tmp_path / "data-files"),
         )
         sandbox = Sandbox(bindings.functions(), memory_bytes=run["limits"]["memory_bytes"], stop=end)
         sandbox.run()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from labd.client import LabError
-from scenarios.bindings.data_files import DataFiles
+from scenarios.data_files import DataFiles
 from scenarios.sandbox import ScenarioFault
 
 CONTENT = {"trip.blf": b"LOGG", "images/app.hex": b":00000001FF"}
@@ -23,17 +23,15 @@ def fetched() -> Fetched:
 
 
 @pytest.fixture
-def files(fetched: Fetched) -> DataFiles:
-    return DataFiles({name: len(content) for name, content in CONTENT.items()}, fetched)
+def files(fetched: Fetched, tmp_path: Path) -> DataFiles:
+    return DataFiles({name: len(content) for name, content in CONTENT.items()}, fetched, tmp_path)
 
 
-def test_a_file_is_fetched_once_and_gone_in_the_end(files: DataFiles, fetched: Fetched) -> None:
+def test_a_file_is_fetched_once(files: DataFiles, fetched: Fetched) -> None:
     paths = [files.path(name) for name in ("trip.blf", "./images/app.hex", "trip.blf")]
     assert [path.read_bytes() for path in paths] == [b"LOGG", b":00000001FF", b"LOGG"]
     assert paths[1].name == "app.hex"
     assert fetched == ["trip.blf", "images/app.hex"]
-    files.close()
-    assert not any(path.exists() for path in paths)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +52,9 @@ def test_no_other_file_can_be_reached(files: DataFiles, fetched: Fetched, name: 
     assert fetched == []
 
 
-def test_without_any_file_the_message_says_how_to_bring_one() -> None:
+def test_without_any_file_the_message_says_how_to_bring_one(tmp_path: Path) -> None:
     with pytest.raises(ScenarioFault, match=r"give it with: labctl run SCRIPT --file trip.blf"):
-        DataFiles({}, Fetched()).path("logs/trip.blf")
+        DataFiles({}, Fetched(), tmp_path).path("logs/trip.blf")
 
 
 def test_a_file_that_the_lab_does_not_give_breaks_the_lab_not_the_test(tmp_path: Path) -> None:
@@ -64,5 +62,5 @@ def test_a_file_that_the_lab_does_not_give_breaks_the_lab_not_the_test(tmp_path:
         raise LabError("it is on fire")
 
     with pytest.raises(ScenarioFault, match=r"file trip.blf cannot be fetched: it is on fire") as broken:
-        DataFiles({"trip.blf": 4}, fetch).path("trip.blf")
+        DataFiles({"trip.blf": 4}, fetch, tmp_path / "files").path("trip.blf")
     assert broken.value.fields["kind"] == "lab"

@@ -1,7 +1,5 @@
 """Files that came with a run: a log to replay, an image to flash. A script knows them by name, never by content."""
 
-import tempfile
-import threading
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -13,16 +11,15 @@ _LISTED = 20
 
 
 class DataFiles:
-    """The data files of one run, fetched when the script first names them, into a folder that goes with the run.
+    """The data files of one run, fetched when the script first names them, into ``folder``, which goes with the run.
 
-    ``sizes`` is in bytes, by path relative to the script. ``fetch`` raises LabError.
+    ``sizes`` is in bytes, by path relative to the script. ``fetch`` raises LabError. Used by one thread.
     """
 
-    def __init__(self, sizes: Mapping[str, int], fetch: Callable[[str], bytes]) -> None:
+    def __init__(self, sizes: Mapping[str, int], fetch: Callable[[str], bytes], folder: Path) -> None:
         self._names = {PurePosixPath(name): name for name in sizes}
         self._fetch = fetch
-        self._lock = threading.Lock()
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = folder
         self._paths: dict[PurePosixPath, Path] = {}
 
     def path(self, name: object) -> Path:
@@ -36,22 +33,13 @@ class DataFiles:
             self._paths[wanted] = self._fetched(wanted)
         return self._paths[wanted]
 
-    def close(self) -> None:
-        """Removes the folder. Any thread may call it."""
-        with self._lock:
-            folder, self._folder = self._folder, None
-        if folder is not None:
-            folder.cleanup()
-
     def _fetched(self, wanted: PurePosixPath) -> Path:
         try:
             content = self._fetch(self._names[wanted])
-            with self._lock:
-                self._folder = self._folder or tempfile.TemporaryDirectory(prefix="run-data-")
-                # Numbered: the folders of its name matter to nobody here.
-                path = Path(self._folder.name, f"{len(self._paths)}", wanted.name)
-                path.parent.mkdir()
-                path.write_bytes(content)
+            # Numbered: the folders of its name matter to nobody here.
+            path = self._folder / str(len(self._paths)) / wanted.name
+            path.parent.mkdir(parents=True)
+            path.write_bytes(content)
         except LabError as error:
             raise ScenarioFault("lab", f"file {wanted} cannot be fetched: {error}") from error
         except OSError as error:
