@@ -142,6 +142,24 @@ def test_a_broken_transfer_is_resumed_on_request(running: RunningAgent, bench: B
     assert _memory(running, len(image)) == image
 
 
+def test_an_image_for_another_place_is_not_resumed(running: RunningAgent, bench: BenchClient) -> None:
+    ecm = bench.ecu("ECM")
+    ecm.raw(b"\x3e\x00")
+    tenancy = running.agent.benches["bench-1"].tenancy
+    assert tenancy is not None
+    endpoint = tenancy._testers["ECM"][1]._endpoint
+    assert isinstance(endpoint, IsoTpEndpoint)
+    endpoint.frame_filter = lambda data: [] if data[0] == 0x22 else [(0, data)]
+    with pytest.raises(FlashFailed) as lost:
+        ecm.flash(bytes(2000), file_name="app.bin", address=START)
+    assert lost.value.resumable
+    endpoint.frame_filter = None
+    events: list[FlashProgress] = []
+    ecm.flash(bytes(2000), file_name="app.bin", address=START + 0x8000, resume=True, on_progress=events.append)
+    assert (events[0].done, events[0].address) == (0, START + 0x8000)
+    assert _memory(running, 2000, 0x8000) == bytes(2000)
+
+
 def test_an_unknown_ecu_and_a_foreign_token(bench: BenchClient, open_bench: OpenBench, signer: Signer) -> None:
     with pytest.raises(NotFound, match="no ECU 'TCM'"):
         bench.ecu("ECM")._flashing.write("TCM", b"x", file_name="a.bin", address=0)

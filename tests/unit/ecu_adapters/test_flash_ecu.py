@@ -16,6 +16,7 @@ from ecu_adapters.isotp import IsoTpEndpoint
 from ecu_adapters.simulator import SimulatedEcu
 from ecu_adapters.simulator.memory import Range
 from ecu_adapters.uds.tester import UdsTester
+from ecu_adapters.yaml_file import ConfigError
 
 pytestmark = pytest.mark.anyio
 
@@ -159,6 +160,24 @@ async def test_a_broken_transfer_goes_on_where_it_stopped(
         assert _content(simulated, image) == image.data
         assert events[0].done == resume_at - START
         assert not any(event.phase is Phase.ERASE for event in events)
+
+
+async def test_a_download_in_work_admits_no_other(fd_hubs: Hubs, describe: Callable[..., EcuDescription]) -> None:
+    # What a resumed attempt would meet without a change of session before it (ISO 14229-1, 14.2.4).
+    ecu = describe()
+    async with _bench(fd_hubs, ecu) as (tester, _):
+        _dropping(tester, 20)
+        with pytest.raises(FlashError):
+            await Flasher(tester, lambda _: None).run(make([Segment(START, bytes(5000))], ecu.memory, ecu.name))
+        place = ecu.memory.encode(START + 0x8000, 16)
+        assert (await tester.request(b"\x34\x00" + place, timeout_s=5)).nrc == 0x22
+
+
+async def test_resume_needs_something_that_ends_the_broken_transfer(write: Callable[[str], Path]) -> None:
+    text = ECU.replace("MAX_BLOCK", "1026").replace('before: ["10 03"], session: programming', "session: null")
+    with pytest.raises(ConfigError, match=r"flash\.resume: needs session, or 0x10 or 0x11 in before"):
+        load_ecu(write(text))
+    load_ecu(write(text.replace("session: null", 'before: ["10 03", "10 02"], session: null')))
 
 
 async def test_a_lost_answer_is_made_good_by_sending_the_block_again(
