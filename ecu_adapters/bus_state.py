@@ -49,7 +49,15 @@ class RestartTried:
     """Why it did not work; None when it did."""
 
 
-BusEvent = ErrorSeen | StateChange | FramesLost | RestartTried
+@dataclass(frozen=True, slots=True)
+class StaysOff:
+    """Nobody brings the controller back from bus-off any more."""
+
+    stamp_ns: int
+    reason: str
+
+
+BusEvent = ErrorSeen | StateChange | FramesLost | RestartTried | StaysOff
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,17 @@ Synchronous and thread-safe. Every call has a deadline, and raises a subclass of
 
 from bench_agent.client.bench import BenchClient
 from bench_agent.client.bus import BusClient, Expectation, SentMessage
+from bench_agent.client.bus_monitor import (
+    BusErrorFrame,
+    BusEvent,
+    BusEvents,
+    BusFramesLost,
+    BusRestart,
+    BusStateChange,
+    BusStats,
+    BusStaysOff,
+    SubscriberStats,
+)
 from bench_agent.client.conditions import (
     AtLeast,
     Compare,
@@ -85,9 +96,17 @@ __all__ = [
     "BenchError",
     "BenchUnavailable",
     "BusClient",
+    "BusErrorFrame",
+    "BusEvent",
+    "BusEvents",
     "BusFault",
     "BusFaultRule",
+    "BusFramesLost",
     "BusInfo",
+    "BusRestart",
+    "BusStateChange",
+    "BusStats",
+    "BusStaysOff",
     "Compare",
     "Condition",
     "ConsoleClient",
@@ -147,6 +166,7 @@ __all__ = [
     "SimulatedFault",
     "SimulationClient",
     "SimulationState",
+    "SubscriberStats",
     "TraceInfo",
     "TracesClient",
     "UdsExchange",

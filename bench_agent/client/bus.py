@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench_agent.client import bus_monitor
+from bench_agent.client.bus_monitor import BusEvents, BusStats
 from bench_agent.client.conditions import Condition, Rule, apply_rule, to_wire
 from bench_agent.client.connection import Connection, to_ms
 from bench_agent.client.errors import InvalidRequest
@@ -208,6 +210,25 @@ class BusClient:
         the agent itself put on the bus. Raises a BenchError.
         """
         return FrameStream(self._connection, self.name, filters, own_frames=own_frames)
+
+    def stats(self) -> BusStats:
+        """The controller's state, errors, load, and what is lost. Raises a BenchError."""
+        return bus_monitor.stats(self._connection, self.name)
+
+    def expect_state(self, state: str, timeout_s: float = 1.0) -> bool:
+        """Waits until the controller is in ``state``, be it for a moment; whether that was so within ``timeout_s``.
+
+        error-active, error-warning, error-passive, bus-off; unknown: the bus is not open. Raises a BenchError.
+        """
+        return bus_monitor.expect_state(self._connection, self.name, state, timeout_s)[0]
+
+    def recover(self) -> BusStats:
+        """Brings the controller back that is bus-off; does nothing otherwise. Raises a BenchError with the reason."""
+        return bus_monitor.recover(self._connection, self.name)
+
+    def watch(self) -> BusEvents:
+        """What happens on the bus besides its frames, to be used as a context manager and iterated over."""
+        return BusEvents(self._connection, self.name)
 
     def replay(
         self,

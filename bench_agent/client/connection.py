@@ -6,7 +6,14 @@ from typing import TypeVar
 import grpc
 
 from bench_agent.client.errors import from_rpc, is_preparing
-from bench_agent.protocol import adapter_pb2_grpc, bench_pb2_grpc, console_pb2_grpc, power_pb2_grpc, traffic_pb2_grpc
+from bench_agent.protocol import (
+    adapter_pb2_grpc,
+    bench_pb2_grpc,
+    bus_pb2_grpc,
+    console_pb2_grpc,
+    power_pb2_grpc,
+    traffic_pb2_grpc,
+)
 from bench_agent.protocol.claims import BENCH_METADATA
 
 _OPTIONS = (
@@ -35,6 +42,7 @@ class Connection:
         self.metadata = (("authorization", f"Bearer {token}"), (BENCH_METADATA, bench))
         self.channel = grpc.insecure_channel(address, options=_OPTIONS)
         self.stub = bench_pb2_grpc.BenchStub(self.channel)
+        self.monitor = bus_pb2_grpc.BusMonitorStub(self.channel)
         self.consoles = console_pb2_grpc.ConsoleStub(self.channel)
         self.traffic = traffic_pb2_grpc.TrafficStub(self.channel)
         self.adapters = adapter_pb2_grpc.AdapterStub(self.channel)

@@ -14,6 +14,21 @@ class BusInfo:
     channel: str
     fd: bool
     messages: tuple[str, ...]
+    state: str = "unknown"
+    """Of the agent's controller: error-active, error-warning, error-passive, bus-off; unknown while it is not open."""
+    lost: int = 0
+    """Frames that the kernel or the driver dropped before the agent saw them, since the bus was opened."""
+    error_frames: int = 0
+
+
+BUS_STATES: "dict[bench_pb2.BusState.ValueType, str]" = {
+    bench_pb2.BUS_ERROR_ACTIVE: "error-active",
+    bench_pb2.BUS_ERROR_WARNING: "error-warning",
+    bench_pb2.BUS_ERROR_PASSIVE: "error-passive",
+    bench_pb2.BUS_OFF: "bus-off",
+    bench_pb2.BUS_UNKNOWN: "unknown",
+}
+"""Their names, by their numbers on the wire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +102,7 @@ def from_wire(wire: bench_pb2.BenchDescription) -> Description:
     return Description(
         name=wire.name,
         labels=dict(wire.labels),
-        buses=tuple(BusInfo(b.name, b.interface, b.channel, b.fd, tuple(b.messages)) for b in wire.buses),
+        buses=tuple(_bus(bus) for bus in wire.buses),
         ecus=tuple(
             EcuInfo(
                 e.name,
@@ -105,3 +120,9 @@ def from_wire(wire: bench_pb2.BenchDescription) -> Description:
         power=tuple(PowerInfo(p.name, p.supply, p.driver, p.terminal) for p in wire.power),
         adapters=tuple(AdapterInfo(a.name, a.driver, tuple(a.methods)) for a in wire.adapters),
     )
+
+
+def _bus(wire: bench_pb2.BusDescription) -> BusInfo:
+    state = BUS_STATES.get(wire.state, "unknown")
+    messages = tuple(wire.messages)
+    return BusInfo(wire.name, wire.interface, wire.channel, wire.fd, messages, state, wire.lost, wire.error_frames)

@@ -46,6 +46,38 @@ QUARANTINED: Health.ValueType  # 3
 """Not to be handed to anybody: it could not be brought to its safe state, or somebody said so."""
 Global___Health: _TypeAlias = Health  # noqa: Y015
 
+class _BusState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BusStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BusState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BUS_STATE_UNSPECIFIED: _BusState.ValueType  # 0
+    BUS_ERROR_ACTIVE: _BusState.ValueType  # 1
+    BUS_ERROR_WARNING: _BusState.ValueType  # 2
+    """An error counter has reached 96."""
+    BUS_ERROR_PASSIVE: _BusState.ValueType  # 3
+    """An error counter is above 127."""
+    BUS_OFF: _BusState.ValueType  # 4
+    """The controller takes no part in the bus any more."""
+    BUS_UNKNOWN: _BusState.ValueType  # 5
+    """The agent has no open connection to the bus."""
+
+class BusState(_BusState, metaclass=_BusStateEnumTypeWrapper):
+    """Of the agent's CAN controller (ISO 11898-1, fault confinement)."""
+
+BUS_STATE_UNSPECIFIED: BusState.ValueType  # 0
+BUS_ERROR_ACTIVE: BusState.ValueType  # 1
+BUS_ERROR_WARNING: BusState.ValueType  # 2
+"""An error counter has reached 96."""
+BUS_ERROR_PASSIVE: BusState.ValueType  # 3
+"""An error counter is above 127."""
+BUS_OFF: BusState.ValueType  # 4
+"""The controller takes no part in the bus any more."""
+BUS_UNKNOWN: BusState.ValueType  # 5
+"""The agent has no open connection to the bus."""
+Global___BusState: _TypeAlias = BusState  # noqa: Y015
+
 @_typing.final
 class Value(_message.Message):
     """A value of a signal, a data identifier or a service argument."""
@@ -402,11 +434,18 @@ class BusDescription(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     FD_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    ERROR_FRAMES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     interface: _builtins.str
     """python-can interface and channel, for example "socketcan" and "vcan0"."""
     channel: _builtins.str
     fd: _builtins.bool
+    state: Global___BusState.ValueType
+    lost: _builtins.int
+    """Since the bus was opened: frames that the kernel or the driver dropped before the agent saw them, and error frames."""
+    error_frames: _builtins.int
     @_builtins.property
     def messages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the messages of the bus' DBC; empty without one."""
@@ -419,10 +458,13 @@ class BusDescription(_message.Message):
         channel: _builtins.str = ...,
         fd: _builtins.bool = ...,
         messages: _abc.Iterable[_builtins.str] | None = ...,
+        state: Global___BusState.ValueType = ...,
+        lost: _builtins.int = ...,
+        error_frames: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "fd", b"fd", "interface", b"interface", "messages", b"messages", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "error_frames", b"error_frames", "fd", b"fd", "interface", b"interface", "lost", b"lost", "messages", b"messages", "name", b"name", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import can
 import structlog
 
+from bench_agent.server.bus_watch import BusWatch
 from bench_agent.server.config import BusConfig
 from bench_agent.server.errors import unavailable
 from ecu_adapters.bus import BusError, BusHub, Taken
@@ -50,7 +51,9 @@ class AgentBus:
         config: BusConfig,
         on_up: Callable[["AgentBus"], Awaitable[None]],
         on_down: Callable[["AgentBus"], Awaitable[None]],
+        on_state: Callable[[], None] = lambda: None,
     ) -> None:
+        """``on_state`` is called when the state of the open bus has changed."""
         self.config = config
         self.name = config.name
         self.hub: BusHub | None = None
@@ -64,6 +67,8 @@ class AgentBus:
         self.tried = asyncio.Event()
         """Set after the first attempt to open the bus."""
         self._title = f"{bench}/{config.name}"
+        self.watch = BusWatch(self._title, config.bus_off, on_state)
+        """What happens on the bus besides its frames."""
         self._on_up = on_up
         self._on_down = on_down
         # A bus that blocks its senders must not hold up the other buses.
@@ -147,6 +152,7 @@ class AgentBus:
         if hub.error is not None:
             failed.set()
         self.hub, self.fault, self.closed = hub, None, asyncio.Event()
+        self.watch.attach(hub)
         try:
             await self._on_up(self)
             self.tried.set()
@@ -158,6 +164,7 @@ class AgentBus:
                 self.fault = f"CAN bus {self.name!r} is closed"
             self.closed.set()
             try:
+                await self.watch.detach()
                 await self._on_down(self)
             finally:
                 await asyncio.to_thread(hub.close)

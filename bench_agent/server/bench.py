@@ -26,6 +26,7 @@ from bench_agent.server.simulated_node import SimulatedNode
 from bench_agent.server.tenancy import Tenancy
 from ecu_adapters.description import EcuDescription, load_ecu
 from ecu_adapters.doip import Gateways
+from ecu_adapters.error_frames import BusState
 from ecu_adapters.simulator.doip_network import DoIpNetwork
 from ecu_adapters.simulator.power_input import Channel
 from ecu_adapters.uds.tester import UNKNOWN_SESSION, UdsTester
@@ -34,6 +35,7 @@ from ecu_adapters.yaml_file import ConfigError, nearest
 _FIRST_OPEN_S = 5.0
 """How long the start of the agent waits for the buses; one that takes longer opens when it opens."""
 _RESET_S = 10.0
+_RECOVER_S = 30.0
 _HOOK_END_S = 60.0
 """How long what a hook has done may take to be undone."""
 
@@ -54,7 +56,9 @@ class Bench:
         self._traces = traces
         self._nvm = traces.parent / "nvm" / config.name
         self._settings = settings
-        self._buses = {bus.name: AgentBus(self.name, bus, self._bus_up, self._bus_down) for bus in config.can}
+        self._buses = {
+            bus.name: AgentBus(self.name, bus, self._bus_up, self._bus_down, self._changed) for bus in config.can
+        }
         self.consoles = Consoles(self.name, config.consoles, self._simulated_console, self._changed)
         self._loads = SimulatedLoads()
         self.power = Power(self.name, config.power, self._loads, self._changed)
@@ -120,7 +124,7 @@ class Bench:
         """Why the bench is not healthy; empty when it is."""
         reasons = [self.quarantine_reason]
         for bus in self._buses.values():
-            reasons += [bus.fault, bus.database_fault]
+            reasons += [bus.fault, bus.database_fault, bus.watch.fault]
         reasons += self._ecu_faults
         reasons += [node.fault for node in self._nodes.values()]
         reasons += self.consoles.faults + self.power.faults + self.adapters.faults
@@ -235,6 +239,7 @@ class Bench:
         await asyncio.to_thread(self.consoles.open_lease, tenancy.traces, self._settings)
         self.power.new_lease()
         tenancy.cleanup.push("close the consoles", self.consoles.close_lease, deadline_s=consoles.CLOSE_S)
+        tenancy.cleanup.push("bring the buses back from bus-off", self._recover_buses, deadline_s=_RECOVER_S)
         self.tenancy = tenancy
         _log.info("lease began", bench=self.name, lease=lease, epoch=epoch)
         if self.hooks is not None:
@@ -311,6 +316,12 @@ class Bench:
         stack.push("reset the simulated ECUs", self._reset_nodes, deadline_s=_RESET_S)
         stack.push("reset the adapters", self.adapters.reset, deadline_s=adapters.RESET_S)
         stack.push("power to the safe state", self.power.to_safe_state, deadline_s=power.SAFE_STATE_S)
+
+    async def _recover_buses(self) -> None:
+        """A bus that stays off is no fault of the clean-up: it makes the bench unhealthy, with the reason."""
+        for bus in self._buses.values():
+            with contextlib.suppress(CallError):
+                await bus.watch.recover()
 
     async def _reset_nodes(self) -> None:
         await asyncio.gather(*(node.reset() for node in self._nodes.values()))
@@ -396,6 +407,16 @@ class Bench:
             self.on_change()
 
 
+STATES = {
+    BusState.ERROR_ACTIVE: bench_pb2.BUS_ERROR_ACTIVE,
+    BusState.ERROR_WARNING: bench_pb2.BUS_ERROR_WARNING,
+    BusState.ERROR_PASSIVE: bench_pb2.BUS_ERROR_PASSIVE,
+    BusState.BUS_OFF: bench_pb2.BUS_OFF,
+    BusState.UNKNOWN: bench_pb2.BUS_UNKNOWN,
+}
+"""For the wire."""
+
+
 async def _leave_session(ecu: EcuDescription, way: EcuLink) -> None:
     try:
         tester = UdsTester(way.require(), ecu)
@@ -415,6 +436,9 @@ def describe_bus(bus: AgentBus) -> bench_pb2.BusDescription:
         channel=bus.config.channel,
         fd=bus.config.fd,
         messages=sorted(bus.database.messages) if bus.database is not None else [],
+        state=STATES[bus.watch.state],
+        lost=bus.hub.stats.lost if bus.hub is not None else 0,
+        error_frames=bus.hub.stats.error_frames if bus.hub is not None else 0,
     )
 
 

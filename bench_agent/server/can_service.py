@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncIterable
 
 import can
-import grpc
 
 from bench_agent.protocol import bench_pb2, frames
 from bench_agent.server import convert
 from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.bench import Bench, describe_bus
 from bench_agent.server.door import Context
-from bench_agent.server.errors import CallError, invalid
+from bench_agent.server.errors import CallError, bus_fault, invalid
 from bench_agent.server.expect_service import watch
 from bench_agent.server.frame_queue import FrameQueue
 from bench_agent.server.signals import database_of, signal_values
@@ -43,6 +42,8 @@ async def stream(bench: Bench, requests: AsyncIterable[bench_pb2.CanRequest], co
     )
     events = _Events(context)
     subscription = None if first.open.mute else hub.tap(queue.put)
+    if subscription is not None:
+        bus.watch.queues.append(queue)
     try:
         await events.write(bench_pb2.CanEvent(opened=describe_bus(bus)))
         async with asyncio.TaskGroup() as group:
@@ -58,6 +59,7 @@ async def stream(bench: Bench, requests: AsyncIterable[bench_pb2.CanRequest], co
     finally:
         if subscription is not None:
             subscription.close()
+            bus.watch.queues.remove(queue)
         queue.close()
 
 
@@ -174,7 +176,7 @@ def _encode(bus: AgentBus, message: bench_pb2.SignalMessage) -> can.Message:
 
 def _send_error(error: BusError, taken: int, count: int) -> CallError:
     message = f"{taken} of {count} frames sent, then: {error}" if count > 1 else str(error)
-    return invalid(message) if isinstance(error, FrameError) else CallError(grpc.StatusCode.ABORTED, message)
+    return invalid(message) if isinstance(error, FrameError) else bus_fault(message)
 
 
 def _first(errors: BaseExceptionGroup[CallError]) -> CallError:

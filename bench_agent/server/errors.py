@@ -47,3 +47,8 @@ def in_use(message: str) -> CallError:
 def device_fault(message: str) -> CallError:
     """DATA_LOSS: a device of the bench failed, or answered what makes no sense."""
     return CallError(grpc.StatusCode.DATA_LOSS, message)
+
+
+def bus_fault(message: str) -> CallError:
+    """ABORTED: the bus or its driver refused."""
+    return CallError(grpc.StatusCode.ABORTED, message)

@@ -84,6 +84,12 @@ class FrameQueue:
         """Frames lost so far because they were not taken fast enough."""
         return self._dropped
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Frames that were delivered, dropped, and wait."""
+        with self._lock:
+            return self._sequence - self._dropped - self._waiting, self._dropped, self._waiting
+
     def put(self, burst: Burst) -> None:
         """A tap of a bus hub."""
         if burst.own and not self._own_frames:

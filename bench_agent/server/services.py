@@ -11,6 +11,8 @@ from bench_agent.protocol import (
     adapter_pb2_grpc,
     bench_pb2,
     bench_pb2_grpc,
+    bus_pb2,
+    bus_pb2_grpc,
     console_pb2,
     console_pb2_grpc,
     diagnostics_pb2,
@@ -32,6 +34,7 @@ from bench_agent.protocol import (
 )
 from bench_agent.server.adapter_service import AdapterServicer
 from bench_agent.server.bench import Bench
+from bench_agent.server.bus_service import BusMonitorServicer
 from bench_agent.server.console_service import ConsoleServicer
 from bench_agent.server.diagnostics_service import DiagnosticsServicer
 from bench_agent.server.flash_service import FlashServicer
@@ -60,6 +63,11 @@ OFFERED = (
         adapter_pb2_grpc.add_AdapterServicer_to_server,
     ),
     Offered(bench_pb2.DESCRIPTOR.services_by_name["Bench"], BenchServicer, bench_pb2_grpc.add_BenchServicer_to_server),
+    Offered(
+        bus_pb2.DESCRIPTOR.services_by_name["BusMonitor"],
+        BusMonitorServicer,
+        bus_pb2_grpc.add_BusMonitorServicer_to_server,
+    ),
     Offered(
         console_pb2.DESCRIPTOR.services_by_name["Console"],
         ConsoleServicer,

@@ -23,6 +23,9 @@ def report_of(message: lab_pb2.BenchReport) -> BenchReport:
                 "channel": bus.channel,
                 "fd": bus.fd,
                 "messages": list(bus.messages),
+                "state": _BUS_STATES.get(bus.state, "unknown"),
+                "lost": bus.lost,
+                "error_frames": bus.error_frames,
             }
             for bus in bench.buses
         ],
@@ -45,6 +48,14 @@ def report_of(message: lab_pb2.BenchReport) -> BenchReport:
         ],
         equipment=_equipment_of(bench),
     )
+
+
+_BUS_STATES = {
+    bench_pb2.BUS_ERROR_ACTIVE: "error-active",
+    bench_pb2.BUS_ERROR_WARNING: "error-warning",
+    bench_pb2.BUS_ERROR_PASSIVE: "error-passive",
+    bench_pb2.BUS_OFF: "bus-off",
+}
 
 
 def _equipment_of(bench: bench_pb2.BenchDescription) -> dict[str, Any]:

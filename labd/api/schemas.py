@@ -150,6 +150,15 @@ class Bus(BaseModel):
     channel: str
     fd: bool
     messages: list[str]
+    state: Annotated[
+        str,
+        Field(
+            description="Of the agent's CAN controller: error-active, error-warning, error-passive, bus-off; unknown "
+            "while the bus is not open."
+        ),
+    ] = "unknown"
+    lost: Annotated[int, Field(description="Frames dropped before the agent saw them, since the bus was opened.")] = 0
+    error_frames: int = 0
 
 
 class Did(BaseModel):

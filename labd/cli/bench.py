@@ -8,7 +8,7 @@ from labd.cli.completion import complete_benches
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.output import ago, format_option, labels, print_json, print_record, print_table
 from labd.cli.session import Session, pass_session
-from labd.client import Bench, Did, PowerChannel, default_holder
+from labd.client import Bench, Bus, Did, PowerChannel, default_holder
 
 _CLEAR_WAIT_S = 20.0
 """How long the agent may take to bring a bench to its safe state."""
@@ -94,7 +94,7 @@ def _fields(bench: Bench) -> dict[str, str]:
             f"{step['name']}: {step['fault'] or 'done'} ({step['elapsed_ms']} ms)" for step in bench["last_clean_up"]
         ),
         "buses": "\n".join(
-            f"{bus['name']}: {bus['interface']} {bus['channel']}{', CAN FD' if bus['fd'] else ''}"
+            f"{bus['name']}: {bus['interface']} {bus['channel']}{', CAN FD' if bus['fd'] else ''}, {_condition(bus)}"
             + (f", messages {', '.join(bus['messages'])}" if bus["messages"] else "")
             for bus in bench["buses"]
         ),
@@ -120,6 +120,13 @@ def _fields(bench: Bench) -> dict[str, str]:
 
 def _terminal(channel: PowerChannel) -> str:
     return f"terminal {channel['terminal'].removeprefix('kl')}, " if channel["terminal"] else ""
+
+
+def _condition(bus: Bus) -> str:
+    counts = [
+        f"{count} {what}" for count, what in ((bus["error_frames"], "error frames"), (bus["lost"], "lost")) if count
+    ]
+    return ", ".join([bus["state"], *counts])
 
 
 def _unit(did: Did) -> str:

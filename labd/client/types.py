@@ -20,6 +20,10 @@ class Bus(TypedDict):
     channel: str
     fd: bool
     messages: list[str]
+    state: str
+    """Of the agent's controller: error-active, error-warning, error-passive, bus-off; unknown: the bus is not open."""
+    lost: int
+    error_frames: int
 
 
 class Did(TypedDict):

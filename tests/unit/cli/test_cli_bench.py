@@ -36,7 +36,7 @@ def test_show_tells_buses_ecus_and_dids(labctl: Labctl, labd: FakeLabd) -> None:
     ecus[0]["dids"].append({"name": "Voltage", "did": 0xD001, "type": "uint", "unit": "V"})
     ecus.append({**ecus[0], "name": "GW", "request_id": 0x98DA10F1, "response_id": 0x98DAF110, "simulated": False})
     shown = labctl("bench", "show", "bench-1").stdout
-    assert "powertrain: virtual pt, messages EngineStatus" in shown
+    assert "powertrain: virtual pt, error-active, messages EngineStatus" in shown
     assert "ECM: on powertrain, request 7E0, response 7E8, simulated" in shown
     assert "GW: on powertrain, request 18DA10F1, response 18DAF110\n" in shown
     assert "F190  VIN  ascii\n" in shown

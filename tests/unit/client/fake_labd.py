@@ -35,7 +35,16 @@ def make_bench(name: str = "bench-1", address: str = "127.0.0.1:1", **changes: A
         "epoch": 3,
         "last_seen": now(),
         "buses": [
-            {"name": "powertrain", "interface": "virtual", "channel": "pt", "fd": False, "messages": ["EngineStatus"]}
+            {
+                "name": "powertrain",
+                "interface": "virtual",
+                "channel": "pt",
+                "fd": False,
+                "messages": ["EngineStatus"],
+                "state": "error-active",
+                "lost": 0,
+                "error_frames": 0,
+            }
         ],
         "ecus": [
             {
