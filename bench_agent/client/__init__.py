@@ -51,6 +51,7 @@ from bench_agent.client.errors import (
     DeviceFault,
     InUse,
     InvalidRequest,
+    J1939Failure,
     LeaseRefused,
     NegativeResponse,
     NotFound,
@@ -63,6 +64,15 @@ from bench_agent.client.flash import FlashFailed, FlashProgress, FlashResult
 from bench_agent.client.frame_stream import FrameBlock, FrameFilter, FrameStream
 from bench_agent.client.functional import FunctionalAnswer
 from bench_agent.client.gateway import BusFaultRule, GatewayClient, GatewayState
+from bench_agent.client.j1939 import (
+    J1939Client,
+    J1939Expectation,
+    J1939Filter,
+    J1939Lost,
+    J1939Message,
+    J1939State,
+    J1939Stream,
+)
 from bench_agent.client.log_file import LogError
 from bench_agent.client.power import (
     PowerChannelClient,
@@ -141,6 +151,14 @@ __all__ = [
     "Held",
     "InUse",
     "InvalidRequest",
+    "J1939Client",
+    "J1939Expectation",
+    "J1939Failure",
+    "J1939Filter",
+    "J1939Lost",
+    "J1939Message",
+    "J1939State",
+    "J1939Stream",
     "LeaseRefused",
     "LogError",
     "NegativeResponse",

@@ -10,6 +10,7 @@ from bench_agent.client.conditions import Condition, Rule, apply_rule, to_wire
 from bench_agent.client.connection import Connection, to_ms
 from bench_agent.client.errors import InvalidRequest
 from bench_agent.client.frame_stream import FrameFilter, FrameStream
+from bench_agent.client.j1939 import J1939Client, open_node
 from bench_agent.client.replay import OnProgress, Playing, ReplayClient, ReplayProgress, log_frames
 from bench_agent.client.traffic import (
     AliveCounter,
@@ -139,6 +140,27 @@ class BusClient:
         and ``except_messages``. ``protect`` gives messages counters and checksums. Raises a BenchError.
         """
         return start_rest_bus(self._connection, self.name, absent, include, except_messages, protect or {})
+
+    def j1939(
+        self,
+        address: int,
+        *,
+        name: int | None = None,
+        answers: Mapping[int, bytes] | None = None,
+        bam_spacing_s: float = 0.05,
+        packets_per_cts: int = 16,
+        holds: int = 0,
+    ) -> J1939Client:
+        """Puts a J1939 node with a source address (0 .. 253) on the bus.
+
+        With a 64-bit ``name`` it claims the address first. Requests for the PGNs in ``answers`` are answered with their
+        data; others for this node alone get a negative acknowledgement. ``bam_spacing_s`` (0.05 .. 0.2) lies between
+        the packets of what it sends to all; it asks senders for ``packets_per_cts`` packets at once, and holds them off
+        ``holds`` times before each block. Raises a BenchError, ValueError for what is no address.
+        """
+        return open_node(
+            self._connection, self.name, address, name, answers or {}, bam_spacing_s, packets_per_cts, holds
+        )
 
     def expect_message(
         self,

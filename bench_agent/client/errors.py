@@ -75,6 +75,19 @@ class UdsUnexpected(BenchError):
     """The ECU's response is not one to the request."""
 
 
+class J1939Failure(BenchError):
+    """A J1939 message could not be sent or was lost, or a request was not answered."""
+
+    def __init__(self, message: str, kind: str, frame: str = "", code: int = 0) -> None:
+        super().__init__(message)
+        self.kind = kind
+        """aborted, timeout, sequence, unexpected, no_room, send_timeout, no_answer, refused, address, bus or closed."""
+        self.frame = frame
+        """The frame that caused it, as candump writes it; empty if there was none."""
+        self.code = code
+        """aborted: the reason (J1939-21); refused: the control byte of the acknowledgement."""
+
+
 class UdsInvalid(InvalidRequest):
     """The diagnostic request cannot be built: unknown DID, service or argument."""
 

@@ -21,6 +21,8 @@ from bench_agent.protocol import (
     flash_pb2_grpc,
     gateway_pb2,
     gateway_pb2_grpc,
+    j1939_pb2,
+    j1939_pb2_grpc,
     power_pb2,
     power_pb2_grpc,
     replay_pb2,
@@ -39,6 +41,7 @@ from bench_agent.server.console_service import ConsoleServicer
 from bench_agent.server.diagnostics_service import DiagnosticsServicer
 from bench_agent.server.flash_service import FlashServicer
 from bench_agent.server.gateway_service import GatewayServicer
+from bench_agent.server.j1939_service import J1939Servicer
 from bench_agent.server.power_service import PowerServicer
 from bench_agent.server.replay_service import ReplayServicer
 from bench_agent.server.servicer import BenchServicer
@@ -80,6 +83,7 @@ OFFERED = (
         GatewayServicer,
         gateway_pb2_grpc.add_GatewayServicer_to_server,
     ),
+    Offered(j1939_pb2.DESCRIPTOR.services_by_name["J1939"], J1939Servicer, j1939_pb2_grpc.add_J1939Servicer_to_server),
     Offered(
         replay_pb2.DESCRIPTOR.services_by_name["Replay"], ReplayServicer, replay_pb2_grpc.add_ReplayServicer_to_server
     ),

@@ -116,6 +116,15 @@ class J1939Node:
         self._stats.ignored, self._stats.dropped = self._transport.ignored, self._inbox.dropped
         return self._stats
 
+    @property
+    def fault(self) -> str:
+        """Why it cannot send; empty when it can."""
+        try:
+            self._check_usable()
+        except J1939Error as error:
+            return str(error)
+        return ""
+
     async def claim(self) -> None:
         """Claims the address and waits 250 ms whether anybody contests it. Raises J1939Error when another has it."""
         if self._claim is None:
@@ -158,9 +167,18 @@ class J1939Node:
                 self._carry_out(self._transport.withdraw(number, time.monotonic()))
         return done.result()
 
-    async def request(self, pgn: int, destination: int = GLOBAL, *, timeout_s: float = 1.25) -> Message:
+    async def request(
+        self,
+        pgn: int,
+        destination: int = GLOBAL,
+        *,
+        timeout_s: float = 1.25,
+        on_sent: Callable[[float], None] = lambda _stamp: None,
+    ) -> Message:
         """Asks for a parameter group, and returns the first answer: the message, or a positive acknowledgement (PGN
         0xE800).
+
+        ``on_sent`` is told the moment before the driver was given the request (s since the Unix epoch).
 
         Raises J1939Error: NO_ANSWER, REFUSED with the control byte, or what became of the answer's transfer.
         """
@@ -169,7 +187,7 @@ class J1939Node:
         asked = self._requests.add(pgn, destination)
         frame = Frame(Identifier(REQUEST, self.address, destination, PRIORITY), request(pgn))
         try:
-            self._single(frame)
+            on_sent(self._single(frame))
             await asyncio.wait([asked.answer], timeout=timeout_s)
             self._inbox.drain()
             if asked.answer.done():
