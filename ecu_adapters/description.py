@@ -101,7 +101,9 @@ class EcuDescription(_Part):
     description: str | None = Field(
         default=None, description="FILE or FILE#ECU: ODX, PDX or CDD that dids, dtcs and routines are taken from"
     )
-    addressing: Addressing = Field(default=Addressing.none(), description="on a CAN bus; an ECU needs it, or doip")
+    addressing: Addressing = Field(
+        default_factory=Addressing.none, description="on a CAN bus; an ECU needs it, or doip"
+    )
     doip: DoIp | None = Field(default=None, description="instead of CAN, or beside it: diagnostics then go this way")
     timing: Timing = Timing()
     isotp: IsoTp = IsoTp()

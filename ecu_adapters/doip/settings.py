@@ -107,7 +107,7 @@ class DoIp(_Part):
         default=2000, ge=10, le=60_000, description="for the acknowledgement of a request (A_DoIP_Diagnostic_Message)"
     )
     max_pdu: int = Field(default=65_535, ge=7, le=1 << 24, description="bytes of the longest PDU that is received")
-    entity: Entity = Entity()
+    entity: Entity = Field(default_factory=Entity)
 
     @model_validator(mode="after")
     def _addresses_differ(self) -> Self:

@@ -1,19 +1,24 @@
 """The tester over DoIP: against the simulated entity, and against one that does as the test says."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from ecu_adapters.description import EcuDescription
+from ecu_adapters.description import EcuDescription, load_ecu
 from ecu_adapters.doip import DoIpEndpoint, Gateways, frames
 from ecu_adapters.doip.errors import DiagnosticNack, DoIpError, HeaderNack, RoutingDenied
 from ecu_adapters.transport import Fault
 from ecu_adapters.uds import functional, services
 from ecu_adapters.uds.services import Outcome
-from ecu_adapters.uds.tester import UdsTester, UdsTimeout, UdsTransportError
+from ecu_adapters.uds.tester import UdsError, UdsTester, UdsTimeout, UdsTransportError
+from tests.unit.ecu_adapters.conftest import ECU
 from tests.unit.ecu_adapters.doip_peer import HOST, TCM, WAIT_S, entity_with, eventually, over_doip
 
 pytestmark = pytest.mark.anyio
@@ -375,3 +380,35 @@ async def test_messages_for_a_connection_in_the_making_are_bounded(ecu: EcuDescr
             endpoint.post(b"\x3e\x80")
         assert endpoint.gateway.stats.send_errors == 4
         await eventually(lambda: entity.heard == ["3E 80"] * 16, "the others were sent")
+
+
+_ANSWERS = st.lists(
+    st.binary(max_size=40).map(lambda data: "raw" + data.hex())
+    | st.builds(
+        lambda kind, body: f"{kind:04X}{body.hex()}",
+        st.sampled_from([0x0000, 0x0006, 0x0007, 0x8001, 0x8002, 0x8003]),
+        st.binary(max_size=9),
+    )
+    | st.sampled_from([ACK, "8001 1001 0E80 7F2278", "8001 1001 0E80 62F19041"]),
+    max_size=6,
+)
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answers=_ANSWERS)
+def test_whatever_an_entity_sends_a_request_ends_with_an_answer_or_an_error(
+    write: Callable[[str], Path], answers: list[str]
+) -> None:
+    async def run() -> None:
+        failures: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        described = load_ecu(write(ECU))
+        timing = described.timing.model_copy(update={"p2_ms": 10, "p2_star_ms": 10, "transit_ms": 10})
+        script: dict[str, Steps] = {VIN: [*answers], "3E 00": [ACK, "8001 1001 0E80 7E00"]}
+        async with _pair(described.model_copy(update={"timing": timing}), script, ack_ms=30) as (tester, _):
+            with contextlib.suppress(UdsError):
+                exchange = await tester.request(b"\x22\xf1\x90", timeout_s=WAIT_S)
+                assert exchange.response is not None
+        assert not failures
+
+    asyncio.run(run())
