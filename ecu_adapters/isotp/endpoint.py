@@ -25,6 +25,8 @@ from ecu_adapters.transport import Fault, PduListener
 
 _BURST = 16
 """Consecutive frames that are sent in one go before the loop's other work gets its turn."""
+_FEW = 4
+"""Frames that cost less one by one than as an array."""
 _QUEUE = 64
 """PDUs that may wait for the one in work."""
 _TICK_S = 0.001
@@ -317,8 +319,8 @@ class IsoTpEndpoint:
                 self._put_later(delay_s, altered)
 
     def _transmit_all(self, frames: list[bytes]) -> None:
-        """Together: per frame, this costs a fraction of one by one."""
-        if self.frame_filter is not None or len(frames) == 1:
+        """Together: of many frames, each costs a fraction of one by one."""
+        if self.frame_filter is not None or len(frames) <= _FEW:
             for frame in frames:
                 self._transmit(frame)
             return
