@@ -19,6 +19,7 @@ from labd.cli.bench import bench
 from labd.cli.can import can
 from labd.cli.can_bridge import bridge
 from labd.cli.can_replay import replay
+from labd.cli.can_stats import recover, stats
 from labd.cli.completion import completion
 from labd.cli.console import console
 from labd.cli.errors import as_failure
@@ -135,6 +136,8 @@ for _command in (bench, lease, run, uds, flash, can, console, power, trace, comp
     main.add_command(_command)
 can.add_command(replay)
 can.add_command(bridge)
+can.add_command(stats)
+can.add_command(recover)
 
 if __name__ == "__main__":
     main()

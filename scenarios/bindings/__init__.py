@@ -12,6 +12,7 @@ from scenarios.bindings.bench import BenchBindings
 from scenarios.bindings.can import CanBindings
 from scenarios.bindings.context import Context, Log, too_long
 from scenarios.bindings.gateway import GatewayBindings
+from scenarios.bindings.monitor import MonitorBindings
 from scenarios.bindings.power import PowerBindings
 from scenarios.bindings.replay import ReplayBindings
 from scenarios.bindings.run import RunBindings
@@ -33,6 +34,7 @@ _MODULES = (
     BenchBindings,
     GatewayBindings,
     CanBindings,
+    MonitorBindings,
     TrafficBindings,
     ReplayBindings,
     UdsBindings,
