@@ -114,6 +114,7 @@ class SimulatedEcu:
             self._keeper = Keeper(self._nvm, server.state)
             await asyncio.to_thread(self._keeper.load)
             server.on_idle = self._keeper.note
+            server.commit = self._keeper.commit
         if self._doip is not None and self.ecu.doip is not None:
             self._behind = self._doip.attach(self.ecu.doip, server)
         else:

@@ -1,6 +1,7 @@
 """Keeps a simulated ECU's lasting memory on disk, soon after each change and off the loop."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -23,6 +24,8 @@ class Keeper:
         self._folder = NvmFolder(folder)
         self._state = state
         self._task: asyncio.Task[None] | None = None
+        self._commits: set[asyncio.Task[None]] = set()
+        self._saving = asyncio.Lock()
         self._dirty = False
 
     def load(self) -> None:
@@ -43,8 +46,19 @@ class Keeper:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._save_soon(), name="simulated-ecu-nvm")
 
+    def commit(self, done: Callable[[bool], None]) -> None:
+        """Writes now, and tells whether it could."""
+
+        async def write() -> None:
+            done(await self._save())
+
+        task = asyncio.get_running_loop().create_task(write(), name="simulated-ecu-nvm-commit")
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+
     async def close(self) -> None:
         """Writes what waits."""
+        await asyncio.gather(*self._commits)
         if self._task is not None:
             await self._task
         self._dirty = True
@@ -58,14 +72,17 @@ class Keeper:
         finally:
             self._task = None
 
-    async def _save(self) -> None:
-        self._dirty = False
-        changed, memory = self._state.memory.changed, self._state.memory
-        regions = {name: content for name, content in memory.lasting() if name in changed}
-        memory.changed = set()
-        try:
-            await asyncio.to_thread(self._folder.save, self._state.dump(), regions)
-        except NvmError as error:
-            memory.changed |= changed
-            self.failed += 1
-            _log.error("lasting memory of a simulated ECU was not written", reason=str(error))
+    async def _save(self) -> bool:
+        async with self._saving:
+            self._dirty = False
+            changed, memory = self._state.memory.changed, self._state.memory
+            regions = {name: content for name, content in memory.lasting() if name in changed}
+            memory.changed = set()
+            try:
+                await asyncio.to_thread(self._folder.save, self._state.dump(), regions)
+            except NvmError as error:
+                memory.changed |= changed
+                self.failed += 1
+                _log.error("lasting memory of a simulated ECU was not written", reason=str(error))
+                return False
+            return True

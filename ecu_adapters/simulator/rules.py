@@ -87,6 +87,8 @@ class Service:
     """Not in the default session (ISO 14229-1, table 23)."""
     resets: bool = False
     """Whether the ECU boots after the response."""
+    commits: bool = False
+    """Whether the positive response promises that what was written outlives the ECU's process."""
     offered: Callable[[EcuDescription], bool] = lambda _ecu: True
     """Whether an ECU of this description has it, unless its ``services`` say otherwise."""
     work_s: Callable[[Call], float] | None = None

@@ -20,6 +20,7 @@ _EARLY = 0.7
 """A 0x78 is sent after this share of P2 or P2*, so that it is there in time on a busy machine too."""
 _BUSY = 0x21
 _RESPONSE_TOO_LONG = 0x14
+_PROGRAMMING_FAILED = 0x72
 _TESTER_PRESENT = 0x3E
 _SPOILT = frozenset({"no_answer", "garbage", "other_service", "truncated"})
 """Faults that act on a request as always, and then spoil the answer."""
@@ -65,6 +66,8 @@ class UdsServer:
         """After a reset, or without power: the ECU neither listens nor speaks."""
         self.on_reset: Callable[[], None] | None = None
         """Told of every reset that a request brought, before booting begins."""
+        self.commit: Callable[[Callable[[bool], None]], None] | None = None
+        """Makes last what was written, and then tells whether it could; None: nothing lasts."""
         self.on_idle: Callable[[], None] | None = None
         """Told whenever a request is done with."""
         self.faults = faults or FaultInjector(ecu.simulation.faults)
@@ -210,6 +213,28 @@ class UdsServer:
                 nrc = refused.nrc
             if len(response) > self.ecu.max_pdu:
                 nrc = _RESPONSE_TOO_LONG
+            if nrc is None and service.commits and self.commit is not None:
+                self._commit(self.commit, call, fault, response)
+                return
+        self._deliver(call, fault, response, nrc)
+
+    def _commit(
+        self, commit: Callable[[Callable[[bool], None]], None], call: Call, fault: Fault | None, response: bytes
+    ) -> None:
+        """The answer comes when the memory has taken it; the request is in work until then."""
+        self._in_work = call
+        self._pending = self._clock.call_later(self.state.p2_ms / 1000 * _EARLY, self._send_pending)
+
+        def done(written: bool) -> None:
+            if self._in_work is call:  # else power was lost meanwhile
+                self._in_work = None
+                self._stop(self._pending)
+                self._deliver(call, fault, response, None if written else _PROGRAMMING_FAILED)
+
+        commit(done)
+
+    def _deliver(self, call: Call, fault: Fault | None, response: bytes, nrc: int | None) -> None:
+        service = call.service
         if fault is not None and fault.kind in _SPOILT:
             self._spoil(fault, response or bytes((NEGATIVE, call.pdu[0], nrc or 0)))
         elif nrc is not None:

@@ -130,6 +130,28 @@ def test_epochs_survive_kill_9(agent_yaml: Path, signer: Signer) -> None:
     assert epochs == {"bench-1": {"seen": 12, "fenced": 11}}
 
 
+LASTING_ECU = """
+name: ECM
+addressing: {request_id: 0x7E0, response_id: 0x7E8}
+timing: {transit_ms: 2000}
+dids: {Code: {did: 0xF198, type: ascii, length: 4, value: "0000", write: {}}}
+simulation: {nvm: keep}
+"""
+
+
+def test_what_a_simulated_ecu_has_written_survives_kill_9(agent_yaml: Path, signer: Signer) -> None:
+    (agent_yaml.parent / "ecm.yaml").write_text(LASTING_ECU)
+    for epoch in range(1, 4):
+        with started("serve", str(agent_yaml)) as agent:
+            address = agent.line(r"serves 1 benches on (\S+)")[1]
+            with BenchClient(address, "bench-1", signer.token(epoch=epoch)) as bench:
+                ecm = bench.ecu("ECM")
+                assert ecm.read("Code") == f"000{epoch - 1}"
+                ecm.write("Code", f"000{epoch}")
+                os.kill(agent.process.pid, signal.SIGKILL)  # at once after the positive answer
+                agent.process.wait(TIMEOUT_S)
+
+
 GROUP = "239.74.163.3"
 PATIENT_ECU = """
 name: GW

@@ -27,4 +27,5 @@ SERVICE = Service(
         Rule(0x13, "the length is neither 4 nor 5", _SOURCE, lambda call: len(call.pdu) not in (4, 5)),
         Rule(0x31, "the ECU has no such group or code", _SOURCE, _unknown_group),
     ),
+    commits=True,
 )

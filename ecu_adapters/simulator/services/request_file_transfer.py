@@ -107,4 +107,5 @@ SERVICE = Service(
         Rule(0x22, "a transfer is in work", _SOURCE, lambda call: call.state.transfer is not None),
         Rule(0x70, "there is no room for the file", _SOURCE, _no_room),
     ),
+    commits=True,
 )

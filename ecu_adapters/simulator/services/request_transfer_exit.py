@@ -51,4 +51,5 @@ SERVICE = Service(
         ),
         Rule(0x72, "the CRC is not that of the data", _SOURCE, _wrong_crc),
     ),
+    commits=True,
 )

@@ -55,4 +55,5 @@ SERVICE = Service(
             lambda call: not _did(call).accepts(call.pdu[3:]),
         ),
     ),
+    commits=True,
 )

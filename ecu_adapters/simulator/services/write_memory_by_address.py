@@ -63,4 +63,5 @@ SERVICE = Service(
         *access_rows(_access, "the memory", _SOURCE),
         Rule(0x72, "the flash is not erased", _SOURCE, lambda call: not call.state.memory.is_erased(_where(call))),
     ),
+    commits=True,
 )

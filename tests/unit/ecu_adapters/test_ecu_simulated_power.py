@@ -15,7 +15,7 @@ import serial
 
 from ecu_adapters.bus import BusHub
 from ecu_adapters.dbc import Database
-from ecu_adapters.description import load_ecu
+from ecu_adapters.description import EcuDescription, load_ecu
 from ecu_adapters.simulation import Power
 from ecu_adapters.simulator import SimulatedEcu, VirtualClock
 from ecu_adapters.simulator.memory import Range
@@ -221,17 +221,29 @@ simulation: {nvm: keep}
 """
 
 
+async def ask(hub: BusHub, ecu: EcuDescription, *requests: str) -> None:
+    """One after the other, whatever is answered."""
+    tester = UdsTester(hub, ecu)
+    for request in requests:
+        await tester.request(bytes.fromhex(request), timeout_s=WAIT_S)
+    await tester.close()
+
+
 async def test_lasting_memory_outlives_the_ecu(hubs: Hubs, write: Callable[[str], Path], tmp_path: Path) -> None:
     ecu = load_ecu(write(HEAD + LASTING))
     first = SimulatedEcu(ecu, hubs[1], nvm=tmp_path / "nvm")
     await first.start()
-    first.server.receive(bytes.fromhex("2E 0001 2A"))
-    first.server.receive(bytes.fromhex("3D 22 1000 0002 CAFE"))
-    first.server.receive(bytes.fromhex("3D 22 2000 0001 EE"))
-    first.server.receive(bytes.fromhex("3D 22 3000 0001 33"))
-    first.server.receive(bytes.fromhex("10 03"))
-    first.server.receive(bytes.fromhex("27 01"))
-    first.server.receive(bytes.fromhex("27 02 00000000"))
+    await ask(
+        hubs[0],
+        ecu,
+        "2E 0001 2A",
+        "3D 22 1000 0002 CAFE",
+        "3D 22 2000 0001 EE",
+        "3D 22 3000 0001 33",
+        "10 03",
+        "27 01",
+        "27 02 00000000",
+    )
     first.server.state.dtcs.failed(0x030100)
     await first.stop()
     second = SimulatedEcu(ecu, hubs[1], nvm=tmp_path / "nvm")
@@ -246,11 +258,33 @@ async def test_lasting_memory_outlives_the_ecu(hubs: Hubs, write: Callable[[str]
     await second.stop()
 
 
+async def test_a_positive_answer_means_that_it_is_written(
+    hubs: Hubs, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    ecu = load_ecu(write(HEAD + LASTING))
+    simulated = SimulatedEcu(ecu, hubs[1], nvm=tmp_path / "nvm")
+    await simulated.start()
+    tester = UdsTester(hubs[0], ecu)
+    for value in range(20):
+        request = bytes((0x2E, 0, 1, value))
+        assert (await tester.request(request, timeout_s=WAIT_S)).response == b"\x6e\x00\x01"
+        kept, _ = NvmFolder(tmp_path / "nvm").load()
+        assert kept is not None
+        assert kept["data"].get("1", "00") == f"{value:02x}"
+    (tmp_path / "nvm" / "state.json").unlink()
+    (tmp_path / "nvm" / "state.json").mkdir()
+    (tmp_path / "nvm" / "state.json" / "in the way").touch()
+    refused = await tester.request(b"\x2e\x00\x01\xff", timeout_s=WAIT_S)
+    assert refused.response == b"\x7f\x2e\x72", "what could not be written is no success"
+    await tester.close()
+    await simulated.stop()
+
+
 async def test_it_survives_a_changed_description(hubs: Hubs, write: Callable[[str], Path], tmp_path: Path) -> None:
-    first = SimulatedEcu(load_ecu(write(HEAD + LASTING)), hubs[1], nvm=tmp_path)
+    ecu = load_ecu(write(HEAD + LASTING))
+    first = SimulatedEcu(ecu, hubs[1], nvm=tmp_path)
     await first.start()
-    first.server.receive(bytes.fromhex("2E 0001 2A"))
-    first.server.receive(bytes.fromhex("3D 22 1000 0002 CAFE"))
+    await ask(hubs[0], ecu, "2E 0001 2A", "3D 22 1000 0002 CAFE")
     await first.stop()
     other = LASTING.replace("length: 1", "length: 2").replace("P0301", "P0302").replace("size: 64", "size: 32")
     second = SimulatedEcu(load_ecu(write(HEAD + other)), hubs[1], nvm=tmp_path)
