@@ -81,16 +81,23 @@ class BenchClient:
         return SimulationClient(self._connection, name)
 
     def functional(
-        self, request: bytes | str, bus: str | None = None, timeout_s: float = 1.0, **arguments: object
+        self,
+        request: bytes | str,
+        bus: str | None = None,
+        timeout_s: float = 1.0,
+        *,
+        functional_id: int | None = None,
+        **arguments: object,
     ) -> dict[str, FunctionalAnswer]:
         """Asks all ECUs of a bus at once by their functional address; what each makes of it, by ECU.
 
         ``request`` is a whole PDU, or the name of a service with its ``arguments``. Without ``bus``, the only one whose
-        ECUs have a functional address. ``timeout_s`` bounds all of it; within it, each ECU has P2 for its first answer
-        and P2* after each 0x78. Requests to these ECUs that are in work are waited for. Raises a BenchError when
-        nothing could be asked.
+        ECUs have a functional address; ``functional_id`` is its arbitration ID, needed only where the ECUs of a bus
+        have different ones (above 0x7FF it has 29 bits). ``timeout_s`` bounds all of it; within it, each ECU has P2 for
+        its first answer and P2* after each 0x78. Requests to these ECUs that are in work are waited for. Raises a
+        BenchError when nothing could be asked.
         """
-        return ask_all(self._connection, request, bus or "", timeout_s, arguments)
+        return ask_all(self._connection, request, bus or "", timeout_s, functional_id, arguments)
 
     def console(self, name: str, who: str | None = None) -> ConsoleClient:
         """A serial console of the bench. Raises NotFound, listing those that exist, or another BenchError.

@@ -8,6 +8,7 @@ import itertools
 import queue
 import threading
 import time
+from collections.abc import Iterator
 
 import grpc
 
@@ -80,7 +81,7 @@ class _Live:
         self._over = threading.Event()
         # Bounded by its users: each waits for its reply before it asks again.
         self._requests: queue.SimpleQueue[bench_pb2.UdsRequest | None] = queue.SimpleQueue()
-        self._call = connection.stub.Uds(iter(self._requests.get, None), metadata=connection.metadata)
+        self._call = connection.stub.Uds(self._outgoing(), metadata=connection.metadata)
         self._watch = threading.Thread(target=self._look, name="uds-watch", daemon=True)
         self._watch.start()
 
@@ -119,17 +120,29 @@ class _Live:
         self._end(BenchUnavailable(f"the connection to {self._connection.target} is closed"))
         self._watch.join(self._connection.timeout_s)
 
+    def _outgoing(self) -> Iterator[bench_pb2.UdsRequest]:
+        """Requests, those that came while another was being sent together in one message. On a thread of gRPC's."""
+        while (request := self._requests.get()) is not None:
+            more: list[bench_pb2.UdsRequest | None] = []
+            while not self._requests.empty():
+                more.append(self._requests.get())
+            request.more.extend(other for other in more if other is not None)
+            yield request
+            if None in more:
+                return
+
     def _read(self, mine: _Exchange) -> None:
         """Reads until the reply to ``mine`` is there, handing others theirs."""
         try:
             while mine.reply is None:
-                reply = next(self._call)
-                with self._lock:
-                    waiting = self._waiting.pop(reply.id, None)
-                if waiting is not None:
-                    waiting.reply = reply
-                    if waiting is not mine:
-                        waiting.turn.release()
+                message = next(self._call)
+                for reply in (message, *message.more):
+                    with self._lock:
+                        waiting = self._waiting.pop(reply.id, None)
+                    if waiting is not None:
+                        waiting.reply = reply
+                        if waiting is not mine:
+                            waiting.turn.release()
         except StopIteration:
             self._end(BenchUnavailable(f"{self._connection.target} closed the diagnostic stream"))
         except grpc.RpcError as error:

@@ -1211,6 +1211,7 @@ class UdsRequest(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     PDU_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the client; the reply carries it back."""
     ecu: _builtins.str
@@ -1220,6 +1221,10 @@ class UdsRequest(_message.Message):
     """A whole request PDU, from the service identifier on."""
     @_builtins.property
     def call(self) -> Global___UdsCall: ...
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___UdsRequest]:
+        """Others that go the same way: a message costs more than a request in it."""
+
     def __init__(
         self,
         *,
@@ -1228,10 +1233,11 @@ class UdsRequest(_message.Message):
         timeout_ms: _builtins.int = ...,
         pdu: _builtins.bytes = ...,
         call: Global___UdsCall | None = ...,
+        more: _abc.Iterable[Global___UdsRequest] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "pdu", b"pdu", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "ecu", b"ecu", "id", b"id", "pdu", b"pdu", "timeout_ms", b"timeout_ms", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "ecu", b"ecu", "id", b"id", "more", b"more", "pdu", b"pdu", "timeout_ms", b"timeout_ms", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["pdu", "call"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
@@ -1303,6 +1309,7 @@ class UdsReply(_message.Message):
     PENDING_COUNT_FIELD_NUMBER: _builtins.int
     PENDING_LAST_US_FIELD_NUMBER: _builtins.int
     PENDING_LONGEST_GAP_US_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     request: _builtins.bytes
     """The last request PDU that was sent, and the final response PDU (empty if none came or none was due)."""
@@ -1329,6 +1336,10 @@ class UdsReply(_message.Message):
     def negative(self) -> Global___NegativeResponse: ...
     @_builtins.property
     def error(self) -> Global___UdsError: ...
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___UdsReply]:
+        """Replies to other requests that came meanwhile."""
+
     def __init__(
         self,
         *,
@@ -1345,10 +1356,11 @@ class UdsReply(_message.Message):
         pending_count: _builtins.int = ...,
         pending_last_us: _builtins.int = ...,
         pending_longest_gap_us: _builtins.int = ...,
+        more: _abc.Iterable[Global___UdsReply] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "negative", b"negative", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed_us", b"elapsed_us", "error", b"error", "hidden", b"hidden", "id", b"id", "negative", b"negative", "outcome", b"outcome", "pending_count", b"pending_count", "pending_last_us", b"pending_last_us", "pending_longest_gap_us", b"pending_longest_gap_us", "pending_us", b"pending_us", "request", b"request", "response", b"response", "result", b"result", "service_name", b"service_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed_us", b"elapsed_us", "error", b"error", "hidden", b"hidden", "id", b"id", "more", b"more", "negative", b"negative", "outcome", b"outcome", "pending_count", b"pending_count", "pending_last_us", b"pending_last_us", "pending_longest_gap_us", b"pending_longest_gap_us", "pending_us", b"pending_us", "request", b"request", "response", b"response", "result", b"result", "service_name", b"service_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "negative", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

@@ -12,6 +12,7 @@ from bench_agent.server.ecu_link import EcuLink
 from bench_agent.server.errors import invalid
 from bench_agent.server.leased import Leased
 from bench_agent.server.uds_service import LONGEST_S, tester_of, turn
+from ecu_adapters.bus import EXTENDED_FLAG
 from ecu_adapters.description import EcuDescription
 from ecu_adapters.uds import functional
 from ecu_adapters.uds.functional import Answer
@@ -60,8 +61,8 @@ def _listeners(bench: Bench, request: diagnostics_pb2.FunctionalRequest) -> tupl
         if not found:
             fields = "addressing.functional_id, doip.functional_address"
             raise invalid(f"{where} has no ECU with such a functional address ({fields})")
-        known = ", ".join(f"0x{address:X} on bus {name}" for name, address, _ in sorted(found))
-        raise invalid(f"{where} has several functional addresses: {known}; say which")
+        known = ", ".join(f"0x{address & ~EXTENDED_FLAG:X} on bus {name}" for name, address, _ in sorted(found))
+        raise invalid(f"{where} has several functional addresses: {known}; say which (bus, functional_id)")
     ((name, _, _), ecus) = next(iter(found.items()))
     return links[name], ecus
 

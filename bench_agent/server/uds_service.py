@@ -26,20 +26,43 @@ LONGEST_S = 86_400.0
 async def stream(bench: Bench, requests: AsyncIterable[bench_pb2.UdsRequest], context: Context) -> None:
     """Exchanges until the caller ends the stream: side by side for different ECUs, in order for one."""
     places = asyncio.Semaphore(_AT_ONCE)
-    writing = asyncio.Lock()
+    writer = _Writer(context, places)
 
     async def serve(request: bench_pb2.UdsRequest) -> None:
-        try:
-            reply = await answer(bench, request)
-            async with writing:
-                await context.write(reply)
-        finally:
-            places.release()
+        await writer.write(await answer(bench, request))
 
     async with asyncio.TaskGroup() as group:
-        async for request in requests:
-            await places.acquire()
-            group.create_task(serve(request))
+        async for message in requests:
+            for request in (message, *message.more):
+                await places.acquire()
+                group.create_task(serve(request))
+
+
+class _Writer:
+    """Writes replies, those that come while another is on its way together in one message."""
+
+    def __init__(self, context: Context, places: asyncio.Semaphore) -> None:
+        """A place is given back for every reply that has been written."""
+        self._context = context
+        self._places = places
+        self._waiting: list[bench_pb2.UdsReply] = []
+        self._writing = False
+
+    async def write(self, reply: bench_pb2.UdsReply) -> None:
+        """Returns when it is written, or left to the one who is writing already."""
+        self._waiting.append(reply)
+        if self._writing:
+            return
+        self._writing = True
+        try:
+            while self._waiting:
+                (first, *more), self._waiting = self._waiting, []
+                first.more.extend(more)
+                await self._context.write(first)
+                for _ in range(1 + len(more)):
+                    self._places.release()
+        finally:
+            self._writing = False
 
 
 async def answer(bench: Bench, request: bench_pb2.UdsRequest) -> bench_pb2.UdsReply:

@@ -176,8 +176,9 @@ end
 local uds = {}
 
 -- One request to all ECUs of a bus by their functional address: bytes, or a service by name with its arguments among the
--- options. Options: timeout (1 s without it), bus (where several have ECUs). Returns a table by ECU: { result = ...,
--- response = "62...", silent = false }, for a refusal with nrc, nrc_name, meaning and error; silent is true for no answer.
+-- options. Options: timeout (1 s without it), bus (where several have ECUs), functional_id (where the ECUs of a bus have
+-- different ones). Returns a table by ECU: { result = ..., response = "62...", silent = false }, for a refusal with nrc,
+-- nrc_name, meaning and error; silent is true for no answer.
 function uds.functional(request, options)
   return invoke("uds_functional", kernel.flat(request, "request"), encode(options or {}))
 end

@@ -14,7 +14,9 @@ from rich.console import Console
 from tests.benchmarks.figures import Figure, report
 from tests.benchmarks.publish import PAGE, publish
 
-MODULES = ("uds_read", "can_throughput", "raw_can", "cyclic_jitter", "run_start", "cli_start", "at_bench", "flash")
+MODULES = (
+    "uds_read", "uds_twenty", "can_throughput", "raw_can", "cyclic_jitter", "run_start", "cli_start", "at_bench", "flash",
+)  # fmt: skip
 OUTPUT = Path("build/bench.json")
 
 
