@@ -92,8 +92,8 @@ class BenchClient:
         """Asks all ECUs of a bus at once by their functional address; what each makes of it, by ECU.
 
         ``request`` is a whole PDU, or the name of a service with its ``arguments``. Without ``bus``, the only one whose
-        ECUs have a functional address; ``functional_id`` is its arbitration ID, needed only where the ECUs of a bus
-        have different ones (above 0x7FF it has 29 bits). ``timeout_s`` bounds all of it; within it, each ECU has P2 for
+        ECUs have a functional address; ``functional_id`` is its arbitration ID (DoIP: its address), needed only where
+        the ECUs of a bus have different ones. ``timeout_s`` bounds all of it; within it, each ECU has P2 for
         its first answer and P2* after each 0x78. Requests to these ECUs that are in work are waited for. Raises a
         BenchError when nothing could be asked.
         """

@@ -9,9 +9,6 @@ from bench_agent.client.errors import BenchError, NegativeResponse, UdsInvalid
 from bench_agent.protocol import bench_pb2, diagnostics_pb2, diagnostics_pb2_grpc
 from bench_agent.protocol.values import Plain, from_value, to_values
 
-_EXTENDED = 1 << 31
-"""Marks a 29-bit ID, as in SocketCAN."""
-
 
 @dataclass(frozen=True, slots=True)
 class FunctionalAnswer:
@@ -42,7 +39,7 @@ def ask_all(
     if functional_id is not None:
         if not 0 <= functional_id <= 0x1FFF_FFFF:
             raise UdsInvalid(f"functional_id is {functional_id}; it must be 0 .. 0x1FFFFFFF")
-        asked.functional_id = functional_id | (_EXTENDED if functional_id > 0x7FF else 0)
+        asked.functional_id = functional_id
     if isinstance(request, bytes):
         if arguments:
             raise UdsInvalid(f"a whole PDU takes no arguments, not {', '.join(arguments)}")

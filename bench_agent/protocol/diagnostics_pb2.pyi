@@ -35,7 +35,7 @@ class FunctionalRequest(_message.Message):
     pdu: _builtins.bytes
     """A whole request PDU, from the service identifier on."""
     functional_id: _builtins.int
-    """Needed only where the ECUs of a bus have different ones. SocketCAN form: bit 31 marks a 29-bit ID."""
+    """Needed only where the ECUs of a bus have different ones."""
     @_builtins.property
     def call(self) -> _bench_pb2.UdsCall: ...
     def __init__(

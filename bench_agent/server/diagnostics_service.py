@@ -55,7 +55,11 @@ def _listeners(bench: Bench, request: diagnostics_pb2.FunctionalRequest) -> tupl
             origin = prefix if ecu.doip is None else ecu.doip.tester_address.to_bytes(2, "big")
             found.setdefault((link.name, ecu.functional_address, origin), []).append(ecu)
     if request.HasField("functional_id"):
-        found = {place: ecus for place, ecus in found.items() if place[1] == request.functional_id}
+        found = {
+            place: ecus
+            for place, ecus in found.items()
+            if request.functional_id in (place[1], place[1] & ~EXTENDED_FLAG)
+        }
     if len(found) != 1:
         where = f"bus {request.bus}" if request.bus else f"bench {bench.name}"
         if not found:

@@ -15,7 +15,8 @@ from tests.benchmarks.figures import Figure, report
 from tests.benchmarks.publish import PAGE, publish
 
 MODULES = (
-    "uds_read", "uds_twenty", "can_throughput", "raw_can", "cyclic_jitter", "run_start", "cli_start", "at_bench", "flash",
+    "uds_read", "uds_twenty", "can_throughput", "raw_can", "cyclic_jitter", "run_start", "cli_start", "at_bench",
+    "flash",
 )  # fmt: skip
 OUTPUT = Path("build/bench.json")
 
