@@ -19,6 +19,8 @@ from bench_agent.server.tuning import settle
 from ecu_adapters.bus import BusError, BusHub, BusNode, CanConfig
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import load_ecu
+from ecu_adapters.doip import discovery
+from ecu_adapters.doip.settings import PORT
 from ecu_adapters.simulator import SimulatedEcu
 from ecu_adapters.simulator.doip_network import DoIpNetwork
 from ecu_adapters.yaml_file import ConfigError, scalar
@@ -146,6 +148,29 @@ def simulate(
         asyncio.run(_simulate(ecu, can_config, dbc))
     except (ConfigError, DatabaseError, BusError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+@main.command("find-doip")
+@click.argument("host", default=discovery.BROADCAST)
+@click.option("--port", type=click.IntRange(1, 65_535), default=PORT, show_default=True, help="UDP.")
+@click.option("--wait", type=click.FloatRange(0.1, 60), default=2.0, show_default=True, help="Seconds to listen.")
+def find_doip(host: str, port: int, wait: float) -> None:
+    """Ask who speaks DoIP: at HOST, or at everybody whom a broadcast reaches.
+
+    For each entity: its IP address, its logical address, VIN and EID.
+
+    \b
+      bench-agent find-doip
+      bench-agent find-doip 192.168.7.255
+    """
+    try:
+        found = asyncio.run(discovery.find(host, port, wait_s=wait))
+    except OSError as error:
+        raise click.ClickException(f"{host}: {error}") from error
+    for entity in found:
+        click.echo(f"{entity.host}  0x{entity.logical_address:04X}  {entity.vin or '-'}  {entity.eid}")
+    if not found:
+        raise click.ClickException(f"no DoIP entity has answered at {host} within {wait:g} s")
 
 
 async def _serve(config: AgentConfig) -> None:

@@ -482,8 +482,9 @@ class EcuDescription(_message.Message):
     SIMULATED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     bus: _builtins.str
+    """The bench's CAN bus, or doip://HOST:PORT."""
     request_id: _builtins.int
-    """Arbitration IDs, bit 31 set for 29-bit ones (as in SocketCAN)."""
+    """Arbitration IDs, bit 31 set for 29-bit ones (as in SocketCAN); over DoIP the logical addresses of ECU and tester."""
     response_id: _builtins.int
     simulated: _builtins.bool
     @_builtins.property

@@ -22,6 +22,7 @@ from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.description import EcuDescription, load_ecu
 from ecu_adapters.power.config import AnySupply
 from ecu_adapters.serial_port import SerialConfig
+from ecu_adapters.simulator.doip_network import DoIpNetwork
 from ecu_adapters.yaml_file import ConfigError, Mistake, field_error, model_error, nearest
 from runners import launch
 
@@ -298,6 +299,7 @@ def _reference_problems(bench: BenchConfig) -> list[_Problem | ConfigError]:
                 problems.append(_Problem(("can", index, "dbc"), str(error)))
     names: dict[str, int] = {}
     behind: dict[tuple[str, int], str] = {}
+    network = DoIpNetwork()
     for index, ecu in enumerate(bench.ecus):
         try:
             description = load_ecu(ecu.file)
@@ -307,6 +309,8 @@ def _reference_problems(bench: BenchConfig) -> list[_Problem | ConfigError]:
             continue
         try:
             description = chosen_way(ecu, description)
+            if ecu.simulated:
+                network.add(description)
         except ValueError as error:
             problems.append(_Problem(("ecus", index), str(error)))
         if (doip := description.doip) is not None:

@@ -97,16 +97,12 @@ class Connection(asyncio.Protocol):
                 await done
         except TimeoutError:
             self._forget(target, told)
-            limit = f"within {self._settings.ack_ms} ms"
-            message = f"{self._settings.place} did not acknowledge the message to 0x{target:04X} {limit}"
-            raise DoIpError(message, Fault.SEND_TIMEOUT) from None
+            raise self._unacknowledged(target) from None
 
     def put(self, target: int, pdu: bytes, told: AckListener) -> None:
         """Sends at once. Raises DoIpError when the connection is over, or takes nothing more for now."""
         waiting = self._acks.setdefault(target, deque())
-        too_old = time.monotonic() - self._settings.ack_ms / 1000
-        while waiting and waiting[0].at < too_old and len(waiting) >= _UNACKNOWLEDGED:
-            waiting.popleft()
+        self._expire(target, waiting)
         if len(waiting) >= _UNACKNOWLEDGED:
             message = f"{self._settings.place} owes {len(waiting)} acknowledgements of messages to 0x{target:04X}"
             raise DoIpError(message, Fault.OVERFLOW)
@@ -219,6 +215,17 @@ class Connection(asyncio.Protocol):
             raise self.error
         if self._transport is not None:
             self._transport.write(frames.encode(self._settings.version, message))
+
+    def _expire(self, target: int, waiting: "deque[_Sent]") -> None:
+        """An acknowledgement that never came must not be looked for in that of the next message."""
+        too_old = time.monotonic() - self._settings.ack_ms / 1000
+        while waiting and waiting[0].at < too_old:
+            waiting.popleft().told(self._unacknowledged(target))
+
+    def _unacknowledged(self, target: int) -> DoIpError:
+        limit = f"within {self._settings.ack_ms} ms"
+        message = f"{self._settings.place} did not acknowledge the message to 0x{target:04X} {limit}"
+        return DoIpError(message, Fault.SEND_TIMEOUT)
 
     def _forget(self, target: int, told: AckListener) -> None:
         waiting = self._acks.get(target, deque())

@@ -16,6 +16,7 @@ _ROUTED = 0x10
 _UNKNOWN_TESTER, _NO_SOCKET, _OTHER_TESTER, _TESTER_ELSEWHERE, _NO_AUTHENTICATION = range(5)
 _UNKNOWN_ACTIVATION = 0x06
 _INVALID_SOURCE, _UNKNOWN_TARGET, _PDU_TOO_LARGE, _UNREACHABLE = 0x02, 0x03, 0x04, 0x06
+_CLOSE_S = 1.0
 _OUTGOING = 1 << 20
 """Bytes that a tester may leave unread before it loses the connection."""
 
@@ -60,8 +61,10 @@ class Session(asyncio.Protocol):
     def close(self) -> None:
         """Sends what is written, and closes."""
         self._forget()
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
+            # A tester that reads no more must not hold the socket.
+            asyncio.get_running_loop().call_later(_CLOSE_S, self._transport.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""

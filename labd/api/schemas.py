@@ -171,7 +171,7 @@ class Did(BaseModel):
 
 
 class Ecu(BaseModel):
-    """A diagnostic ECU of a bench. IDs as in SocketCAN: bit 31 marks a 29-bit one."""
+    """A diagnostic ECU of a bench. IDs as in SocketCAN (bit 31 marks a 29-bit one), over DoIP logical addresses."""
 
     name: str
     bus: str

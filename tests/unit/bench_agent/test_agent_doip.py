@@ -205,6 +205,15 @@ def test_one_logical_address_for_two_ecus(agent_file: AgentFile, tmp_path: Path,
     assert f"doip.logical_address 0x1001 at 127.0.0.1:{port} is ECM already" in str(mistake)
 
 
+def test_two_ecus_that_describe_their_entity_differently(agent_file: AgentFile, tmp_path: Path, port: int) -> None:
+    for address, name in enumerate(("ECM", "TCM"), start=0x1001):
+        described = _ecu(name, port, address)
+        described["doip"]["entity"] = {"sockets": address - 0x1000}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(described))
+    (mistake,) = config.check(agent_file.write())
+    assert f"another ECU describes the doip.entity at 127.0.0.1:{port} otherwise" in str(mistake)
+
+
 def test_the_bench_may_choose_can(agent_file: AgentFile, tmp_path: Path, port: int) -> None:
     both = _ecu("ECM", port, 0x1001) | {"addressing": {"request_id": 0x7E0, "response_id": 0x7E8}}
     both["memory"]["max_block"] = 4095

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from udsoncan.client import Client
 
 from ecu_adapters.description import EcuDescription, load_ecu
-from ecu_adapters.doip import frames
+from ecu_adapters.doip import discovery, frames
 from ecu_adapters.simulator.clock import VirtualClock
 from ecu_adapters.simulator.doip_entity import DoIpEntity
 from tests.unit.ecu_adapters.conftest import ECU
@@ -113,6 +113,23 @@ async def test_somebody_elses_vin_and_eid_are_not_answered(entity: DoIpEntity) -
             await loop.sock_sendall(udp, frames.encode(2, message))
         answer = await asyncio.wait_for(loop.sock_recv(udp, 1024), WAIT_S)
         assert answer == frames.encode(2, messages.DiagnosticPowerModeResponse(1))
+
+
+async def test_discovery_finds_it_with_what_it_says_of_itself(entity: DoIpEntity) -> None:
+    (found,) = await discovery.find(HOST, entity.port, wait_s=0.5)
+    assert found == discovery.Entity(HOST, ECM, "WVWZZZ1KZ6W000001", "0011223344aa", "000000000000")
+
+
+async def test_discovery_takes_nothing_else_for_an_entity() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as fake:
+        fake.bind((HOST, 0))
+        fake.setblocking(False)
+        asking = asyncio.create_task(discovery.find(HOST, fake.getsockname()[1], wait_s=0.5))
+        _, asker = await asyncio.wait_for(loop.sock_recvfrom(fake, 1024), WAIT_S)
+        for answer in (b"", b"x" * 50, frames.encode(2, messages.DiagnosticPowerModeResponse(1)), b"\x02\xfd\x00\x04"):
+            await loop.sock_sendto(fake, answer, asker)
+        assert await asking == []
 
 
 async def test_it_announces_itself_three_times(ecu: EcuDescription) -> None:

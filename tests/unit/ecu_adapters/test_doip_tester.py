@@ -372,6 +372,19 @@ async def test_an_entity_that_reads_no_more_does_not_pile_up_messages(ecu: EcuDe
             await endpoint.send(b"\x3e\x00")
 
 
+async def test_a_message_that_was_never_acknowledged_costs_the_next_one_nothing(ecu: EcuDescription) -> None:
+    script: dict[str, Steps] = {"3E 80": [], VIN: [ACK, "8001 1001 0E80 62F19041"]}
+    async with _pair(ecu, script, ack_ms=100) as (tester, entity):
+        endpoint = tester._endpoint
+        assert isinstance(endpoint, DoIpEndpoint)
+        await endpoint.connect(timeout_s=WAIT_S)
+        endpoint.post(b"\x3e\x80")
+        await eventually(lambda: entity.heard == ["3E 80"], "it came")
+        await asyncio.sleep(0.12)
+        assert (await tester.request(b"\x22\xf1\x90", timeout_s=WAIT_S)).response == b"\x62\xf1\x90A"
+        assert endpoint.gateway.stats.send_errors == 1
+
+
 async def test_messages_for_a_connection_in_the_making_are_bounded(ecu: EcuDescription) -> None:
     async with _pair(ecu, {}, activation=[0.2, "0006 0E80 1001 10 00000000"]) as (tester, entity):
         endpoint = tester._endpoint
