@@ -1,7 +1,7 @@
 """A diagnostic ECU of a leased bench."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
 from bench_agent.client.connection import to_ms
@@ -105,6 +105,20 @@ class EcuClient:
             self.name, image, file_name=file_name, address=address, resume=resume, on_progress=on_progress,
             timeout_s=timeout_s,
         )  # fmt: skip
+
+    def flashing(
+        self,
+        image: "bytes | os.PathLike[str] | str",
+        *,
+        file_name: str = "",
+        address: int | None = None,
+        resume: bool = False,
+        timeout_s: float | None = None,
+    ) -> Generator[FlashProgress | FlashResult]:
+        """The same step by step: progress, and at last the result. See `FlashClient.events`."""
+        return self._flashing.events(
+            self.name, image, file_name=file_name, address=address, resume=resume, timeout_s=timeout_s
+        )
 
     def session(self, session: str | int, *, timeout_s: float = 10.0) -> Plain:
         """Enters a diagnostic session, by name or number, which the agent then keeps alive.

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,8 @@ class FlashFailed(BenchError):
         """How the transport failed, as the kind of UdsTransport; empty if it did not."""
         self.frame: str = verdict.frame
         """The frame that caused it, or the last one sent before a silence; as candump writes it."""
+        self.is_silence: bool = verdict.silence
+        """Whether the answer was lost, or none was given, rather than one that refuses or makes no sense."""
         self.lost: str = verdict.lost
         """Of a simulated ECU: which part of the request it missed; empty if none, or if the ECU is real."""
         self.lost_frame: str = verdict.lost_frame
@@ -88,12 +91,32 @@ class FlashClient:
         on_progress: Callable[[FlashProgress], None] | None = None,
         timeout_s: float | None = None,
     ) -> FlashResult:
-        """Writes an image file (its path, or its bytes and ``file_name``), and returns when the ECU has taken it.
+        """As `events`, to the end: returns when the ECU has taken the image."""
+        going_on = self.events(ecu, image, file_name=file_name, address=address, resume=resume, timeout_s=timeout_s)
+        with closing(going_on):
+            for event in going_on:
+                if isinstance(event, FlashResult):
+                    return event
+                if on_progress is not None:
+                    on_progress(event)
+        raise AssertionError("unreachable: the last event is the result, or an error")
+
+    def events(
+        self,
+        ecu: str,
+        image: "bytes | os.PathLike[str] | str",
+        *,
+        file_name: str = "",
+        address: int | None = None,
+        resume: bool = False,
+        timeout_s: float | None = None,
+    ) -> Generator[FlashProgress | FlashResult]:
+        """Writes an image file (its path, or its bytes and ``file_name``): progress, and at last the result.
 
         ``address`` is where a raw binary belongs. With ``resume``, an attempt of this lease that broke off goes on
         where it stopped, if the ECU allows it. ``timeout_s`` bounds it all; None: as long as the ECU takes, each step
-        being bounded by its description. Raises OSError, InvalidRequest when the image cannot be read or does not suit
-        the ECU (nothing was sent then), FlashFailed, or another BenchError.
+        being bounded by its description. Closing the generator stops the flashing. Raises OSError, InvalidRequest when
+        the image cannot be read or does not suit the ECU (nothing was sent then), FlashFailed, or another BenchError.
         """
         if isinstance(image, bytes):
             content = image
@@ -108,9 +131,9 @@ class FlashClient:
         try:
             for event in call:
                 if event.WhichOneof("event") == "verdict":
-                    return _result(event.verdict)
-                if on_progress is not None:
-                    on_progress(_progress(event.progress))
+                    yield _result(event.verdict)
+                    return
+                yield _progress(event.progress)
         except grpc.RpcError as error:
             raise from_rpc(error, self._connection.target) from None
         finally:

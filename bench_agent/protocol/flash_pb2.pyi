@@ -166,6 +166,7 @@ class FlashVerdict(_message.Message):
     RESUMABLE_FIELD_NUMBER: _builtins.int
     LOST_FIELD_NUMBER: _builtins.int
     LOST_FRAME_FIELD_NUMBER: _builtins.int
+    SILENCE_FIELD_NUMBER: _builtins.int
     ok: _builtins.bool
     elapsed_ms: _builtins.int
     message: _builtins.str
@@ -185,6 +186,8 @@ class FlashVerdict(_message.Message):
     it was missed.
     """
     lost_frame: _builtins.str
+    silence: _builtins.bool
+    """If not ok: no answer came, or a part of it was lost, rather than one that refuses or makes no sense."""
     @_builtins.property
     def at(self) -> Global___FlashProgress:
         """Where it ended."""
@@ -204,10 +207,11 @@ class FlashVerdict(_message.Message):
         resumable: _builtins.bool = ...,
         lost: _builtins.str = ...,
         lost_frame: _builtins.str = ...,
+        silence: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "elapsed_ms", b"elapsed_ms", "frame", b"frame", "lost", b"lost", "lost_frame", b"lost_frame", "meaning", b"meaning", "message", b"message", "nrc", b"nrc", "nrc_name", b"nrc_name", "ok", b"ok", "resumable", b"resumable", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "elapsed_ms", b"elapsed_ms", "frame", b"frame", "lost", b"lost", "lost_frame", b"lost_frame", "meaning", b"meaning", "message", b"message", "nrc", b"nrc", "nrc_name", b"nrc_name", "ok", b"ok", "resumable", b"resumable", "silence", b"silence", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -192,7 +192,7 @@ def _failed(error: FlashError) -> flash_pb2.FlashVerdict:
         verdict.nrc, verdict.nrc_name, verdict.meaning = error.nrc, nrc_name(error.nrc), nrc_meaning(error.nrc)
     if error.fault is not None:
         verdict.transport = error.fault.value
-    verdict.frame = error.frame
+    verdict.frame, verdict.silence = error.frame, error.is_silence
     return verdict
 
 

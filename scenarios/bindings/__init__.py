@@ -11,6 +11,7 @@ from labd.client.types import Assignment, Failure
 from scenarios.bindings.bench import BenchBindings
 from scenarios.bindings.can import CanBindings
 from scenarios.bindings.context import Context, Log, too_long
+from scenarios.bindings.flash import FlashBindings
 from scenarios.bindings.gateway import GatewayBindings
 from scenarios.bindings.monitor import MonitorBindings
 from scenarios.bindings.power import PowerBindings
@@ -38,6 +39,7 @@ _MODULES = (
     TrafficBindings,
     ReplayBindings,
     UdsBindings,
+    FlashBindings,
     SerialBindings,
     PowerBindings,
     SimBindings,

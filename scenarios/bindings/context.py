@@ -15,7 +15,7 @@ from scenarios.stop import Stop
 from scenarios.values import from_json
 
 if TYPE_CHECKING:
-    from bench_agent.client import BenchClient, BusClient
+    from bench_agent.client import BenchClient, BusClient, EcuClient
 
 FRAMES = 20
 """Frames of each bus that a failed case is given."""
@@ -58,6 +58,8 @@ class Context:
         self._written = 0
         self.buses: list[BusClient] = []
         """Those that the script has opened; its bus objects are numbers of them."""
+        self.ecus: list[tuple[EcuClient, float]] = []
+        """The same of ECUs, each with the timeout of its requests in s."""
         self.position = ""
         """Where the script was when it last called; "file:line"."""
 

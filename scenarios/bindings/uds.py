@@ -9,7 +9,7 @@ from scenarios.sandbox import Function, ScenarioFault
 from scenarios.values import from_hex, from_json, to_hex
 
 if TYPE_CHECKING:
-    from bench_agent.client import EcuClient, FunctionalAnswer, UdsExchange
+    from bench_agent.client import FunctionalAnswer, UdsExchange
 
 UDS_TIMEOUT_S = 10.0
 FUNCTIONAL_TIMEOUT_S = 1.0
@@ -28,7 +28,6 @@ class UdsBindings:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._ecus: list[tuple[EcuClient, float]] = []
 
     @property
     def functions(self) -> tuple[Function, ...]:
@@ -43,12 +42,12 @@ class UdsBindings:
             if name is None:
                 name = self._context.only("ECU", "uds.ecu", bench.describe().ecus)
             client = bench.ecu(str(name))
-        self._ecus.append((client, timeout_s))
-        return len(self._ecus) - 1
+        self._context.ecus.append((client, timeout_s))
+        return len(self._context.ecus) - 1
 
     def uds_call(self, number: int, service: str, arguments: str) -> object:
         """Calls a service by name; ``timeout`` among its arguments is for this call."""
-        client, timeout_s = self._ecus[number]
+        client, timeout_s = self._context.ecus[number]
         given = dict(from_json(arguments) or {})
         if given.get("timeout") is not None:
             timeout_s = wait(given.pop("timeout"))
@@ -64,7 +63,7 @@ class UdsBindings:
 
     def uds_raw(self, number: int, request: object) -> str:
         """Sends a request PDU as it is; the response PDU as it is."""
-        client, timeout_s = self._ecus[number]
+        client, timeout_s = self._context.ecus[number]
         pdu = _pdu(str(request))
         client.last = None
         try:

@@ -8,13 +8,14 @@
 --   ecm:routine("Erase"):start{ ... }     ecm:io_control("Valve", "adjust", 60)
 --   ecm:tester_present()                  ecm:raw("22F190")          -- the answer, whatever it is
 --   ecm:read_memory{ address = 0x8000, size = 16 }                   -- and every other service by its name
+--   ecm:flash{ file = "app.hex", progress = function(at) print(at.phase, at.done, at.total) end }
 --   uds.functional("22F190", { timeout = "200ms" })                  -- all ECUs of a bus; a table by ECU
 --
 -- A negative response raises an error with the fields nrc, nrc_name, meaning, service, service_name and
 -- message. Names and meaning come from the agent.
 local kernel = ...
 local invoke, fail, encode = kernel.invoke, kernel.fail, kernel.encode
-local ipairs, setmetatable, type = ipairs, setmetatable, type
+local ipairs, next, setmetatable, type = ipairs, next, setmetatable, type
 
 local Ecu = { __metatable = false }
 Ecu.__index = Ecu
@@ -165,6 +166,39 @@ for _, service in ipairs({
       fail("invalid", service .. " takes a table of arguments: ecu:" .. service .. "{ name = value }")
     end
     return call(ecu, service, arguments or {})
+  end
+end
+
+local FLASH = { file = "string", address = "number", resume = "boolean", progress = "function", timeout = "any" }
+
+-- Writes an image that came with the run, as the ECU's description says, and returns { bytes, elapsed, rate }. address:
+-- where a raw binary belongs; resume: go on where an attempt broke off; progress: called with { phase, done, total,
+-- address, block, blocks, counter, rate } now and then; an error that it raises stops the flashing.
+function Ecu.flash(ecu, arguments)
+  local number = number_of(ecu)
+  if type(arguments) ~= "table" then
+    fail("invalid", 'flash takes a table of arguments: ecu:flash{ file = "app.hex" }')
+  end
+  local given, progress = {}, arguments.progress
+  for name, value in next, arguments do
+    local wanted = FLASH[name]
+    if wanted == nil then
+      fail("invalid", "flash has no argument " .. kernel.show(name) .. "; it has file, address, resume, progress, timeout")
+    elseif wanted ~= "any" and type(value) ~= wanted then
+      fail("invalid", name .. " is a " .. type(value) .. "; it must be a " .. wanted)
+    elseif name ~= "progress" then
+      given[name] = value
+    end
+  end
+  local flashing = invoke("flash_begin", number, encode(given))
+  local _ <close> = setmetatable({}, { __close = function() invoke("flash_end", flashing) end })
+  while true do
+    local at = invoke("flash_next", flashing)
+    if at.bytes then
+      return at
+    elseif progress then
+      progress(at)
+    end
   end
 end
 
