@@ -148,17 +148,26 @@ class _Reporter:
         """When the request in work was sent first (s, monotonic clock)."""
         self._context = context
         self._news = asyncio.Event()
+        self._over = asyncio.Event()
 
     def put(self, progress: Progress) -> None:
         self.last, self.asked = progress, time.monotonic()
         self._news.set()
 
+    def end(self) -> None:
+        """`run` returns, once what it is writing is written: a call takes one message at a time."""
+        self._over.set()
+        self._news.set()
+
     async def run(self) -> None:
         while True:
             await self._news.wait()
+            if self._over.is_set():
+                return
             self._news.clear()
             await self._context.write(flash_pb2.FlashEvent(progress=_wire(self.last)))
-            await asyncio.sleep(_PACE_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), _PACE_S)
 
 
 @contextlib.asynccontextmanager
@@ -167,6 +176,8 @@ async def _reporting(context: Context) -> AsyncIterator[_Reporter]:
     writing = asyncio.create_task(reporter.run())
     try:
         yield reporter
+        reporter.end()
+        await writing
     finally:
         writing.cancel()
         await asyncio.wait([writing])
