@@ -1,7 +1,7 @@
 """A J1939 node on a bus of the bench: parameter groups sent, asked for and awaited; the agent runs the transport."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Protocol
 
@@ -125,7 +125,9 @@ class J1939Client:
         force: bool = False,
         timeout_s: float = 30.0,
     ) -> J1939Message:
-        """Sends a PGN with data (up to 1785 bytes), or a message of the DBC with signals; what was sent.
+        """Sends a PGN with data (up to 1785 bytes), or a message of the DBC with signals; what was sent, and when.
+
+        The timestamp is the moment before the driver was given the last frame: what answers it is newer.
 
         Without ``destination``, to all: longer than 8 bytes by BAM, which takes 50 ms for every 7 bytes. Else by
         RTS/CTS, and it has arrived. Signals left out take the DBC's initial value, or else are not available.
@@ -146,7 +148,7 @@ class J1939Client:
         reply = self._connection.ask(self._stub.Send, request, timeout_s)
         if reply.HasField("error"):
             raise _failure(reply.error)
-        return _message(reply.message)
+        return replace(_message(reply.message), timestamp_ns=reply.timestamp_ns)
 
     def request(self, what: int | str, destination: int | None = None, timeout_s: float = 1.25) -> J1939Message:
         """Asks a node, or everybody, for a PGN or a message of the DBC; the first answer.

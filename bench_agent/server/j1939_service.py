@@ -30,6 +30,8 @@ from ecu_adapters.j1939.signals import ParameterGroups
 
 _MOST_ANSWERS = 256
 _MOST_HOLDS = 100
+_BEFORE_NS = 1000
+"""To another node of the agent, a frame has the very timestamp of its sending."""
 
 
 class J1939Servicer(Leased, j1939_pb2_grpc.J1939Servicer):
@@ -81,7 +83,7 @@ class J1939Servicer(Leased, j1939_pb2_grpc.J1939Servicer):
         except (ValueError, DatabaseError) as error:
             raise invalid(str(error)) from error
         message = Message(pgn, node.node.address, destination, priority, data, stamp)
-        return j1939_pb2.J1939SendReply(timestamp_ns=to_ns(stamp), message=to_message(node, message))
+        return j1939_pb2.J1939SendReply(timestamp_ns=to_ns(stamp) - _BEFORE_NS, message=to_message(node, message))
 
     async def Request(self, request: j1939_pb2.J1939Request, context: Context) -> j1939_pb2.J1939RequestReply:
         """Asks for a parameter group."""
@@ -90,7 +92,7 @@ class J1939Servicer(Leased, j1939_pb2_grpc.J1939Servicer):
 
         def sent(stamp: float) -> None:
             nonlocal asked_ns
-            asked_ns = to_ns(stamp)
+            asked_ns = to_ns(stamp) - _BEFORE_NS
 
         try:
             pgn = _groups(node, request.name).pgn(request.name) if request.WhichOneof("what") == "name" else request.pgn

@@ -13,6 +13,7 @@ from scenarios.bindings.can import CanBindings
 from scenarios.bindings.context import Context, Log, too_long
 from scenarios.bindings.flash import FlashBindings
 from scenarios.bindings.gateway import GatewayBindings
+from scenarios.bindings.j1939 import J1939Bindings
 from scenarios.bindings.monitor import MonitorBindings
 from scenarios.bindings.power import PowerBindings
 from scenarios.bindings.replay import ReplayBindings
@@ -37,6 +38,7 @@ _MODULES = (
     CanBindings,
     MonitorBindings,
     TrafficBindings,
+    J1939Bindings,
     ReplayBindings,
     UdsBindings,
     FlashBindings,

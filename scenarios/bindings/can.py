@@ -67,7 +67,7 @@ class CanBindings:
         with self._context.bench_faults():
             sent = bus.client.send_message(message, values, force=force)
         bus.sent_ns = sent.timestamp_ns
-        self._context.record.step(f"{bus.client.name} <- {message} {_shown(values)}: {sent.frame}")
+        self._context.record.step(f"{bus.client.name} <- {message} {shown(values)}: {sent.frame}")
         return sent.timestamp_ns / 1e9
 
     def can_send_frame(self, number: int, can_id: int, data: object, switches: str) -> float:
@@ -83,7 +83,7 @@ class CanBindings:
     ) -> dict[str, object]:
         """Waits for a DBC message that meets the conditions."""
         bus, timeout_s = self._buses[number], wait(timeout)
-        wanted = [_condition(*condition) for condition in from_json(conditions) or []]
+        wanted = [condition_of(*condition) for condition in from_json(conditions) or []]
         rule, _ = _rule(encoded)
         with self._context.bench_faults():
             found = bus.client.expect_message(
@@ -92,8 +92,8 @@ class CanBindings:
         self._context.record.check()
         if not found.met:
             self._unmet(bus, message, timeout_s, found, decided=bool(rule))
-        shown = f" {_shown(found.signals)}: {found.frame}" if found.frame is not None else ": none, as expected"
-        self._context.record.step(f"{bus.client.name} -> {message}{shown}")
+        what = f" {shown(found.signals)}: {found.frame}" if found.frame is not None else ": none, as expected"
+        self._context.record.step(f"{bus.client.name} -> {message}{what}")
         return {"signals": found.signals, "time": self._met(bus, message, found)}
 
     def can_expect_frame(
@@ -154,11 +154,13 @@ class CanBindings:
         raise ScenarioFault("check", f"{bus.client.name}: {why}", seen=found.seen, unmet=list(found.unmet))
 
 
-def _shown(signals: Mapping[str, object]) -> str:
+def shown(signals: Mapping[str, object]) -> str:
+    """Signals for people."""
     return ", ".join(f"{name}={value}" for name, value in signals.items()) or "(no signals given)"
 
 
-def _condition(signal: str, kind: str, first: Any = None, second: Any = None) -> "Condition":
+def condition_of(signal: str, kind: str, first: Any = None, second: Any = None) -> "Condition":
+    """A condition as the Lua side writes it: the signal, the kind of test, and its parts. Raises ValueError."""
     from bench_agent.client import Compare, Edge, Equals, Within
 
     match kind:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 FRAMES = 20
 """Frames of each bus that a failed case is given."""
+_J1939_KINDS = {
+    "no_answer": "timeout", "timeout": "timeout", "refused": "unexpected", "aborted": "unexpected",
+    "sequence": "unexpected", "unexpected": "unexpected",
+}  # fmt: skip
+"""What the node under test has done, or not done, fails the test; all else is the bench's."""
 
 
 class Log(Protocol):
@@ -152,6 +157,10 @@ class Context:
             raise ScenarioFault("timeout", str(error)) from error
         except bench.UdsTransport as error:
             raise ScenarioFault("bench", str(error), transport=error.kind, frame=error.frame) from error
+        except bench.J1939Failure as error:
+            self.look_at_clock()
+            kind = _J1939_KINDS.get(error.kind, "bench")
+            raise ScenarioFault(kind, str(error), reason=error.kind, code=error.code, frame=error.frame) from error
         except bench.UdsUnexpected as error:
             raise ScenarioFault("unexpected", str(error)) from error
         except (bench.InvalidRequest, bench.NotFound, bench.LogError) as error:

@@ -70,7 +70,7 @@ def test_message_of_the_dbc_by_name_whatever_its_source(tester: J1939Client, eng
 def test_data_of_all_lengths_to_one_node(tester: J1939Client, engine: J1939Client, length: int) -> None:
     data = bytes(n & 0xFF for n in range(length))
     sent = tester.send(0xEF00, data, ENGINE)
-    found = engine.expect(0xEF00, timeout_s=WAIT_S, source=TESTER, data=data, since_ns=sent.timestamp_ns - 10**10)
+    found = engine.expect(0xEF00, timeout_s=WAIT_S, source=TESTER, data=data, since_ns=sent.timestamp_ns)
     assert found.met
     assert found.message is not None
     assert (found.message.data, found.message.destination) == (data, ENGINE)
@@ -82,9 +82,7 @@ def test_broadcast_is_heard_by_all(tester: J1939Client, engine: J1939Client, ben
         sent = engine.send("DM1", {"RedStopLamp": "On", "SPN": 91, "FMI": 3})
         assert len(sent.data) == 14
         for node in (tester, third):
-            found = node.expect(
-                "DM1", [Within("SPN", 91, 91)], WAIT_S, source=ENGINE, since_ns=sent.timestamp_ns - 10**10
-            )
+            found = node.expect("DM1", [Within("SPN", 91, 91)], WAIT_S, source=ENGINE, since_ns=sent.timestamp_ns)
             assert found.met
             assert found.message is not None
             assert found.message.signals["RedStopLamp"] == "On"
@@ -135,7 +133,7 @@ def test_abort_of_the_peer_is_told_with_its_reason(tester: J1939Client, running:
 
 def test_expect_tells_what_was_not_met(tester: J1939Client, engine: J1939Client) -> None:
     sent = engine.send("EEC1", {"EngineSpeed": 800})
-    since = sent.timestamp_ns - 10**10
+    since = sent.timestamp_ns
     found = tester.expect("EEC1", [Compare("EngineSpeed", ">", 1000)], 0.05, since_ns=since)
     assert (found.met, found.seen, found.unmet) == (False, 1, ("EngineSpeed = 800, expected > 1000",))
     found = tester.expect("EEC1", [Compare("ActualEngineTorque", ">", 10)], 0.05, since_ns=since)
