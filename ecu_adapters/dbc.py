@@ -1,6 +1,7 @@
 """CAN databases (DBC, also KCD, ARXML and SYM) through cantools: messages and signals instead of frames and bytes."""
 
 import math
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -55,6 +56,18 @@ class Database:
         if not isinstance(loaded, CanDatabase):
             raise DatabaseError(f"{path}: describes no CAN bus but diagnostics (CDD)")
         return cls(loaded, str(path))
+
+    @classmethod
+    def read(cls, content: bytes, name: str) -> "Database":
+        """Reads a database from memory; the suffix of its ``name`` says which format. Raises DatabaseError."""
+        shown = Path(name).name or "database"
+        with tempfile.TemporaryDirectory(prefix="database-") as folder:
+            path = Path(folder, shown)
+            path.write_bytes(content)
+            try:
+                return cls.load(path)
+            except DatabaseError as error:
+                raise DatabaseError(str(error).replace(str(path), shown)) from error
 
     def message(self, name: str) -> Message:
         """cantools' message. Raises DatabaseError with the nearest names."""

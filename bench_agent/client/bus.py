@@ -133,13 +133,15 @@ class BusClient:
         include: Iterable[str] = (),
         except_messages: Iterable[str] = (),
         protect: Mapping[str, tuple[AliveCounter | None, PayloadChecksum | None]] | None = None,
+        database: Path | None = None,
     ) -> RestBusClient:
         """Has the agent send every message of the DBC except those of some nodes.
 
         Left out are the messages of ``absent`` nodes, of the bench's own ECUs on this bus unless named in ``include``,
-        and ``except_messages``. ``protect`` gives messages counters and checksums. Raises a BenchError.
+        and ``except_messages``. ``protect`` gives messages counters and checksums. ``database`` (DBC, KCD,
+        ARXML or SYM) stands in for that of the bus. Raises a BenchError, and OSError for a file that cannot be read.
         """
-        return start_rest_bus(self._connection, self.name, absent, include, except_messages, protect or {})
+        return start_rest_bus(self._connection, self.name, absent, include, except_messages, protect or {}, database)
 
     def j1939(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench_agent.client.connection import Connection
 from bench_agent.client.errors import InvalidRequest
@@ -11,6 +12,10 @@ from bench_agent.protocol.values import to_values
 
 PayloadFunction = Callable[[bytes, int], bytes]
 """From the payload as the agent would send it, and the counter's value, to the payload that is to be sent."""
+
+
+MAX_DATABASE_BYTES = 3 * 1024 * 1024
+"""Largest database file that goes to the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +209,8 @@ class RestBusClient:
         self.bus = wire.bus
         self.messages = tuple(message.message for message in wire.messages)
         """What is sent, by period or on events."""
+        self.begun = tuple(from_wire(message) for message in wire.messages)
+        """The same messages, as they were at the start."""
         self.left_out = tuple((left.message, left.reason) for left in wire.left_out)
         """What is not, and why."""
 
@@ -280,8 +287,14 @@ def start_rest_bus(
     include: Iterable[str],
     except_messages: Iterable[str],
     protect: Mapping[str, tuple[AliveCounter | None, PayloadChecksum | None]],
+    database: Path | None,
 ) -> RestBusClient:
-    """Raises a BenchError."""
+    """Raises a BenchError and OSError."""
+    content = b"" if database is None else database.read_bytes()
+    if len(content) > MAX_DATABASE_BYTES:
+        raise InvalidRequest(f"{database} has more than {MAX_DATABASE_BYTES >> 20} MiB, the most that an agent takes")
+    if database is not None and not content:
+        raise InvalidRequest(f"{database} is empty")
     try:
         request = traffic_pb2.RestBusRequest(
             bus=bus,
@@ -292,6 +305,8 @@ def start_rest_bus(
                 name: traffic_pb2.Protection(counter=counter_to_wire(counter), checksum=checksum_to_wire(checksum))
                 for name, (counter, checksum) in protect.items()
             },
+            database=content,
+            database_name="" if database is None else database.name,
         )
     except (TypeError, ValueError) as error:
         raise InvalidRequest(str(error)) from None

@@ -482,7 +482,12 @@ class RestBusRequest(_message.Message):
     INCLUDE_FIELD_NUMBER: _builtins.int
     EXCEPT_MESSAGES_FIELD_NUMBER: _builtins.int
     PROTECT_FIELD_NUMBER: _builtins.int
+    DATABASE_FIELD_NUMBER: _builtins.int
+    DATABASE_NAME_FIELD_NUMBER: _builtins.int
     bus: _builtins.str
+    database: _builtins.bytes
+    """Another database than the bus' own, with a file name whose suffix tells its format."""
+    database_name: _builtins.str
     @_builtins.property
     def absent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Nodes (senders in the DBC) whose messages are left out, besides those of the bench's own ECUs on this bus."""
@@ -507,10 +512,12 @@ class RestBusRequest(_message.Message):
         include: _abc.Iterable[_builtins.str] | None = ...,
         except_messages: _abc.Iterable[_builtins.str] | None = ...,
         protect: _abc.Mapping[_builtins.str, Global___Protection] | None = ...,
+        database: _builtins.bytes = ...,
+        database_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "bus", b"bus", "except_messages", b"except_messages", "include", b"include", "protect", b"protect"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "bus", b"bus", "database", b"database", "database_name", b"database_name", "except_messages", b"except_messages", "include", b"include", "protect", b"protect"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

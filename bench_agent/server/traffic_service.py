@@ -22,7 +22,7 @@ from ecu_adapters.cyclic.bits import Bits
 from ecu_adapters.cyclic.e2e import Checksum
 from ecu_adapters.cyclic.payload import Corruption, Counter, Recipe
 from ecu_adapters.cyclic.transmitter import Transmitter
-from ecu_adapters.dbc import DatabaseError
+from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.yaml_file import nearest
 
 _STOP_S = 2.0
@@ -171,7 +171,9 @@ def _checksum(wire: traffic_pb2.PayloadChecksum) -> Checksum:
 
 
 def _plan(bench: Bench, bus: AgentBus, request: traffic_pb2.RestBusRequest) -> restbus.Plan:
-    database = database_of(bus, "rest-bus")
+    database = (
+        Database.read(request.database, request.database_name) if request.database else database_of(bus, "rest-bus")
+    )
     known = {*database.nodes, *bench.ecus_on(bus)}
     for name in (*request.absent, *request.include):
         if name not in known:

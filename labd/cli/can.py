@@ -29,7 +29,7 @@ _TICK_S = 0.5
 
 @click.group()
 def can() -> None:
-    """Listen to CAN buses, see how they do, and play logs on them."""
+    """Listen to CAN buses, see how they do, send on them, and play logs."""
 
 
 @can.command()

@@ -19,6 +19,7 @@ from labd.cli.bench import bench
 from labd.cli.can import can
 from labd.cli.can_bridge import bridge
 from labd.cli.can_replay import replay
+from labd.cli.can_send import restbus, send
 from labd.cli.can_stats import recover, stats
 from labd.cli.completion import completion
 from labd.cli.console import console
@@ -135,6 +136,8 @@ def main(ctx: click.Context, url: str) -> None:
 for _command in (bench, lease, run, uds, flash, can, console, power, trace, completion):
     main.add_command(_command)
 can.add_command(replay)
+can.add_command(send)
+can.add_command(restbus)
 can.add_command(bridge)
 can.add_command(stats)
 can.add_command(recover)

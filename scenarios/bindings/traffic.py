@@ -115,12 +115,14 @@ class TrafficBindings:
             str(name): (_counter(fields.get("counter")), _checksum(fields.get("checksum")))
             for name, fields in dict(options.get("protect") or {}).items()
         }
+        database = self._context.files.path(options["dbc"]) if "dbc" in options else None
         with self._context.bench_faults():
             rest = client.restbus(
                 _names(options, "except"),
                 include=_names(options, "include"),
                 except_messages=_names(options, "except_messages"),
                 protect=protect,
+                database=database,
             )
         number = self._next()
         self._handles[number] = rest

@@ -42,7 +42,7 @@ local CHECKSUM = {
   data_id = "any", start = "number", length = "number", big_endian = "boolean",
 }
 local CORRUPTION = { checksum_xor = "number", data_xor = "string", length = "number" }
-local REST_BUS = { except = "table", include = "table", except_messages = "table", protect = "table" }
+local REST_BUS = { dbc = "string", except = "table", include = "table", except_messages = "table", protect = "table" }
 
 -- Refuses fields that are unknown or of another type.
 local function checked(fields, known, what)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import can
 import pytest
@@ -11,6 +12,16 @@ from tests.unit.bench_agent.harness import RunningAgent
 from tests.unit.bench_agent.test_agent_traffic import Listener
 
 WAIT_S = 10.0
+OTHER = """VERSION ""
+BU_: Body Radio
+BO_ 801 Doors: 1 Body
+ SG_ Open : 0|1@1+ (1,0) [0|1] "" Radio
+BO_ 802 Volume: 1 Radio
+ SG_ Level : 0|8@1+ (1,0) [0|255] "" Body
+BA_DEF_ BO_ "GenMsgCycleTime" INT 0 65535;
+BA_DEF_DEF_ "GenMsgCycleTime" 0;
+BA_ "GenMsgCycleTime" BO_ 801 20;
+"""
 TRANSMISSION, TURN, KEY, ODOMETER = 928, 944, 960, 976
 
 
@@ -48,6 +59,23 @@ def test_the_rest_of_the_bus_with_its_times(bench: BenchClient, node: can.BusABC
         "KeyPosition": None,
         "Odometer": 0.5,
     }
+
+
+def test_another_database_stands_in_for_that_of_the_bus(bench: BenchClient, node: can.BusABC, tmp_path: Path) -> None:
+    other = tmp_path / "vehicle.dbc"
+    other.write_text(OTHER)
+    rest = bench.bus("powertrain").restbus(["Radio"], database=other)
+    assert (rest.messages, rest.begun[0].period_s) == (("Doors",), 0.02)
+    assert dict(rest.left_out) == {"Volume": "Radio sends it"}
+    assert Listener(node, 0x321).next().data[0] == 0
+    rest.set("Doors", {"Open": 1})
+    Listener(node, 0x321).until(lambda frame: frame.data[0] == 1)
+    other.write_text("BO_ nonsense")
+    with pytest.raises(InvalidRequest, match=r"^vehicle.dbc: does not load"):
+        bench.bus("powertrain").restbus(database=other)
+    with pytest.raises(InvalidRequest, match=r"vehicle.dbc.*empty"):
+        other.write_text("")
+        bench.bus("powertrain").restbus(database=other)
 
 
 def test_values_events_and_activity(bench: BenchClient, node: can.BusABC) -> None:

@@ -19,11 +19,14 @@ from bench_agent.protocol import (
     replay_pb2_grpc,
     trace_pb2,
     trace_pb2_grpc,
+    traffic_pb2,
+    traffic_pb2_grpc,
 )
 from bench_agent.protocol.frames import Frame
 from bench_agent.protocol.values import Plain, from_values, to_value
 
 DEADLINE_S = 10.0
+SENT_NS = 1_699_999_999_000_000_000
 
 
 class FakeAgent(bench_pb2_grpc.BenchServicer):
@@ -46,12 +49,15 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
         self.requests: list[bench_pb2.UdsRequest] = []
         self.opened: list[bench_pb2.CanOpen] = []
         self.batches: queue.SimpleQueue[bench_pb2.FrameBatch] = queue.SimpleQueue()
+        self.sends: list[bench_pb2.SendRequest] = []
         self.asked = threading.Event()
         self._closing = threading.Event()
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         bench_pb2_grpc.add_BenchServicer_to_server(self, self._server)
         self.replay = FakeReplay(self)
         replay_pb2_grpc.add_ReplayServicer_to_server(self.replay, self._server)
+        self.traffic = FakeTraffic(self)
+        traffic_pb2_grpc.add_TrafficServicer_to_server(self.traffic, self._server)
         self.traces = FakeTraces(self)
         trace_pb2_grpc.add_TracesServicer_to_server(self.traces, self._server)
         self.flash = FakeFlash(self)
@@ -102,7 +108,10 @@ class FakeAgent(bench_pb2_grpc.BenchServicer):
                 continue
 
     def Send(self, request: bench_pb2.SendRequest, context: grpc.ServicerContext) -> bench_pb2.SendReply:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "labctl does not send frames")
+        self.guard(context)
+        self.sends.append(request)
+        frame = Frame(SENT_NS, 0x100, 0, b"\x01\x02")
+        return bench_pb2.SendReply(timestamp_ns=SENT_NS, frames=frames.batch([frame]))
 
     def Expect(self, request: bench_pb2.ExpectRequest, context: grpc.ServicerContext) -> bench_pb2.ExpectReply:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "labctl does not expect frames")
@@ -201,6 +210,60 @@ class FakeTraces(trace_pb2_grpc.TracesServicer):
         self.requests.append(request)
         yield trace_pb2.TracePart(data=b"?" * len(self.content), frames=7)
         yield trace_pb2.TracePart(data=self.content, frames=7)
+
+
+class FakeTraffic(traffic_pb2_grpc.TrafficServicer):
+    def __init__(self, agent: FakeAgent) -> None:
+        self._agent = agent
+        self.started: list[traffic_pb2.CyclicRequest] = []
+        self.rest: list[traffic_pb2.RestBusRequest] = []
+        self.message = traffic_pb2.CyclicMessage(id=1, message="EngineControl", can_id=0x100, period_us=10_000)
+        self.running = False
+        self.begun = threading.Event()
+
+    def _now(self) -> traffic_pb2.CyclicMessage:
+        self.message.sent += 1
+        return self.message
+
+    def StartCyclic(
+        self, request: traffic_pb2.CyclicRequest, context: grpc.ServicerContext
+    ) -> traffic_pb2.CyclicMessage:
+        self._agent.guard(context)
+        self.started.append(request)
+        self.running = True
+        self.begun.set()
+        return self.message
+
+    def UpdateCyclic(
+        self, request: traffic_pb2.CyclicUpdate, context: grpc.ServicerContext
+    ) -> traffic_pb2.CyclicMessage:
+        if request.HasField("running"):
+            self.running = request.running
+        return self._now()
+
+    def Preview(self, request: traffic_pb2.PreviewRequest, context: grpc.ServicerContext) -> traffic_pb2.PreviewReply:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "labctl makes no payloads")
+
+    def MeasureCycle(self, request: traffic_pb2.CycleRequest, context: grpc.ServicerContext) -> traffic_pb2.CycleReply:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "labctl measures no cycles")
+
+    def StartRestBus(self, request: traffic_pb2.RestBusRequest, context: grpc.ServicerContext) -> traffic_pb2.RestBus:
+        self._agent.guard(context)
+        self.rest.append(request)
+        self.running = True
+        self.begun.set()
+        event = traffic_pb2.CyclicMessage(id=2, message="Gear", can_id=0x98DAF110, on_change=True)
+        left_out = traffic_pb2.LeftOut(message="EngineStatus", reason="ECM sends it")
+        return traffic_pb2.RestBus(id=7, bus="powertrain", messages=[self.message, event], left_out=[left_out])
+
+    def StopRestBus(
+        self, request: traffic_pb2.RestBusStop, context: grpc.ServicerContext
+    ) -> traffic_pb2.RestBusStopped:
+        self.running = False
+        return traffic_pb2.RestBusStopped()
+
+    def List(self, request: traffic_pb2.TrafficRequest, context: grpc.ServicerContext) -> traffic_pb2.TrafficReply:
+        return traffic_pb2.TrafficReply(messages=[self._now()])
 
 
 class FakeReplay(replay_pb2_grpc.ReplayServicer):

@@ -164,3 +164,21 @@ def test_waits_that_take_more_than_one_frame(play: "Play", bench: BenchClient) -
 )
 def test_waits_that_fail_say_why(play: "Play", bench: BenchClient, script: str, problem: str) -> None:  # noqa: F811
     assert problem in play(HEAD + script, bench=bench).failure["message"]
+
+
+def test_a_rest_bus_of_a_database_that_came_with_the_run(play: "Play", bench: BenchClient) -> None:  # noqa: F811
+    played = play(
+        HEAD
+        + """
+        local rest = bus:restbus{ dbc = "vehicle.dbc" }
+        test.equal(rest.messages, { "Doors" })
+        rest:stop()
+        local ok, fault = pcall(bus.restbus, bus, { dbc = "vehicl.dbc" })
+        test.matches(fault.message, "did you mean 'vehicle.dbc'")
+        """,
+        bench=bench,
+        data_files={
+            "vehicle.dbc": b'VERSION ""\nBU_: Body\nBO_ 801 Doors: 1 Body\n SG_ Open : 0|1@1+ (1,0) [0|1] "" Body\n'
+        },
+    )
+    assert played.verdict == "passed", played.failure
