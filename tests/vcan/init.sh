@@ -9,7 +9,8 @@ mount -t sysfs sysfs /sys
 mkdir -p /dev/shm
 mount -t tmpfs -o size=512m tmpfs /dev/shm
 export TMPDIR=/dev/shm
-for module in net/can/can net/can/can-raw net/can/can-bcm net/can/can-gw net/can/j1939/can-j1939 drivers/net/can/dev/can-dev drivers/net/can/vcan; do
+for module in net/can/can net/can/can-raw net/can/can-bcm net/can/can-gw net/can/j1939/can-j1939 \
+    drivers/net/can/dev/can-dev drivers/net/can/vcan drivers/net/can/slcan/slcan; do
     insmod "$LABD_MODULES/kernel/$module.ko"
 done
 ip link set lo up
