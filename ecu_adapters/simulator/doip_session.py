@@ -32,9 +32,10 @@ class Session(asyncio.Protocol):
         self._reader = frames.StreamReader(entity.admit)
         self._timer: Timer | None = None
         self._heard = 0.0
-        self._alive: list[Callable[[Session], None]] = []
-        self._asking = False
-        """Whether its routing activation waits for an alive check."""
+        self._alive: dict[Session, Callable[[Session], None]] = {}
+        """Whom to tell when its tester gives a sign of life."""
+        self._decision: Timer | None = None
+        """When the alive check ends that its own routing activation waits for."""
 
     @property
     def pending(self) -> int:
@@ -53,10 +54,14 @@ class Session(asyncio.Protocol):
         transport.abort()
         return False
 
-    def ask_alive(self, told: Callable[["Session"], None]) -> None:
+    def ask_alive(self, asker: "Session", told: Callable[["Session"], None]) -> None:
         """Asks its tester for a sign of life, and tells when it came."""
-        self._alive.append(told)
+        self._alive[asker] = told
         self.send(messages.AliveCheckRequest())
+
+    def ask_no_more(self, asker: "Session") -> None:
+        """The asker has decided, or has gone."""
+        self._alive.pop(asker, None)
 
     def close(self) -> None:
         """Sends what is written, and closes."""
@@ -102,9 +107,8 @@ class Session(asyncio.Protocol):
             self.send(messages.AliveCheckResponse(self._entity.logical_address))
         elif isinstance(unpacked, messages.AliveCheckResponse):
             if unpacked.source_address == self.tester:
-                told, self._alive = self._alive, []
-                for call in told:
-                    call(self)
+                for told in list(self._alive.values()):
+                    told(self)
         elif isinstance(unpacked, messages.DiagnosticMessage):
             self._diagnose(unpacked.source_address, unpacked.target_address, bytes(unpacked.user_data))
 
@@ -133,7 +137,7 @@ class Session(asyncio.Protocol):
         """The routing activation handler of ISO 13400-2, in its order."""
         settings = self._entity.settings
         others = [session for session in self._entity.routed if session is not self]
-        if self._asking:
+        if self._decision is not None:
             return  # the first one is not answered yet
         if not settings.knows(tester):
             self._answer(tester, _UNKNOWN_TESTER)
@@ -151,7 +155,6 @@ class Session(asyncio.Protocol):
     def _ask_others(self, others: "Iterable[Session]", tester: int, kind: int, denial: int) -> None:
         """Denies the activation if all of the others are alive; those that are not lose their connections."""
         silent = set(others)
-        self._asking = True
 
         def alive(session: Session) -> None:
             silent.discard(session)
@@ -159,17 +162,21 @@ class Session(asyncio.Protocol):
                 decide()
 
         def decide() -> None:
-            if not self._asking:
-                return
-            timer.cancel()
-            self._asking = False
+            self._stop_asking()
             for session in silent:
                 session.close()
             self._answer(tester, self._entity.settings.activation[kind] if silent else denial)
 
-        timer = self._entity.clock.call_later(self._entity.settings.alive_check_ms / 1000, decide)
+        self._decision = self._entity.clock.call_later(self._entity.settings.alive_check_ms / 1000, decide)
         for session in list(silent):
-            session.ask_alive(alive)
+            session.ask_alive(self, alive)
+
+    def _stop_asking(self) -> None:
+        if self._decision is not None:
+            self._decision.cancel()
+            self._decision = None
+            for session in self._entity.sessions:
+                session.ask_no_more(self)
 
     def _answer(self, tester: int, code: int) -> None:
         """Denied, the connection ends, except where the tester can still authenticate itself (0x04)."""
@@ -203,7 +210,7 @@ class Session(asyncio.Protocol):
 
     def _forget(self) -> None:
         self._stop_timer()
-        self._asking = False
+        self._stop_asking()
         self._alive.clear()
         self.tester = None
         self._entity.sessions.discard(self)

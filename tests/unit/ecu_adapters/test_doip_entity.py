@@ -207,6 +207,22 @@ async def test_a_tester_that_lives_elsewhere_keeps_its_address(entity: DoIpEntit
     writer.close()
 
 
+async def test_an_asker_that_leaves_harms_nobody(ecu: EcuDescription) -> None:
+    clock = VirtualClock()
+    async with entity_with(over_doip(ecu), clock=clock) as (entity, _, _):
+        first_reader, first = await _activated(entity)
+        for _ in range(5):
+            _, writer = await _raw(entity)
+            writer.write(frames.encode(2, messages.RoutingActivationRequest(0x0E00, 0)))
+            assert (await _message(first_reader)).payload_type == 0x0007
+            writer.close()
+            await eventually(lambda: len(entity.sessions) == 1, "the asker is gone")
+        clock.advance(1)
+        assert len(entity.routed) == 1
+        assert not any(session._alive for session in entity.sessions)
+        first.close()
+
+
 async def test_a_tester_that_is_dead_loses_its_address(ecu: EcuDescription) -> None:
     clock = VirtualClock()
     async with entity_with(over_doip(ecu), clock=clock) as (entity, _, _):

@@ -275,6 +275,25 @@ async def test_an_unknown_logical_address_is_the_entitys_answer(ecu: EcuDescript
         await tester.close()
 
 
+async def test_an_ecu_without_power_is_unreachable_and_the_others_are_not(ecu: EcuDescription) -> None:
+    async with entity_with(over_doip(ecu), over_doip(ecu, logical_address=TCM)) as (_, placed, simulated):
+        gateways = Gateways()
+        ecm, tcm = (UdsTester(gateways, one) for one in placed)
+        simulated[0].power.set_voltage("kl30", 0.0)
+        cause = await _cause(ecm)
+        assert isinstance(cause, DiagnosticNack)
+        assert (cause.code, str(cause).endswith("refused a message to 0x1001: target unreachable (0x06)")) == (
+            0x06,
+            True,
+        )
+        assert (await tcm.request(b"\x3e\x00", timeout_s=WAIT_S)).response == b"\x7e\x00"
+        simulated[0].power.set_voltage("kl30", 13.0)
+        await eventually(lambda: not simulated[0].server.booting, "it has booted")
+        assert (await ecm.request(b"\x3e\x00", timeout_s=WAIT_S)).response == b"\x7e\x00"
+        await ecm.close()
+        await tcm.close()
+
+
 @pytest.mark.parametrize(
     ("steps", "kind", "text"),
     [
