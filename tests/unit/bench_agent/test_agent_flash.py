@@ -167,6 +167,16 @@ def test_an_unknown_ecu_and_a_foreign_token(bench: BenchClient, open_bench: Open
         open_bench(token="nonsense").ecu("ECM").flash(b"x", file_name="a.bin", address=0)
 
 
+def test_a_client_that_goes_away_stops_the_flashing(running: RunningAgent, bench: BenchClient) -> None:
+    ecm = bench.ecu("ECM")
+    events = ecm.flashing(bytes(0x10000), file_name="app.bin", address=START)
+    assert isinstance(next(events), FlashProgress)
+    events.close()
+    # Served once the flashing has let go of the ECU, whose transfer is not complete.
+    assert ecm.raw(b"\x37").response in (b"\x7f\x37\x24", b"\x7f\x37\x7f")
+    assert b"\xff" in _memory(running, 0x10000)
+
+
 def test_the_end_of_the_lease_ends_the_flashing(running: RunningAgent, bench: BenchClient) -> None:
     outcome: list[BaseException] = []
     begun = threading.Event()

@@ -15,6 +15,7 @@ from ecu_adapters.flash.plan import make
 from ecu_adapters.isotp import IsoTpEndpoint
 from ecu_adapters.simulator import SimulatedEcu
 from ecu_adapters.simulator.memory import Range
+from ecu_adapters.transport import Fault
 from ecu_adapters.uds.tester import UdsTester
 from ecu_adapters.yaml_file import ConfigError
 
@@ -225,6 +226,38 @@ async def test_what_was_written_wrong_is_found_by_the_check(
         ]
         with pytest.raises(FlashError, match=r"check at 0x8000000: routine 0x0202 says that it failed: result 1"):
             await Flasher(tester, lambda _: None).run(make([Segment(START, bytes(1024))], ecu.memory, ecu.name))
+
+
+async def test_an_ecu_that_asks_for_patience_for_ever_meets_the_deadline(
+    fd_hubs: Hubs, describe: Callable[..., EcuDescription]
+) -> None:
+    ecu = describe(step_timeout_s=1.5)
+    erase = ecu.routines["Erase"].model_copy(update={"duration_ms": 600_000})
+    ecu = ecu.model_copy(update={"routines": {**ecu.routines, "Erase": erase}})
+    async with _bench(fd_hubs, ecu) as (tester, _):
+        expected = (
+            r"erase at 0x8000000: RoutineControl .*\d x 0x78 \(response pending\), then no final .* within 1\.5 s"
+        )
+        with pytest.raises(FlashError, match=expected) as stopped:
+            await Flasher(tester, lambda _: None).run(make([Segment(START, bytes(100))], ecu.memory, ecu.name))
+        assert (stopped.value.at.phase, stopped.value.nrc, stopped.value.resume_at) == (Phase.ERASE, None, None)
+        assert stopped.value.is_silence
+
+
+async def test_a_bus_that_goes_down_in_the_middle_is_told_with_the_place(
+    fd_hubs: Hubs, describe: Callable[..., EcuDescription]
+) -> None:
+    ecu = describe()
+    async with _bench(fd_hubs, ecu) as (tester, _):
+
+        def unplug(at: Progress) -> None:
+            if at.block == 7:
+                fd_hubs[0].close()
+
+        with pytest.raises(FlashError, match=r"block 7 of 20 .*the bus is closed") as broken:
+            await Flasher(tester, unplug).run(make([Segment(START, bytes(20_000))], ecu.memory, ecu.name))
+        assert (broken.value.fault, broken.value.frame[:8]) == (Fault.BUS, "7E0##114")
+        assert broken.value.resume_at == START + 6 * 1024
 
 
 async def test_a_cancelled_flashing_leaves_the_tester_usable(
