@@ -376,12 +376,24 @@ class PowerChannelDescription(_message.Message):
     SUPPLY_FIELD_NUMBER: _builtins.int
     DRIVER_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
+    ON_FIELD_NUMBER: _builtins.int
+    MEASURED_VOLTAGE_FIELD_NUMBER: _builtins.int
+    MEASURED_CURRENT_FIELD_NUMBER: _builtins.int
+    MEASURED_NS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     supply: _builtins.str
     """The supply's name and driver, for example "main" and "scpi"."""
     driver: _builtins.str
     terminal: _builtins.str
     """DIN 72552 terminal, for example "kl30" (battery) or "kl15" (ignition); empty for another load."""
+    on: _builtins.bool
+    """Absent: nobody knows."""
+    measured_voltage: _builtins.float
+    """What was measured last, V and A, and when, in ns since the Unix epoch; absent: never measured, or not what the
+    supply measures.
+    """
+    measured_current: _builtins.float
+    measured_ns: _builtins.int
     def __init__(
         self,
         *,
@@ -389,12 +401,31 @@ class PowerChannelDescription(_message.Message):
         supply: _builtins.str = ...,
         driver: _builtins.str = ...,
         terminal: _builtins.str = ...,
+        on: _builtins.bool | None = ...,
+        measured_voltage: _builtins.float | None = ...,
+        measured_current: _builtins.float | None = ...,
+        measured_ns: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_measured_current", b"_measured_current", "_measured_ns", b"_measured_ns", "_measured_voltage", b"_measured_voltage", "_on", b"_on", "measured_current", b"measured_current", "measured_ns", b"measured_ns", "measured_voltage", b"measured_voltage", "on", b"on"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["driver", b"driver", "name", b"name", "supply", b"supply", "terminal", b"terminal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_measured_current", b"_measured_current", "_measured_ns", b"_measured_ns", "_measured_voltage", b"_measured_voltage", "_on", b"_on", "driver", b"driver", "measured_current", b"measured_current", "measured_ns", b"measured_ns", "measured_voltage", b"measured_voltage", "name", b"name", "on", b"on", "supply", b"supply", "terminal", b"terminal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__measured_current: _TypeAlias = _typing.Literal["measured_current"]  # noqa: Y015
+    _WhichOneofArgType__measured_current: _TypeAlias = _typing.Literal["_measured_current", b"_measured_current"]  # noqa: Y015
+    _WhichOneofReturnType__measured_ns: _TypeAlias = _typing.Literal["measured_ns"]  # noqa: Y015
+    _WhichOneofArgType__measured_ns: _TypeAlias = _typing.Literal["_measured_ns", b"_measured_ns"]  # noqa: Y015
+    _WhichOneofReturnType__measured_voltage: _TypeAlias = _typing.Literal["measured_voltage"]  # noqa: Y015
+    _WhichOneofArgType__measured_voltage: _TypeAlias = _typing.Literal["_measured_voltage", b"_measured_voltage"]  # noqa: Y015
+    _WhichOneofReturnType__on: _TypeAlias = _typing.Literal["on"]  # noqa: Y015
+    _WhichOneofArgType__on: _TypeAlias = _typing.Literal["_on", b"_on"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__measured_current) -> _WhichOneofReturnType__measured_current | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__measured_ns) -> _WhichOneofReturnType__measured_ns | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__measured_voltage) -> _WhichOneofReturnType__measured_voltage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__on) -> _WhichOneofReturnType__on | None: ...
 
 Global___PowerChannelDescription: _TypeAlias = PowerChannelDescription  # noqa: Y015
 

@@ -68,12 +68,7 @@ class Power:
 
     def describe(self) -> list[bench_pb2.PowerChannelDescription]:
         """For the wire."""
-        return [
-            bench_pb2.PowerChannelDescription(
-                name=name, supply=one.supply.name, driver=one.supply.config.driver, terminal=one.terminal
-            )
-            for name, one in self.channels.items()
-        ]
+        return [_describe(channel) for channel in self.channels.values()]
 
     def new_lease(self) -> None:
         """What was measured before is none of the new lease's business."""
@@ -89,3 +84,17 @@ class Power:
         faults = [str(outcome) for outcome in outcomes if outcome is not None]
         if faults:
             raise CleanUpError("; ".join(faults))
+
+
+def _describe(channel: Channel) -> bench_pb2.PowerChannelDescription:
+    last = channel.history[-1] if channel.history else None
+    return bench_pb2.PowerChannelDescription(
+        name=channel.name,
+        supply=channel.supply.name,
+        driver=channel.supply.config.driver,
+        terminal=channel.terminal,
+        on=channel.on,
+        measured_voltage=last.reading.voltage if last else None,
+        measured_current=last.reading.current if last else None,
+        measured_ns=last.time_ns if last else None,
+    )

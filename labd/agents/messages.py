@@ -4,7 +4,7 @@ from typing import Any
 
 from bench_agent.protocol import bench_pb2, lab_pb2
 from labd.executors.bench import ForgetOrder, RunnerReport, StartOrder, StopOrder
-from labd.services.fleet import BenchReport, ClearOrder, Order
+from labd.services.fleet import BenchReport, ClearOrder, Order, PowerReading
 from labd.services.ledger import FenceOrder
 
 
@@ -47,6 +47,7 @@ def report_of(message: lab_pb2.BenchReport) -> BenchReport:
             for step in bench.last_clean_up
         ],
         equipment=_equipment_of(bench),
+        power={one.name: _reading_of(one) for one in bench.power},
     )
 
 
@@ -67,6 +68,15 @@ def _equipment_of(bench: bench_pb2.BenchDescription) -> dict[str, Any]:
         ],
         "adapters": [{"name": one.name, "driver": one.driver, "methods": list(one.methods)} for one in bench.adapters],
     }
+
+
+def _reading_of(channel: bench_pb2.PowerChannelDescription) -> PowerReading:
+    return PowerReading(
+        on=channel.on if channel.HasField("on") else None,
+        voltage=channel.measured_voltage if channel.HasField("measured_voltage") else None,
+        current=channel.measured_current if channel.HasField("measured_current") else None,
+        at=channel.measured_ns / 1e9 if channel.HasField("measured_ns") else None,
+    )
 
 
 def runner_of(message: lab_pb2.RunnerReport) -> RunnerReport:

@@ -27,9 +27,20 @@ def bench_answer(view: BenchView) -> schemas.Bench:
         last_seen=to_text(view.last_seen),
         buses=[schemas.Bus(**bus) for bus in bench.buses],
         ecus=[schemas.Ecu(**ecu) for ecu in bench.ecus],
-        equipment=schemas.Equipment(**bench.equipment),
+        equipment=_equipment(view),
         last_clean_up=[schemas.CleanUpStep(**step) for step in bench.last_clean_up],
     )
+
+
+def _equipment(view: BenchView) -> schemas.Equipment:
+    equipment = schemas.Equipment(**view.bench.equipment)
+    for channel in equipment.power:
+        reading = view.power.get(channel.name)
+        if reading is not None:
+            channel.state = "unknown" if reading.on is None else "on" if reading.on else "off"
+            channel.measured_voltage, channel.measured_current = reading.voltage, reading.current
+            channel.measured_at = to_text(reading.at)
+    return equipment
 
 
 def lease_summary(view: LeaseView) -> schemas.LeaseSummary:

@@ -196,6 +196,10 @@ class PowerChannel(BaseModel):
     supply: str
     driver: str
     terminal: Annotated[str, Field(description="DIN 72552: kl30 (battery), kl15 (ignition); or empty.")]
+    state: Literal["on", "off", "unknown"] = "unknown"
+    measured_voltage: Annotated[float | None, Field(description="V; null: not measured.")] = None
+    measured_current: Annotated[float | None, Field(description="A; null: not measured.")] = None
+    measured_at: Time | None = None
 
 
 class Adapter(BaseModel):

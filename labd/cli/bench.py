@@ -108,7 +108,7 @@ def _fields(bench: Bench) -> dict[str, str]:
             f"{console['name']}: {console['port']}, {console['baudrate']} bit/s" for console in equipment["consoles"]
         ),
         "power": "\n".join(
-            f"{channel['name']}: {_terminal(channel)}{channel['supply']} ({channel['driver']})"
+            f"{channel['name']}: {_terminal(channel)}{channel['supply']} ({channel['driver']}), {_reading(channel)}"
             for channel in equipment["power"]
         ),
         "adapters": "\n".join(
@@ -127,6 +127,12 @@ def _condition(bus: Bus) -> str:
         f"{count} {what}" for count, what in ((bus["error_frames"], "error frames"), (bus["lost"], "lost")) if count
     ]
     return ", ".join([bus["state"], *counts])
+
+
+def _reading(channel: PowerChannel) -> str:
+    values = ((channel["measured_voltage"], "V"), (channel["measured_current"], "A"))
+    measured = " ".join(f"{value:g} {unit}" for value, unit in values if value is not None)
+    return channel["state"] + (f", {measured} {ago(channel['measured_at'])}" if measured else "")
 
 
 def _unit(did: Did) -> str:

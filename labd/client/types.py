@@ -62,6 +62,12 @@ class PowerChannel(TypedDict):
     driver: str
     terminal: str
     """DIN 72552: kl30 (battery), kl15 (ignition); or empty."""
+    state: Literal["on", "off", "unknown"]
+    measured_voltage: float | None
+    """V, as last measured; None: not measured, or the agent is away."""
+    measured_current: float | None
+    """A, likewise."""
+    measured_at: str | None
 
 
 class Adapter(TypedDict):

@@ -26,6 +26,16 @@ _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
+class PowerReading:
+    """How a power channel is now: V and A as last measured, ``at`` seconds since the Unix epoch. None: not known."""
+
+    on: bool | None = None
+    voltage: float | None = None
+    current: float | None = None
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BenchReport:
     """A bench as its agent sees it."""
 
@@ -39,6 +49,8 @@ class BenchReport:
     quarantined: bool = False
     last_clean_up: list[dict[str, Any]] = field(default_factory=list)
     equipment: dict[str, Any] = field(default_factory=dict)
+    power: dict[str, PowerReading] = field(default_factory=dict, compare=False)
+    """By channel. They change all the time, and are shown but not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,8 @@ class Session:
     """Those that labd takes from this agent, as last reported."""
     ordered: dict[str, tuple[FenceOrder, float]] = field(default_factory=dict)
     """Fences not confirmed yet, and the monotonic time of the order."""
+    power: dict[str, dict[str, PowerReading]] = field(default_factory=dict)
+    """By bench and channel, as last reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,8 @@ class BenchView:
     state: BenchState
     lease: Lease | None
     last_seen: float | None
+    power: dict[str, PowerReading] = field(default_factory=dict)
+    """By channel; empty while the agent is away."""
 
 
 class Fleet:
@@ -170,7 +186,10 @@ class Fleet:
 
     def report(self, session: Session, report: BenchReport) -> None:
         """Takes in how a bench stands now."""
-        if not self._touch(session) or session.benches.get(report.name) == report:
+        if not self._touch(session):
+            return
+        if session.benches.get(report.name) == report:
+            session.power[report.name] = report.power
             return
         with self._core.transaction() as ledger:
             if not self._touch(session):
@@ -285,7 +304,7 @@ class Fleet:
                 last_seen=ledger.now,
             )
         )
-        session.benches[report.name] = report
+        session.benches[report.name], session.power[report.name] = report, report.power
         if lease is not None and lease.epoch is not None and lease.epoch <= fenced:
             _log.error("agent refuses the live lease of a bench: it ends", bench=report.name, lease=lease.id)
             ledger.end_lease(lease, LeaseEnd.CANCELLED)
@@ -324,8 +343,11 @@ class Fleet:
         attached = self._core.presence.attached(bench.name)
         with self._lock:
             session = self._sessions.get(bench.agent)
-        last_seen = session.last_seen if session is not None and attached else bench.last_seen
-        return BenchView(bench, bench.health(attached), bench.state(attached, lease is not None), lease, last_seen)
+        last_seen, power = bench.last_seen, dict[str, PowerReading]()
+        if session is not None and attached:
+            last_seen, power = session.last_seen, session.power.get(bench.name, power)
+        state = bench.state(attached, lease is not None)
+        return BenchView(bench, bench.health(attached), state, lease, last_seen, power)
 
 
 def _standing_order(unit: Unit, name: str) -> FenceOrder:

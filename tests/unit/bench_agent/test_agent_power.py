@@ -116,10 +116,13 @@ def test_a_supply_that_answers_nonsense_is_told_and_seen_in_the_health(
     eventually(lambda: [one.state for one in bench.power.channels()] == ["on", "off"])
 
 
-def test_measured_at_intervals(bench: BenchClient) -> None:
+def test_measured_at_intervals(bench: BenchClient, running: RunningAgent) -> None:
     kl30 = bench.power.channel("kl30")
     kl30.on()
     eventually(lambda: any(one.voltage == 13.5 for one in kl30.measurements()))
+    reported = running.describe("bench-1").power[0]
+    assert (reported.on, reported.measured_voltage, reported.measured_current) == (True, 13.5, 0.25)
+    assert reported.measured_ns > 0
     last = kl30.measurements()[-1]
     eventually(lambda: len(kl30.measurements(since_ns=last.time_ns)) >= 2)
 

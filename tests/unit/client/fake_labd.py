@@ -59,8 +59,26 @@ def make_bench(name: str = "bench-1", address: str = "127.0.0.1:1", **changes: A
         "equipment": {
             "consoles": [{"name": "linux", "port": "/dev/ttyUSB0", "baudrate": 115200}],
             "power": [
-                {"name": "battery", "supply": "main", "driver": "scpi", "terminal": "kl30"},
-                {"name": "camera", "supply": "pdu", "driver": "command", "terminal": ""},
+                {
+                    "name": "battery",
+                    "supply": "main",
+                    "driver": "scpi",
+                    "terminal": "kl30",
+                    "state": "on",
+                    "measured_voltage": 13.5,
+                    "measured_current": 0.25,
+                    "measured_at": now(-5),
+                },
+                {
+                    "name": "camera",
+                    "supply": "pdu",
+                    "driver": "command",
+                    "terminal": "",
+                    "state": "unknown",
+                    "measured_voltage": None,
+                    "measured_current": None,
+                    "measured_at": None,
+                },
             ],
             "adapters": [{"name": "door", "driver": "servo", "methods": ["close", "open"]}],
         },

@@ -12,8 +12,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from bench_agent.protocol import bench_pb2, lab_pb2, lab_pb2_grpc
 from labd.agents import servicer
 from labd.agents.server import AddressInUse, AgentsServer
+from labd.api.answers import bench_answer
 from labd.model.bench import BenchState, Health
-from labd.services.fleet import BenchView
+from labd.services.fleet import BenchView, PowerReading
 from labd.services.lab import Lab
 
 pytestmark = pytest.mark.anyio
@@ -128,6 +129,26 @@ async def test_health_follows_the_reports(lab: Lab) -> None:
         await _until(lab, "bench-1", lambda view: view.health is Health.UNHEALTHY)
         await call.write(lab_pb2.AgentMessage(report=_report()))
         await _until(lab, "bench-1", lambda view: view.state is BenchState.AVAILABLE)
+
+
+async def test_measured_power_follows_the_reports_without_being_stored(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _served(lab) as (_, channel):
+        call, _ = await _attach(channel, _report())
+        assert lab.fleet.bench("bench-1").power == {"battery": PowerReading()}
+        monkeypatch.setattr(lab.core, "transaction", None)  # nothing of this is worth one
+        report = _report()
+        battery = report.description.power[0]
+        battery.on, battery.measured_voltage, battery.measured_ns = True, 13.5, 2_000_000_000
+        await call.write(lab_pb2.AgentMessage(report=report))
+        wanted = {"battery": PowerReading(on=True, voltage=13.5, current=None, at=2.0)}
+        await _until(lab, "bench-1", lambda view: view.power == wanted)
+        shown = bench_answer(lab.fleet.bench("bench-1")).equipment.power[0]
+        assert (shown.state, shown.measured_voltage, shown.measured_current) == ("on", 13.5, None)
+        monkeypatch.undo()
+        call.cancel()
+        await _until(lab, "bench-1", lambda view: view.power == {})
 
 
 async def test_a_newer_stream_of_the_same_agent_ends_the_older(lab: Lab) -> None:
