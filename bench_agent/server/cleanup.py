@@ -68,6 +68,10 @@ class CleanUpStack:
         """What the step would undo is over already. Dropping twice does nothing."""
         self._steps = [other for other in self._steps if other is not step]
 
+    def has(self, name: str) -> bool:
+        """Whether a step of this name waits."""
+        return any(step.name == name for step in self._steps)
+
     def __len__(self) -> int:
         return len(self._steps)
 

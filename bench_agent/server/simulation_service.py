@@ -2,6 +2,7 @@
 
 from bench_agent.protocol import simulation_pb2, simulation_pb2_grpc
 from bench_agent.protocol.values import from_value, from_values
+from bench_agent.server.cleanup import Phase
 from bench_agent.server.door import Context
 from bench_agent.server.errors import invalid, unavailable
 from bench_agent.server.leased import Leased
@@ -11,11 +12,13 @@ from ecu_adapters.simulator.control import Control, ControlError, power_terminal
 from ecu_adapters.simulator.dtc_engine import FAILED_AT, PASSED_AT
 from ecu_adapters.simulator.ecu import SimulatedEcu
 
+_CLEAR_S = 5.0
+
 
 class SimulationServicer(Leased, simulation_pb2_grpc.SimulationServicer):
     """Methods as in simulation.proto. The door has admitted the caller before any of them runs.
 
-    Nothing needs undoing of its own: every lease ends with new simulated ECUs (see `Bench.open_lease`).
+    Only faults need undoing of their own: every lease ends with new simulated ECUs.
     """
 
     async def State(
@@ -28,8 +31,10 @@ class SimulationServicer(Leased, simulation_pb2_grpc.SimulationServicer):
         self, request: simulation_pb2.InjectFaultRequest, context: Context
     ) -> simulation_pb2.InjectFaultReply:
         """Puts a fault in force."""
+        node, ecu = self._running(request.ecu)
         with _Refusing():
-            number = Control(self._running(request.ecu)[1]).inject(from_values(request.fault))
+            number = Control(ecu).inject(from_values(request.fault))
+        self._clear_at_the_end(node)
         return simulation_pb2.InjectFaultReply(number=number)
 
     async def ClearFaults(
@@ -126,6 +131,19 @@ class SimulationServicer(Leased, simulation_pb2_grpc.SimulationServicer):
         with _Refusing():
             Control(ecu).reset()
         return _state(ecu)
+
+    def _clear_at_the_end(self, node: SimulatedNode) -> None:
+        """Faults go first: one that never stops to answer 0x78, or never answers, would spoil what is undone then."""
+        cleanup = self.bench().held().cleanup
+        name = f"clear the faults of {node.description.name}"
+        if cleanup.has(name):
+            return
+
+        async def clear() -> None:
+            if node.ecu is not None:
+                Control(node.ecu).clear_faults()
+
+        cleanup.push(name, clear, deadline_s=_CLEAR_S, phase=Phase.SILENCE)
 
     def _running(self, name: str) -> tuple[SimulatedNode, SimulatedEcu]:
         bench = self.bench()

@@ -127,6 +127,8 @@ class SimulatedEcu:
         if settings is not None and self._port is not None:
             self._console = Console(settings, clock, self._port, server)
             server.on_reset = self._console.boot
+        self._note_battery(self.power.volts["kl30"])
+        self.power.on_battery = self._note_battery
         if not self.power.powered:
             server.power(False)
         elif self._console is not None:
@@ -204,6 +206,9 @@ class SimulatedEcu:
     def _communicate(self, communication: Communication) -> None:
         self._communication = communication
         self._apply()
+
+    def _note_battery(self, volts: float | None) -> None:
+        self.server.state.supply_v = volts
 
     def _powered(self, on: bool) -> None:
         self.server.power(on, self.ecu.simulation.power.boot_ms / 1000)

@@ -29,6 +29,8 @@ class PowerSwitch:
         """``on_power`` and ``on_ignition`` are told of changes; ``volts`` is what is there at first."""
         self.volts: dict[Channel, float | None] = {"kl30": None, "kl15": None}
         """As last set; None when nothing was."""
+        self.on_battery: Callable[[float], None] | None = None
+        """Told the voltage of the battery, whenever it is set."""
         self.volts.update(volts or {})
         battery, ignition = self.volts["kl30"], self.volts["kl15"]
         self.powered = battery is None or battery >= settings.on_v
@@ -42,7 +44,10 @@ class PowerSwitch:
         self.volts[channel] = volts
         if channel == "kl15":
             self._ignite(volts >= self._settings.ignition_v)
-        elif self.powered and volts < self._settings.brown_out_v:
+            return
+        if self.on_battery is not None:
+            self.on_battery(volts)
+        if self.powered and volts < self._settings.brown_out_v:
             self.powered = False
             self._on_power(False)
         elif not self.powered and volts >= self._settings.on_v:

@@ -183,6 +183,30 @@ def test_the_next_holder_finds_the_ecu_as_described(open_bench: OpenBench, runni
     assert bench.simulation("ECM").memory(0x8000, 1) == b"\xff"
 
 
+@pytest.mark.parametrize("fault", [{"kind": "no_answer"}, {"kind": "pending"}, {"kind": "drop_frame", "frame": 0}])
+def test_a_fault_does_not_spoil_the_handing_over(
+    open_bench: OpenBench, running: RunningAgent, fault: dict[str, str]
+) -> None:
+    bench = open_bench(epoch=1)
+    bench.ecu("ECM").session("extended")
+    bench.simulation("ECM").inject(**fault)
+    running.fence(1)
+    assert running.health("bench-1") == ""
+    assert {step.name: step.fault for step in running.describe("bench-1").last_clean_up}[
+        "clear the faults of ECM"
+    ] == ""
+    assert open_bench(epoch=2).ecu("ECM").read("VIN") == "WVWZZZ1KZ6W000001"
+
+
+def test_an_ecu_left_without_power_does_not_either(open_bench: OpenBench, running: RunningAgent) -> None:
+    bench = open_bench(epoch=1)
+    bench.ecu("ECM").session("extended")
+    bench.simulation("ECM").voltage("kl30", 0)
+    running.fence(1)
+    assert running.health("bench-1") == ""
+    assert open_bench(epoch=2).ecu("ECM").read("VIN") == "WVWZZZ1KZ6W000001"
+
+
 @pytest.fixture
 def run(play_script: Play, bench: BenchClient) -> Callable[[str], Played]:  # noqa: F811
     needed = "\n".join(f'local {name} = require("{name}")' for name in ("test", "uds", "sim", "log"))

@@ -103,6 +103,22 @@ async def test_the_ignition_wakes_the_application_and_begins_a_cycle(hubs: Hubs,
     await simulated.stop()
 
 
+async def test_flash_is_written_only_within_the_voltages_for_it(hubs: Hubs, write: Callable[[str], Path]) -> None:
+    ecu = load_ecu(write(HEAD + "memory: {programming_v: [9, 16], regions: {flash: {address: 0x1000, size: 64}}}\n"))
+    simulated = SimulatedEcu(ecu, hubs[1], volts={"kl30": 8.9})
+    await simulated.start()
+    tester = UdsTester(hubs[0], ecu)
+    for request in ("10 03", "34 00 22 1000 0010"):
+        await tester.request(bytes.fromhex(request), timeout_s=WAIT_S)
+    block = b"\x36\x01" + bytes(16)
+    for volts, response in ((None, "7F 36 93"), (16.1, "7F 36 92"), (12.0, "76 01")):
+        if volts is not None:
+            simulated.power.set_voltage("kl30", volts)
+        assert (await tester.request(block, timeout_s=WAIT_S)).response == bytes.fromhex(response)
+    await tester.close()
+    await simulated.stop()
+
+
 async def test_communication_control_stops_the_cyclic_frames(hubs: Hubs, write: Callable[[str], Path]) -> None:
     ecu = load_ecu(write(HEAD + "cyclic: [{message: EngineInfo, period_ms: 10}]\n"))
     simulated = SimulatedEcu(ecu, hubs[1], POWERTRAIN, clock=(clock := VirtualClock()))
