@@ -23,9 +23,12 @@ from ecu_adapters.doip import discovery
 from ecu_adapters.doip.settings import PORT
 from ecu_adapters.simulator import SimulatedEcu
 from ecu_adapters.simulator.doip_network import DoIpNetwork
+from ecu_adapters.simulator.nvm import NvmError
+from ecu_adapters.simulator.pty_port import PtyPort
 from ecu_adapters.yaml_file import ConfigError, scalar
 
 FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 class _Address(click.ParamType[str]):
@@ -111,6 +114,7 @@ def check(file: Path) -> None:
 @click.option("--data-bitrate", type=click.IntRange(1, 16_000_000), help="bit/s of the CAN FD data phase.")
 @click.option("--option", "options", type=SETTING, multiple=True, help="KEY=VALUE for python-can's class; repeatable.")
 @click.option("--dbc", type=FILE, help="CAN database of the messages that the ECU sends.")
+@click.option("--nvm", type=FOLDER, help="Folder for the memory of an ECU with nvm: keep; without it, nothing is kept.")
 def simulate(
     ecu: Path,
     interface: str | None,
@@ -120,6 +124,7 @@ def simulate(
     data_bitrate: int | None,
     options: tuple[tuple[str, object], ...],
     dbc: Path | None,
+    nvm: Path | None,
 ) -> None:
     """Play the ECU that the file ECU describes until stopped: on any CAN bus, or behind a DoIP entity of its own.
 
@@ -145,8 +150,8 @@ def simulate(
             options=dict(options),
         )
     try:
-        asyncio.run(_simulate(ecu, can_config, dbc))
-    except (ConfigError, DatabaseError, BusError, ValueError, OSError) as error:
+        asyncio.run(_simulate(ecu, can_config, dbc, nvm))
+    except (ConfigError, DatabaseError, BusError, NvmError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -184,8 +189,10 @@ async def _serve(config: AgentConfig) -> None:
     await _until_stopped(ready, agent.stop)
 
 
-async def _simulate(path: Path, can_config: CanConfig | None, dbc: Path | None) -> None:
+async def _simulate(path: Path, can_config: CanConfig | None, dbc: Path | None, nvm: Path | None) -> None:
     description = load_ecu(path)
+    if nvm is not None and description.simulation.nvm != "keep":
+        raise click.UsageError(f"--nvm is for ECUs with simulation.nvm: keep; that of {description.name} is lease")
     if can_config is None and description.doip is None:
         raise click.UsageError(f"{description.name} is reached over CAN: give --interface and --channel")
     database = Database.load(dbc) if dbc is not None else None
@@ -201,13 +208,17 @@ async def _simulate(path: Path, can_config: CanConfig | None, dbc: Path | None) 
     network = DoIpNetwork()
     network.add(description)
     doip = description.doip
+    port = PtyPort() if description.simulation.console is not None else None
     try:
         entity = await network.entity(doip) if doip is not None else None
-        ecu = SimulatedEcu(description, hub or BusNode.alone(description.name), database, doip=entity)
+        node = hub or BusNode.alone(description.name)
+        ecu = SimulatedEcu(description, node, database, doip=entity, nvm=nvm, port=port)
 
         async def ready() -> None:
             await ecu.start()
             place = f"{can_config.interface} {can_config.channel}" if can_config is not None else ""
+            if port is not None:
+                click.echo(f"{description.name} has its serial console at {port.path}")
             click.echo(f"{description.name} answers on {place if doip is None else f'doip {doip.place}'}")
 
         await _until_stopped(ready, ecu.stop, stopped)
@@ -215,6 +226,8 @@ async def _simulate(path: Path, can_config: CanConfig | None, dbc: Path | None) 
             raise BusError(hub.error)
     finally:
         await network.stop()
+        if port is not None:
+            port.close()
         if hub is not None:
             await asyncio.to_thread(hub.close)
 

@@ -15,6 +15,7 @@ from queue import Queue
 from typing import Any
 
 import pytest
+import serial
 from doipclient.client import DoIPClient
 
 from bench_agent.client import BenchClient, FrameFilter, LeaseRefused, NegativeResponse, Within
@@ -150,6 +151,26 @@ def test_what_a_simulated_ecu_has_written_survives_kill_9(agent_yaml: Path, sign
                 ecm.write("Code", f"000{epoch}")
                 os.kill(agent.process.pid, signal.SIGKILL)  # at once after the positive answer
                 agent.process.wait(TIMEOUT_S)
+
+
+CONSOLE_ECU = LASTING_ECU.replace("{nvm: keep}", '{nvm: keep, console: {prompt: "ECM> ", version: ECM 7}}')
+
+
+def test_an_ecu_of_its_own_has_a_console_and_keeps_its_memory(tmp_path: Path) -> None:
+    (tmp_path / "ecm.yaml").write_text(CONSOLE_ECU)
+    bus = ("--interface", "virtual", "--channel", "alone", "--nvm", str(tmp_path / "nvm"))
+    with started("simulate", str(tmp_path / "ecm.yaml"), *bus) as ecu:
+        path = ecu.line("has its serial console at (.*)")[1]
+        ecu.line("ECM answers")
+        with serial.Serial(path, timeout=TIMEOUT_S) as console:
+            console.write(b"version\r")
+            assert console.read_until(b"ECM 7\r\nECM> ").endswith(b"ECM 7\r\nECM> ")
+        ecu.process.send_signal(signal.SIGTERM)
+        assert ecu.process.wait(TIMEOUT_S) == 0
+    assert json.loads((tmp_path / "nvm/state.json").read_text())["data"] == {}
+    (tmp_path / "nvm/state.json").write_text("[]")
+    with started("simulate", str(tmp_path / "ecm.yaml"), *bus) as ecu:
+        ecu.line("Error: .*state.json: not a JSON object")
 
 
 GROUP = "239.74.163.3"
