@@ -41,6 +41,8 @@ class SimulatedNode:
         self._node: BusNode | None = None
         self._database: Database | None = None
         self._ecu: SimulatedEcu | None = None
+        self._turn = asyncio.Lock()
+        """A bus that opens while the ECU is reset must not boot it twice."""
 
     @property
     def ecu(self) -> SimulatedEcu | None:
@@ -77,8 +79,9 @@ class SimulatedNode:
             self._node = hub.node(self._title)
         else:
             self._node.attach(hub)
-        if self._ecu is None:
-            await self._boot()
+        async with self._turn:
+            if self._ecu is None:
+                await self._boot()
 
     def bus_down(self, reason: str) -> None:
         """The ECU runs on, deaf and mute."""
@@ -91,14 +94,15 @@ class SimulatedNode:
 
     async def reset(self) -> None:
         """Forgets what a former holder did to it (trouble codes, written data, security): a new lease, a new ECU."""
-        if self._node is None:
-            return
-        try:
-            await self._halt()
-        except TimeoutError as error:
-            self._failed(error)
-        else:
-            await self._boot()
+        async with self._turn:
+            if self._node is None:
+                return
+            try:
+                await self._halt()
+            except TimeoutError as error:
+                self._failed(error)
+            else:
+                await self._boot()
 
     async def stop(self) -> None:
         """Powers the ECU down."""
