@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import structlog
+from pydantic import ValidationError
 
 from bench_agent.server import config as config_file
 from bench_agent.server.agent import Agent, ListenError
@@ -139,17 +140,8 @@ def simulate(
     _log_to_stderr()
     if (interface is None) != (channel is None):
         raise click.UsageError("--interface and --channel go together")
-    can_config = None
-    if interface is not None and channel is not None:
-        can_config = CanConfig(
-            interface=interface,
-            channel=channel,
-            fd=fd,
-            bitrate=bitrate,
-            data_bitrate=data_bitrate,
-            options=dict(options),
-        )
     try:
+        can_config = _can_config(interface, channel, fd, bitrate, data_bitrate, dict(options))
         asyncio.run(_simulate(ecu, can_config, dbc, nvm))
     except (ConfigError, DatabaseError, BusError, NvmError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
@@ -187,6 +179,26 @@ async def _serve(config: AgentConfig) -> None:
         click.echo(f"bench-agent {config.agent.name} serves {len(agent.benches)} benches on {agent.address}")
 
     await _until_stopped(ready, agent.stop)
+
+
+def _can_config(
+    interface: str | None,
+    channel: str | None,
+    fd: bool,
+    bitrate: int | None,
+    data_bitrate: int | None,
+    options: dict[str, object],
+) -> CanConfig | None:
+    """Raises ClickException that names the option."""
+    if interface is None or channel is None:
+        return None
+    try:
+        return CanConfig(
+            interface=interface, channel=channel, fd=fd, bitrate=bitrate, data_bitrate=data_bitrate, options=options
+        )
+    except ValidationError as error:
+        wrong = [f"--{'-'.join(map(str, one['loc'])).replace('_', '-')} {one['msg']}" for one in error.errors()]
+        raise click.ClickException("; ".join(wrong)) from error
 
 
 async def _simulate(path: Path, can_config: CanConfig | None, dbc: Path | None, nvm: Path | None) -> None:

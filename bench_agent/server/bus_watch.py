@@ -13,12 +13,14 @@ from bench_agent.server.frame_queue import FrameQueue
 from ecu_adapters.bus import BusError, BusHub, Subscription
 from ecu_adapters.bus_load import LoadMeter
 from ecu_adapters.bus_off import BusOffPolicy, Restarts
-from ecu_adapters.bus_state import BusEvent, RestartTried, StateChange, StaysOff
+from ecu_adapters.bus_state import BusEvent, ErrorSeen, RestartTried, StateChange, StaysOff
 from ecu_adapters.error_frames import BusState
 from ecu_adapters.inbox import Inbox
 
 _BACK_S = 1.0
 """How long a controller that was restarted may take to say so."""
+_CHANGE_S = 0.1
+"""Changes within this time are told of together: a loose wire makes many."""
 _EVENTS = 1024
 """Events that wait for one stream."""
 
@@ -35,7 +37,8 @@ class EventStream:
 
     def put(self, event: BusEvent) -> None:
         """Runs on the loop."""
-        if len(self._events) >= _EVENTS:
+        # A flood of errors must not hide that the bus went off.
+        if len(self._events) >= (_EVENTS if isinstance(event, ErrorSeen) else 2 * _EVENTS):
             self.dropped += 1
         else:
             self._events.append(event)
@@ -53,7 +56,7 @@ class BusWatch:
     """Of one bus of a bench, through all times that it is opened. Used on one asyncio loop."""
 
     def __init__(self, title: str, policy: BusOffPolicy, on_change: Callable[[], None]) -> None:
-        """``on_change`` is called when `state` or `fault` have changed."""
+        """``on_change`` is called soon after `state` or `fault` have changed."""
         self.fault: str | None = None
         """Why a controller that is bus-off stays so; None while it is on the bus, or about to be restarted."""
         self.meter: LoadMeter | None = None
@@ -71,6 +74,8 @@ class BusWatch:
         self._restarting: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._streams: set[EventStream] = set()
+        self._dropped = 0
+        self._changing: asyncio.TimerHandle | None = None
 
     @property
     def state(self) -> BusState:
@@ -83,7 +88,8 @@ class BusWatch:
         self.meter = LoadMeter(hub.bitrates)
         self._tap = hub.tap(self.meter.put)
         self._inbox = Inbox(asyncio.get_running_loop(), self._take, bound=_EVENTS)
-        hub.monitor.on_event = self._inbox.put
+        self._dropped = 0
+        hub.monitor.on_event = self._hear
         self._tell(StateChange(time.time_ns(), hub.monitor.state, BusState.UNKNOWN))
         self._look()
 
@@ -127,17 +133,30 @@ class BusWatch:
         if fault is not None:
             raise bus_fault(fault)
 
+    def _hear(self, event: BusEvent) -> None:
+        """Runs on the bus' threads: a broken bus may tell of thousands of errors a second, which nobody may ask for."""
+        if self._inbox is not None and (self._streams or not isinstance(event, ErrorSeen)):
+            self._inbox.put(event)
+
     def _take(self, event: BusEvent) -> None:
+        inbox = self._inbox
+        if inbox is not None and inbox.dropped > self._dropped:
+            for stream in self._streams:
+                stream.dropped += inbox.dropped - self._dropped
+            self._dropped = inbox.dropped
         self._tell(event)
-        if isinstance(event, StateChange):
-            _log.info("bus state", bus=self._title, state=event.state.value, before=event.before.value)
         self._look()
 
     def _tell(self, event: BusEvent) -> None:
         for stream in self._streams:
             stream.put(event)
-        if isinstance(event, StateChange | StaysOff):
-            self._on_change()
+        if isinstance(event, StateChange | StaysOff) and self._changing is None:
+            self._changing = asyncio.get_running_loop().call_later(_CHANGE_S, self._changed)
+
+    def _changed(self) -> None:
+        self._changing = None
+        _log.info("bus state", bus=self._title, state=self.state.value, fault=self.fault)
+        self._on_change()
 
     def _look(self) -> None:
         """Acts on the state that the controller is in now; events may have been too many to be taken."""
@@ -148,9 +167,7 @@ class BusWatch:
             if self._was_off:
                 self._was_off = False
                 self._restarts.back(time.monotonic())
-            if self.fault is not None:
-                self.fault = None
-                self._on_change()
+            self.fault = None
         elif not self._was_off:
             self._was_off = True
             self._restarts.bus_off(time.monotonic())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecu_adapters.bus import BusHub, CanConfig
-from ecu_adapters.bus_state import BusEvent, BusMonitor, ErrorSeen, StateChange
+from ecu_adapters.bus_state import BusEvent, BusMonitor, ErrorSeen, FramesLost, StateChange
 from ecu_adapters.error_frames import BusState, decode
 from ecu_adapters.raw_socket import SUPPORTED, RawSocket
 
@@ -144,6 +144,19 @@ def test_a_hub_on_a_raw_socket_tells_of_bus_off_and_restart() -> None:
         assert hub.stats.error_frames == 2
         now = hub.monitor.condition()
         assert (now.kinds, now.tx_errors) == ({"bus_off": 1, "restarted": 1}, 248)
+
+
+@pytest.mark.skipif(not SUPPORTED, reason="recvmmsg is Linux'")
+def test_frames_that_were_lost_are_an_event() -> None:
+    far, near = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with far, BusHub("b", RawSocket(near, fd=False, channel="p"), CanConfig(interface="unix", channel="p")) as hub:
+        events: queue.Queue[BusEvent] = queue.Queue()
+        hub.monitor.on_event = events.put
+        far.send(b"no frame at all")
+        far.send(struct.pack("<IBxxx8s", 0x1, 8, bytes(8)))
+        lost = events.get(timeout=WAIT_S)
+        assert isinstance(lost, FramesLost)
+        assert (lost.lost, lost.total) == (1, 1)
 
 
 def test_a_hub_on_python_can_tells_of_errors_too() -> None:
