@@ -94,11 +94,12 @@ def open_serial(config: SerialConfig, *, port: str | None = None, timeout_s: flo
             rtscts=config.rtscts,
             xonxoff=config.xonxoff,
             timeout=timeout_s,
-            write_timeout=config.write_timeout_s,
+            # RFC 2217 knows none in pyserial, which bounds each write to its socket by 5 s.
+            write_timeout=None if name.lower().startswith("rfc2217://") else config.write_timeout_s,
             # Two processes on one device would steal each other's bytes. A URL knows no such lock.
             exclusive=None if "://" in name else True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         raise PortError(f"serial port {name} cannot be opened: {_reason(error)}") from error
 
 
