@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench_agent.client import BenchClient
-from tests.unit.bench_agent.harness import AgentFile, bench_entry
+from tests.unit.bench_agent.harness import AgentFile, OpenBench, bench_entry
 from tests.unit.bench_agent.serial_device import SerialDevice
 from tests.unit.scenarios.conftest import Play, Played
 from tests.unit.scenarios.conftest import play as play_script  # noqa: F401 - a fixture
@@ -134,6 +134,22 @@ def test_the_bench_tells_what_it_carries(run: Run, device: SerialDevice) -> None
         test.equal(#bench.adapters, 0)
     """)
     assert played.verdict == "passed", played.failure
+
+
+def test_a_console_that_somebody_else_writes_to_is_an_error_that_names_them(
+    run: Run, open_bench: OpenBench, device: SerialDevice
+) -> None:
+    with open_bench().console("linux", "labctl console of bob"):
+        played = run('serial.console("linux"):send_line("mine")')
+    assert played.verdict == "error"
+    assert "console linux is in use: labctl console of bob has opened it" in played.failure["message"]
+
+
+def test_a_supply_that_answers_nonsense_is_an_error_with_its_words(run: Run, supply: FakeScpiSupply) -> None:
+    supply.nonsense["MEAS:VOLT?"] = b"???\n"
+    played = run('power.channel("kl30"):measure()')
+    assert played.verdict == "error"
+    assert "answered 'MEAS:VOLT?' with '???'; expected a number" in played.failure["message"]
 
 
 def test_power(run: Run, supply: FakeScpiSupply) -> None:

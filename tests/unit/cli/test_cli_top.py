@@ -16,7 +16,7 @@ from tests.unit.client.fake_labd import FakeLabd
 
 def test_help_lists_commands_and_every_exit_code(labctl: Labctl) -> None:
     text = labctl("--help").stdout
-    for command in ("bench", "lease", "run", "uds", "can", "completion"):
+    for command in ("bench", "lease", "run", "uds", "can", "flash", "console", "power", "trace", "completion"):
         assert f"\n  {command} " in text
     for code, meaning in MEANING.items():
         assert f"{code:>3}  {meaning}" in text
@@ -36,7 +36,9 @@ def test_help_lists_commands_and_every_exit_code(labctl: Labctl) -> None:
         (["lease", "release"], "Missing argument 'ID...'"),
         (["run", "nix.lua"], "'nix.lua' is no file, nor a command (cancel, logs, ls, show)"),
         (["uds", "bench-1", "ECM", "22F19"], "odd number of digits"),
-        (["uds", "bench-1", "ECM", "VIN"], "'VIN' is not hexadecimal; write the request as 22F190"),
+        (["uds", "bench-1", "ECM"], "write ECU and REQUEST: labctl uds BENCH ECM 22F190"),
+        (["power", "bench-1", "kl30", "onn"], "'onn' is no action; there are on, off, cycle"),
+        (["console", "bench-1"], "Missing argument 'NAME'"),
         (["can", "dump", "bench-1", "powertrain", "--filter", "xyz"], "'xyz' is no CAN filter"),
         (["can", "dump", "bench-1", "powertrain", "--filter", "18DAF11"], "eight digits: 018DAF11"),
         (["can", "dump", "bench-1", "powertrain", "--count", "0"], "0 is not in the range"),
