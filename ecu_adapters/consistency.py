@@ -27,6 +27,7 @@ def errors(ecu: "EcuDescription") -> list[InitErrorDetails]:
         *_flash(ecu),
         *_dtcs(ecu),
         *_cyclic(ecu),
+        *_measured(ecu),
         *_periodic(ecu),
     ]
 
@@ -148,6 +149,15 @@ def _dtcs(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
     for record in ecu.extended_data:
         if not 0x01 <= record <= 0xEF:
             yield field_error(("extended_data", record), f"0x{record:02X} is no record number: 0x01 .. 0xEF")
+
+
+def _measured(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:
+    for index, name in enumerate(ecu.simulation.power.measured):
+        place = ("simulation", "power", "measured", index)
+        if name not in ecu.dids:
+            yield field_error(place, f"unknown data identifier {name!r}; {nearest(name, ecu.dids)}")
+        elif ecu.dids[name].type not in ("uint", "int", "float"):
+            yield field_error(place, f"{name} is of type {ecu.dids[name].type}; a voltage is a number")
 
 
 def _routines(ecu: "EcuDescription") -> Iterator[InitErrorDetails]:

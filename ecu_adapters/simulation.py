@@ -90,6 +90,7 @@ class Power(_Part):
     )
     kl15: str | None = Field(default=None, description="power channel of the bench that is the ignition")
     draw: Draw = Draw()
+    measured: list[str] = Field(default=[], description="data identifiers that carry the battery's voltage in V")
     brown_out_v: float = Field(default=6.5, ge=0, le=60, description="below it the ECU is off; coming back, it boots")
     on_v: float = Field(default=7.5, ge=0, le=60, description="from it on the ECU starts; at least brown_out_v")
     ignition_v: float = Field(default=6.0, ge=0, le=60, description="from it on the ignition is on")

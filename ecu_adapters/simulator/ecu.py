@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import can
@@ -208,7 +209,14 @@ class SimulatedEcu:
         self._apply()
 
     def _note_battery(self, volts: float | None) -> None:
-        self.server.state.supply_v = volts
+        state = self.server.state
+        state.supply_v = volts
+        if volts is None:
+            return
+        for name in self.ecu.simulation.power.measured:
+            did = self.ecu.dids[name]
+            with suppress(ValueError):  # beyond what its bytes can carry: the value stays
+                state.data.write(did.did, did.encode(volts))
 
     def _powered(self, on: bool) -> None:
         self.server.power(on, self.ecu.simulation.power.boot_ms / 1000)

@@ -24,6 +24,7 @@ from ecu_adapters.simulator.power_input import PowerSwitch
 from ecu_adapters.simulator.pty_port import PtyPort
 from ecu_adapters.simulator.shell import Shell
 from ecu_adapters.uds.tester import UdsTester, UdsTimeout
+from ecu_adapters.yaml_file import ConfigError
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +102,37 @@ async def test_the_ignition_wakes_the_application_and_begins_a_cycle(hubs: Hubs,
     assert simulated.cyclic["EngineInfo"].stats.sent == sent + 100
     assert simulated.server.state.dtcs.status(0x030100) == 0x6D
     await simulated.stop()
+
+
+async def test_data_identifiers_carry_the_voltage(hubs: Hubs, write: Callable[[str], Path]) -> None:
+    ecu = load_ecu(
+        write(
+            HEAD
+            + """\
+dids:
+  Fine: {did: 1, type: uint, length: 2, scale: 0.001, unit: V}
+  Coarse: {did: 2, type: uint, length: 1, scale: 0.1, unit: V}
+simulation: {power: {measured: [Fine, Coarse]}}
+"""
+        )
+    )
+    simulated = SimulatedEcu(ecu, hubs[1], volts={"kl30": 13.4999})
+    await simulated.start()
+    data = simulated.server.state.data
+    assert (data.read(1), data.read(2)) == ((13500).to_bytes(2, "big"), b"\x87")
+    simulated.power.set_voltage("kl30", 40)
+    assert (data.read(1), data.read(2)) == ((40000).to_bytes(2, "big"), b"\x87"), "40 V do not fit one byte"
+    await simulated.stop()
+
+
+@pytest.mark.parametrize(
+    ("measured", "message"),
+    [("Fin", r"unknown data identifier 'Fin'; did you mean Fine\?"), ("Name", "Name is of type ascii; a voltage is")],
+)
+async def test_what_cannot_carry_a_voltage_is_named(write: Callable[[str], Path], measured: str, message: str) -> None:
+    dids = "dids: {Fine: {did: 1, type: uint, length: 2}, Name: {did: 2, type: ascii, length: 1}}\n"
+    with pytest.raises(ConfigError, match=message):
+        load_ecu(write(f"{HEAD}{dids}simulation: {{power: {{measured: [{measured}]}}}}\n"))
 
 
 async def test_flash_is_written_only_within_the_voltages_for_it(hubs: Hubs, write: Callable[[str], Path]) -> None:
