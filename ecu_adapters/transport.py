@@ -59,6 +59,10 @@ class Transport(Protocol):
     async def connect(self, *, timeout_s: float = 30.0) -> None:
         """Makes the connection, where there is one to make; `send` does so by itself. Raises TransportError."""
 
+    @property
+    def receiving(self) -> bool:
+        """Whether a PDU has begun to come and is not complete; it will be, or fail, within the transport's own time."""
+
     async def send(self, pdu: bytes, *, timeout_s: float = 30.0) -> None:
         """Returns when the whole PDU is on its way. Raises TransportError."""
 

@@ -40,6 +40,11 @@ class DoIpEndpoint:
         self.gateway = gateways.join(settings, self)
 
     @property
+    def receiving(self) -> bool:
+        """Never: messages come whole."""
+        return False
+
+    @property
     def last_frame(self) -> str:
         """Nothing: there are no frames."""
         return ""

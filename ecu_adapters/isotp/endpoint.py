@@ -132,6 +132,11 @@ class IsoTpEndpoint:
         """The last frame that went to the peer alone, as candump writes it; empty before the first."""
         return self._text(self._address.send_id, self._last_sent) if self._last_sent else ""
 
+    @property
+    def receiving(self) -> bool:
+        """Whether the first frame of a PDU has come, and not yet its last one."""
+        return self._receiver.busy
+
     def lost(self, since: float) -> IsoTpError | None:
         """The PDU of which not all has come: the one in reception, else the last that failed after ``since``.
 

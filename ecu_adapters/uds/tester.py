@@ -214,7 +214,7 @@ class UdsTester:
             # Should the answer be lost, or nobody wait for it any more: the ECU may be there, and `close` must know.
             self.session = pdu[1] & ~SUPPRESS_POSITIVE
         while True:
-            reply = await self._next_reply(min(window, deadline))
+            reply = await self._next_reply(min(window, deadline), deadline)
             now = time.monotonic()
             if reply is None:
                 pending.end_gap(now - sent)
@@ -222,10 +222,11 @@ class UdsTester:
                 if suppressed and not pending.count and window <= deadline:
                     self._follow_session(pdu)
                     return exchange
-                if functional and not pending.count:
+                in_reception = self._endpoint.receiving
+                if functional and not pending.count and not in_reception:
                     return exchange
                 self.stats.timeouts += 1
-                message = self._timeout_text(pdu, pending, timeout_s, deadline < window)
+                message = self._timeout_text(pdu, pending, timeout_s, deadline < window or in_reception)
                 raise UdsTimeout(message, exchange, self._endpoint.last_frame)
             arrived, response = reply
             if isinstance(response, TransportError):
@@ -252,19 +253,26 @@ class UdsTester:
             pending.end_gap(elapsed)
             return Exchange(pdu, response, pending, elapsed)
 
-    async def _next_reply(self, until: float) -> tuple[float, bytes | TransportError] | None:
-        if not self._replies:
-            self._waiter = self._loop.create_future()
-            handle = self._loop.call_later(max(until - time.monotonic(), 0.0), _wake, self._waiter)
-            try:
-                await self._waiter
-            finally:
-                handle.cancel()
-                self._waiter = None
-            if not self._replies:
-                # The reader thread may have the answer already, and this loop was late.
-                self._endpoint.poll()
+    async def _next_reply(self, until: float, deadline: float) -> tuple[float, bytes | TransportError] | None:
+        """The next one that begins by ``until``. P2 and P2* end with its first frame (ISO 14229-2)."""
+        await self._wait(until)
+        if not self._replies and self._endpoint.receiving:
+            await self._wait(deadline)
         return self._replies.pop(0) if self._replies else None
+
+    async def _wait(self, until: float) -> None:
+        if self._replies:
+            return
+        self._waiter = self._loop.create_future()
+        handle = self._loop.call_later(max(until - time.monotonic(), 0.0), _wake, self._waiter)
+        try:
+            await self._waiter
+        finally:
+            handle.cancel()
+            self._waiter = None
+        if not self._replies:
+            # The reader thread may have the answer already, and this loop was late.
+            self._endpoint.poll()
 
     def _on_pdu(self, pdu: bytes, _functional: bool) -> None:
         self._on_reply(pdu)

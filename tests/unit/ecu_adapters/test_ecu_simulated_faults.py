@@ -144,7 +144,7 @@ async def read(tester: UdsTester, request: str = "22 F1 90") -> bytes | None:
     [
         ({"kind": "drop_frame", "frame": 1}, "frame 2 came instead of 1"),
         ({"kind": "wrong_sequence", "frame": 2}, "frame 3 came instead of 2"),
-        ({"kind": "drop_frame", "frame": 2}, "no response within P2"),
+        ({"kind": "drop_frame", "frame": 2}, "no consecutive frame within 1000 ms .* after 13 of 20 bytes"),
     ],
 )
 async def test_frames_go_wrong_on_the_way_to_the_tester(

@@ -84,6 +84,44 @@ async def test_a_negative_response_is_a_response(hubs: Hubs, ecu: EcuDescription
         assert tester.stats.negative == 1
 
 
+def _slowly(hub: BusHub, *frames: str, every_s: float = 0.06) -> None:
+    """A node that answers a single frame with the first of these, and sends the others in its own time."""
+    timers = asyncio.get_running_loop()
+
+    def put(data: str) -> None:
+        hub.send(can.Message(arbitration_id=0x7E8, is_extended_id=False, data=bytes.fromhex(data)))
+
+    def answer(frame: can.Message) -> None:
+        if frame.is_rx and frame.data[0] < 8:
+            put(frames[0])
+            for number, data in enumerate(frames[1:], start=1):
+                timers.call_soon_threadsafe(timers.call_later, number * every_s, put, data)
+
+    hub.subscribe(answer, ids={0x7E0})
+
+
+async def test_p2_ends_with_the_first_frame_however_long_the_rest_takes(hubs: Hubs, ecu: EcuDescription) -> None:
+    tester = UdsTester(hubs[0], _quick(ecu))  # P2 is over after 70 ms, the response comes in 180 ms
+    _slowly(hubs[1], "10 17 62 F1 90 00 01 02", "21 03 04 05 06 07 08 09", "22 0A 0B 0C 0D 0E 0F 10", "23 11 12 13")
+    exchange = await tester.request(b"\x22\xf1\x90", timeout_s=WAIT_S)
+    assert exchange.response == b"\x62\xf1\x90" + bytes(range(20))
+    assert exchange.elapsed_s > 0.07
+    await tester.close()
+
+
+async def test_a_response_that_begins_and_never_ends_is_a_lost_one(hubs: Hubs, ecu: EcuDescription) -> None:
+    quick = _quick(ecu)
+    tester = UdsTester(hubs[0], quick.model_copy(update={"isotp": quick.isotp.model_copy(update={"n_cr_ms": 150})}))
+    _slowly(hubs[1], "10 17 62 F1 90 00 01 02", "21 03 04 05 06 07 08 09")
+    with pytest.raises(
+        UdsTransportError, match=r"was lost: no consecutive frame within 150 ms .* after 13 of 23 bytes"
+    ):
+        await tester.request(b"\x22\xf1\x90", timeout_s=WAIT_S)
+    with pytest.raises(UdsTimeout, match=r"no response within 0\.1 s"):
+        await tester.request(b"\x22\xf1\x90", timeout_s=0.1)
+    await tester.close()
+
+
 async def test_0x78_extends_the_wait_as_often_as_it_comes(hubs: Hubs, ecu: EcuDescription) -> None:
     script: dict[str, list[str | float]] = {
         "31 01 FF 00": ["7F 31 78", 0.1, "7F 31 78", 0.1, "7F 31 78", 0.1, "71 01 FF 00"]
