@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import can
 import numpy as np
 import numpy.typing as npt
 
@@ -24,8 +25,6 @@ _TYPICAL_BITS = 30
 _BUCKET_S = 0.1
 _BUCKETS = 10
 """So many make the window of a second."""
-_MANY = 8192
-"""Frames that wait to be added up at most."""
 
 Seconds = npt.NDArray[np.float64]
 
@@ -71,7 +70,10 @@ def durations(records: Records, bitrate: int, data_bitrate: int | None = None) -
 
 
 class LoadMeter:
-    """Adds up what passes in the last second. `put` is a tap of a bus hub; any thread may call the rest."""
+    """Adds up what passes in the last second. `put` is a tap of a bus hub; any thread may call the rest.
+
+    Frames are sorted by what their length on the wire depends on, ten times a second: a frame costs about a µs.
+    """
 
     def __init__(
         self,
@@ -79,57 +81,93 @@ class LoadMeter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``bitrates`` as of `BusHub.bitrates`."""
-        self._bitrate, self._data_bitrate = bitrates
         self._clock = clock
         self._lock = threading.Lock()
-        self._began = self._bucket_at = clock()
-        self._waiting: list[Burst] = []
-        self._count = 0
+        self._waiting: deque[Burst] = deque()
         # Frames, and seconds on the wire, of each finished tenth of a second.
         self._buckets: deque[tuple[int, float, float]] = deque(maxlen=_BUCKETS)
-        self._open = (0, 0.0, 0.0)
+        self._closes_at = clock() + _BUCKET_S
+        bitrate, data_bitrate = bitrates
+        self._times = durations(_samples(), bitrate, data_bitrate) if bitrate is not None else None
 
     def put(self, burst: Burst) -> None:
-        """Costs next to nothing; frames are added up ten times a second."""
-        with self._lock:
-            self._turn()
-            self._waiting.append(burst)
-            self._count += len(burst)
-            if self._count >= _MANY:
-                self._add_up()
+        """Costs next to nothing."""
+        if self._clock() >= self._closes_at:
+            with self._lock:
+                self._turn()
+        self._waiting.append(burst)
 
     def load(self) -> Load:
-        """Of the last whole tenths of a second, as far as there are any."""
+        """Of the last ten whole tenths of a second, as far as there are so many."""
         with self._lock:
             self._turn()
-            window = min(len(self._buckets), _BUCKETS) * _BUCKET_S
+            window = len(self._buckets) * _BUCKET_S
             frames, typical, worst = (
                 (sum(column) for column in zip(*self._buckets, strict=True)) if window else (0, 0, 0)
             )
         window = window or 1.0
-        if self._bitrate is None:
+        if self._times is None:
             return Load(frames / window, None, None)
         return Load(frames / window, typical / window, worst / window)
 
     def _turn(self) -> None:
         """Closes the buckets whose time is over."""
-        passed = int((self._clock() - self._bucket_at) / _BUCKET_S)
+        passed = int((self._clock() - self._closes_at) / _BUCKET_S + 1)
         if passed <= 0:
             return
-        self._add_up()
-        self._buckets.append(self._open)
+        self._buckets.append(self._add_up())
         self._buckets.extend([(0, 0.0, 0.0)] * min(passed - 1, _BUCKETS))
-        self._open = (0, 0.0, 0.0)
-        self._bucket_at += passed * _BUCKET_S
+        self._closes_at += passed * _BUCKET_S
 
-    def _add_up(self) -> None:
-        if not self._waiting:
-            return
-        frames, typical, worst = self._open
-        frames += self._count
-        if self._bitrate is not None:
-            times = durations(packed.join([b.records for b in self._waiting]), self._bitrate, self._data_bitrate)
-            typical, worst = typical + float(times[0].sum()), worst + float(times[1].sum())
-        self._open = frames, typical, worst
-        self._waiting.clear()
-        self._count = 0
+    def _add_up(self) -> tuple[int, float, float]:
+        parts: list[Records] = []
+        forms: list[int] = []
+        # No other thread takes any out, and what is put in meanwhile may count here or later.
+        for burst in [self._waiting.popleft() for _ in range(len(self._waiting))]:
+            if burst.is_packed:
+                parts.append(burst.records)
+            else:
+                forms += map(_form, burst)
+        counts = np.bincount(forms, minlength=_FORMS) if forms else np.zeros(_FORMS, np.int64)
+        if parts:
+            counts += np.bincount(_forms(packed.join(parts)), minlength=_FORMS)
+        typical, worst = (float(counts @ times) for times in self._times) if self._times is not None else (0.0, 0.0)
+        return int(counts.sum()), typical, worst
+
+
+_EXTENDED, _FD, _BRS, _ERROR = 1 << 7, 1 << 8, 1 << 9, 1 << 10
+_FORMS = 1 << 11
+"""A frame's form is its number of data bytes with these bits: all that its length on the wire depends on."""
+
+
+def _form(message: can.Message) -> int:
+    return (
+        (0 if message.is_remote_frame else message.dlc)
+        | (_EXTENDED if message.is_extended_id else 0)
+        | (_FD if message.is_fd else 0)
+        | (_BRS if message.is_fd and message.bitrate_switch else 0)
+        | (_ERROR if message.is_error_frame else 0)
+    )
+
+
+def _forms(records: Records) -> npt.NDArray[np.int64]:
+    ids, flags = records["id"], records["flags"]
+    forms = np.where(ids & packed.REMOTE, 0, records["length"]).astype(np.int64)
+    for bits, wanted, form in (
+        (ids, packed.EXTENDED, _EXTENDED),
+        (flags, packed.FD_FRAME, _FD),
+        (flags, packed.BITRATE_SWITCH, _BRS),
+        (ids, packed.ERROR, _ERROR),
+    ):
+        forms += np.where(bits & wanted, form, 0)
+    return forms
+
+
+def _samples() -> Records:
+    """One frame of each form."""
+    forms = np.arange(_FORMS)
+    records: Records = np.zeros(_FORMS, packed.FD)
+    records["length"] = forms % _EXTENDED
+    records["id"] = np.where(forms & _EXTENDED, packed.EXTENDED, 0) | np.where(forms & _ERROR, packed.ERROR, 0)
+    records["flags"] = np.where(forms & _FD, packed.FD_FRAME, 0) | np.where(forms & _BRS, packed.BITRATE_SWITCH, 0)
+    return records

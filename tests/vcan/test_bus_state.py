@@ -6,16 +6,21 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import can
+import numpy as np
 import pytest
 
 from deploy.demo.lab import ROOT, Lab
 from ecu_adapters import can_link
+from ecu_adapters.burst import Burst
 from ecu_adapters.bus import BusError, BusHub, CanConfig
-from ecu_adapters.bus_state import BusEvent, ErrorSeen, StateChange
+from ecu_adapters.bus_state import BusEvent, ErrorSeen, FramesLost, StateChange
 from ecu_adapters.error_frames import BusState
+from ecu_adapters.frame_records import CLASSIC
 from labd.client import LabClient
 from tests.vcan.can_utils import Candump
 from tests.vcan.slcan_adapter import SlcanAdapter
@@ -179,3 +184,33 @@ def test_without_the_right_the_exact_command_is_told(adapter: SlcanAdapter) -> N
         "needs CAP_NET_ADMIN, which the agent does not have; run: "
         f"sudo ip link set dev {adapter.interface} up type can bitrate 500000 fd off listen-only off"
     )
+
+
+def test_frames_that_the_kernel_drops_are_counted() -> None:
+    released = threading.Event()
+
+    def stall(_: Burst) -> None:
+        released.wait(WAIT_S)
+
+    with hub_of("vcan0") as hub, hub_of("vcan0") as sender:
+        events = events_of(hub)
+        hub.tap(stall)
+        records = np.zeros(1024, CLASSIC)
+        records["length"] = 8
+        sent = 0
+        while sent < 65_536:  # more than the kernel's queue for one socket holds
+            taken = sender.send_records(records, WAIT_S)
+            assert taken.error is None
+            sent += len(taken.records)
+        released.set()
+        # The kernel tells of losses with the next frame.
+        deadline = time.monotonic() + WAIT_S
+        while hub.stats.received + hub.stats.lost < sent and time.monotonic() < deadline:
+            sent += len(sender.send_records(records[:1], WAIT_S).records)
+            time.sleep(0.1)
+        assert hub.stats.received + hub.stats.lost == sent
+        assert hub.stats.lost > 0
+        lost = events.get(timeout=WAIT_S)
+        while isinstance(lost, FramesLost) and lost.total < hub.stats.lost:
+            lost = events.get(timeout=WAIT_S)
+        assert isinstance(lost, FramesLost)

@@ -80,6 +80,26 @@ def test_the_meter_tells_of_the_last_second() -> None:
     assert meter.load().frames_per_s == 0
 
 
+FRAMES = st.builds(message, st.sampled_from(range(9)), extended=st.booleans()) | st.builds(
+    message, st.sampled_from(sorted(FD_LENGTHS)), extended=st.booleans(), fd=st.just(True), brs=st.booleans()
+)
+
+
+@given(frames=st.lists(FRAMES, max_size=30), split=st.integers(0, 30))
+def test_the_meter_adds_up_what_each_frame_takes(frames: list[can.Message], split: int) -> None:
+    now = [0.0]
+    meter = LoadMeter((500_000, 2_000_000), clock=lambda: now[0])
+    meter.put(Burst(messages=frames[:split]))
+    if frames[split:]:
+        meter.put(Burst(records=packed.pack(frames[split:])))
+    now[0] += 0.1001
+    load = meter.load()
+    typical, worst = durations(packed.pack(frames), 500_000, 2_000_000)
+    assert load.frames_per_s == pytest.approx(len(frames) * 10)
+    assert load.typical == pytest.approx(typical.sum() * 10)
+    assert load.worst == pytest.approx(worst.sum() * 10)
+
+
 def test_a_burst_counts_at_once_and_rates_that_are_unknown_are_left_out() -> None:
     now = [5.0]
     meter = LoadMeter((None, None), clock=lambda: now[0])
