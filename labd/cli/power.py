@@ -16,7 +16,7 @@ from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from bench_agent.client import BenchClient, PowerChannelClient, PowerChannelState, PowerReading
+    from bench_agent.client import BenchClient, PowerChannelState, PowerReading
 
 _OF_ALL = ("show", "on", "off", "measure")
 """What is done to every channel when none is named."""
@@ -94,13 +94,14 @@ def power(
             if order.action == "profile":
                 _play(bench, channels[0], order, points, as_json)
                 return
-            for name in channels:
-                _act(bench.power.channel(name), order)
+            faults = _act(bench, channels, order)
             states = [state for state in bench.power.channels() if state.name in channels]
     if as_json:
         print_json({"bench": bench_name, "channels": [asdict(state) for state in states]})
     else:
         print_table(_HEADINGS, [_row(state) for state in states], empty="")
+    if faults:
+        raise Failure("; ".join(faults), ExitCode.ERROR)
     if lease_id is None and order.action in _VOLATILE:
         click.echo(f"{bench_name} is released, and goes to its safe state now; --lease keeps it as it is", err=True)
 
@@ -173,18 +174,32 @@ def _points(profile: str) -> list[tuple[float, float]]:
     return points
 
 
-def _act(channel: "PowerChannelClient", order: _Order) -> None:
-    match order.action:
-        case "on":
-            channel.on()
-        case "off":
-            channel.off()
-        case "cycle":
-            channel.cycle(order.off_s or 1.0)
-        case "set":
-            channel.set(voltage=order.voltage, current_limit=order.current)
-        case "measure":
-            channel.measure()
+def _act(bench: "BenchClient", channels: list[str], order: _Order) -> list[str]:
+    """Carries the order out on every channel, also when the supply of one fails. Returns how those failed."""
+    from bench_agent.client import DeviceFault, InvalidRequest
+
+    faults: list[str] = []
+    for name in channels:
+        channel = bench.power.channel(name)
+        try:
+            match order.action:
+                case "on":
+                    channel.on()
+                case "off":
+                    channel.off()
+                case "cycle":
+                    channel.cycle(order.off_s or 1.0)
+                case "set":
+                    channel.set(voltage=order.voltage, current_limit=order.current)
+                case "measure":
+                    channel.measure()
+        except DeviceFault as error:
+            if str(error) not in faults:
+                faults.append(str(error))
+        except InvalidRequest:
+            if order.channel is not None or order.action != "measure":
+                raise  # of all channels, those are measured whose supply can
+    return faults
 
 
 def _play(bench: "BenchClient", channel: str, order: _Order, points: list[tuple[float, float]], as_json: bool) -> None:

@@ -16,6 +16,8 @@ from tests.unit.scpi_supply import FakeScpiSupply
 KL30 = {"name": "battery", "supply": "main", "driver": "scpi", "terminal": "kl30"}
 KL15 = {"name": "kl15", "supply": "main", "driver": "scpi", "terminal": "kl15"}
 
+CAMERA = {"name": "camera", "supply": "pdu", "driver": "command", "terminal": ""}
+
 
 @pytest.fixture
 def supply() -> Iterator[FakeScpiSupply]:
@@ -32,14 +34,15 @@ def agent_file(tmp_path: Path, supply: FakeScpiSupply) -> AgentFile:
         "kl15": {"output": 2, "voltage": 13.5},
     }
     main = {"name": "main", "driver": "scpi", "port": supply.port, "dialect": "nsel", "poll_s": 60}
-    entry["power"] = [main | {"timeout_s": 2, "channels": channels}]
+    pdu = {"name": "pdu", "driver": "command", "switch": ["true", "{channel}", "{state}"], "channels": {"camera": {}}}
+    entry["power"] = [main | {"timeout_s": 2, "channels": channels}, pdu]
     return AgentFile(tmp_path, [entry])
 
 
 @pytest.fixture(autouse=True)
 def agent(labd: FakeLabd, start_agent: StartAgent, signer: Signer) -> Iterator[None]:  # noqa: F811
     address, labd.token = start_agent().address, signer.token()
-    equipment = {"consoles": [], "power": [KL30, KL15], "adapters": []}
+    equipment = {"consoles": [], "power": [KL30, KL15, CAMERA], "adapters": []}
     labd.benches["bench-1"] = make_bench(address=address, equipment=equipment)
     with structlog.testing.capture_logs():  # the agent's, which runs in this process, are no output of labctl
         yield
@@ -62,11 +65,28 @@ def test_without_a_channel_it_is_for_all(labctl: Labctl, supply: FakeScpiSupply)
     labctl("power", "bench-1", "on")
     assert supply.outputs[1].on and supply.outputs[2].on
     shown = json.loads(labctl("power", "bench-1", "measure", "-o", "json").stdout)
-    assert [(one["name"], one["state"], one["reading"]["voltage"]) for one in shown["channels"]] == [
+    assert [(one["name"], one["state"], (one["reading"] or {}).get("voltage")) for one in shown["channels"]] == [
         ("battery", "on", 13.5),
         ("kl15", "on", 13.5),
+        ("camera", "on", None),
     ]
-    assert [line.split()[0] for line in labctl("power", "bench-1").stdout.splitlines()[1:]] == ["battery", "kl15"]
+    listed = labctl("power", "bench-1").stdout.splitlines()[1:]
+    assert [line.split()[0] for line in listed] == ["battery", "kl15", "camera"]
+
+
+def test_one_supply_that_fails_does_not_keep_the_others_on(labctl: Labctl, supply: FakeScpiSupply) -> None:
+    labctl("power", "bench-1", "on")
+    supply.close()
+    result = labctl("power", "bench-1", "off", "-o", "json")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: supply main")
+    assert [one["state"] for one in json.loads(result.stdout)["channels"]] == ["unknown", "unknown", "off"]
+
+
+def test_what_a_supply_does_not_measure_is_said_when_it_is_asked_for(labctl: Labctl) -> None:
+    result = labctl("power", "bench-1", "camera", "measure")
+    assert result.exit_code == 65
+    assert "measure" in result.stderr
 
 
 def test_a_lease_that_is_held_is_used_and_left(labctl: Labctl, labd: FakeLabd, supply: FakeScpiSupply) -> None:
@@ -108,14 +128,18 @@ def test_profiles_from_a_file_and_built_in(labctl: Labctl, supply: FakeScpiSuppl
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["kl31", "on"], 65, "bench bench-1 has no power channel 'kl31'; it has battery, kl15"),
+        (["kl31", "on"], 65, "bench bench-1 has no power channel 'kl31'; it has battery, kl15, camera"),
         (["kl30", "onn"], 64, "'onn' is no action; there are on, off, cycle, set, measure, profile"),
         (["kl30", "on", "now"], 64, "'now' is too much: on takes no more words"),
         (["kl30", "set"], 64, "set needs --voltage, --current, or both"),
         (["kl30", "on", "--voltage", "9"], 64, "--voltage goes with set, not with on"),
         (["kl30", "set", "--voltage", "17"], 65, "voltage is 17 V; channel battery is limited to 16 V"),
         (["kl30", "set", "--voltage", "nan"], 65, "voltage is nan V; it must be 0 or more"),
-        (["set", "--voltage", "9"], 65, "name the channel to set: bench bench-1 has power channels battery, kl15"),
+        (
+            ["set", "--voltage", "9"],
+            65,
+            "name the channel to set: bench bench-1 has power channels battery, kl15, camera",
+        ),
         (["kl30", "profile"], 64, "profile needs a file, or the name of a built-in one"),
         (["kl30", "profile", "missing.csv"], 64, "profile missing.csv cannot be read: No such file or directory"),
         (["kl30", "profile", "iso16750_rest"], 65, "no power profile 'iso16750_rest'; did you mean iso16750_reset"),
