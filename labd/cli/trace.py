@@ -1,13 +1,13 @@
-"""``labctl trace``: what the agent has recorded of a bench's buses during a lease."""
+"""``labctl trace``: what the agent has recorded of a bench's buses and consoles during a lease."""
 
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
-from labd.cli.completion import complete_benches, complete_buses
+from labd.cli.completion import complete_benches, complete_buses, complete_consoles
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.options import duration, held_lease_option, holder_option
 from labd.cli.output import format_option, one_line, print_json, print_table
@@ -22,7 +22,7 @@ _NS = 1_000_000_000
 
 @click.group()
 def trace() -> None:
-    """List and fetch the traces of a lease."""
+    """List and fetch what the agent has recorded during a lease."""
 
 
 @trace.command("ls")
@@ -109,6 +109,31 @@ def fetch(
         except ValueError as error:
             raise Failure(str(error), ExitCode.USAGE) from None
     click.echo(f"{path}: {fetched.frames} frames, {fetched.bytes} bytes", err=True)
+
+
+@trace.command("console")
+@click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
+@click.argument("console_name", metavar="NAME", shell_complete=complete_consoles)
+@click.option(
+    "-o", "--output", "output", type=click.File("wb"), default="-", metavar="FILE", help="Where to, instead of stdout."
+)
+@held_lease_option
+@holder_option
+@pass_session
+def console_log(
+    session: Session, bench_name: str, console_name: str, output: IO[bytes], lease_id: str | None, holder: str
+) -> None:
+    """Print the log of a serial console, up to now: every line in either direction, with its time.
+
+    \b
+      2026-11-21T14:03:10.123Z < login:
+      2026-11-21T14:03:11.456Z > root
+
+    It can be had as long as its lease lasts: fetch it before you release.
+    """
+    with _bench(session, bench_name, lease_id, holder) as bench:
+        for part in bench.console(console_name).log():
+            output.write(part)
 
 
 def _bench(session: Session, bench_name: str, lease_id: str | None, holder: str) -> "BenchClient":

@@ -212,6 +212,22 @@ def test_a_second_one_is_told_who_writes_and_can_watch(
         assert watcher.wait(DEADLINE_S) == 0
 
 
+def test_the_log_of_the_lease_is_printed(
+    on_terminal: "subprocess.Popen[str]",
+    terminal: Terminal,
+    device: SerialDevice,
+    labctl_process: Process,
+    labd: FakeLabd,
+) -> None:
+    in_raw_mode(terminal, device)
+    terminal.type(b"ls\r")
+    assert device.hear(b"\n") == b"ls\r\n"
+    with labctl_process("trace", "console", "bench-1", "linux", "--lease", next(iter(labd.leases))) as process:
+        said, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
+    assert [line.split("Z ", 1)[1] for line in said.splitlines()] == ["< up", "> ls"]
+
+
 def test_an_unknown_console_is_refused_before_the_bench_is_leased(labctl_process: Process, labd: FakeLabd) -> None:
     with labctl_process("console", "bench-1", "linus") as process:
         assert process.stderr is not None
