@@ -106,6 +106,11 @@ class SimulationClient:
         )
         return _state(self._connection.ask(self._stub.SetSignal, request))
 
+    def message(self, message: str, on: bool) -> SimulationState:
+        """Stops a message that the ECU sends by itself, or lets it go on."""
+        request = simulation_pb2.SimulationMessageRequest(ecu=self.name, message=message, on=on)
+        return _state(self._connection.ask(self._stub.SwitchMessage, request))
+
     def dtc(self, code: str, condition: bool | int) -> SimulationState:
         """The test of a trouble code has failed (True), has passed (False), or is at this fault detection counter."""
         request = simulation_pb2.SimulationDtcRequest(ecu=self.name, code=code)

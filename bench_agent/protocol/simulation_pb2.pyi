@@ -379,6 +379,31 @@ class SimulationSignalRequest(_message.Message):
 Global___SimulationSignalRequest: _TypeAlias = SimulationSignalRequest  # noqa: Y015
 
 @_typing.final
+class SimulationMessageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ECU_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ON_FIELD_NUMBER: _builtins.int
+    ecu: _builtins.str
+    message: _builtins.str
+    on: _builtins.bool
+    def __init__(
+        self,
+        *,
+        ecu: _builtins.str = ...,
+        message: _builtins.str = ...,
+        on: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ecu", b"ecu", "message", b"message", "on", b"on"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulationMessageRequest: _TypeAlias = SimulationMessageRequest  # noqa: Y015
+
+@_typing.final
 class SimulationDtcRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

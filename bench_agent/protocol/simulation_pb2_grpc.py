@@ -64,6 +64,11 @@ class SimulationStub:
                 request_serializer=bench__agent_dot_protocol_dot_simulation__pb2.SimulationSignalRequest.SerializeToString,
                 response_deserializer=bench__agent_dot_protocol_dot_simulation__pb2.SimulationState.FromString,
                 _registered_method=True)
+        self.SwitchMessage = channel.unary_unary(
+                '/labd.bench.v1.Simulation/SwitchMessage',
+                request_serializer=bench__agent_dot_protocol_dot_simulation__pb2.SimulationMessageRequest.SerializeToString,
+                response_deserializer=bench__agent_dot_protocol_dot_simulation__pb2.SimulationState.FromString,
+                _registered_method=True)
         self.ReportDtc = channel.unary_unary(
                 '/labd.bench.v1.Simulation/ReportDtc',
                 request_serializer=bench__agent_dot_protocol_dot_simulation__pb2.SimulationDtcRequest.SerializeToString,
@@ -135,6 +140,13 @@ class SimulationServicer:
 
     def SetSignal(self, request, context):
         """A signal of a message that the ECU sends by itself; it follows no other signal any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SwitchMessage(self, request, context):
+        """Stops a message that the ECU sends by itself, or lets it go on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,6 +225,11 @@ def add_SimulationServicer_to_server(servicer, server):
             'SetSignal': grpc.unary_unary_rpc_method_handler(
                     servicer.SetSignal,
                     request_deserializer=bench__agent_dot_protocol_dot_simulation__pb2.SimulationSignalRequest.FromString,
+                    response_serializer=bench__agent_dot_protocol_dot_simulation__pb2.SimulationState.SerializeToString,
+            ),
+            'SwitchMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.SwitchMessage,
+                    request_deserializer=bench__agent_dot_protocol_dot_simulation__pb2.SimulationMessageRequest.FromString,
                     response_serializer=bench__agent_dot_protocol_dot_simulation__pb2.SimulationState.SerializeToString,
             ),
             'ReportDtc': grpc.unary_unary_rpc_method_handler(
@@ -407,6 +424,33 @@ class Simulation:
             target,
             '/labd.bench.v1.Simulation/SetSignal',
             bench__agent_dot_protocol_dot_simulation__pb2.SimulationSignalRequest.SerializeToString,
+            bench__agent_dot_protocol_dot_simulation__pb2.SimulationState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SwitchMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labd.bench.v1.Simulation/SwitchMessage',
+            bench__agent_dot_protocol_dot_simulation__pb2.SimulationMessageRequest.SerializeToString,
             bench__agent_dot_protocol_dot_simulation__pb2.SimulationState.FromString,
             options,
             channel_credentials,

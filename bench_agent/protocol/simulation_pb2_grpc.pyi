@@ -47,6 +47,8 @@ class SimulationStub:
     """The value of a data identifier, whatever a tester may write."""
     SetSignal: _grpc.UnaryUnaryMultiCallable[_simulation_pb2.SimulationSignalRequest, _simulation_pb2.SimulationState]
     """A signal of a message that the ECU sends by itself; it follows no other signal any more."""
+    SwitchMessage: _grpc.UnaryUnaryMultiCallable[_simulation_pb2.SimulationMessageRequest, _simulation_pb2.SimulationState]
+    """Stops a message that the ECU sends by itself, or lets it go on."""
     ReportDtc: _grpc.UnaryUnaryMultiCallable[_simulation_pb2.SimulationDtcRequest, _simulation_pb2.SimulationState]
     """The test of a trouble code reports."""
     NewCycle: _grpc.UnaryUnaryMultiCallable[_simulation_pb2.SimulationRequest, _simulation_pb2.SimulationState]
@@ -74,6 +76,8 @@ class SimulationAsyncStub(SimulationStub):
     """The value of a data identifier, whatever a tester may write."""
     SetSignal: _aio.UnaryUnaryMultiCallable[_simulation_pb2.SimulationSignalRequest, _simulation_pb2.SimulationState]  # type: ignore[assignment]
     """A signal of a message that the ECU sends by itself; it follows no other signal any more."""
+    SwitchMessage: _aio.UnaryUnaryMultiCallable[_simulation_pb2.SimulationMessageRequest, _simulation_pb2.SimulationState]  # type: ignore[assignment]
+    """Stops a message that the ECU sends by itself, or lets it go on."""
     ReportDtc: _aio.UnaryUnaryMultiCallable[_simulation_pb2.SimulationDtcRequest, _simulation_pb2.SimulationState]  # type: ignore[assignment]
     """The test of a trouble code reports."""
     NewCycle: _aio.UnaryUnaryMultiCallable[_simulation_pb2.SimulationRequest, _simulation_pb2.SimulationState]  # type: ignore[assignment]
@@ -134,6 +138,14 @@ class SimulationServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_simulation_pb2.SimulationState, _abc.Awaitable[_simulation_pb2.SimulationState]]:
         """A signal of a message that the ECU sends by itself; it follows no other signal any more."""
+
+    @_abc_1.abstractmethod
+    def SwitchMessage(
+        self,
+        request: _simulation_pb2.SimulationMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_simulation_pb2.SimulationState, _abc.Awaitable[_simulation_pb2.SimulationState]]:
+        """Stops a message that the ECU sends by itself, or lets it go on."""
 
     @_abc_1.abstractmethod
     def ReportDtc(

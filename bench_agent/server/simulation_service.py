@@ -77,6 +77,15 @@ class SimulationServicer(Leased, simulation_pb2_grpc.SimulationServicer):
             Control(ecu).set_signal(request.message, request.signal, from_value(request.value))
         return _state(ecu)
 
+    async def SwitchMessage(
+        self, request: simulation_pb2.SimulationMessageRequest, context: Context
+    ) -> simulation_pb2.SimulationState:
+        """Stops a message, or lets it go on."""
+        ecu = self._running(request.ecu)[1]
+        with _Refusing():
+            Control(ecu).switch_message(request.message, request.on)
+        return _state(ecu)
+
     async def ReportDtc(
         self, request: simulation_pb2.SimulationDtcRequest, context: Context
     ) -> simulation_pb2.SimulationState:

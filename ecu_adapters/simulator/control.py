@@ -16,6 +16,7 @@ from ecu_adapters.dbc import DatabaseError
 from ecu_adapters.dids import Did
 from ecu_adapters.simulation import Fault
 from ecu_adapters.simulator.clock import VirtualClock
+from ecu_adapters.simulator.cyclic import CyclicSender
 from ecu_adapters.simulator.dtc_engine import FAILED_AT, PASSED_AT
 from ecu_adapters.simulator.ecu import SimulatedEcu
 from ecu_adapters.simulator.faults import TooManyFaults
@@ -81,15 +82,17 @@ class Control:
 
     def set_signal(self, message: str, signal: str, value: object) -> None:
         """A signal of a message that the ECU sends by itself."""
-        sender = self._ecu.cyclic.get(message)
-        if sender is None:
-            raise ControlError(f"{self._ecu.ecu.name} does not send {message!r}; {nearest(message, self._ecu.cyclic)}")
+        sender = self._sender(message)
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ControlError(f"{message}.{signal} is {value!r}; it must be a number or a name")
         try:
             sender.set(signal, value)
         except DatabaseError as error:
             raise ControlError(str(error)) from None
+
+    def switch_message(self, message: str, on: bool) -> None:
+        """Stops a message that the ECU sends by itself, or lets it go on."""
+        self._sender(message).stopped = not on
 
     def report(self, code: str, counter: int) -> None:
         """The test of a trouble code reports its fault detection counter: 127 has failed, -128 passed."""
@@ -145,6 +148,12 @@ class Control:
         if not self._ecu.power.powered:
             raise ControlError(f"{self._ecu.ecu.name} has no power")
         self._ecu.server.reset()
+
+    def _sender(self, message: str) -> CyclicSender:
+        sender = self._ecu.cyclic.get(message)
+        if sender is None:
+            raise ControlError(f"{self._ecu.ecu.name} does not send {message!r}; {nearest(message, self._ecu.cyclic)}")
+        return sender
 
     def _did(self, did: str) -> Did:
         ecu = self._ecu.ecu

@@ -37,6 +37,8 @@ class CyclicSender:
         """Raises DatabaseError when database and description do not fit together."""
         self.stats = CyclicStats()
         self.muted = False
+        self.stopped = False
+        """A test has stopped it, whatever the ECU does."""
         self.deaf = False
         self._ecu = ecu
         self._name = cyclic.message
@@ -94,7 +96,7 @@ class CyclicSender:
         clock = self._clock
         if clock is None:
             return
-        if not self.muted:
+        if not (self.muted or self.stopped):
             self._send()
         # On a grid, so that lateness does not add up; periods that are over already are left out.
         self._due += self._period_s

@@ -32,6 +32,7 @@ class SimBindings:
             self.sim_voltage,
             self.sim_set,
             self.sim_signal,
+            self.sim_message,
             self.sim_dtc,
             self.sim_cycle,
             self.sim_memory,
@@ -95,6 +96,13 @@ class SimBindings:
         with self._context.bench_faults():
             ecu.signal(message, signal, value)
         self._context.record.step(f"{ecu.name} sends {message}.{signal} = {value}")
+
+    def sim_message(self, number: int, message: str, on: bool) -> None:
+        """Stops a message, or lets it go on."""
+        ecu = self._ecus[number]
+        with self._context.bench_faults():
+            ecu.message(message, on)
+        self._context.record.step(f"{ecu.name} {'sends' if on else 'does not send'} {message}")
 
     def sim_dtc(self, number: int, code: str, condition: object) -> None:
         """The test of a trouble code reports."""

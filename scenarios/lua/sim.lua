@@ -6,6 +6,7 @@
 --   ecm:clear(n)            ecm:clear()             -- one fault, or all; returns how many were in force
 --   ecm:set("BatteryVoltage", 9.5)                  -- a data identifier's value
 --   ecm:signal("EngineStatus", "EngineSpeed", 3000) -- of a message that the ECU sends
+--   ecm:message("EngineStatus", false)              -- stops a message that it sends; true lets it go on
 --   ecm:dtc("P0301", "failed")                      -- or "passed", or a fault detection counter (-128 .. 127)
 --   ecm:cycle()                                     -- another operation cycle
 --   ecm:voltage("kl30", 6)                          -- where no power channel of the bench feeds the terminal
@@ -70,6 +71,14 @@ end
 
 function Ecu.signal(ecu, message, signal, value)
   invoke("sim_signal", number_of(ecu), text(message, "the message"), text(signal, "the signal"), flat(value, "value"))
+end
+
+function Ecu.message(ecu, message, on)
+  local number = number_of(ecu)
+  if type(on) ~= "boolean" then
+    fail("invalid", "on is " .. kernel.show(on) .. "; it must be true or false")
+  end
+  invoke("sim_message", number, text(message, "the message"), on)
 end
 
 function Ecu.dtc(ecu, code, condition)

@@ -91,6 +91,10 @@ def test_values_signals_and_trouble_codes(bench: BenchClient) -> None:
     assert ecm.read("Voltage") == 0.001
     sim.signal("EngineStatus", "EngineSpeed", 3000)
     assert bench.bus("powertrain").expect_message("EngineStatus", [Within("EngineSpeed", 2999, 3001)], 5).met
+    sent = sim.message("EngineStatus", False).sent["EngineStatus"]
+    assert not bench.bus("powertrain").expect_message("EngineStatus", [], 0.1).met
+    assert sim.message("EngineStatus", True).sent["EngineStatus"] == sent
+    eventually(lambda: sim.state().sent["EngineStatus"] > sent)
     sim.dtc("P0301", True)
     assert sim.state().sent["EngineStatus"] > 0
     assert ecm.raw(bytes.fromhex("19 02 FF")).response == bytes.fromhex("59 02 FF 030100 27")
@@ -106,6 +110,7 @@ def test_values_signals_and_trouble_codes(bench: BenchClient) -> None:
         (lambda sim: sim.set("Voltage", 100), "Voltage: "),
         (lambda sim: sim.set("Voltage", b"1"), "Voltage has 2 bytes, not 1"),
         (lambda sim: sim.signal("EngineStatu", "EngineSpeed", 1), r"does not send 'EngineStatu'; did you mean"),
+        (lambda sim: sim.message("Engine", False), "does not send 'Engine'; did you mean EngineStatus|it has"),
         (lambda sim: sim.signal("EngineStatus", "EngineSpee", 1), r"no signal 'EngineSpee'; did you mean EngineSpeed"),
         (lambda sim: sim.dtc("P0302", True), r"no trouble code 'P0302'; did you mean P0301\?"),
         (lambda sim: sim.dtc("Misfire", True), "Misfire"),
@@ -226,6 +231,8 @@ def test_from_lua(run: Callable[[str], Played]) -> None:
         test.equal(ecm:read("Voltage"), 9.5)
         sim_ecm:set(0xF190, "WVWZZZ1KZ6W000002")
         sim_ecm:signal("EngineStatus", "EngineSpeed", 3000)
+        sim_ecm:message("EngineStatus", false)
+        sim_ecm:message("EngineStatus", true)
         sim_ecm:dtc("P0301", "failed")
         sim_ecm:cycle()
         sim_ecm:write_memory(0x8000, "DE AD")
@@ -250,6 +257,7 @@ def test_from_lua(run: Callable[[str], Played]) -> None:
         ('sim.ecu("ECM"):memory(0, 100000)', "it must be 1 .. 65536 bytes"),
         ('sim.ecu("ECM"):memory("0", 1)', "it must be a whole number"),
         ('sim.ecu("ECM"):voltage("kl30", "high")', "volts is 'high'; it must be a number"),
+        ('sim.ecu("ECM"):message("EngineStatus", "off")', "it must be true or false"),
         ('sim.ecu("ECM").reset()', "call it with a colon"),
     ],
 )
