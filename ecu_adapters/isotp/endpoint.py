@@ -6,36 +6,31 @@ A hub's reader hands frames to the loop, where they are fed to the state machine
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import can
 import structlog
 
-from ecu_adapters import frame_records
-from ecu_adapters.bus import EXTENDED_FLAG, BusError, BusPort
+from ecu_adapters.bus import EXTENDED_FLAG, BusPort
 from ecu_adapters.description import IsoTp
 from ecu_adapters.inbox import Inbox
 from ecu_adapters.isotp.addressing import IsoTpAddress
 from ecu_adapters.isotp.codec import FLOW_CONTROL, parse_single_frame, single_frame
-from ecu_adapters.isotp.errors import Failure, IsoTpError, frame_text
+from ecu_adapters.isotp.due_timer import DueTimer
+from ecu_adapters.isotp.errors import Failure, IsoTpError
+from ecu_adapters.isotp.frame_output import FrameFilter, FrameOutput
 from ecu_adapters.isotp.receiver import FlowControlPolicy, Receiver
 from ecu_adapters.isotp.sender import Sender
 from ecu_adapters.transport import Fault, PduListener
 
 _BURST = 16
 """Consecutive frames that are sent in one go before the loop's other work gets its turn."""
-_FEW = 4
-"""Frames that cost less one by one than as an array."""
 _QUEUE = 64
 """PDUs that may wait for the one in work."""
-_TICK_S = 0.001
-"""What asyncio's timers can tell apart; a shorter rest is spent in turns of the loop."""
 
 _log = structlog.get_logger()
-
-FrameFilter = Callable[[bytes], Iterable[tuple[float, bytes]]]
-"""What becomes of an outgoing frame: any number of frames, each after a delay in s. Nothing: the frame is dropped."""
 
 
 @dataclass(slots=True)
@@ -73,25 +68,20 @@ class IsoTpEndpoint:
             raise ValueError(f"isotp.fd is true, but CAN bus {hub.name!r} is classic; set fd: true on the bus")
         self.policy = FlowControlPolicy(settings.block_size, settings.stmin_byte)
         """How the peer's sending is paced."""
-        self.frame_filter = frame_filter
         self._stats = IsoTpStats()
         self._hub = hub
         self._address = address
-        self._fd = settings.fd
-        self._switch = self._fd and settings.bitrate_switch
         self._padding = settings.padding
-        self._frame_length = settings.frame_length if self._fd else 8
-        self._n_as_s = settings.n_as_ms / 1000
+        self._frame_length = settings.frame_length if settings.fd else 8
         self._on_pdu = on_pdu
         self._on_receive_error = on_receive_error
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Sending] = deque()
         self._current: _Sending | None = None
-        self._last_sent = b""
         self._lost: tuple[float, IsoTpError] | None = None
-        self._delayed: set[asyncio.TimerHandle] = set()
-        self._timer: asyncio.Handle | None = None
-        self._timer_due = 0.0
+        self._timer = DueTimer(self._loop, self._wake)
+        self._output = FrameOutput(hub, address, settings, partial(self._failed, None))
+        self._output.filter = frame_filter
         self._closed = False
         self._sender = Sender(
             frame_length=self._frame_length,
@@ -111,10 +101,6 @@ class IsoTpEndpoint:
         self._prefix_length = len(address.receive_prefix)
         self._inbox: Inbox[can.Message] = Inbox(self._loop, self._take)
         flag = EXTENDED_FLAG if address.extended else 0
-        self._send_can_id = address.send_id | flag
-        self._flags = 0
-        if self._fd:
-            self._flags = frame_records.FD_FRAME | (frame_records.BITRATE_SWITCH if self._switch else 0)
         ids = {address.receive_id | flag}
         if address.functional_id is not None:
             ids.add(address.functional_id | flag)
@@ -130,7 +116,16 @@ class IsoTpEndpoint:
     @property
     def last_frame(self) -> str:
         """The last frame that went to the peer alone, as candump writes it; empty before the first."""
-        return self._text(self._address.send_id, self._last_sent) if self._last_sent else ""
+        return self._output.last
+
+    @property
+    def frame_filter(self) -> FrameFilter | None:
+        """Decides what becomes of every outgoing frame to the peer; None: it is sent."""
+        return self._output.filter
+
+    @frame_filter.setter
+    def frame_filter(self, frame_filter: FrameFilter | None) -> None:
+        self._output.filter = frame_filter
 
     @property
     def receiving(self) -> bool:
@@ -157,7 +152,7 @@ class IsoTpEndpoint:
             frame = self._single(pdu)
             if frame is not None:
                 try:
-                    self._transmit(frame)
+                    self._output.send(frame)
                 except IsoTpError:
                     self._stats.send_errors += 1
                     raise
@@ -183,7 +178,7 @@ class IsoTpEndpoint:
             self._start(_Sending(pdu, None))
             return
         try:
-            self._transmit(frame)
+            self._output.send(frame)
         except IsoTpError as error:
             self._failed(None, error)
         else:
@@ -200,7 +195,7 @@ class IsoTpEndpoint:
         if frame is None:
             message = f"functional requests fit one frame; {len(pdu)} bytes do not"
             raise IsoTpError(message, Fault.OVERFLOW)
-        self._put(self._address.functional_id, frame)
+        self._output.send_functional(self._address.functional_id, frame)
 
     def poll(self) -> None:
         """Takes what the reader thread has left here already: call it before concluding that nothing came."""
@@ -211,10 +206,8 @@ class IsoTpEndpoint:
         self._closed = True
         self._subscription.close()
         self._inbox.close()
-        for handle in (self._timer, *self._delayed):
-            if handle is not None:
-                handle.cancel()
-        self._delayed.clear()
+        self._timer.cancel()
+        self._output.close()
         self._sender.stop()
         self._receiver.stop()
         left = [sending for sending in (self._current, *self._queue) if sending is not None]
@@ -249,11 +242,11 @@ class IsoTpEndpoint:
             try:
                 frame = self._single(sending.pdu)
                 if frame is not None:
-                    self._transmit(frame)
+                    self._output.send(frame)
                     self._succeeded(sending)
                     continue
                 self._current = sending
-                self._transmit(self._sender.start(sending.pdu, time.monotonic()))
+                self._output.send(self._sender.start(sending.pdu, time.monotonic()))
             except IsoTpError as error:
                 self._sender.stop()
                 self._current = None
@@ -266,7 +259,7 @@ class IsoTpEndpoint:
         if not frames:
             return
         try:
-            self._transmit_all(frames)
+            self._output.send_all(frames)
         except IsoTpError as error:
             self._sender.stop()
             self._finish(error)
@@ -311,54 +304,6 @@ class IsoTpEndpoint:
             self._next()
         elif sending in self._queue:
             self._queue.remove(sending)
-
-    def _transmit(self, data: bytes) -> None:
-        self._last_sent = data
-        if self.frame_filter is None:
-            self._put(self._address.send_id, data)
-            return
-        for delay_s, altered in self.frame_filter(data):
-            if delay_s <= 0:
-                self._put(self._address.send_id, altered)
-            else:
-                self._put_later(delay_s, altered)
-
-    def _transmit_all(self, frames: list[bytes]) -> None:
-        """Together: of many frames, each costs a fraction of one by one."""
-        if self.frame_filter is not None or len(frames) <= _FEW:
-            for frame in frames:
-                self._transmit(frame)
-            return
-        taken = self._hub.send_records(frame_records.row(self._send_can_id, self._flags, frames), self._n_as_s)
-        sent = len(taken.records)
-        if taken.error is not None:
-            text = self._text(self._address.send_id, frames[sent])
-            raise IsoTpError(str(taken.error), Fault.BUS, text) from taken.error
-        self._last_sent = frames[-1]
-
-    def _put_later(self, delay_s: float, data: bytes) -> None:
-        def put() -> None:
-            self._delayed.discard(handle)
-            try:
-                self._put(self._address.send_id, data)
-            except IsoTpError as error:
-                self._failed(None, error)
-
-        handle = self._loop.call_later(delay_s, put)
-        self._delayed.add(handle)
-
-    def _put(self, arbitration_id: int, data: bytes) -> None:
-        message = can.Message(
-            arbitration_id=arbitration_id,
-            is_extended_id=self._address.extended,
-            data=data,
-            is_fd=self._fd,
-            bitrate_switch=self._switch,
-        )
-        try:
-            self._hub.send(message, self._n_as_s)
-        except BusError as error:
-            raise IsoTpError(str(error), Fault.BUS, self._text(arbitration_id, data)) from error
 
     # Receiving
 
@@ -415,7 +360,7 @@ class IsoTpEndpoint:
         replies, self._receiver.replies = self._receiver.replies, []
         try:
             for reply in replies:
-                self._transmit(reply)
+                self._output.send(reply)
         except IsoTpError as error:
             self._receiver.stop()
             self._report(error)
@@ -428,35 +373,16 @@ class IsoTpEndpoint:
 
     def _error(self, failure: Failure) -> IsoTpError:
         can_id = self._address.receive_id if failure.received else self._address.send_id
-        text = self._text(can_id, failure.data) if failure.data else ""
+        text = self._output.text(can_id, failure.data) if failure.data else ""
         return IsoTpError(failure.reason, failure.kind, text)
-
-    def _text(self, can_id: int, data: bytes) -> str:
-        return frame_text(can_id, self._address.extended, data, self._fd or len(data) > 8)
 
     # Time
 
     def _arm(self) -> None:
-        """Sets the timer to the earlier of the two state machines."""
-        due, other = self._sender.due, self._receiver.due
-        if due is None or (other is not None and other < due):
-            due = other
-        if due is None or self._closed:
-            return  # a timer that is left running finds nothing to do
-        if self._timer is not None:
-            if self._timer_due <= due:
-                return  # it will be armed anew when it fires: most transfers end long before
-            self._timer.cancel()
-        self._timer_due = due
-        left = due - time.monotonic()
-        if left < _TICK_S:
-            self._timer = self._loop.call_soon(self._wake)
-        else:
-            # Whole ticks: a longer timer would come up to a tick late.
-            self._timer = self._loop.call_later(int(left / _TICK_S) * _TICK_S, self._wake)
+        if not self._closed:
+            self._timer.arm(self._sender.due, self._receiver.due)
 
     def _wake(self) -> None:
-        self._timer = None
         # A reader thread may have brought what is waited for, and this loop was late.
         self._inbox.drain()
         now = time.monotonic()
