@@ -35,6 +35,7 @@ async def stream(bench: Bench, requests: AsyncIterable[bench_pb2.UdsRequest], co
         async for message in requests:
             for request in (message, *message.more):
                 await places.acquire()
+                writer.in_work += 1
                 group.create_task(serve(request))
 
 
@@ -45,6 +46,8 @@ class _Writer:
         """A place is given back for every reply that has been written."""
         self._context = context
         self._places = places
+        self.in_work = 0
+        """Requests whose replies have not been written."""
         self._waiting: list[bench_pb2.UdsReply] = []
         self._writing = False
 
@@ -56,13 +59,22 @@ class _Writer:
         self._writing = True
         try:
             while self._waiting:
+                await self._gather()
                 (first, *more), self._waiting = self._waiting, []
                 first.more.extend(more)
                 await self._context.write(first)
+                self.in_work -= 1 + len(more)
                 for _ in range(1 + len(more)):
                     self._places.release()
         finally:
             self._writing = False
+
+    async def _gather(self) -> None:
+        """Lets exchanges that end at the same time as the first come along."""
+        count = 0
+        while count < len(self._waiting) < self.in_work:
+            count = len(self._waiting)
+            await asyncio.sleep(0)
 
 
 async def answer(bench: Bench, request: bench_pb2.UdsRequest) -> bench_pb2.UdsReply:

@@ -1,6 +1,7 @@
 """Twenty simulated ECUs on one bus, asked for their VIN at once from twenty threads, beside one of them alone.
 
-Once with ECUs that take no time to answer, so that all of it is labd's own work, and once with ECUs that take 10 ms.
+Once with ECUs that take 10 ms to answer, as many do, and once with ECUs that take no time: then all of it is labd's
+own work and that of the simulated ECUs, in one process, and must not exceed what asking one after another takes.
 """
 
 import json
@@ -20,8 +21,10 @@ ECUS = 20
 ROUNDS = 10
 TIMES = 20
 """Measured in a row, per round."""
-BENCHES = {"bench-1": 0, "bench-2": 10}
+BENCHES = {"bench-1": 10, "bench-2": 0}
 """How long their ECUs take to answer (ms)."""
+MOST = {"bench-1": 3.0, "bench-2": 20.0}
+"""How many times as long as one alone."""
 
 
 def description(index: int, delay_ms: int) -> dict[str, object]:
@@ -67,7 +70,7 @@ def read(ecu: EcuClient) -> None:
 
 
 def measure(folder: Path) -> list[Figure]:
-    """All at once against one alone, both from a thread of the pool."""
+    """All at once against one alone, both from threads of a pool."""
     with ExitStack() as stack:
         lab = stack.enter_context(running_lab(folder, configuration(folder)))
         lab.wait_for_benches(*BENCHES)
@@ -75,10 +78,10 @@ def measure(folder: Path) -> list[Figure]:
         pool = stack.enter_context(ThreadPoolExecutor(ECUS))
         figures = []
         for name, delay_ms in BENCHES.items():
-            what = "Twenty ECUs read at once" + (f", each taking {delay_ms} ms" if delay_ms else "")
+            what = f"Twenty ECUs read at once, each taking {f'{delay_ms} ms' if delay_ms else 'no time'}"
             with opened(lab, client, name) as bench:
                 samples, alone = compare(bench, pool)
-            figures.append(Figure(what, "ms", samples, "one alone", alone, "ratio", "at most", 3.0))
+            figures.append(Figure(what, "ms", samples, "one alone", alone, "ratio", "at most", MOST[name]))
     return figures
 
 
