@@ -385,7 +385,7 @@ def test_a_bus_that_fails_ends_streams_with_the_reason_and_is_opened_again(
     bus.send(Frame(0, 0x1, 0, b""))
 
 
-def test_every_lease_leaves_a_trace_that_candump_tools_read(
+def test_every_lease_leaves_a_trace_that_other_tools_read(
     running: RunningAgent, open_bench: OpenBench, node: can.BusABC, agent_file: AgentFile
 ) -> None:
     bench = open_bench(bench="bench-2")
@@ -395,7 +395,7 @@ def test_every_lease_leaves_a_trace_that_candump_tools_read(
         node.send(can.Message(arbitration_id=0x11, is_fd=True, data=bytes(12), is_extended_id=False))
         collect(stream, 1)
     running.fence(1, bench="bench-2")
-    trace = agent_file.data / "traces/lease-1/powertrain-0001.log"
+    trace = agent_file.data / "traces/lease-1/powertrain-0001.blf"
     with can.LogReader(trace) as reader:
         logged = [(message.arbitration_id, message.is_fd, message.is_rx) for message in reader]
     assert logged == [(0x10, False, False), (0x11, True, True)]
@@ -440,7 +440,7 @@ def test_a_simulated_ecu_that_the_database_does_not_suit_costs_only_its_bench(
     running = start_agent()
     assert running.health("bench-1") == ""
     assert running.health("bench-2") == (
-        "simulated ECU ECM: ECM sends EngineStatus, but bus 'bench-2/ECM' has no database (dbc)"
+        "simulated ECU ECM: ECM needs EngineStatus, but bus 'bench-2/ECM' has no database (dbc)"
     )
 
 

@@ -162,6 +162,7 @@ STORIES: dict[str, list[Step]] = {
         Step("events", {"count": 1},
              [{"service": 0x22, "service_name": "ReadDataByIdentifier", "raw": b"\x62\x02\x00\x02\xbc", "at": ANY,
                "name": "IdleSpeed", "did": 0x0200, "value": 700}]),
+        Step("dropped", {}, {"events": 0, "periodic": 0}),
         Step("response_on_event", {"event": "stop"}, {"event": "stop", "events": 0, "window": 2, "raw": b"\x00\x02"},
              ["86 00 02"], "C6 00 00 02"),
     ],
