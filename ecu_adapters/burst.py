@@ -28,7 +28,7 @@ class Burst(Sequence[can.Message]):
         """Either ``records`` or ``messages``, whose flags and ``is_rx`` must agree with ``own``."""
         self.own = own
         self._records = records
-        self._channel = channel
+        self.channel = channel
         self._messages: list[can.Message | None] = [None] * len(records) if records is not None else list(messages)
         self._other: Burst | None = None
 
@@ -68,11 +68,11 @@ class Burst(Sequence[can.Message]):
         if self._records is not None and None in self._messages:
             records = self._records.copy()
             records["flags"] ^= packed.OWN
-            return Burst(records=records, own=own, channel=self._channel)
+            return Burst(records=records, own=own, channel=self.channel)
         messages = [copy(message) for message in self]
         for message in messages:
             message.is_rx = not own
-        return Burst(messages=messages, own=own, channel=self._channel)
+        return Burst(messages=messages, own=own, channel=self.channel)
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -88,7 +88,7 @@ class Burst(Sequence[can.Message]):
         if message is None:
             if self._records is None:
                 raise IndexError(index)
-            message = self._messages[index] = packed.unpack(self._records[index], self._channel)
+            message = self._messages[index] = packed.unpack(self._records[index], self.channel)
         return message
 
     def __iter__(self) -> Iterator[can.Message]:

@@ -13,7 +13,7 @@ import errno
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ import structlog
 
 from ecu_adapters import can_link, error_frames, raw_socket
 from ecu_adapters import frame_records as packed
+from ecu_adapters.broadcast import BroadcastJob
 from ecu_adapters.burst import Burst
 from ecu_adapters.bus_state import BusMonitor, FramesLost
 from ecu_adapters.can_config import SILENT_OPTIONS, CanConfig
@@ -49,6 +50,8 @@ _RESTART_S = 5.0
 """How long a restart waits for those who are sending."""
 _RETRY_S = 0.0005
 """Pause before a frame is offered again to a driver whose queue was full (ENOBUFS)."""
+_SET_UP_S = 0.1
+"""How long other senders may keep the kernel from being told what to send."""
 _FEW = 128
 """Frames whose IDs are looked up one by one; more are first sifted as an array."""
 _VIRTUAL_QUEUE = 100_000
@@ -277,6 +280,21 @@ class BusHub:
         self._turns.run()
         return Taken(own[:done], error)
 
+    def broadcast(self, frames: Sequence[can.Message], period_s: float) -> BroadcastJob | None:
+        """Has the kernel send frames of one ID in turn, with a period (s): own frames, as if they were sent here.
+
+        None where it cannot: only Linux can, on a SocketCAN interface. Raises BusError.
+        """
+        if not isinstance(self._driver, raw_socket.RawSocket):
+            return None
+        for frame in frames:
+            self._check(frame)
+        with self._sending(_SET_UP_S):
+            try:
+                return self._driver.broadcast(frames, period_s)
+            except OSError as error:
+                raise self._failed(_reason(error)) from error
+
     def recent(self, since: float = 0.0) -> list[can.Message]:
         """The last frames in both directions, oldest first, with a timestamp after ``since`` (s, Unix epoch)."""
         # One call in C: no other thread can append meanwhile, and the reader needs no lock for each frame.
@@ -339,9 +357,13 @@ class BusHub:
             if driver.lost != self.stats.lost:
                 self._count_lost(driver.lost)
             if burst is not None:
-                self.stats.received += len(burst)
+                for part in _parted(burst):
+                    if part.own:
+                        self.stats.sent += len(part)
+                    else:
+                        self.stats.received += len(part)
+                    self._turns.add(_Delivery(part, self if part.own else None))
                 # Waiting its turn, the reader cannot flood a sender that happens to deliver.
-                self._turns.add(_Delivery(burst, None))
                 self._turns.run(wait=True)
 
     def _deliver(self, delivery: "_Delivery") -> None:
@@ -589,6 +611,17 @@ def _open(config: CanConfig) -> Driver:
         return can.Bus(interface=config.interface, channel=config.channel, ignore_config=True, **options)
 
     return PythonCan(open_bus(), config.interface, open_bus)
+
+
+def _parted(burst: Burst) -> Sequence[Burst]:
+    """Received frames apart from own ones that the kernel has sent by itself, in order."""
+    if not burst.is_packed:
+        return (burst,)
+    own = burst.records["flags"] & packed.OWN
+    if not own.any():
+        return (burst,)
+    rows = np.split(burst.records, np.flatnonzero(np.diff(own)) + 1)
+    return [Burst(records=row, own=bool(row["flags"][0] & packed.OWN), channel=burst.channel) for row in rows]
 
 
 def _error_code(error: Exception) -> int | None:

@@ -13,13 +13,16 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
+import can
 import numpy as np
 import numpy.typing as npt
 
 from ecu_adapters import can_link
 from ecu_adapters import frame_records as packed
+from ecu_adapters.broadcast import Broadcast, BroadcastJob
 from ecu_adapters.burst import Burst
 from ecu_adapters.frame_records import CLASSIC, FD, Records
 
@@ -43,6 +46,8 @@ _STAMP_FLAGS = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 6
 _CAN_RAW_ERR_FILTER = 2
 _ALL_ERRORS = 0x1FFF_FFFF
 _MSG_DONTWAIT = 0x40
+_MSG_DONTROUTE = 0x04
+"""The frame was sent on this machine."""
 _RECEIVE_BUFFER = 8 << 20
 """Bytes of the kernel's queue for one socket, if we may; about a second of a full bus."""
 
@@ -98,6 +103,7 @@ class RawSocket:
         self._poll.register(link.fileno(), select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
         self._closed = False
+        self._jobs: Broadcast | None = None
         _enlarge(link)
         stamps = (_SO_TIMESTAMPNS, 1) if link.family == socket.AF_UNIX else (_SO_TIMESTAMPING, _STAMP_FLAGS)
         for option, value in (stamps, (_SO_RXQ_OVFL, 1)):
@@ -140,8 +146,21 @@ class RawSocket:
         can_link.restart(self._channel)
         return False
 
+    def broadcast(self, frames: Sequence[can.Message], period_s: float) -> BroadcastJob | None:
+        """Has the kernel send frames of one ID in turn; None where it cannot. They come back marked as own.
+
+        Raises OSError. One thread at a time.
+        """
+        if not self._on_can or self._closed:
+            return None
+        if self._jobs is None:
+            self._jobs = Broadcast(self._channel)
+        return self._jobs.start(frames, period_s)
+
     def close(self) -> None:
-        """Closes the socket."""
+        """Closes the socket, which ends what the kernel sends."""
+        if self._jobs is not None:
+            self._jobs.close()
         self._rate.end()
         self._socket.close()
         os.close(self._wake)
@@ -198,6 +217,9 @@ class RawSocket:
             sound = _least(lengths) == _CLASSIC_MTU and _most(records["length"]) <= 8
             bad = _NONE if sound else (lengths != _CLASSIC_MTU) | (records["length"] > 8)
         records["stamp"] = self._stamps(count)
+        if self._jobs is not None and not self._jobs.idle:
+            own = self._jobs.own(records, self._ring.flags[:count] & _MSG_DONTROUTE != 0)
+            records["flags"] |= np.where(own, np.uint8(packed.OWN), np.uint8(0))
         self._ring.reset(count)
         if not sound:
             self.lost += int(np.count_nonzero(bad))
@@ -284,6 +306,7 @@ class _Slots:
         self._headers["vector"] = self._vectors.ctypes.data + numbers * _VECTOR.itemsize
         self._headers["vector_length"] = 1
         self.lengths = self._headers["length"]
+        self.flags = self._headers["flags"]
         self.control_lengths = self._headers["control_length"]
         if control:
             self._headers["control"] = self.control.ctypes.data + numbers * _CONTROL

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import can
@@ -12,7 +12,7 @@ from bench_agent.server.errors import invalid, not_found
 from ecu_adapters.bus import BusError
 from ecu_adapters.cyclic.payload import SOUND, Corruption, Recipe
 from ecu_adapters.cyclic.restbus import Behaviour, LeftOut, Plan
-from ecu_adapters.cyclic.transmitter import SHORTEST_S, Transmission, Transmitter
+from ecu_adapters.cyclic.transmitter import SHORTEST_S, KernelJob, Transmission, Transmitter
 from ecu_adapters.dbc import DatabaseError, SignalValue
 from ecu_adapters.frame_records import can_id
 from ecu_adapters.yaml_file import nearest
@@ -35,6 +35,11 @@ class _Port:
         if hub is None:
             raise BusError(self._bus.fault or f"CAN bus {self._bus.name!r} is down")
         return hub.send(message, timeout_s)
+
+    def broadcast(self, frames: Sequence[can.Message], period_s: float) -> KernelJob | None:
+        """Has the kernel send, where it can; what it sends ends with the bus."""
+        hub = self._bus.hub
+        return None if hub is None else hub.broadcast(frames, period_s)
 
 
 @dataclass(eq=False, slots=True)
@@ -211,7 +216,15 @@ class LeaseTraffic:
     async def _made(self, bus: AgentBus, recipe: Recipe, behaviour: Behaviour, rest_bus: int = 0) -> Running:
         title = f"{bus.name}/{_title(recipe)}"
         frames = await asyncio.to_thread(recipe.frames)
-        transmission = Transmission(title, _Port(bus), frames, _period(behaviour, recipe), gap_s=behaviour.gap_s)
+        port, plain = _Port(bus), not (behaviour.on_change or behaviour.if_active)
+        transmission = Transmission(
+            title,
+            port,
+            frames,
+            _period(behaviour, recipe),
+            gap_s=behaviour.gap_s,
+            kernel=port.broadcast if plain else None,
+        )
         return Running(next(_numbers), bus, recipe, behaviour, transmission, rest_bus=rest_bus)
 
     def _admit(self, bus: AgentBus, recipes: Iterable[Recipe]) -> None:

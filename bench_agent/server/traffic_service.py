@@ -219,6 +219,7 @@ def _to_wire(running: Running) -> traffic_pb2.CyclicMessage:
             checksum_xor=corruption.checksum_xor, data_xor=corruption.data_xor, length=corruption.length
         ),
         rest_bus=running.rest_bus,
+        in_kernel=transmission.in_kernel,
         sent=stats.sent,
         failed=stats.failed,
         late=stats.late,

@@ -8,7 +8,8 @@ the others go on.
 import errno
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +28,13 @@ _AGAIN_S = 0.001
 _PATIENCE_S = 1.0
 """How long a frame without a period is offered to a full transmit queue."""
 
+_CHECK_S = 0.2
+"""How often the thread looks whether the kernel still sends a message."""
+_SILENCE_S, _SILENT_PERIODS = 1.0, 3
+"""How long no frame of the kernel's may be seen: whichever is longer."""
+_SETTLE_S = 0.005
+"""From the kernel's last frame until it is counted."""
+
 _log = structlog.get_logger()
 
 
@@ -36,6 +44,28 @@ class Port(Protocol):
     def send(self, message: can.Message, timeout_s: float = 1.0) -> float:
         """Raises BusError when the frame was not taken within ``timeout_s``."""
         ...
+
+
+class KernelJob(Protocol):
+    """Frames that the kernel sends in turn."""
+
+    @property
+    def sent(self) -> int:
+        """How many were seen on the bus."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on."""
+
+    def update(self, frames: Sequence[can.Message], period_s: float) -> bool:
+        """Other content and period without a break; False when that takes another job. Raises OSError."""
+
+    def stop(self) -> None:
+        """No frame is sent once this returns."""
+
+
+Kernel = Callable[[Sequence[can.Message], float], KernelJob | None]
+"""Has the kernel send frames with a period (s), the first at once; None where it cannot. Raises BusError."""
 
 
 @dataclass(slots=True)
@@ -55,13 +85,20 @@ class Transmission:
     """One message that is sent by itself. Changed through its `Transmitter` only; ``stats`` may be read any time."""
 
     def __init__(
-        self, title: str, port: Port, frames: Sequence[can.Message], period_s: float | None, *, gap_s: float = 0.0
+        self,
+        title: str,
+        port: Port,
+        frames: Sequence[can.Message],
+        period_s: float | None,
+        *,
+        gap_s: float = 0.0,
+        kernel: Kernel | None = None,
     ) -> None:
         """``frames`` are sent in turn. Without a period it is sent when asked (`Transmitter.send_now`), never sooner
-        than ``gap_s`` after the last time."""
+        than ``gap_s`` after the last time. ``kernel`` is for a message that is sent with its period only."""
         self.title = title
         self.period_s = period_s
-        self.stats = TransmissionStats()
+        self._stats = TransmissionStats()
         self.running = False
         self.frozen = False
         """The same frame is sent again and again: the alive counter stands still."""
@@ -78,14 +115,69 @@ class Transmission:
         self._retry_s: float | None = None
         self._give_up_s = 0.0
         self._last_s = float("-inf")
+        self._kernel = kernel
+        self._job: KernelJob | None = None
+        self._job_first = 0
+        """Index of the first frame that the kernel sent."""
+        self._sent_before = 0
+        self._handed_s = 0.0
+        self._recalled = False
+        """The thread is to send again itself: it can what the kernel cannot."""
+        self._check_s = 0.0
+        """When to look next whether the kernel still sends."""
+        self._seen = 0
+        self._seen_s = 0.0
+        """How many frames the kernel had sent, and when that was last seen to be more."""
+
+    @property
+    def stats(self) -> TransmissionStats:
+        """Counters since the message was added."""
+        if self._job is not None:
+            self._stats.sent = self._sent_before + self._job.sent
+        return self._stats
+
+    @property
+    def in_kernel(self) -> bool:
+        """Whether the kernel sends it by itself at present."""
+        return self._job is not None
 
     @property
     def due_s(self) -> float | None:
         """When the next frame is due; None when none is."""
+        if self._job is not None:
+            return self._check_s
         if self._retry_s is not None:
             return self._retry_s
         times = [self._grid.due_s if self._grid is not None else None, self._wanted_s]
         return min((when for when in times if when is not None), default=None)
+
+    @property
+    def _for_kernel(self) -> bool:
+        plain = not self.frozen and not self._skip and self._retry_s is None
+        return self._kernel is not None and plain and self.running and self.period_s is not None
+
+    def _in_turn(self, first: int) -> tuple[can.Message, ...]:
+        """The frames from this one on."""
+        first %= len(self._frames)
+        return self._frames[first:] + self._frames[:first]
+
+    def _hand_over(self, job: KernelJob, now_s: float) -> None:
+        self._job, self._job_first, self._sent_before = job, self._last + 1, self._stats.sent
+        self._handed_s = now_s
+        self._recalled, self._seen, self._seen_s = False, 0, now_s
+        self._check_s = now_s + _CHECK_S
+
+    def _take_back(self, now_s: float) -> None:
+        """What the kernel has sent counts, and the thread goes on behind it."""
+        if self._job is None:
+            return
+        sent = self._job.sent
+        self._stats.sent, self._last, self._last_s = self._sent_before + sent, self._job_first + sent - 1, now_s
+        self._job, self._recalled = None, False
+        if self.running and self.period_s is not None:
+            # The kernel's grid goes on.
+            over = int((now_s - self._handed_s) / self.period_s) + 1 if sent else 0
+            self._grid = Grid(self._handed_s, self.period_s, over)
 
     def _start(self, now_s: float) -> None:
         self.running = True
@@ -112,7 +204,7 @@ class Transmission:
             if self._wanted_s is not None and self._wanted_s <= now_s:
                 self._wanted_s = None
             if self._grid is not None and self._grid.due_s <= now_s:
-                self.stats.late += self._grid.advance(now_s)
+                self._stats.late += self._grid.advance(now_s)
             self._give_up_s = self._grid.due_s if self._grid is not None else now_s + _PATIENCE_S
             if not self.frozen or self._last < 0:
                 self._index = self._last + 1 + self._skip
@@ -122,20 +214,20 @@ class Transmission:
         return self._frames[self._index % len(self._frames)]
 
     def _taken(self, now_s: float) -> None:
-        self.stats.sent += 1
+        self._stats.sent += 1
         self._last_s, self._retry_s = now_s, None
         self._last = self._index
 
     def _refused(self, error: BusError, now_s: float) -> None:
-        self.stats.error = str(error)
+        self._stats.error = str(error)
         if _is_full(error) and self.running and now_s + _AGAIN_S < self._give_up_s:
             self._retry_s = now_s + _AGAIN_S
             return
         self._retry_s = None
-        self.stats.failed += 1
+        self._stats.failed += 1
         # One that fails every time must not fill the log: the 1st, 2nd, 4th, 8th, ... time is enough.
-        if self.stats.failed & (self.stats.failed - 1) == 0:
-            _log.warning("cyclic message was not sent", message=self.title, times=self.stats.failed, reason=str(error))
+        if self._stats.failed & (self._stats.failed - 1) == 0:
+            _log.warning("cyclic message was not sent", message=self.title, times=self._stats.failed, reason=str(error))
 
 
 class Transmitter:
@@ -163,10 +255,10 @@ class Transmitter:
 
     def pause(self, message: Transmission) -> None:
         """No frame is sent once this returns. Pausing twice does nothing."""
-        with self._changed:
-            message._stop()
-            self._schedule.drop(message)
-            self._changed.wait_for(lambda: self._sending is not message)
+        if self._halt(message):
+            time.sleep(_SETTLE_S)
+            with self._changed:
+                message._take_back(time.monotonic())
 
     def resume(self, message: Transmission) -> None:
         """Goes on, with the first frame at once. Does nothing while it runs, or once it was removed."""
@@ -177,7 +269,7 @@ class Transmitter:
 
     def remove(self, message: Transmission) -> None:
         """Ends a message for good. No frame is sent once this returns."""
-        self.pause(message)
+        self._halt(message)
         with self._changed:
             self._members.discard(message)
             self._changed.notify_all()
@@ -186,27 +278,63 @@ class Transmitter:
         """Other content from the next frame on; neither the period's grid nor the counter is disturbed."""
         with self._changed:
             message._frames = tuple(frames)
+            self._update_job(message)
 
     def set_period(self, message: Transmission, period_s: float | None) -> None:
         """Another period after the next frame; None: only when asked."""
         with self._changed:
             message._set_period(period_s, time.monotonic())
+            self._update_job(message)
             self._plan(message)
 
     def skip(self, message: Transmission, count: int) -> None:
         """Leaves out so many states of the counter."""
         with self._changed:
             message._skip += count
+            self._recall(message)
 
     def freeze(self, message: Transmission, *, frozen: bool) -> None:
         """Stops or goes on counting. A frozen counter stays at the value that was sent last."""
         with self._changed:
             message.frozen = frozen
+            if frozen:
+                self._recall(message)
 
     def send_now(self, message: Transmission) -> None:
         """Sends a frame as soon as the message's gap allows, beside its period. Not while it is paused."""
         with self._changed:
             message._want(time.monotonic())
+            self._recall(message)
+            self._plan(message)
+
+    def _halt(self, message: Transmission) -> bool:
+        """Stops a message, and says whether it was the kernel that sent it."""
+        with self._changed:
+            message._stop()
+            self._schedule.drop(message)
+            self._changed.wait_for(lambda: self._sending is not message)
+            if message._job is None:
+                return False
+            message._recalled = True
+            message._job.stop()
+            return True
+
+    def _update_job(self, message: Transmission) -> None:
+        if message._job is None:
+            return
+        try:
+            taken = message.period_s is not None and message._job.update(
+                message._in_turn(message._job_first), message.period_s
+            )
+        except OSError:
+            taken = False
+        if not taken:
+            self._recall(message)
+
+    def _recall(self, message: Transmission) -> None:
+        """Has the thread send again what the kernel sends."""
+        if message._job is not None and not message._recalled:
+            message._recalled, message._check_s = True, time.monotonic()
             self._plan(message)
 
     def _plan(self, message: Transmission) -> None:
@@ -235,6 +363,11 @@ class Transmitter:
 
     def _send(self, message: Transmission, now_s: float) -> None:
         """Called with the lock held, which others may have while the driver is at work."""
+        if message._job is not None:
+            self._look_after(message, now_s)
+            return
+        if message._for_kernel and self._hand_over(message, now_s):
+            return
         frame = message._begin(now_s)
         self._sending = message
         self._changed.release()
@@ -257,6 +390,70 @@ class Transmitter:
         if due_s is not None:
             self._schedule.put(message, due_s)
         self._changed.notify_all()  # somebody may be waiting in `pause`
+
+    def _hand_over(self, message: Transmission, now_s: float) -> bool:
+        """Has the kernel send from now on; false, and for good, when it cannot."""
+        frames, period_s, kernel = message._frames, message.period_s, message._kernel
+        if kernel is None or period_s is None:
+            return False
+        job = None
+        with self._busy_with(message):
+            try:
+                job = kernel(message._in_turn(message._last + 1), period_s)
+            except Exception as error:
+                _log.info("the kernel does not send a cyclic message", message=message.title, reason=str(error))
+        if job is None:
+            message._kernel = None
+            return False
+        message._hand_over(job, now_s)
+        if message._frames is not frames or message.period_s != period_s:
+            self._update_job(message)  # they were changed meanwhile
+        if message.frozen or message._skip:
+            self._recall(message)
+        if message.running:
+            self._schedule.put(message, message._check_s)
+        self._changed.notify_all()
+        return True
+
+    def _look_after(self, message: Transmission, now_s: float) -> None:
+        """Takes over from the kernel when that is asked for, or when it has ceased to send."""
+        job, period_s = message._job, message.period_s
+        if job is None:
+            return
+        alive = job.alive
+        if job.sent != message._seen:
+            message._seen, message._seen_s = job.sent, now_s
+        silent_s = now_s - message._seen_s
+        silent = period_s is not None and silent_s > max(_SILENCE_S, _SILENT_PERIODS * period_s)
+        if alive and not silent and not message._recalled:
+            message._check_s = now_s + _CHECK_S
+            self._schedule.put(message, message._check_s)
+            return
+        if not message._recalled:
+            # The thread tells why, with its own next frame.
+            message._kernel = None
+            message._stats.failed += int(silent_s / period_s) if period_s else 0
+            message._stats.error = "the kernel's frames did not reach the bus"
+            _log.warning("the kernel has ceased to send a cyclic message", message=message.title, silent_s=silent_s)
+        job.stop()
+        with self._busy_with(message):
+            time.sleep(_SETTLE_S if alive else 0)
+        message._take_back(time.monotonic())
+        due_s = message.due_s
+        if due_s is not None and message.running:
+            self._schedule.put(message, due_s)
+        self._changed.notify_all()
+
+    @contextmanager
+    def _busy_with(self, message: Transmission) -> Iterator[None]:
+        """Lets others have the lock, save those who wait for this message."""
+        self._sending = message
+        self._changed.release()
+        try:
+            yield
+        finally:
+            self._changed.acquire()
+            self._sending = None
 
 
 def _is_full(error: BusError) -> bool:

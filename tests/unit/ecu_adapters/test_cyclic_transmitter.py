@@ -3,7 +3,7 @@
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import can
 import pytest
@@ -214,3 +214,106 @@ def test_periods_missed_behind_a_slow_bus_are_counted(transmitter: Transmitter) 
     port.gate.set()
     eventually(lambda: message.stats.late >= 20 and message.stats.sent >= 3)
     transmitter.remove(message)
+
+
+class FakeKernel:
+    """Takes rows of frames, and sends as many as it is told to."""
+
+    def __init__(self) -> None:
+        self.able = True
+        self.error: BusError | None = None
+        self.jobs: list[FakeJob] = []
+
+    def __call__(self, row: Sequence[can.Message], period_s: float) -> "FakeJob | None":
+        if self.error is not None:
+            raise self.error
+        if self.able:
+            self.jobs.append(FakeJob([frame.data[0] for frame in row], period_s))
+            return self.jobs[-1]
+        return None
+
+
+class FakeJob:
+    def __init__(self, row: list[int], period_s: float) -> None:
+        self.row, self.period_s = row, period_s
+        self.sent = 1
+        self.alive = True
+        self.updates: list[tuple[list[int], float]] = []
+
+    def update(self, row: Sequence[can.Message], period_s: float) -> bool:
+        if len(row) != len(self.row):
+            return False
+        self.updates.append(([frame.data[0] for frame in row], period_s))
+        return True
+
+    def stop(self) -> None:
+        self.alive = False
+
+
+def test_the_kernel_sends_what_it_can_and_the_counter_goes_on(transmitter: Transmitter) -> None:
+    port, kernel = Witness(), FakeKernel()
+    message = Transmission("m", port, frames(0, 1, 2, 3), 0.01, kernel=kernel)
+    transmitter.add(message)
+    eventually(lambda: message.in_kernel)
+    (job,) = kernel.jobs
+    assert (job.row, job.period_s, port.taken) == ([0, 1, 2, 3], 0.01, [])
+    job.sent = 6
+    assert message.stats.sent == 6
+    transmitter.pause(message)
+    assert not job.alive
+    transmitter.resume(message)
+    eventually(lambda: message.in_kernel)
+    assert kernel.jobs[1].row == [2, 3, 0, 1], "the next counter value comes first"
+    transmitter.set_frames(message, frames(10, 11, 12, 13))
+    transmitter.set_period(message, 0.02)
+    assert kernel.jobs[1].updates == [([12, 13, 10, 11], 0.01), ([12, 13, 10, 11], 0.02)]
+    transmitter.remove(message)
+    assert (kernel.jobs[1].alive, message.stats.sent, port.taken) == (False, 7, [])
+
+
+def test_a_frozen_counter_is_the_threads_business_and_sound_again_the_kernels(transmitter: Transmitter) -> None:
+    port, kernel = Witness(), FakeKernel()
+    message = Transmission("m", port, frames(0, 1, 2, 3), 0.005, kernel=kernel)
+    transmitter.add(message)
+    eventually(lambda: message.in_kernel)
+    kernel.jobs[0].sent = 3
+    transmitter.freeze(message, frozen=True)
+    eventually(lambda: len(port.taken) > 3)
+    assert set(port.taken) == {2}, "the last that the kernel has sent"
+    transmitter.freeze(message, frozen=False)
+    eventually(lambda: len(kernel.jobs) == 2)
+    assert kernel.jobs[1].row == [3, 0, 1, 2]
+    transmitter.skip(message, 2)
+    eventually(lambda: len(kernel.jobs) == 3)
+    assert port.taken[-1] == 2, "3 was the kernel's; 0 and 1 are left out"
+    assert kernel.jobs[2].row == [3, 0, 1, 2]
+    transmitter.set_frames(message, frames(5, 6))
+    eventually(lambda: len(kernel.jobs) == 4)
+    transmitter.remove(message)
+    assert message.stats.failed == 0
+
+
+@pytest.mark.parametrize("how", ["unable", "refuses"])
+def test_the_thread_sends_what_the_kernel_cannot(transmitter: Transmitter, how: str) -> None:
+    port, kernel = Witness(), FakeKernel()
+    kernel.able = False
+    kernel.error = BusError("no broadcast manager") if how == "refuses" else None
+    message = Transmission("m", port, frames(0, 1), 0.002, kernel=kernel)
+    transmitter.add(message)
+    eventually(lambda: len(port.taken) > 5)
+    transmitter.remove(message)
+    assert (message.in_kernel, message.stats.failed) == (False, 0)
+
+
+@pytest.mark.parametrize("how", ["dead", "silent"])
+def test_the_thread_takes_over_when_the_kernel_ceases(transmitter: Transmitter, how: str) -> None:
+    port, kernel = Witness(), FakeKernel()
+    message = Transmission("m", port, frames(0, 1, 2, 3), 0.05, kernel=kernel)
+    transmitter.add(message)
+    eventually(lambda: message.in_kernel)
+    kernel.jobs[0].alive = how != "dead"
+    eventually(lambda: len(port.taken) >= 2)
+    transmitter.remove(message)
+    assert port.taken[:2] == [1, 2], "behind what the kernel has sent"
+    assert message.stats.error == "the kernel's frames did not reach the bus"
+    assert len(kernel.jobs) == 1
