@@ -99,7 +99,7 @@ def open_serial(config: SerialConfig, *, port: str | None = None, timeout_s: flo
             # Two processes on one device would steal each other's bytes. A URL knows no such lock.
             exclusive=None if "://" in name else True,
         )
-    except (OSError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # a URL's handler raises what it likes
         raise PortError(f"serial port {name} cannot be opened: {_reason(error)}") from error
 
 

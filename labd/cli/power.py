@@ -68,7 +68,7 @@ def power(
     """Switch, set and measure the power of a bench.
 
     \b
-      labctl power bench-1                                  all channels and their states
+      labctl power bench-1                                  all channels, and what they deliver
       labctl power bench-1 kl15 on                          also: off, cycle, measure
       labctl power bench-1 kl30 set --voltage 9 --current 5
       labctl power bench-1 kl30 profile dip.csv             or a built-in one: iso16750_reset
@@ -191,14 +191,14 @@ def _act(bench: "BenchClient", channels: list[str], order: _Order) -> list[str]:
                     channel.cycle(order.off_s or 1.0)
                 case "set":
                     channel.set(voltage=order.voltage, current_limit=order.current)
-                case "measure":
+                case "show" | "measure":
                     channel.measure()
         except DeviceFault as error:
             if str(error) not in faults:
                 faults.append(str(error))
         except InvalidRequest:
-            if order.channel is not None or order.action != "measure":
-                raise  # of all channels, those are measured whose supply can
+            if order.action != "show" and (order.channel is not None or order.action != "measure"):
+                raise  # unless asked for it by name, a channel whose supply does not measure is shown without
     return faults
 
 

@@ -72,6 +72,8 @@ def test_without_a_channel_it_is_for_all(labctl: Labctl, supply: FakeScpiSupply)
     ]
     listed = labctl("power", "bench-1").stdout.splitlines()[1:]
     assert [line.split()[0] for line in listed] == ["battery", "kl15", "camera"]
+    assert "13.5 V 0.25 A" in listed[0]
+    assert labctl("power", "bench-1", "camera").stdout.splitlines()[1].split()[:3] == ["camera", "-", "pdu"]
 
 
 def test_one_supply_that_fails_does_not_keep_the_others_on(labctl: Labctl, supply: FakeScpiSupply) -> None:
