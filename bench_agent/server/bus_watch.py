@@ -90,7 +90,7 @@ class BusWatch:
         self._inbox = Inbox(asyncio.get_running_loop(), self._take, bound=_EVENTS)
         self._dropped = 0
         hub.monitor.on_event = self._hear
-        self._tell(StateChange(time.time_ns(), hub.monitor.state, BusState.UNKNOWN))
+        self._share(StateChange(time.time_ns(), hub.monitor.state, BusState.UNKNOWN))
         self._look()
 
     async def detach(self) -> None:
@@ -102,7 +102,10 @@ class BusWatch:
             self._inbox.close()
         if hub is not None:
             hub.monitor.on_event = None
-            self._tell(StateChange(time.time_ns(), BusState.UNKNOWN, hub.monitor.state))
+            self._share(StateChange(time.time_ns(), BusState.UNKNOWN, hub.monitor.state))
+        if self._changing is not None:
+            self._changing.cancel()
+            self._changing = None
         if self._restarting is not None:
             self._restarting.cancel()
             await asyncio.gather(self._restarting, return_exceptions=True)
@@ -147,9 +150,12 @@ class BusWatch:
         self._tell(event)
         self._look()
 
-    def _tell(self, event: BusEvent) -> None:
+    def _share(self, event: BusEvent) -> None:
         for stream in self._streams:
             stream.put(event)
+
+    def _tell(self, event: BusEvent) -> None:
+        self._share(event)
         if isinstance(event, StateChange | StaysOff) and self._changing is None:
             self._changing = asyncio.get_running_loop().call_later(_CHANGE_S, self._changed)
 
