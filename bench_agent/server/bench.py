@@ -126,7 +126,8 @@ class Bench:
         for bus in self._buses.values():
             reasons += [bus.fault, bus.database_fault, bus.watch.fault]
         reasons += self._ecu_faults
-        reasons += [node.fault for node in self._nodes.values()]
+        for node in self._nodes.values():
+            reasons += [node.fault, node.memory_fault]
         reasons += self.consoles.faults + self.power.faults + self.adapters.faults
         return "; ".join(reason for reason in reasons if reason)
 
@@ -354,7 +355,7 @@ class Bench:
                 self._on_bus[description.name] = self._buses[ecu.bus]
             self._ecus[description.name] = (description, self._link(description))
             if ecu.simulated:
-                node = SimulatedNode(self.name, description, self._nvm / description.name, self._network)
+                node = SimulatedNode(self.name, description, self._nvm / description.name, self._network, self._changed)
                 self._nodes[description.name] = node
                 self._wire(node)
 

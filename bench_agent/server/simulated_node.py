@@ -1,6 +1,7 @@
 """An ECU that the agent plays itself: a node of its own on the agent's bus, as a real one would be."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -23,11 +24,20 @@ _log = structlog.get_logger()
 class SimulatedNode:
     """One simulated ECU. It shares the agent's connection to the bus, and keeps its state when that is opened anew."""
 
-    def __init__(self, bench: str, description: EcuDescription, nvm: Path, network: DoIpNetwork) -> None:
+    def __init__(
+        self,
+        bench: str,
+        description: EcuDescription,
+        nvm: Path,
+        network: DoIpNetwork,
+        on_change: Callable[[], None],
+    ) -> None:
         """``nvm`` is the folder for what outlives leases, if the description asks for that.
 
         ``network`` has the DoIP entity that the ECU is behind, if it is behind one.
+        ``on_change`` is told when `memory_fault` has changed.
         """
+        self._on_change = on_change
         self.description = description
         self._network = network
         self._nvm = nvm if description.simulation.nvm == "keep" else None
@@ -48,6 +58,12 @@ class SimulatedNode:
     def ecu(self) -> SimulatedEcu | None:
         """The ECU; None while it does not run."""
         return self._ecu
+
+    @property
+    def memory_fault(self) -> str | None:
+        """Why what was written to it does not last; None when it does, or need not."""
+        reason = self._ecu.memory_fault if self._ecu is not None else None
+        return f"simulated ECU {self.description.name}: {reason}" if reason is not None else None
 
     @property
     def serial_port(self) -> str | None:
@@ -131,6 +147,7 @@ class SimulatedNode:
                 volts=self._volts,
                 doip=await self._network.entity(doip) if doip is not None else None,
             )
+            ecu.on_fault = self._on_change
             await ecu.start()
         except (DatabaseError, NvmError, OSError, ValueError) as error:
             self._failed(error)

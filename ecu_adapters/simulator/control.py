@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ecu_adapters import yaml_file
 from ecu_adapters.dbc import DatabaseError
 from ecu_adapters.dids import Did
-from ecu_adapters.simulation import Fault
+from ecu_adapters.simulation import ANSWER_FAULTS, Fault
 from ecu_adapters.simulator.clock import VirtualClock
 from ecu_adapters.simulator.cyclic import CyclicSender
 from ecu_adapters.simulator.dtc_engine import FAILED_AT, PASSED_AT
@@ -46,7 +46,12 @@ class Control:
     def inject(self, fault: Mapping[str, object]) -> int:
         """Puts a fault in force, given as in a description; returns its number."""
         try:
-            return self._ecu.faults.inject(Fault.model_validate(fault))
+            checked = Fault.model_validate(fault)
+            if checked.kind not in ANSWER_FAULTS and not self._ecu.sends_frames:
+                kinds = ", ".join(sorted(ANSWER_FAULTS))
+                message = f"fault.kind: {checked.kind} is of CAN frames, but {self._ecu.ecu.name} is reached by DoIP"
+                raise ControlError(f"{message}; there are {kinds}")
+            return self._ecu.faults.inject(checked)
         except ValidationError as error:
             raise ControlError("; ".join(f"fault.{problem}" for problem in yaml_file.problems(error, Fault))) from None
         except TooManyFaults as error:

@@ -1,7 +1,7 @@
 """A simulated ECU on a bus: the UDS server behind ISO-TP, cyclic messages, power input, console, lasting memory."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -78,6 +78,8 @@ class SimulatedEcu:
         self._behind: EcuPort | None = None
         self._console: Console | None = None
         self._keeper: Keeper | None = None
+        self.on_fault: Callable[[], None] | None = None
+        """Told when `memory_fault` has changed."""
         self._booting = False
         self._communication = Communication()
 
@@ -92,6 +94,16 @@ class SimulatedEcu:
     def serial_port(self) -> str | None:
         """The file of its serial console; None when it has none."""
         return self._port.path if self._port is not None else None
+
+    @property
+    def memory_fault(self) -> str | None:
+        """Why what was written does not last; None when it does, or need not."""
+        return self._keeper.fault if self._keeper is not None else None
+
+    @property
+    def sends_frames(self) -> bool:
+        """Whether diagnostics go over CAN; else over DoIP."""
+        return self._doip is None
 
     @property
     def clock(self) -> Clock:
@@ -112,7 +124,7 @@ class SimulatedEcu:
             faults=self.faults,
         )
         if self._nvm is not None:
-            self._keeper = Keeper(self._nvm, server.state)
+            self._keeper = Keeper(self._nvm, server.state, self._memory_changed)
             await asyncio.to_thread(self._keeper.load)
             server.on_idle = self._keeper.note
             server.commit = self._keeper.commit
@@ -180,6 +192,10 @@ class SimulatedEcu:
         ``since`` is in s, on the monotonic clock.
         """
         return self._endpoint.lost(since) if self._endpoint is not None else None
+
+    def _memory_changed(self) -> None:
+        if self.on_fault is not None:
+            self.on_fault()
 
     def _transmit(self, pdu: bytes) -> None:
         if self._behind is not None:

@@ -18,11 +18,13 @@ _log = structlog.get_logger()
 class Keeper:
     """Used on one asyncio loop, `load` apart."""
 
-    def __init__(self, folder: Path, state: EcuState) -> None:
-        self.failed = 0
-        """Times that nothing could be written."""
+    def __init__(self, folder: Path, state: EcuState, on_change: Callable[[], None]) -> None:
+        """``on_change`` is told when `fault` has changed."""
+        self.fault: str | None = None
+        """Why the last change is not on the disk; None when it is."""
         self._folder = NvmFolder(folder)
         self._state = state
+        self._on_change = on_change
         self._task: asyncio.Task[None] | None = None
         self._commits: set[asyncio.Task[None]] = set()
         self._saving = asyncio.Lock()
@@ -82,7 +84,15 @@ class Keeper:
                 await asyncio.to_thread(self._folder.save, self._state.dump(), regions)
             except NvmError as error:
                 memory.changed |= changed
-                self.failed += 1
-                _log.error("lasting memory of a simulated ECU was not written", reason=str(error))
+                self._set_fault(str(error))
                 return False
+            self._set_fault(None)
             return True
+
+    def _set_fault(self, fault: str | None) -> None:
+        if fault == self.fault:
+            return
+        self.fault = fault
+        if fault is not None:
+            _log.error("lasting memory of a simulated ECU was not written", reason=fault)
+        self._on_change()

@@ -93,6 +93,16 @@ def test_services_sessions_and_response_pending(bench: BenchClient) -> None:
     assert len(ecm.last.pending_us) == 1
 
 
+def test_simulated_ecus_are_controlled_as_those_on_a_can_bus_are(bench: BenchClient) -> None:
+    ecm, simulated = bench.ecu("ECM"), bench.simulation("ECM")
+    with simulated.fault("nrc", service=0x22, nrc=0x22), pytest.raises(NegativeResponse):
+        ecm.read("VIN")
+    simulated.set("Name", "XYZ")
+    assert ecm.read("Name") == "XYZ"
+    with pytest.raises(InvalidRequest, match="drop_frame is of CAN frames, but ECM is reached by DoIP"):
+        simulated.inject("drop_frame")
+
+
 def test_the_ecus_behind_one_gateway_answer_for_themselves(running: RunningAgent, bench: BenchClient) -> None:
     assert bench.ecu("TCM").call("read", did="Name") == "TCM"
     assert bench.ecu("ECM").call("read", did="Name") == "ECM"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench_agent.client import BenchClient, ConsoleTimeout, UdsTimeout
+from bench_agent.client import BenchClient, ConsoleTimeout, NegativeResponse, UdsTimeout
 from tests.unit.bench_agent.harness import AgentFile, OpenBench, RunningAgent, bench_entry
 from tests.unit.bench_agent.test_agent_console import eventually
 
@@ -103,3 +103,28 @@ class TestWrongWiring:
             "simulated ECU ECM: simulation.power.kl30: no simulated power channel 'batery'; did you mean battery?"
         )
         assert expected in running.health("bench-1")
+
+
+class TestMemoryThatCannotBeWritten:
+    @pytest.fixture
+    def agent_file(self, tmp_path: Path) -> AgentFile:
+        code = "Code: {did: 2, type: uint, length: 1, write: {}}"
+        text = ECU.replace("dids:", f"dids:\n  {code}").replace("simulation:", "simulation:\n  nvm: keep")
+        (tmp_path / "ecm.yaml").write_text(text)
+        return AgentFile(tmp_path, [bench_entry("bench-1")])
+
+    def test_the_bench_says_so(self, bench: BenchClient, running: RunningAgent) -> None:
+        ecm = bench.ecu("ECM")
+        ecm.write("Code", 1)
+        (state,) = running.file.data.rglob("state.json")
+        state.unlink()
+        state.mkdir()
+        (state / "in the way").touch()
+        with pytest.raises(NegativeResponse):
+            ecm.write("Code", 2)
+        assert "simulated ECU ECM: " in running.health("bench-1")
+        assert "state.json" in running.health("bench-1")
+        (state / "in the way").unlink()
+        state.rmdir()
+        ecm.write("Code", 3)
+        assert running.health("bench-1") == ""

@@ -324,6 +324,11 @@ async def test_a_positive_answer_means_that_it_is_written(
     (tmp_path / "nvm" / "state.json" / "in the way").touch()
     refused = await tester.request(b"\x2e\x00\x01\xff", timeout_s=WAIT_S)
     assert refused.response == b"\x7f\x2e\x72", "what could not be written is no success"
+    assert simulated.memory_fault is not None
+    (tmp_path / "nvm" / "state.json" / "in the way").unlink()
+    (tmp_path / "nvm" / "state.json").rmdir()
+    assert (await tester.request(b"\x2e\x00\x01\xfe", timeout_s=WAIT_S)).response == b"\x6e\x00\x01"
+    assert simulated.memory_fault is None
     await tester.close()
     await simulated.stop()
 
