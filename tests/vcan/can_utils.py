@@ -10,11 +10,15 @@ WAIT_S = 60.0
 
 
 class Candump:
-    """can-utils' candump as an independent witness of vcan0."""
+    """can-utils' candump as an independent witness of a bus."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", interface: str) -> None:
+        self.interface = interface
         self._process = process
         self.lines: list[str] = []
+        """Frames as candump writes them."""
+        self.stamps: list[str] = []
+        """The kernel's timestamp of each."""
         self.news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -24,14 +28,25 @@ class Candump:
         for line in self._process.stdout:
             with self.news:
                 # "(1436509052.249713) vcan0 044#2A366C2BBA"
-                self.lines.append(line.split()[2])
+                stamp, _, frame = line.split()[:3]
+                self.lines.append(frame)
+                self.stamps.append(stamp)
                 self.news.notify_all()
+
+    def wait_for_times(self, count: int, start: str, *, after: int = 0) -> None:
+        """Returns once so many frames, from number ``after`` on, begin with ``start``; fails when they do not come."""
+
+        def seen() -> int:
+            return sum(line.startswith(start) for line in self.lines[after:])
+
+        with self.news:
+            assert self.news.wait_for(lambda: seen() >= count, WAIT_S), f"candump saw {start} {seen()} times"
 
     def provoke(self, request: str, answer: str) -> None:
         """Sends ``request`` until a frame that begins with ``answer`` is seen; whoever answers may be starting."""
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
-            cansend(request)
+            cansend(request, self.interface)
             with self.news:
                 if self.news.wait_for(lambda: any(line.startswith(answer) for line in self.lines), 0.2):
                     return
@@ -55,10 +70,10 @@ class Candump:
 
 
 @contextmanager
-def watch() -> Iterator[Candump]:
+def watch(interface: str = "vcan0") -> Iterator[Candump]:
     """A candump that is listening already."""
-    process = subprocess.Popen(["candump", "-L", "vcan0"], stdout=subprocess.PIPE, text=True)
-    witness = Candump(process)
+    process = subprocess.Popen(["candump", "-L", interface], stdout=subprocess.PIPE, text=True)
+    witness = Candump(process, interface)
     try:
         witness.provoke("7FF#", "7FF#")
         yield witness
@@ -68,6 +83,6 @@ def watch() -> Iterator[Candump]:
         witness.close()
 
 
-def cansend(frame: str) -> None:
-    """Puts a frame in cansend's notation on vcan0."""
-    subprocess.run(["cansend", "vcan0", frame], check=True, timeout=30)
+def cansend(frame: str, interface: str = "vcan0") -> None:
+    """Puts a frame in cansend's notation on a bus."""
+    subprocess.run(["cansend", interface, frame], check=True, timeout=30)
