@@ -247,3 +247,22 @@ def _in_thread(function: Callable[[], object]) -> Callable[[], object]:
     future = pool.submit(function)
     pool.shutdown(wait=False)
     return lambda: future.result(timeout=DEADLINE_S)
+
+
+def test_a_hook_has_the_files_that_its_configuration_names(
+    hook: Callable[..., None], agent_file: AgentFile, start_agent: StartAgent, holder: Callable[..., BenchClient]
+) -> None:
+    (agent_file.folder / "wake.log").write_text("(1.000000) can0 123#0102\n(1.010000) can0 123#0304\n")
+    script = 'print(require("can").bus("powertrain"):replay("wake.log"):wait("20s").sent .. " frames")'
+    hook("before_lease", script, files=["wake.log"])
+    hook("after_lease", script.replace("wake", "sleep"), files=["wake.log"], on_failure="warn")
+    running = start_agent()
+    with holder(running) as bench:
+        assert bench.describe().health_reason == ""
+        assert [str(frame) for frame in bench.recent(100)["powertrain"] if frame.can_id == 0x123] == [
+            "123#0102",
+            "123#0304",
+        ]
+    assert "2 frames" in log_of(running, "before_lease")
+    running.fence(1)
+    assert "no file 'sleep.log' came with this run" in log_of(running, "after_lease")
