@@ -53,6 +53,13 @@ def can_filter(text: str) -> tuple[int, int]:
     return identifier | (EXTENDED if extended else 0), mask | EXTENDED
 
 
+def functional_id(text: str) -> int:
+    """An arbitration ID or logical address in hexadecimal, ``7DF`` or ``0x18DB33F1``. Raises click.BadParameter."""
+    if not re.fullmatch(r"(0[xX])?[0-9A-Fa-f]{1,8}", text):
+        raise click.BadParameter(f"{text!r} is not hexadecimal; write 7DF")
+    return int(text, 16)
+
+
 def parse_pdu(words: tuple[str, ...]) -> bytes:
     """A request PDU from hexadecimal words: ``22F190``, ``22 F1 90``, ``0x22 0xF1 0x90``.
 

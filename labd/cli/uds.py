@@ -16,6 +16,9 @@ from labd.cli.options import (
     lease_timeout_option,
     priority_option,
 )
+from labd.cli.options import (
+    functional_id as parse_functional_id,
+)
 from labd.cli.output import duration as duration_text
 from labd.cli.output import format_option, print_json, print_record
 from labd.cli.session import Session, pass_session
@@ -58,6 +61,12 @@ def _complete_words(ctx: click.Context, parameter: click.Parameter, incomplete: 
 @click.option("--functional", is_flag=True, help="Ask all ECUs of a bus by their functional address; leave ECU out.")
 @click.option("--bus", metavar="BUS", help="With --functional: the bus, where several have ECUs.")
 @click.option(
+    "--functional-id",
+    type=parse_functional_id,
+    metavar="ID",
+    help="With --functional: the arbitration ID (7DF), where the ECUs of a bus have different ones.",
+)
+@click.option(
     "--within",
     "within_s",
     type=duration,
@@ -77,6 +86,7 @@ def uds(
     words: tuple[str, ...],
     functional: bool,
     bus: str | None,
+    functional_id: int | None,
     within_s: float | None,
     lease_id: str | None,
     timeout_s: float | None,
@@ -104,6 +114,8 @@ def uds(
     """
     if bus is not None and not functional:
         raise click.UsageError("--bus goes with --functional; an ECU is on one bus")
+    if functional_id is not None and not functional:
+        raise click.UsageError("--functional-id goes with --functional")
     if not functional and len(words) < 2:
         raise click.UsageError("write ECU and REQUEST: labctl uds BENCH ECM 22F190")
     request = parse_words(words if functional else words[1:])
@@ -115,7 +127,7 @@ def uds(
 
         with BenchClient(lease["address"] or "", bench_name, lease.get("token") or "") as bench:
             if ecu is None:
-                ask_all(bench, bench_name, request, bus, within_s or _FUNCTIONAL_S, as_json)
+                ask_all(bench, bench_name, request, bus, functional_id, within_s or _FUNCTIONAL_S, as_json)
                 return
             client = bench.ecu(ecu["name"])
             if isinstance(request, Named):

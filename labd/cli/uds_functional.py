@@ -14,16 +14,22 @@ if TYPE_CHECKING:
 
 
 def ask_all(
-    bench: "BenchClient", bench_name: str, request: bytes | Named, bus: str | None, within_s: float, as_json: bool
+    bench: "BenchClient",
+    bench_name: str,
+    request: bytes | Named,
+    bus: str | None,
+    functional_id: int | None,
+    within_s: float,
+    as_json: bool,
 ) -> None:
     """Asks, and prints a line for each ECU. Ends with 0 if any answered positively, 1 if none did, 2 if nobody spoke.
 
     Raises what the client raises.
     """
     if isinstance(request, bytes):
-        answers = bench.functional(request, bus, within_s)
+        answers = bench.functional(request, bus, within_s, functional_id=functional_id)
     else:
-        answers = bench.functional(request.service, bus, within_s, **request.arguments)
+        answers = bench.functional(request.service, bus, within_s, functional_id=functional_id, **request.arguments)
     if as_json:
         print_json({"bench": bench_name, "answers": {name: _document(answer) for name, answer in answers.items()}})
     else:

@@ -81,12 +81,26 @@ def _extended(call: Call) -> bytes:
     number, asked = _number(call), call.pdu[5]
     entry = call.state.dtcs.entries[number]
     answer = _list(call.state, [(number, entry)])
-    for record, fields in sorted(call.state.ecu.extended_data.items()):
+    for record in sorted(call.state.ecu.extended_data):
         if asked in (record, _ALL_RECORDS):
-            initial, counters = records.initial(fields), entry.counters()
-            answer += bytes((record,))
-            answer += records.encode(fields, {name: counters.get(name, value) for name, value in initial.items()})
+            answer += bytes((record,)) + _record(call.state, record, entry)
     return answer
+
+
+def _extended_record(call: Call) -> bytes:
+    """One record of all codes whose test has ever failed."""
+    state, record = call.state, call.pdu[2]
+    found = [(number, entry) for number, entry in state.dtcs.entries.items() if entry.occurrences]
+    parts = (_list(state, [(number, entry)]) + _record(state, record, entry) for number, entry in found)
+    return bytes((record,)) + b"".join(parts)
+
+
+def _record(state: EcuState, record: int, entry: Entry) -> bytes:
+    """The bytes of an extended data record; fields that are counters have the present count."""
+    fields = state.ecu.extended_data[record]
+    counters = entry.counters()
+    values = {name: counters.get(name, value) for name, value in records.initial(fields).items()}
+    return records.encode(fields, values)
 
 
 def _noted(which: str) -> Callable[[Call], bytes]:
@@ -147,6 +161,7 @@ _ANSWERS: dict[int, tuple[int, Callable[[Call], bytes]]] = {
     0x0E: (2, _noted("last_confirmed")),
     0x14: (2, _detections),
     0x15: (2, _with_availability(_permanent)),
+    0x16: (3, _extended_record),
     0x42: (5, _wwh_obd),
     0x55: (3, lambda call: bytes((call.pdu[2], _available(call.state), _FORMAT)) + _permanent(call)),
 }
@@ -166,6 +181,8 @@ def _out_of_range(call: Call) -> bool:
         return True
     if call.sub == 0x04:
         return call.pdu[5] not in (FIRST_FAILURE, LAST_FAILURE, _ALL_RECORDS)
+    if call.sub == 0x16:
+        return call.pdu[2] not in call.state.ecu.extended_data
     return call.sub == 0x06 and call.pdu[5] != _ALL_RECORDS and call.pdu[5] not in call.state.ecu.extended_data
 
 

@@ -125,6 +125,11 @@ STORIES: dict[str, list[Step]] = {
              P0301 | status(0x2F) | {"records": [
                  {"record": 1, "raw": b"\x01", "data": {"occurrence_counter": 1}, "units": {}}]},
              ["19 06 03 01 00 FF"], "59 06 03 01 00 2F 01 01"),
+        Step("extended_data_record", {"record": 1},
+             [code | status(byte) | {
+                 "record": 1, "raw": b"\x01", "data": {"occurrence_counter": 1}, "units": {}}
+              for code, byte in ((P0301, 0x2F), (U0100, 0x28))],
+             ["19 16 01"], "59 16 01 03 01 00 2F 01 C1 00 00 28 01"),
         Step("clear_dtcs", {"group": "P0301"}, None, ["14 03 01 00"], "54"),
         Step("clear_dtcs", {}, None, ["14 FF FF FF"], "54"),
         Step("count_dtcs", {"mask": 0x2F}, 0, ["19 01 2F"], "59 01 2F 01 00 00"),

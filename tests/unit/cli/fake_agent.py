@@ -155,6 +155,7 @@ class FakeDiagnostics(diagnostics_pb2_grpc.DiagnosticsServicer):
     def __init__(self, agent: FakeAgent) -> None:
         self._agent = agent
         self.asked: list[tuple[str, str | bytes, dict[str, Plain]]] = []
+        self.functional_ids: list[int] = []
         self.reply = diagnostics_pb2.FunctionalReply()
 
     def Functional(
@@ -162,6 +163,7 @@ class FakeDiagnostics(diagnostics_pb2_grpc.DiagnosticsServicer):
     ) -> diagnostics_pb2.FunctionalReply:
         self._agent.guard(context)
         what = request.pdu if request.WhichOneof("what") == "pdu" else request.call.service
+        self.functional_ids.append(request.functional_id)
         self.asked.append((request.bus, what, from_values(request.call.arguments)))
         return self.reply
 

@@ -287,6 +287,7 @@ def test_all_ecus_of_a_bus_are_asked_at_once(labctl: Labctl, labd: FakeLabd, age
     assert agent.diagnostics.asked == [("powertrain", "read", {"did": "VIN"})]
     document = json.loads(labctl("uds", "bench-1", "--functional", "22F190", "-o", "json").stdout)
     assert agent.diagnostics.asked[1] == ("", b"\x22\xf1\x90", {})
+    assert agent.diagnostics.functional_ids == [0, 0]
     assert document["answers"]["BCM"] == {
         "silent": True, "response": "", "result": None, "nrc": None, "nrc_name": None, "error": None,
         "elapsed_ms": None,
@@ -299,7 +300,18 @@ def test_all_ecus_of_a_bus_are_asked_at_once(labctl: Labctl, labd: FakeLabd, age
     assert all(lease["state"] == "ENDED" for lease in labd.leases.values())
 
 
-@pytest.mark.parametrize("words", [["ECM"], ["ECM", "22F190", "--bus", "powertrain"]])
+def test_one_of_several_functional_addresses(labctl: Labctl, labd: FakeLabd, agent: FakeAgent) -> None:
+    agent.diagnostics.reply.answers["ECM"].result.text = "A"
+    for given in ("18DB33F1", "0x18db33f1"):
+        labctl("uds", "bench-1", "--functional", "--functional-id", given, "read", "VIN")
+    assert agent.diagnostics.functional_ids == [0x18DB33F1, 0x18DB33F1]
+    wrong = labctl("uds", "bench-1", "--functional", "--functional-id", "VIN", "22F190")
+    assert (wrong.exit_code, "'VIN' is not hexadecimal" in wrong.stderr) == (64, True)
+
+
+@pytest.mark.parametrize(
+    "words", [["ECM"], ["ECM", "22F190", "--bus", "powertrain"], ["ECM", "22F190", "--functional-id", "7DF"]]
+)
 def test_words_that_are_missing_or_too_many(labctl: Labctl, labd: FakeLabd, words: list[str]) -> None:
     assert labctl("uds", "bench-1", *words).exit_code == 64
     assert labd.leases == {}

@@ -138,6 +138,7 @@ EXTRA: dict[int, tuple[bytes, ...]] = {
             for record in (0, 1, 2, 3, 0xFE, 0xFF)
         ),
         *_hex("09 030100", "09 030101", "42 33 FF FF", "42 FF FF FF", "55 33", "55 FF", "D5 33"),
+        *_hex("16 01", "16 02", "16 FF"),
     ),
     0x28: tuple(bytes((sub, kind)) for sub in (0, 1, 2, 3, 0x80, 0x83) for kind in range(0x100)),
     0x29: (
