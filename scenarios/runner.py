@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from labd.client import LabError
 from labd.client.types import Assignment, Failure, Result
 from runners.launch import ADDRESS_VARIABLE, STOP_REASON_FILE
-from scenarios.bindings import Bindings, too_long
+from scenarios.bindings import Bindings, Context, too_long
 from scenarios.data_files import DataFiles
 from scenarios.lease import Heartbeat, LeaseKeeper
 from scenarios.record import Record
@@ -107,7 +107,7 @@ class Runner:
             refused=lambda reason: self._tell_stop(f"labd does not take this run's log any more: {reason}"),
         )
         self._shipper = shipper
-        bindings = Bindings(
+        context = Context(
             assignment,
             record,
             shipper,
@@ -116,6 +116,7 @@ class Runner:
             open_bench=self._open_bench or _opener(assignment),
             files=DataFiles(assignment["data_files"], self._fetch_file, Path(DATA_FOLDER).absolute()),
         )
+        bindings = Bindings(context)
         heartbeat = Heartbeat(self._lab, assignment["lease_id"], assignment["ttl_s"], self._tell_stop)
         shipper.start()
         heartbeat.start()

@@ -4,13 +4,10 @@ Each takes the script's position first. Bench and buses are opened when the scri
 first line does not wait for a connection. A module's functions are in the file of its name.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from labd.client.types import Assignment, Failure
+from labd.client.types import Failure
 from scenarios.bindings.bench import BenchBindings
 from scenarios.bindings.can import CanBindings
-from scenarios.bindings.context import Context, Log, too_long
+from scenarios.bindings.context import Context, too_long
 from scenarios.bindings.flash import FlashBindings
 from scenarios.bindings.gateway import GatewayBindings
 from scenarios.bindings.j1939 import J1939Bindings
@@ -22,15 +19,9 @@ from scenarios.bindings.serial import SerialBindings
 from scenarios.bindings.sim import SimBindings
 from scenarios.bindings.traffic import TrafficBindings
 from scenarios.bindings.uds import UdsBindings
-from scenarios.data_files import DataFiles
-from scenarios.record import Record
 from scenarios.sandbox import Function, ScenarioFault
-from scenarios.stop import Stop
 
-if TYPE_CHECKING:
-    from bench_agent.client import BenchClient
-
-__all__ = ["Bindings", "too_long"]
+__all__ = ["Bindings", "Context", "too_long"]
 
 _MODULES = (
     BenchBindings,
@@ -49,24 +40,11 @@ _MODULES = (
 
 
 class Bindings:
-    """All functions of one script. Used by the script's thread alone, save `close`.
+    """All functions of one script. Used by the script's thread alone, save `close`."""
 
-    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench. ``files`` came with the run.
-    """
-
-    def __init__(
-        self,
-        assignment: Assignment,
-        record: Record,
-        log: Log,
-        stop: Stop,
-        *,
-        deadline: float,
-        open_bench: "Callable[[], BenchClient]",
-        files: DataFiles,
-    ) -> None:
-        self._context = Context(assignment, record, log, stop, deadline=deadline, open_bench=open_bench, files=files)
-        self._run = RunBindings(self._context)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._run = RunBindings(context)
 
     @property
     def position(self) -> str:

@@ -22,7 +22,7 @@ from bench_agent.client import (
     UdsExchange,
 )
 from labd.client.types import Assignment, CaseResult, Failure, LogLevel, Result
-from scenarios.bindings import Bindings
+from scenarios.bindings import Bindings, Context
 from scenarios.data_files import DataFiles
 from scenarios.record import Record
 from scenarios.sandbox import Sandbox
@@ -229,7 +229,7 @@ def play(tmp_path: Path) -> Play:
         used = bench or FakeBench()
         run, log, end = assignment(script, **how), FakeLog(), stop or Stop()
         record = Record(run["name"], ["b1"])
-        bindings = Bindings(
+        context = Context(
             run,
             record,
             log,
@@ -238,7 +238,7 @@ def play(tmp_path: Path) -> Play:
             open_bench=lambda: cast(BenchClient, used),
             files=DataFiles(run["data_files"], lambda name: how["data_files"][name], tmp_path / "data-files"),
         )
-        sandbox = Sandbox(bindings.functions(), memory_bytes=run["limits"]["memory_bytes"], stop=end)
+        sandbox = Sandbox(Bindings(context).functions(), memory_bytes=run["limits"]["memory_bytes"], stop=end)
         sandbox.run()
         assert sandbox.internal_error == ""
         return Played(record.result(0, 0), log.lines, used, sandbox)
