@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ecu_adapters.j1939.codec import LONGEST, SINGLE
+from ecu_adapters.j1939.identifier import GLOBAL, Identifier, IdentifierError, check_address, check_pgn, is_pdu1
 from ecu_adapters.j1939.session import Frame
 
 
@@ -25,4 +27,25 @@ class Message:
         identifier = frame.identifier
         return cls(
             identifier.pgn, identifier.source, identifier.destination, identifier.priority, frame.data, timestamp
+        )
+
+
+def check_message(pgn: int, data: bytes, own: int, destination: int, priority: int) -> None:
+    """Whether the node with address ``own`` can send this.
+
+    Raises IdentifierError for the PGN, an address or the priority, ValueError for data that is too long.
+    """
+    check_pgn(pgn)
+    Identifier(pgn, own, GLOBAL, priority)
+    if len(data) > LONGEST:
+        raise ValueError(f"data has {len(data)} bytes; a message has at most {LONGEST}")
+    if destination == GLOBAL:
+        return
+    check_address(destination, "destination address")
+    if destination == own:
+        raise IdentifierError(f"destination address is 0x{destination:02X}, the node's own")
+    if not is_pdu1(pgn) and len(data) <= SINGLE:
+        raise IdentifierError(
+            f"destination address is 0x{destination:02X}, but PGN 0x{pgn:04X} (PDU2) goes to all; "
+            f"only more than {SINGLE} bytes of it can go to one node"
         )

@@ -7,33 +7,23 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol
 
 import can
 import structlog
 
 from ecu_adapters.burst import Burst
-from ecu_adapters.bus import EXTENDED_FLAG, BusError, BusPort, Subscription
+from ecu_adapters.bus import EXTENDED_FLAG, BusError
 from ecu_adapters.frame_records import ERROR, ID_MASK, REMOTE
 from ecu_adapters.inbox import Inbox
 from ecu_adapters.j1939.address import CONTEST_S, AddressClaim
-from ecu_adapters.j1939.codec import (
-    ACKNOWLEDGEMENT,
-    ADDRESS_CLAIMED,
-    CONNECTION,
-    DATA,
-    LONGEST,
-    REQUEST,
-    SINGLE,
-    acknowledgement,
-    request,
-)
+from ecu_adapters.j1939.codec import ACKNOWLEDGEMENT, ADDRESS_CLAIMED, CONNECTION, DATA, REQUEST, SINGLE, request
 from ecu_adapters.j1939.errors import Failure, Fault, J1939Error
 from ecu_adapters.j1939.identifier import GLOBAL, Identifier, IdentifierError, check_address, check_pgn, is_pdu1
-from ecu_adapters.j1939.message import Message
+from ecu_adapters.j1939.message import Message, check_message
 from ecu_adapters.j1939.name import Name
-from ecu_adapters.j1939.requests import NEGATIVE, Requests
+from ecu_adapters.j1939.port import NodeStats, Port
+from ecu_adapters.j1939.replies import reply_to, requested_pgn
+from ecu_adapters.j1939.requests import Requests
 from ecu_adapters.j1939.session import Frame
 from ecu_adapters.j1939.settings import Settings
 from ecu_adapters.j1939.transport import Event, Lost, Received, Sent, TransportProtocol
@@ -44,30 +34,6 @@ _SEND_S = 0.5
 """How long the driver may take for a frame."""
 
 _log = structlog.get_logger()
-
-
-class Port(BusPort, Protocol):
-    """A port at which all frames can be heard: a hub, or one of its nodes."""
-
-    def tap(self, tap: Callable[[Burst], None]) -> Subscription:
-        """As `BusHub.tap`."""
-
-
-@dataclass(slots=True)
-class NodeStats:
-    """Counters since the node was made."""
-
-    sent: int = 0
-    received: int = 0
-    send_errors: int = 0
-    receive_errors: int = 0
-    """Messages in several frames that had begun to come and were lost."""
-    ignored: int = 0
-    """Frames of the transport protocol that belong to no message."""
-    dropped: int = 0
-    """Frames lost because more waited than the node holds."""
-    conflicts: int = 0
-    """Frames that another node sent with this node's address."""
 
 
 class J1939Node:
@@ -146,7 +112,8 @@ class J1939Node:
         newer. A message for one node has arrived there. Raises J1939Error, and IdentifierError or ValueError for what
         cannot be sent.
         """
-        self._check(pgn, data, destination, priority)
+        self._check_usable()
+        check_message(pgn, data, self.address, destination, priority)
         if len(data) <= SINGLE:
             return self._single(Frame(Identifier(pgn, self.address, destination, priority), data))
         now = time.monotonic()
@@ -182,8 +149,9 @@ class J1939Node:
 
         Raises J1939Error: NO_ANSWER, REFUSED with the control byte, or what became of the answer's transfer.
         """
+        self._check_usable()
         check_pgn(pgn)
-        self._check(REQUEST, b"", destination, PRIORITY)
+        check_message(REQUEST, request(pgn), self.address, destination, PRIORITY)
         asked = self._requests.add(pgn, destination)
         frame = Frame(Identifier(REQUEST, self.address, destination, PRIORITY), request(pgn))
         try:
@@ -216,22 +184,6 @@ class J1939Node:
                 done.set_exception(_closed())
 
     # Sending
-
-    def _check(self, pgn: int, data: bytes, destination: int, priority: int) -> None:
-        self._check_usable()
-        check_pgn(pgn)
-        if len(data) > LONGEST:
-            raise ValueError(f"data has {len(data)} bytes; a message has at most {LONGEST}")
-        if destination != GLOBAL:
-            check_address(destination, "destination address")
-        if destination == self.address:
-            raise IdentifierError(f"destination address is 0x{destination:02X}, the node's own")
-        if destination != GLOBAL and not is_pdu1(pgn) and len(data) <= SINGLE:
-            raise IdentifierError(
-                f"destination address is 0x{destination:02X}, but PGN 0x{pgn:04X} (PDU2) goes to all; "
-                f"only more than {SINGLE} bytes of it can go to one node"
-            )
-        Identifier(pgn, self.address, GLOBAL, priority)
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -311,32 +263,24 @@ class J1939Node:
             self._lost.set()
             _log.warning("J1939 address lost", bus=self._port.name, reason=self._claim.failure.reason)
 
-    def _answer(self, frame: Frame) -> None:
+    def _answer(self, request: Frame) -> None:
         """Somebody asks for a parameter group."""
-        if len(frame.data) < 3:
-            return
-        pgn, identifier = int.from_bytes(frame.data[:3], "little"), frame.identifier
-        if pgn == ADDRESS_CLAIMED:
+        if requested_pgn(request) == ADDRESS_CLAIMED:
             if self._claim is not None and self._claim.made:
                 self._put_quietly(self._claim.frame())
             return
-        if self._claim is not None and not self._claimed:
+        reply = reply_to(request, self.answers) if self._claimed else None
+        if reply is None:
             return
-        to_all = identifier.destination == GLOBAL
-        data = self.answers.get(pgn)
-        if data is None:
-            if not to_all:
-                refusal = acknowledgement(NEGATIVE, pgn, identifier.source)
-                self._put_quietly(Frame(Identifier(ACKNOWLEDGEMENT, self.address, GLOBAL, PRIORITY), refusal))
-        elif len(data) <= SINGLE:
-            destination = identifier.source if is_pdu1(pgn) and not to_all else GLOBAL
-            self._put_quietly(Frame(Identifier(pgn, self.address, destination, PRIORITY), data))
-        else:
-            try:
-                self._transport.send(pgn, data, GLOBAL if to_all else identifier.source, time.monotonic())
-            except (OverflowError, ValueError) as error:
-                _log.warning("J1939 request not answered", bus=self._port.name, reason=str(error))
-            self._advance()
+        if len(reply.data) <= SINGLE:
+            identifier = Identifier(reply.pgn, self.address, reply.destination, PRIORITY)
+            self._put_quietly(Frame(identifier, reply.data))
+            return
+        try:
+            self._transport.send(reply.pgn, reply.data, reply.destination, time.monotonic())
+        except (OverflowError, ValueError) as error:
+            _log.warning("J1939 request not answered", bus=self._port.name, reason=str(error))
+        self._advance()
 
     def _put_quietly(self, frame: Frame) -> None:
         """Sends what nobody here waits for; a failure is counted and logged."""
