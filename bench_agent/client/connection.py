@@ -8,6 +8,7 @@ import grpc
 from bench_agent.client.errors import from_rpc, is_preparing
 from bench_agent.protocol import (
     adapter_pb2_grpc,
+    bench_pb2,
     bench_pb2_grpc,
     bus_pb2_grpc,
     console_pb2_grpc,
@@ -62,6 +63,13 @@ class Connection:
             except grpc.RpcError as error:
                 if not is_preparing(error) or time.monotonic() > give_up_at:
                     raise from_rpc(error, self.target) from None
+
+    def prepared(self) -> None:
+        """Returns when the agent has prepared the bench for this lease: for streams, which do not wait for it.
+
+        Raises a BenchError.
+        """
+        self.ask(self.stub.Describe, bench_pb2.DescribeRequest())
 
     def close(self) -> None:
         """Ends every call that is still open on this channel."""

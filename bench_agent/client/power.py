@@ -119,6 +119,7 @@ class PowerChannelClient:
         Straight lines between the points, in steps of ``step_ms`` (0: what the supply can do). Ending the connection
         aborts it; the channel then has its former voltage again.
         """
+        self._connection.prepared()
         source, steps, done = "", [], power_pb2.PowerProfileDone()
         for event in self._profile_events(name, points, step_ms):
             match event.WhichOneof("event"):

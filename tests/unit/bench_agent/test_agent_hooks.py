@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench_agent.client import BenchClient, LeaseRefused
-from bench_agent.server import config
+from bench_agent.server import config, guard
 from tests.unit.bench_agent.harness import AgentFile, RunningAgent, Signer, StartAgent
 
 READ_AND_WRITE = """
@@ -58,6 +58,22 @@ def test_the_hook_before_works_on_the_bench_before_the_holders_first_call(
     with holder(running) as bench:
         assert bench.ecu("ECM").call("read", did="Code") == "9999"
     assert "info: code was 0000" in log_of(running, "before_lease")
+
+
+def test_a_stream_as_the_first_call_waits_for_the_hook_too(
+    agent_file: AgentFile,
+    hook: Callable[..., None],
+    start_agent: StartAgent,
+    holder: Callable[..., BenchClient],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guard, "_PREPARING_S", 0.05)  # a call is told so, instead of being kept waiting
+    supply = {"name": "supply", "driver": "simulated", "channels": {"kl30": {}}}
+    agent_file.benches[0]["power"] = [supply]
+    hook("before_lease", READ_AND_WRITE)
+    with holder(start_agent()) as bench:
+        played = bench.power.channel("kl30").profile("dip", [(0, 12), (20, 9), (40, 12)])
+    assert len(played.steps) + played.skipped >= 3
 
 
 def test_the_hook_after_works_on_the_bench_when_the_holders_things_are_undone(
