@@ -25,8 +25,10 @@ from ecu_adapters.isotp.receiver import FlowControlPolicy, Receiver
 from ecu_adapters.isotp.sender import Sender
 from ecu_adapters.transport import Fault, PduListener
 
-_BURST = 16
-"""Consecutive frames that are sent in one go before the loop's other work gets its turn."""
+_BURST, _LONG_BURST = 16, 64
+"""Consecutive frames that are sent in one go before the loop's other work gets its turn; more where the bus is fast."""
+_FAST_S = 0.003
+"""A burst that took longer met a full transmit queue, as on a real bus."""
 _QUEUE = 64
 """PDUs that may wait for the one in work."""
 
@@ -79,6 +81,7 @@ class IsoTpEndpoint:
         self._queue: deque[_Sending] = deque()
         self._current: _Sending | None = None
         self._lost: tuple[float, IsoTpError] | None = None
+        self._burst = _BURST
         self._timer = DueTimer(self._loop, self._wake)
         self._output = FrameOutput(hub, address, settings, partial(self._failed, None))
         self._output.filter = frame_filter
@@ -255,7 +258,7 @@ class IsoTpEndpoint:
 
     def _continue(self, now: float) -> None:
         """Sends what may be sent now."""
-        frames = self._sender.frames(now, _BURST)
+        frames = self._sender.frames(now, self._burst)
         if not frames:
             return
         try:
@@ -264,7 +267,9 @@ class IsoTpEndpoint:
             self._sender.stop()
             self._finish(error)
             return
-        self._sender.sent(time.monotonic())
+        done = time.monotonic()
+        self._burst = _LONG_BURST if done - now < _FAST_S else _BURST
+        self._sender.sent(done)
         if not self._sender.busy:
             self._finish(None)
 

@@ -334,7 +334,7 @@ async def test_a_long_pdu_leaves_the_loop_to_others(fd_hubs: Hubs) -> None:
         await tester.endpoint.send(bytes(200_000))
         busy.cancel()
         assert await ecu.pdu() == bytes(200_000)
-        assert turns > 200_000 / 63 / 16
+        assert turns > 200_000 / 63 / 64  # one for each burst at least
 
 
 async def test_waiting_pdus_keep_their_order_and_are_bounded(hubs: Hubs) -> None:
