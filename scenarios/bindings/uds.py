@@ -76,6 +76,8 @@ class UdsBindings:
         """Asks all ECUs of a bus at once, by a PDU or a service's name; a table by ECU."""
         given = dict(from_json(arguments) or {})
         bus, timeout = given.pop("bus", None), given.pop("timeout", None)
+        if not isinstance(address := given.get("functional_id", 0), int):
+            raise ScenarioFault("invalid", f"functional_id is {address!r}; it must be an integer, such as 0x7DF")
         timeout_s = self._context.bounded(FUNCTIONAL_TIMEOUT_S if timeout is None else wait(timeout))
         asked = _pdu(str(request)) if _PDU.fullmatch(str(request)) else str(request)
         text = f"functional {_shown_pdu(asked) if isinstance(asked, bytes) else asked}{_shown_arguments(given)}"

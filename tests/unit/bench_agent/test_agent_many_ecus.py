@@ -11,6 +11,8 @@ import pytest
 
 from bench_agent.client import BenchClient, EcuClient, InvalidRequest, NegativeResponse, UdsInvalid
 from tests.unit.bench_agent.harness import AgentFile, RunningAgent, bench_entry
+from tests.unit.scenarios.conftest import Play
+from tests.unit.scenarios.conftest import play as play_script  # noqa: F401 - a fixture
 
 ECUS = 20
 ROUNDS = 5
@@ -102,6 +104,24 @@ def test_one_functional_request_has_the_answers_of_all_who_listen(bench: BenchCl
         bench.functional("read", did="VIN")
     with pytest.raises(UdsInvalid, match="functional_id is -1"):
         bench.functional("read", functional_id=-1, did="VIN")
+
+
+def test_a_functional_address_in_lua(bench: BenchClient, play_script: Play) -> None:  # noqa: F811
+    played = play_script(
+        """
+        local test, uds = require("test"), require("uds")
+        test.case("listeners", function()
+          local answers = uds.functional("read", { did = "Number", functional_id = 0x18DB33F1, timeout = "30s" })
+          test.equal(answers.ECU14.result, 14)
+          test.equal(answers.ECU00, nil)
+          local ok, err = pcall(uds.functional, "22 01 00", { functional_id = "7DF" })
+          test.matches(err.message, "functional_id is '7DF'")
+        end)
+        """,
+        bench=bench,
+        timeout_s=60,
+    )
+    assert played.verdict == "passed", played.failure
 
 
 def test_waiting_for_one_ecu_holds_up_no_other(bench: BenchClient, running: RunningAgent) -> None:
