@@ -5,8 +5,9 @@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 LABD_VCAN=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
 # Not on /tmp: the checkout may be there.
-mkdir -p /dev/shm
 mount -t tmpfs -o size=512m tmpfs /dev/shm
 export TMPDIR=/dev/shm
 for module in net/can/can net/can/can-raw net/can/can-bcm net/can/can-gw net/can/j1939/can-j1939 \
