@@ -203,7 +203,9 @@ class DtcEngine:
                 int(record): {int(did): bytes.fromhex(data) for did, data in snapshot.items()}
                 for record, snapshot in values["snapshots"].items()
             }
-        self._order |= {name: number for name, number in kept["order"].items() if number in self.entries}
+        for name in self._order:
+            number = kept["order"][name]
+            self._order[name] = number if number in self.entries else None
 
     def _fresh(self, dtc: Dtc) -> Entry:
         """The entry that the description asks for: a code that failed has been counted once, with its snapshot."""

@@ -79,7 +79,7 @@ def description(write: Callable[[str], Path], number: int) -> EcuDescription:
     """The ECU that has every service, under a name, addresses and a VIN of its own."""
     head = f"name: ECU{number}\naddressing: {{request_id: {0x600 + number}, response_id: {0x680 + number}, "
     text = FULL.replace("name: ECM\naddressing: {request_id: 0x7E0, response_id: 0x7E8, ", head)
-    text = text.replace("timing: {", "timing: {transit_ms: 20000, ")
+    text = text.replace("timing: {", "timing: {transit_ms: 20000, s3_ms: 600000, s3_client_ms: 500000, ")
     return load_ecu(write(text.replace("WVWZZZ1KZ6W000001", vin(number))))
 
 
