@@ -14,7 +14,7 @@ import structlog
 
 from bench_agent.server.bus_watch import BusWatch
 from bench_agent.server.config import BusConfig
-from bench_agent.server.errors import unavailable
+from bench_agent.server.errors import invalid, unavailable
 from ecu_adapters.bus import BusError, BusHub, Taken
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.frame_records import Records
@@ -88,6 +88,12 @@ class AgentBus:
         if self.hub is None:
             raise unavailable(self.fault or f"CAN bus {self.name!r} is down")
         return self.hub
+
+    def require_to_send(self) -> BusHub:
+        """The open bus, for what sends by itself. Raises CallError when it is down, or only listened to."""
+        if self.config.listen_only:
+            raise invalid(f"CAN bus {self.name!r} is only listened to (listen_only): nothing is sent on it")
+        return self.require()
 
     async def run(self) -> None:
         """Keeps the bus open until cancelled; retries for ever, with growing pauses."""

@@ -38,7 +38,7 @@ class GatewayServicer(Leased, gateway_pb2_grpc.GatewayServicer):
         if len(request.faults) > _MOST_FAULTS:
             raise invalid(f"{len(request.faults)} faults are given; at most {_MOST_FAULTS} go on one way")
         faults = [_fault(f"faults[{number}]", fault) for number, fault in enumerate(request.faults)]
-        hubs = first.require(), second.require()
+        hubs = first.require() if request.one_way else first.require_to_send(), second.require_to_send()
         here, there = (hub.node(f"gateway-{hub.name}") for hub in hubs)
         ways = [Way(here, there, faults)]
         if not request.one_way:

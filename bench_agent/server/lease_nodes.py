@@ -129,7 +129,7 @@ class LeaseNodes:
         for other in self._nodes.values():
             if other.bus is bus and other.node.address == address and not other.stranded:
                 raise invalid(f"address 0x{address:02X} on bus {bus.name} is that of node {other.number} of this lease")
-        node = LeaseNode(next(self._numbers), bus, bus.require(), address, settings, name)
+        node = LeaseNode(next(self._numbers), bus, bus.require_to_send(), address, settings, name)
         node.node.answers = answers
         self._nodes[node.number] = node
 

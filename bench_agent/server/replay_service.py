@@ -36,7 +36,7 @@ class ReplayServicer(Leased, replay_pb2_grpc.ReplayServicer):
         if not math.isfinite(speed) or not 0 <= speed <= _FASTEST:
             raise invalid(f"speed is {speed:g}; it must be 0 .. {_FASTEST:g}")
         bus = bench.bus(first.open.bus)
-        hub, closed = bus.require(), bus.closed
+        hub, closed = bus.require_to_send(), bus.closed
         loop = asyncio.get_running_loop()
         room, ended = asyncio.Event(), asyncio.Event()
 

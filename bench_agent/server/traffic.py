@@ -229,7 +229,7 @@ class LeaseTraffic:
 
     def _admit(self, bus: AgentBus, recipes: Iterable[Recipe]) -> None:
         """Raises CallError unless the bus is up, takes these frames, and nobody of this lease sends them."""
-        hub = bus.require()
+        hub = bus.require_to_send()
         sent = {running.can_id: running for running in self._on(bus) if running.transmission.running}
         for recipe in recipes:
             other = sent.get(can_id(recipe.frame))

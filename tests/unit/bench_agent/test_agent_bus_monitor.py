@@ -227,6 +227,13 @@ def test_a_bus_that_is_only_listened_to_refuses_frames_clearly(
             bus.send(Frame(0, 0x7, 0, b"\x01"))
         with pytest.raises(InvalidRequest, match="is only listened to"):
             bus.send_message("EngineControl", {"TargetSpeed": 1500})
+        for start in (
+            lambda: bus.cyclic("EngineControl", {"TargetSpeed": 1500}, period_s=0.01),
+            bus.restbus,
+            lambda: bus.replay([Frame(0, 0x7, 0, b"\x01")]),
+        ):
+            with pytest.raises(InvalidRequest, match="is only listened to"):
+                start()
         with bus.stream() as stream:
             other.send(can.Message(arbitration_id=0x123, is_extended_id=False))
             assert stream.read(WAIT_S) is not None
