@@ -424,7 +424,7 @@ _ROUTING = st.just(frames.encode(2, messages.RoutingActivationRequest(0x0E00, 0)
 _GARBAGE = st.lists(st.binary(max_size=60) | _HEADERS | _ROUTING, max_size=12)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tcp=_GARBAGE, udp=_GARBAGE)
 def test_garbage_never_keeps_the_next_tester_from_the_ecu(tmp_path: Path, tcp: list[bytes], udp: list[bytes]) -> None:
     async def run() -> None:

@@ -426,7 +426,7 @@ _ANSWERS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answers=_ANSWERS)
 def test_whatever_an_entity_sends_a_request_ends_with_an_answer_or_an_error(
     write: Callable[[str], Path], answers: list[str]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import isotp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ecu_adapters.isotp.codec import (
@@ -119,7 +119,6 @@ def exchange(ours: Machines, peer: Peer) -> None:
             return
 
 
-@settings(deadline=None)
 @given(
     pdu=st.binary(min_size=1, max_size=400) | st.integers(4090, 6000).map(lambda n: bytes(n & 0xFF for n in range(n))),
     frame_length=st.sampled_from(FRAME_LENGTHS),

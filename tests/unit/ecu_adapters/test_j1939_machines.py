@@ -180,7 +180,6 @@ def test_name_goes_there_and_back_save_its_reserved_bit(number: int) -> None:
 # The transport protocol
 
 
-@settings(deadline=None)
 @given(
     length=st.integers(9, 1785),
     to_all=st.booleans(),
@@ -255,7 +254,7 @@ FAULTS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(length=st.integers(9, 400), to_all=st.booleans(), block=st.integers(1, 20), faults=FAULTS)
 def test_lost_doubled_and_late_frames_never_bring_wrong_data(
     length: int, to_all: bool, block: int, faults: list[tuple[int, tuple[float, ...]]]
@@ -461,7 +460,7 @@ def test_the_senders_limit_of_packets_is_kept() -> None:
     assert controls_of(node.take(from_peer("101E00050300EF00"), 0.0)) == ["110301FFFF00EF00"]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.tuples(

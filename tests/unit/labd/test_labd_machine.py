@@ -263,6 +263,4 @@ class LabMachine(RuleBasedStateMachine):
 
 TestLab = LabMachine.TestCase
 TestLab.pytestmark = [pytest.mark.timeout(900)]  # type: ignore[attr-defined]  # for shrinking what was found
-TestLab.settings = settings(
-    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestLab.settings = settings(max_examples=20, stateful_step_count=40, suppress_health_check=list(HealthCheck))

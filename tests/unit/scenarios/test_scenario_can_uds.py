@@ -263,7 +263,7 @@ def holding(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
 PLAIN = SCALARS | holding(SCALARS | holding(SCALARS))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(value=PLAIN)
 def test_a_value_survives_the_way_to_lua_and_back(play: "Play", value: object) -> None:
     bench = FakeBench()
