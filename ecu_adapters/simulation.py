@@ -53,7 +53,7 @@ class Fault(_Part):
         default=1000,
         ge=0,
         le=3_600_000,
-        description="of the kinds slow and delay_frame; pending: between two 0x78, as far as P2* allows",
+        description="of the kinds slow and delay_frame; pending: between two 0x78, 10 ms or more, as far as P2* allows",
     )
     frame: int = Field(
         default=1, ge=0, le=100_000, description="which consecutive frame; 0: the first frame, or a single one"

@@ -18,6 +18,8 @@ from ecu_adapters.uds.names import NEGATIVE, PENDING, POSITIVE_OFFSET
 
 _EARLY = 0.7
 """A 0x78 is sent after this share of P2 or P2*, so that it is there in time on a busy machine too."""
+_SHORTEST_PENDING_S = 0.01
+"""Between two 0x78 that a fault asks for: without end and without pause they would stop everybody."""
 _BUSY = 0x21
 _RESPONSE_TOO_LONG = 0x14
 _PROGRAMMING_FAILED = 0x72
@@ -195,6 +197,7 @@ class UdsServer:
         over = self._pending_left is not None and self._pending_left <= 0
         step = self._finish if over else self._send_pending
         asked_s = self._fault.delay_ms / 1000 if self._fault is not None else 0.0
+        asked_s = max(asked_s, _SHORTEST_PENDING_S)
         self._pending = self._clock.call_later(min(asked_s, self.state.p2_star_ms / 1000 * _EARLY), step)
 
     def _finish(self) -> None:
