@@ -1,18 +1,20 @@
 """Flashing the simulated ECU over a simulated CAN FD bus: what arrives, and what is said when it does not."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from ecu_adapters.bus import BusHub
+from ecu_adapters.bus import BusHub, CanConfig
 from ecu_adapters.description import EcuDescription, load_ecu
 from ecu_adapters.flash.flasher import Flasher, FlashError, Phase, Progress
 from ecu_adapters.flash.image import Segment
 from ecu_adapters.flash.plan import make
 from ecu_adapters.isotp import IsoTpEndpoint
+from ecu_adapters.raw_socket import SUPPORTED, RawSocket
 from ecu_adapters.simulator import SimulatedEcu
 from ecu_adapters.simulator.memory import Range
 from ecu_adapters.transport import Fault
@@ -117,6 +119,25 @@ async def test_an_image_arrives_byte_by_byte(fd_hubs: Hubs, describe: Callable[.
     assert (events[-1].done, events[-1].total) == (0x3000, 0x3000)
     assert [event.done for event in events] == sorted(event.done for event in events)
     assert events[-1].rate > 0
+
+
+@pytest.mark.skipif(not SUPPORTED, reason="recvmmsg is Linux'")
+@pytest.mark.parametrize("fd", [False, True])
+async def test_an_image_arrives_over_raw_sockets(describe: Callable[..., EcuDescription], *, fd: bool) -> None:
+    # What SocketCAN's sockets do, without CAN in the kernel: a full queue is met and waited for.
+    image = Segment(START, bytes(n * 11 & 0xFF for n in range(100_000)))
+    ecu = describe(max_block=4095)
+    ecu = ecu.model_copy(update={"isotp": ecu.isotp.model_copy(update={"fd": fd})})
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    config = CanConfig(interface="unix", channel="pair", fd=fd)
+    with (
+        BusHub("tester", RawSocket(ends[0], fd=fd, channel="pair"), config) as near,
+        BusHub("ecu", RawSocket(ends[1], fd=fd, channel="pair"), config) as far,
+    ):
+        async with _bench((near, far), ecu) as (tester, simulated):
+            await Flasher(tester, lambda _: None).run(make([image], ecu.memory, ecu.name))
+            assert _content(simulated, image) == image.data
+            assert near.recent()[-1].is_fd is fd
 
 
 async def test_more_than_255_blocks_wrap_the_counter(fd_hubs: Hubs, describe: Callable[..., EcuDescription]) -> None:
