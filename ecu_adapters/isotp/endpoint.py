@@ -5,10 +5,8 @@ A hub's reader hands frames to the loop, where they are fed to the state machine
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import can
 import structlog
@@ -19,18 +17,12 @@ from ecu_adapters.inbox import Inbox
 from ecu_adapters.isotp.addressing import IsoTpAddress
 from ecu_adapters.isotp.codec import FLOW_CONTROL, parse_single_frame, single_frame
 from ecu_adapters.isotp.due_timer import DueTimer
-from ecu_adapters.isotp.errors import Failure, IsoTpError
+from ecu_adapters.isotp.errors import Failure, IsoTpError, closed
 from ecu_adapters.isotp.frame_output import FrameFilter, FrameOutput
+from ecu_adapters.isotp.outgoing import Outgoing
 from ecu_adapters.isotp.receiver import FlowControlPolicy, Receiver
 from ecu_adapters.isotp.sender import Sender
 from ecu_adapters.transport import Fault, PduListener
-
-_BURST, _LONG_BURST = 16, 64
-"""Consecutive frames that are sent in one go before the loop's other work gets its turn; more where the bus is fast."""
-_FAST_S = 0.003
-"""A burst that took longer met a full transmit queue, as on a real bus."""
-_QUEUE = 64
-"""PDUs that may wait for the one in work."""
 
 _log = structlog.get_logger()
 
@@ -78,12 +70,9 @@ class IsoTpEndpoint:
         self._on_pdu = on_pdu
         self._on_receive_error = on_receive_error
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[_Sending] = deque()
-        self._current: _Sending | None = None
         self._lost: tuple[float, IsoTpError] | None = None
-        self._burst = _BURST
         self._timer = DueTimer(self._loop, self._wake)
-        self._output = FrameOutput(hub, address, settings, partial(self._failed, None))
+        self._output = FrameOutput(hub, address, settings, self._late_failure)
         self._output.filter = frame_filter
         self._closed = False
         self._sender = Sender(
@@ -92,6 +81,9 @@ class IsoTpEndpoint:
             prefix=address.send_prefix,
             wait_frames=settings.wait_frames,
             n_bs_s=settings.n_bs_ms / 1000,
+        )
+        self._outgoing = Outgoing(
+            self._sender, self._output, self._single, on_lost=self._lost_unseen, on_change=self._arm
         )
         self._receiver = Receiver(
             policy=self.policy,
@@ -113,6 +105,7 @@ class IsoTpEndpoint:
     def stats(self) -> IsoTpStats:
         """Counters, as they are now."""
         stats = self._stats
+        stats.sent, stats.send_errors = self._outgoing.sent, self._outgoing.failed
         stats.ignored = self._receiver.ignored
         return stats
 
@@ -151,41 +144,13 @@ class IsoTpEndpoint:
 
     async def send(self, pdu: bytes, *, timeout_s: float = 30.0) -> None:
         """Returns when the driver has taken the last frame. Raises IsoTpError."""
-        if self._current is None:
-            frame = self._single(pdu)
-            if frame is not None:
-                try:
-                    self._output.send(frame)
-                except IsoTpError:
-                    self._stats.send_errors += 1
-                    raise
-                self._stats.sent += 1
-                return
-        done: asyncio.Future[None] = self._loop.create_future()
-        sending = _Sending(pdu, done)
-        self._start(sending)
-        handle = self._loop.call_later(timeout_s, self._give_up, sending, timeout_s)
-        try:
-            await done
-        except asyncio.CancelledError:
-            # Whoever sends next must not find half a PDU in the way.
-            self._withdraw(sending)
-            raise
-        finally:
-            handle.cancel()
+        self._check_open()
+        await self._outgoing.send(pdu, timeout_s)
 
     def post(self, pdu: bytes) -> None:
         """Sends without waiting; a failure is counted and logged. PDUs keep their order. Raises IsoTpError."""
-        frame = self._single(pdu) if self._current is None else None
-        if frame is None:
-            self._start(_Sending(pdu, None))
-            return
-        try:
-            self._output.send(frame)
-        except IsoTpError as error:
-            self._failed(None, error)
-        else:
-            self._stats.sent += 1
+        self._check_open()
+        self._outgoing.post(pdu)
 
     def send_functional(self, pdu: bytes) -> None:
         """Sends a single frame to the functional address.
@@ -210,105 +175,27 @@ class IsoTpEndpoint:
         self._subscription.close()
         self._inbox.close()
         self._timer.cancel()
-        self._output.close()
-        self._sender.stop()
         self._receiver.stop()
-        left = [sending for sending in (self._current, *self._queue) if sending is not None]
-        self._current = None
-        self._queue.clear()
-        for sending in left:
-            self._failed(sending.done, _closed())
+        self._outgoing.close()
 
     # Sending
 
     def _single(self, pdu: bytes) -> bytes | None:
         """The one frame that carries ``pdu``, if one does."""
-        if self._closed:
-            raise _closed()
         if not pdu:
             raise IsoTpError("an empty PDU cannot be sent", Fault.INVALID_FRAME)
         return single_frame(pdu, self._frame_length, self._padding, self._address.send_prefix)
 
-    def _start(self, sending: "_Sending") -> None:
+    def _late_failure(self, error: IsoTpError) -> None:
+        self._outgoing.fail(None, error)
+
+    def _lost_unseen(self, error: IsoTpError) -> None:
+        place = {"bus": self._hub.name, "id": f"0x{self._address.send_id:X}"}
+        _log.warning("ISO-TP send failed", **place, reason=str(error), frame=error.frame)
+
+    def _check_open(self) -> None:
         if self._closed:
-            raise _closed()
-        if len(self._queue) >= _QUEUE:
-            raise IsoTpError(f"{_QUEUE} PDUs wait to be sent already", Fault.SEND_TIMEOUT)
-        self._queue.append(sending)
-        if self._current is None:
-            self._next()
-
-    def _next(self) -> None:
-        """Begins with the next PDU that waits. Those of one frame are done at once."""
-        while self._queue and self._current is None:
-            sending = self._queue.popleft()
-            try:
-                frame = self._single(sending.pdu)
-                if frame is not None:
-                    self._output.send(frame)
-                    self._succeeded(sending)
-                    continue
-                self._current = sending
-                self._output.send(self._sender.start(sending.pdu, time.monotonic()))
-            except IsoTpError as error:
-                self._sender.stop()
-                self._current = None
-                self._failed(sending.done, error)
-        self._arm()
-
-    def _continue(self, now: float) -> None:
-        """Sends what may be sent now."""
-        frames = self._sender.frames(now, self._burst)
-        if not frames:
-            return
-        try:
-            self._output.send_all(frames)
-        except IsoTpError as error:
-            self._sender.stop()
-            self._finish(error)
-            return
-        done = time.monotonic()
-        self._burst = _LONG_BURST if done - now < _FAST_S else _BURST
-        self._sender.sent(done)
-        if not self._sender.busy:
-            self._finish(None)
-
-    def _finish(self, error: IsoTpError | None) -> None:
-        """The PDU in work is done with."""
-        sending, self._current = self._current, None
-        if sending is not None:
-            if error is None:
-                self._succeeded(sending)
-            else:
-                self._failed(sending.done, error)
-        self._next()
-
-    def _succeeded(self, sending: "_Sending") -> None:
-        self._stats.sent += 1
-        if sending.done is not None and not sending.done.done():
-            sending.done.set_result(None)
-
-    def _failed(self, done: "asyncio.Future[None] | None", error: IsoTpError) -> None:
-        self._stats.send_errors += 1
-        if done is None:
-            place = {"bus": self._hub.name, "id": f"0x{self._address.send_id:X}"}
-            _log.warning("ISO-TP send failed", **place, reason=str(error), frame=error.frame)
-        elif not done.done():
-            done.set_exception(error)
-
-    def _give_up(self, sending: "_Sending", timeout_s: float) -> None:
-        if sending.done is not None and not sending.done.done():
-            self._withdraw(sending)
-            message = f"the PDU was not sent within {timeout_s:g} s"
-            self._failed(sending.done, IsoTpError(message, Fault.SEND_TIMEOUT))
-
-    def _withdraw(self, sending: "_Sending") -> None:
-        if sending is self._current:
-            self._sender.stop()
-            self._current = None
-            self._next()
-        elif sending in self._queue:
-            self._queue.remove(sending)
+            raise closed()
 
     # Receiving
 
@@ -328,14 +215,14 @@ class IsoTpEndpoint:
         at = self._prefix_length
         now = time.monotonic()
         if len(data) > at and data[at] >> 4 == FLOW_CONTROL:
-            if self._current is None:
+            if not self._outgoing.busy:
                 self._receiver.ignored += 1
                 return
             failure = self._sender.take(data, now)
             if failure is None:
-                self._continue(now)
+                self._outgoing.proceed(now)
             else:
-                self._finish(self._error(failure))
+                self._outgoing.finish(self._error(failure))
             self._arm()
             return
         outcome = self._receiver.take(data, now)
@@ -393,23 +280,11 @@ class IsoTpEndpoint:
         now = time.monotonic()
         failure = self._sender.expire(now)
         if failure is not None:
-            self._finish(self._error(failure))
+            self._outgoing.finish(self._error(failure))
         failure = self._receiver.expire(now)
         if failure is not None:
             self._report(self._error(failure))
         if self._receiver.replies:
             self._reply()
-        self._continue(now)
+        self._outgoing.proceed(now)
         self._arm()
-
-
-@dataclass(eq=False, slots=True)
-class _Sending:
-    """A PDU on its way, and who waits for it."""
-
-    pdu: bytes
-    done: "asyncio.Future[None] | None"
-
-
-def _closed() -> IsoTpError:
-    return IsoTpError("the ISO-TP endpoint is closed", Fault.CLOSED)

@@ -25,3 +25,8 @@ def frame_text(can_id: int, extended: bool, data: bytes, fd: bool) -> str:
     """A frame as candump logs it: ``7E8#0462F19041``, with 29 bits ``18DAF110#...``, on CAN FD ``7E8##1...``."""
     identifier = f"{can_id:08X}" if extended else f"{can_id:03X}"
     return f"{identifier}{'##1' if fd else '#'}{data.hex().upper()}"
+
+
+def closed() -> IsoTpError:
+    """What everybody gets from an endpoint that is closed."""
+    return IsoTpError("the ISO-TP endpoint is closed", Fault.CLOSED)
