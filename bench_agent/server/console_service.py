@@ -124,10 +124,6 @@ class _Session:
         console, dropped = self._console, 0
         while True:
             news = console.news
-            if console.fault != fault:
-                fault = console.fault
-                state = console_pb2.ConsoleState(fault=fault or "")
-                await self._write(console_pb2.ConsoleEvent(state=state))
             first, data = (offset, b"") if self._request.mute else console.read(offset, _CHUNK)
             if data:
                 # What was before the lease was never this reader's to lose.
@@ -135,6 +131,10 @@ class _Session:
                 offset = first + len(data)
                 output = console_pb2.ConsoleOutput(offset=first, data=data, dropped=dropped)
                 await self._write(console_pb2.ConsoleEvent(output=output))
+            elif console.fault != fault:  # told after the last words
+                fault = console.fault
+                state = console_pb2.ConsoleState(fault=fault or "")
+                await self._write(console_pb2.ConsoleEvent(state=state))
             else:
                 await news.wait()
 

@@ -152,10 +152,10 @@ class _Conversation:
                 if not self._watch:
                     stack.enter_context(self._input(typed))
                 while not self._left.is_set() and (end is None or time.monotonic() < end):
-                    self._look()
                     wait = _TICK_S if end is None else min(_TICK_S, max(0.0, end - time.monotonic()))
                     if (output := self._stream.read(wait)) is not None:
                         self._show(output.data)
+                    self._look("\r\n" if typed else "")
         except KeyboardInterrupt as interrupt:
             if isinstance(interrupt, Interrupted):
                 raise
@@ -163,16 +163,17 @@ class _Conversation:
             if typed:
                 click.echo(err=True)
 
-    def _look(self) -> None:
-        """Raises what ends the conversation."""
+    def _look(self, margin: str) -> None:
+        """Raises what ends the conversation. ``margin`` begins and ends a line on this terminal."""
         if self._heartbeats.lost.is_set():
             raise Failure(f"the lease is lost: {self._heartbeats.reason}", ExitCode.REFUSED)
         fault = self._stream.fault
-        if fault and not self._stay:
+        if fault and not self._stay and not self._stream.waiting:
             raise Failure(fault, ExitCode.UNAVAILABLE)
-        if fault != self._told:
+        if fault != self._told and self._stay:
             self._told = fault
-            click.echo(f"\r\n{f'waiting: {fault}' if fault else 'it is there again'}\r", err=True)
+            text = f"waiting: {fault}" if fault else "it is there again"
+            click.echo(f"{margin}{text}{margin or chr(10)}", err=True, nl=False)
         if self._failure is not None:
             raise self._failure
 
@@ -201,6 +202,8 @@ class _Conversation:
                 data = os.read(_STDIN, _INPUT_BYTES)
                 if typed and (not data or self._type(data)):
                     self._left.set()
+                    self._stream.stir()
+                    return
                 if not data:
                     return
                 if not typed:

@@ -24,8 +24,9 @@ class TerminalServer:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def hang_up(self) -> None:
+    def hang_up(self, last_words: bytes = b"") -> None:
         if self._connection is not None:
+            self._connection.sendall(last_words)
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:

@@ -52,6 +52,20 @@ def test_a_server_that_hangs_up_is_told_and_opened_again(
         linux.expect("up again", DEADLINE_S)
 
 
+@pytest.mark.parametrize("server", ["socket"], indirect=True)  # pyserial's rfc2217 forgets what was not read by then
+def test_last_words_come_before_the_news_of_the_end(
+    bench: BenchClient, running: RunningAgent, server: TerminalServer
+) -> None:
+    eventually(lambda: running.health("bench-1") == "")
+    with bench.console("linux").watch() as watcher:
+        server.hang_up(b"last words")
+        seen = b""
+        while not watcher.fault or watcher.waiting:
+            output = watcher.read(DEADLINE_S)
+            seen += output.data if output is not None else b""
+    assert seen == b"last words"
+
+
 def test_a_server_that_is_gone_makes_the_bench_unhealthy(
     bench: BenchClient, running: RunningAgent, server: TerminalServer
 ) -> None:

@@ -106,7 +106,7 @@ def test_a_conversation_on_a_terminal(
     device.say(b"\x1b[1mbin\x1b[0m\n")
     terminal.until(b"\x1b[1mbin\x1b[0m\n")
     assert b"ls" not in terminal.screen  # no echo but the device's own
-    terminal.type(b"bye\x1d")
+    terminal.type(b"bye\x1dnot for the console")
     assert on_terminal.wait(DEADLINE_S) == 0
     assert device.hear(b"bye") == b"bye"
     assert terminal.restored
@@ -143,6 +143,8 @@ def test_a_port_that_is_unplugged_ends_it_and_says_so(
     on_terminal: "subprocess.Popen[str]", terminal: Terminal, device: SerialDevice
 ) -> None:
     in_raw_mode(terminal, device)
+    device.say(b"x" * 3000 + b"last words")
+    terminal.until(b"last words")
     device.unplug()
     terminal.until(b"Error: console linux: serial port ")
     assert on_terminal.wait(DEADLINE_S) == 69
