@@ -282,3 +282,23 @@ def test_a_hook_has_the_files_that_its_configuration_names(
     assert "2 frames" in log_of(running, "before_lease")
     running.fence(1)
     assert "no file 'sleep.log' came with this run" in log_of(running, "after_lease")
+
+
+FLASHABLE = """
+name: ECM
+addressing: {request_id: 0x7E0, response_id: 0x7E8}
+memory: {regions: {app: {address: 0x8000, size: 0x1000, read: {}, write: {session: [programming]}}}}
+"""
+
+
+def test_a_baseline_is_flashed_before_every_lease(
+    hook: Callable[..., None], agent_file: AgentFile, start_agent: StartAgent, holder: Callable[..., BenchClient]
+) -> None:
+    (agent_file.folder / "ecm.yaml").write_text(FLASHABLE)
+    (agent_file.folder / "baseline.s19").write_text("S1078000DEADBEEF40\nS9030000FC\n")
+    hook("before_lease", 'require("uds").ecu("ECM"):flash{ file = "baseline.s19" }', files=["baseline.s19"])
+    running = start_agent()
+    with holder(running) as bench:
+        assert bench.describe().health_reason == ""
+        answer = bench.ecu("ECM").raw(b"\x23\x44" + (0x8000).to_bytes(4, "big") + (5).to_bytes(4, "big")).response
+        assert answer == b"\x63\xde\xad\xbe\xef\xff"
