@@ -12,7 +12,8 @@ from bench_agent.server.errors import invalid, not_found
 from ecu_adapters.bus import BusError
 from ecu_adapters.cyclic.payload import SOUND, Corruption, Recipe
 from ecu_adapters.cyclic.restbus import Behaviour, LeftOut, Plan
-from ecu_adapters.cyclic.transmitter import SHORTEST_S, KernelJob, Transmission, Transmitter
+from ecu_adapters.cyclic.transmission import KernelJob, Transmission
+from ecu_adapters.cyclic.transmitter import SHORTEST_S, Transmitter
 from ecu_adapters.dbc import DatabaseError, SignalValue
 from ecu_adapters.frame_records import can_id
 from ecu_adapters.yaml_file import nearest

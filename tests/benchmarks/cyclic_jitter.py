@@ -9,7 +9,8 @@ from pathlib import Path
 import can
 
 from ecu_adapters.bus import BusHub, CanConfig
-from ecu_adapters.cyclic.transmitter import Transmission, Transmitter
+from ecu_adapters.cyclic.transmission import Transmission
+from ecu_adapters.cyclic.transmitter import Transmitter
 from tests.benchmarks.figures import Figure, interleave
 
 ROUNDS = 5

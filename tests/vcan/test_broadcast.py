@@ -13,7 +13,8 @@ import pytest
 
 from deploy.demo.lab import Lab
 from ecu_adapters.bus import BusHub, CanConfig
-from ecu_adapters.cyclic.transmitter import Transmission, Transmitter
+from ecu_adapters.cyclic.transmission import Transmission
+from ecu_adapters.cyclic.transmitter import Transmitter
 from tests.vcan.can_utils import Candump, cansend
 from tests.vcan.test_socketcan import finish
 

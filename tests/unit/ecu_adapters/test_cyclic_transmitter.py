@@ -9,7 +9,8 @@ import can
 import pytest
 
 from ecu_adapters.bus import BusError, BusHub, CanConfig
-from ecu_adapters.cyclic.transmitter import Transmission, Transmitter
+from ecu_adapters.cyclic.transmission import Transmission
+from ecu_adapters.cyclic.transmitter import Transmitter
 
 WAIT_S = 10.0
 
