@@ -101,9 +101,11 @@ class Context:
 
     def only(self, kind: str, function: str, found: tuple[Any, ...]) -> str:
         """The name of the one item there is. Raises ScenarioFault when there is not just one."""
-        if len(found) != 1:
-            names = ", ".join(item.name for item in found) or "none"
-            raise ScenarioFault("invalid", f"{function}() needs a name: the bench has not one {kind} but {names}")
+        if not found:
+            raise ScenarioFault("invalid", f"{function}(): the bench has no {kind}")
+        if len(found) > 1:
+            names = ", ".join(item.name for item in found)
+            raise ScenarioFault("invalid", f"{function}() needs a name: the bench has {names}")
         return str(found[0].name)
 
     def remaining(self) -> float:

@@ -50,6 +50,7 @@ def ecu(port: int, tmp_path: Path) -> Iterator[None]:
     timer = threading.Timer(DEADLINE_S, process.kill)
     timer.start()
     try:
+        assert process.stdout.readline().startswith("ECM has its serial console at /dev/pts/")
         assert process.stdout.readline() == f"ECM answers on udp_multicast {GROUP}\n"
         yield
     finally:
