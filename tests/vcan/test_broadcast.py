@@ -166,10 +166,12 @@ def test_a_lease_has_the_kernel_send_and_ends_it(lab: Lab, candump: Candump) -> 
             client, client.create_run(script=script, name="bcm.lua", holder="test", selector="name=vcan-bench")
         )
     assert run["state"] == "PASSED", (run["reason"], log)
+    lab.wait_for_benches("vcan-bench")
+    # What candump tells after the mark was on the bus after the bench was free.
+    cansend("5A5#")
+    candump.wait_for("5A5#")
     time.sleep(0.3)
     with candump.news:
-        count = sum(line.startswith("100#") for line in candump.lines)
-    assert count > 100
-    time.sleep(0.3)
-    with candump.news:
-        assert sum(line.startswith("100#") for line in candump.lines) == count
+        mark = candump.lines.index("5A5#")
+        assert sum(line.startswith("100#") for line in candump.lines[:mark]) > 100
+        assert not [line for line in candump.lines[mark:] if line.startswith("100#")]
