@@ -105,7 +105,7 @@ class Context:
             raise ScenarioFault("invalid", f"{function}(): the bench has no {kind}")
         if len(found) > 1:
             names = ", ".join(item.name for item in found)
-            raise ScenarioFault("invalid", f"{function}() needs a name: the bench has {names}")
+            raise ScenarioFault("invalid", f"{function}() needs a name: the bench has more than one {kind}: {names}")
         return str(found[0].name)
 
     def remaining(self) -> float:

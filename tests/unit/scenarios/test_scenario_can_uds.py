@@ -494,8 +494,16 @@ def test_waits_end_with_the_run(play: "Play") -> None:
 
 def test_the_only_bus_or_ecu_needs_no_name_but_one_of_many_does(play: "Play") -> None:
     bench = FakeBench(buses={"a": FakeBus("a"), "b": FakeBus("b")}, ecus={"X": FakeEcu("X"), "Y": FakeEcu("Y")})
-    assert "the bench has not one bus but a, b" in play(HEAD + "can.bus()", bench=bench).failure["message"]
-    assert "the bench has not one ECU but X, Y" in play(HEAD + "uds.ecu()", bench=bench).failure["message"]
+    assert (
+        "can.bus() needs a name: the bench has more than one bus: a, b"
+        in play(HEAD + "can.bus()", bench=bench).failure["message"]
+    )
+    assert (
+        "uds.ecu() needs a name: the bench has more than one ECU: X, Y"
+        in play(HEAD + "uds.ecu()", bench=bench).failure["message"]
+    )
+    nothing = FakeBench(buses={}, ecus={})
+    assert "uds.ecu(): the bench has no ECU" in play(HEAD + "uds.ecu()", bench=nothing).failure["message"]
 
 
 def test_bench_facts(play: "Play") -> None:
