@@ -501,7 +501,7 @@ class _Routes:
 
     def sift(self, burst: Burst) -> tuple[list[int], list[tuple[int, tuple[Subscription, ...]]]]:
         """The numbers of the error frames, and those of the frames that somebody wants."""
-        if burst.is_packed and len(burst) > _FEW:
+        if burst.is_packed and (len(burst) > _FEW or not self._by_id):
             ids = burst.records["id"]
             any_bit = int(np.bitwise_or.reduce(ids))
             errors: list[int] = np.flatnonzero(ids & packed.ERROR).tolist() if any_bit & packed.ERROR else []
@@ -617,9 +617,10 @@ def _parted(burst: Burst) -> Sequence[Burst]:
     """Received frames apart from own ones that the kernel has sent by itself, in order."""
     if not burst.is_packed:
         return (burst,)
-    own = burst.records["flags"] & packed.OWN
-    if not own.any():
+    flags = burst.records["flags"]
+    if not np.bitwise_or.reduce(flags) & packed.OWN:
         return (burst,)
+    own = flags & packed.OWN
     rows = np.split(burst.records, np.flatnonzero(np.diff(own)) + 1)
     return [Burst(records=row, own=bool(row["flags"][0] & packed.OWN), channel=burst.channel) for row in rows]
 

@@ -54,8 +54,9 @@ _RECEIVE_BUFFER = 8 << 20
 _PAUSES = ((100_000, 0.0), (6_000, 0.002), (3_000, 0.001), (0, 0.0))
 """From how many frames/s on reading pauses for how long (s), so that one system call takes several frames. What is
 faster than any bus is somebody's test of how fast we are: there, a pause would only let the queue fill."""
-_WAKES_PER_S = 2000
-"""How often all pausing readers of this process together wake up: many full buses pause for longer than one."""
+_WAKES_PER_S = 1000
+"""How often all pausing readers of this process together wake up: each of eight full buses pauses for 8 ms, one of two
+for 2 ms."""
 
 _NONE = np.zeros(0, np.bool_)
 _least, _most = np.minimum.reduce, np.maximum.reduce

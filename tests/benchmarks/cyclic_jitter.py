@@ -13,11 +13,11 @@ from ecu_adapters.cyclic.transmission import Transmission
 from ecu_adapters.cyclic.transmitter import Transmitter
 from tests.benchmarks.figures import Figure, interleave
 
-ROUNDS = 5
+ROUNDS = 10
 MESSAGES = 20
 PERIOD_S = 0.010
-SAMPLE_S = 4.0
-SENDS = 5_000
+SAMPLE_S = 2.0
+SENDS = 2_500
 _channels = itertools.count()
 
 
