@@ -7,6 +7,7 @@ import click
 
 from labd.cli.completion import complete_benches, complete_buses
 from labd.cli.exits import ExitCode, Failure, Interrupted
+from labd.cli.lazy import LazyGroup
 from labd.cli.leasing import using
 from labd.cli.options import (
     can_filter,
@@ -27,7 +28,17 @@ _TICK_S = 0.5
 """How often a quiet bus is left to look at the clock and the lease."""
 
 
-@click.group()
+_ELSEWHERE = {
+    "bridge": "labd.cli.can_bridge:bridge",
+    "recover": "labd.cli.can_stats:recover",
+    "replay": "labd.cli.can_replay:replay",
+    "restbus": "labd.cli.can_send:restbus",
+    "send": "labd.cli.can_send:send",
+    "stats": "labd.cli.can_stats:stats",
+}
+
+
+@click.group(cls=LazyGroup, lazy=_ELSEWHERE)
 def can() -> None:
     """Listen to CAN buses, see how they do, send on them, and play logs."""
 

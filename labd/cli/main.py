@@ -1,7 +1,7 @@
 """The entry point: ``labctl [--labd URL] COMMAND``.
 
-labctl starts in well under 300 ms because only click and the thin modules of this package are imported up front;
-urllib3, rich and gRPC are imported inside the commands that need them. Keep it so.
+labctl starts in well under 300 ms because only click and the module of the command are imported up front; urllib3,
+rich and gRPC are imported inside the commands that need them. Keep it so.
 """
 
 import contextlib
@@ -15,27 +15,17 @@ from typing import Any, NoReturn
 
 import click
 
-from labd.cli.bench import bench
-from labd.cli.can import can
-from labd.cli.can_bridge import bridge
-from labd.cli.can_replay import replay
-from labd.cli.can_send import restbus, send
-from labd.cli.can_stats import recover, stats
-from labd.cli.completion import completion
-from labd.cli.console import console
 from labd.cli.errors import as_failure
 from labd.cli.exits import ExitCode, Failure, Interrupted, table_text
-from labd.cli.flash import flash
-from labd.cli.lease import lease
-from labd.cli.power import power
-from labd.cli.run import run
+from labd.cli.lazy import LazyGroup
 from labd.cli.session import Session
-from labd.cli.trace import trace
-from labd.cli.uds import uds
 from labd.client import DEFAULT_URL
 
+_COMMANDS = ("bench", "can", "completion", "console", "flash", "lease", "power", "run", "trace", "uds")
+"""Each in the module of its name."""
 
-class Labctl(click.Group):
+
+class Labctl(LazyGroup):
     """The top group: turns errors and signals into one line and an exit code."""
 
     def make_context(
@@ -105,6 +95,7 @@ def _termination_as_exception() -> Iterator[None]:
 
 @click.group(
     cls=Labctl,
+    lazy={name: f"labd.cli.{name}:{name}" for name in _COMMANDS},
     epilog=table_text(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -132,15 +123,6 @@ def main(ctx: click.Context, url: str) -> None:
     ctx.obj = session = Session(url)
     ctx.call_on_close(session.close)
 
-
-for _command in (bench, lease, run, uds, flash, can, console, power, trace, completion):
-    main.add_command(_command)
-can.add_command(replay)
-can.add_command(send)
-can.add_command(restbus)
-can.add_command(bridge)
-can.add_command(stats)
-can.add_command(recover)
 
 if __name__ == "__main__":
     main()
