@@ -1,6 +1,14 @@
-"""For all tests: properties are searched, not timed; how fast things are is what tests/benchmarks is for."""
+"""For all tests."""
+
+import signal
 
 from hypothesis import settings
 
+# Properties are searched, not timed; how fast things are is what tests/benchmarks is for.
 settings.register_profile("labd", deadline=None)
 settings.load_profile("labd")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and every process that they start inherits
+# that: those that a test ends with Ctrl-C would go on.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
