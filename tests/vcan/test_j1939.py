@@ -86,7 +86,7 @@ async def test_messages_to_and_from_the_kernels_node(length: int) -> None:
             assert message.destination == TESTER
 
 
-@pytest.mark.parametrize("length", [9, 1785])
+@pytest.mark.parametrize("length", [9, 300])
 async def test_broadcasts_to_and_from_the_kernels_node(length: int, candump: Candump) -> None:
     with kernel_socket() as kernel:
         async with our_node() as ours:
