@@ -13,8 +13,9 @@ PAGE = Path("docs/reference/performance.md")
 _HEAD = """# Performance
 
 What `make bench` measured. Every figure is taken in turn with its baseline in the same run, on a machine that was doing
-nothing else; medians, with the smallest and largest sample in brackets. Absolute figures say little of another machine,
-ratios more. `python -m tests.benchmarks --publish` measures again and writes this page.
+nothing else (a virtual one still has neighbours); medians, with the smallest and largest sample in brackets. Absolute
+figures say little of another machine, ratios more. `python -m tests.benchmarks --publish` measures again and writes the
+page.
 
 """
 _COLUMNS = "| figure | measured | baseline | ratio | asked | | measured on |\n|---|---|---|---|---|---|---|\n"
