@@ -13,7 +13,7 @@ from labd.client import LabClient
 
 ROOT = Path(__file__).parents[2]
 DEMO_AGENT = ROOT / "deploy" / "demo" / "agent.yaml"
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 180.0
 STOP_DEADLINE_S = 15.0
 
 

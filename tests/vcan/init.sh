@@ -16,7 +16,7 @@ for module in net/can/can net/can/can-raw net/can/can-bcm net/can/can-gw net/can
 done
 ip link set lo up
 ip link add dev vcan0 type vcan && ip link set vcan0 mtu 72 up
-cd "$LABD_ROOT" && xargs -d '\n' .venv/bin/python -m pytest --color=no -p no:cacheprovider tests/vcan <"$LABD_OUT/arguments"
+cd "$LABD_ROOT" && xargs -d '\n' .venv/bin/python -m pytest --color=no -p no:cacheprovider --timeout 400 tests/vcan <"$LABD_OUT/arguments"
 echo $? >"$LABD_OUT/exit-code"
 sync
 echo o >/proc/sysrq-trigger
