@@ -117,11 +117,11 @@ async def test_both_ways_at_once() -> None:
         async with our_node() as ours:
             where = ("vcan0", socket.J1939_NO_NAME, PDU1, TESTER)
             await asyncio.gather(
-                ours.node.send(PDU1, payload(900), KERNEL, timeout_s=WAIT_S),
-                asyncio.to_thread(kernel.sendto, payload(700), where),
+                ours.node.send(PDU1, payload(200), KERNEL, timeout_s=WAIT_S),
+                asyncio.to_thread(kernel.sendto, payload(150), where),
             )
-            assert (await received(kernel))[0] == payload(900)
-            assert (await ours.message()).data == payload(700)
+            assert (await received(kernel))[0] == payload(200)
+            assert (await ours.message()).data == payload(150)
 
 
 async def test_nobody_at_the_address_is_a_time_out_that_candump_sees(candump: Candump) -> None:
