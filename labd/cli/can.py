@@ -9,14 +9,7 @@ from labd.cli.completion import complete_benches, complete_buses
 from labd.cli.exits import ExitCode, Failure, Interrupted
 from labd.cli.lazy import LazyGroup
 from labd.cli.leasing import using
-from labd.cli.options import (
-    can_filter,
-    duration,
-    existing_lease_option,
-    holder_option,
-    lease_timeout_option,
-    priority_option,
-)
+from labd.cli.options import can_filter, duration, lease_options
 from labd.cli.output import format_option
 from labd.cli.session import Session, pass_session
 from labd.client import Heartbeats
@@ -57,10 +50,7 @@ def can() -> None:
     help="Only frames that match, hexadecimal; eight digits mean a 29-bit ID. May be repeated.",
 )
 @click.option("--own/--no-own", default=True, show_default=True, help="Frames that the agent itself sends, too.")
-@existing_lease_option
-@lease_timeout_option
-@holder_option
-@priority_option
+@lease_options
 @format_option
 @pass_session
 def dump(

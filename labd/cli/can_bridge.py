@@ -11,14 +11,7 @@ import click
 from labd.cli.completion import complete_benches, complete_buses
 from labd.cli.exits import ExitCode, Failure, Interrupted
 from labd.cli.leasing import using
-from labd.cli.options import (
-    can_filter,
-    duration,
-    existing_lease_option,
-    holder_option,
-    lease_timeout_option,
-    priority_option,
-)
+from labd.cli.options import can_filter, duration, lease_options
 from labd.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
@@ -53,10 +46,7 @@ _ECHOING = ("udp_multicast",)
 )
 @click.option("--listen-only", is_flag=True, help="From the bench only: nothing of CHANNEL reaches the bench.")
 @click.option("--duration", "duration_s", type=duration, metavar="TIME", help="Stop after this time: 10s.")
-@existing_lease_option
-@lease_timeout_option
-@holder_option
-@priority_option
+@lease_options
 @pass_session
 def bridge(
     session: Session,

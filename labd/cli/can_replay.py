@@ -9,13 +9,7 @@ import click
 from labd.cli.completion import complete_benches, complete_buses
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.leasing import using
-from labd.cli.options import (
-    can_filter,
-    existing_lease_option,
-    holder_option,
-    lease_timeout_option,
-    priority_option,
-)
+from labd.cli.options import can_filter, lease_options
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
 from labd.client import Heartbeats
@@ -46,10 +40,7 @@ _SAY_S = 1.0
     metavar="ID[:MASK]",
     help="Only frames that match, hexadecimal; eight digits mean a 29-bit ID. May be repeated.",
 )
-@existing_lease_option
-@lease_timeout_option
-@holder_option
-@priority_option
+@lease_options
 @pass_session
 def replay(
     session: Session,

@@ -12,7 +12,7 @@ from labd.cli.can import candump_line
 from labd.cli.completion import complete_benches, complete_buses
 from labd.cli.exits import ExitCode, Failure, Interrupted
 from labd.cli.leasing import using
-from labd.cli.options import duration, existing_lease_option, holder_option, lease_timeout_option, priority_option
+from labd.cli.options import duration, lease_options
 from labd.cli.output import format_option, print_json, print_table
 from labd.cli.session import Session, pass_session
 from labd.client import Heartbeats
@@ -33,10 +33,7 @@ _EXTENDED = 0x8000_0000
 @click.option("--cyclic", "period_s", type=duration, metavar="TIME", help="Again and again with this period: 10ms.")
 @click.option("--for", "for_s", type=duration, metavar="TIME", help="With --cyclic: stop after this time.")
 @click.option("--force", is_flag=True, help="Take values outside the DBC's bounds, as far as the signal's bits go.")
-@existing_lease_option
-@lease_timeout_option
-@holder_option
-@priority_option
+@lease_options
 @pass_session
 def send(
     session: Session,
@@ -104,10 +101,7 @@ def send(
 @click.option("--include", multiple=True, metavar="NODE", help="A node to simulate although the bench has that ECU.")
 @click.option("--except-message", multiple=True, metavar="NAME", help="A message that is not sent. Repeatable.")
 @click.option("--for", "for_s", type=duration, metavar="TIME", help="Stop after this time.")
-@existing_lease_option
-@lease_timeout_option
-@holder_option
-@priority_option
+@lease_options
 @format_option
 @pass_session
 def restbus(

@@ -15,7 +15,7 @@ import click
 from labd.cli.completion import complete_benches, complete_consoles
 from labd.cli.exits import ExitCode, Failure, Interrupted
 from labd.cli.leasing import using
-from labd.cli.options import duration, existing_lease_option, holder_option, lease_timeout_option, priority_option
+from labd.cli.options import duration, lease_options
 from labd.cli.raw_terminal import SUPPORTED, raw
 from labd.cli.session import Session, pass_session
 from labd.client import Console, Heartbeats
@@ -52,10 +52,7 @@ _BITS_PER_BYTE = 12
 @click.option("--stay", is_flag=True, help="When the port is unplugged, wait for it; without it, end.")
 @click.option("--crlf", is_flag=True, help="For a device that ends lines without a carriage return.")
 @click.option("--duration", "duration_s", type=duration, metavar="TIME", help="Stop after this time: 10s.")
-@existing_lease_option
-@lease_timeout_option
-@holder_option
-@priority_option
+@lease_options
 @pass_session
 def console(
     session: Session,

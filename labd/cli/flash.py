@@ -11,7 +11,7 @@ import click
 from labd.cli.completion import complete_benches, complete_ecus
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.leasing import borrowed, leased
-from labd.cli.options import existing_lease_option, holder_option, lease_timeout_option, priority_option
+from labd.cli.options import lease_options
 from labd.cli.output import duration as duration_text
 from labd.cli.output import format_option, print_json, print_record
 from labd.cli.session import Session, pass_session
@@ -51,10 +51,7 @@ def _address(_context: click.Context, _parameter: click.Parameter, text: str | N
     is_flag=True,
     help="Go on where an attempt broke off: one of the same lease (--lease) before, or this one itself.",
 )
-@existing_lease_option
-@lease_timeout_option
-@holder_option
-@priority_option
+@lease_options
 @format_option
 @pass_session
 def flash(

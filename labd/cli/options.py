@@ -141,3 +141,8 @@ def lease_timeout_option(command: Command) -> Command:
     return click.option(
         "--timeout", "timeout_s", type=duration, metavar="TIME", help="Give up when the bench is not free within this."
     )(command)
+
+
+def lease_options(command: Command) -> Command:
+    """Adds what every command takes that works on a bench under a lease: ``--lease``, or how to get one."""
+    return existing_lease_option(lease_timeout_option(holder_option(priority_option(command))))

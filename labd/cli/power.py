@@ -9,7 +9,7 @@ import click
 from labd.cli.completion import POWER_ACTIONS, complete_benches, complete_power
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.leasing import using
-from labd.cli.options import duration, existing_lease_option, holder_option, lease_timeout_option, priority_option
+from labd.cli.options import duration, lease_options
 from labd.cli.output import duration as duration_text
 from labd.cli.output import format_option, print_json, print_record, print_table
 from labd.cli.progress import Progress
@@ -45,10 +45,7 @@ class _Order:
 @click.option("--current", type=float, metavar="A", help="Of set: the current limit.")
 @click.option("--off-time", "off_s", type=duration, metavar="TIME", help="Of cycle: the pause, 1 s unless told.")
 @click.option("--step", "step_s", type=duration, metavar="TIME", help="Of profile: the time between two voltages.")
-@existing_lease_option
-@lease_timeout_option
-@holder_option
-@priority_option
+@lease_options
 @format_option
 @pass_session
 def power(

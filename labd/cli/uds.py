@@ -9,13 +9,7 @@ from click.shell_completion import CompletionItem
 from labd.cli.completion import complete_benches, complete_ecus
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.leasing import using
-from labd.cli.options import (
-    duration,
-    existing_lease_option,
-    holder_option,
-    lease_timeout_option,
-    priority_option,
-)
+from labd.cli.options import duration, lease_options
 from labd.cli.options import (
     functional_id as parse_functional_id,
 )
@@ -74,10 +68,7 @@ def _complete_words(ctx: click.Context, parameter: click.Parameter, incomplete: 
     help="How long the whole exchange may take, every response-pending (0x78) included.  "
     "[default: 10s; with --functional 1s]",
 )
-@existing_lease_option
-@lease_timeout_option
-@holder_option
-@priority_option
+@lease_options
 @format_option
 @pass_session
 def uds(
