@@ -6,6 +6,7 @@ from fastapi import Depends, Path
 from fastapi.requests import HTTPConnection
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from labd.model.identity import ANONYMOUS, Actor
 from labd.services.lab import Lab
 
 _bearer = HTTPBearer(
@@ -21,6 +22,14 @@ def _lab(connection: HTTPConnection) -> Lab:
 LabOf = Annotated[Lab, Depends(_lab)]
 LeaseId = Annotated[str, Path(max_length=64, examples=["l-5f3a9c01d2e4"])]
 RunId = Annotated[str, Path(max_length=64, examples=["r-0b6e7715c9aa"])]
+
+
+def _actor() -> Actor:
+    return ANONYMOUS
+
+
+ActorOf = Annotated[Actor, Depends(_actor)]
+"""Who asks."""
 
 
 def _runner(

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import structlog
 
+from labd.model.identity import SYSTEM, Actor
 from labd.services.changes import Changes
 from labd.services.clock import Clock
 from labd.services.ledger import Effects, Ledger
@@ -70,10 +71,10 @@ class Core:
         self._followers.append(follower)
 
     @contextmanager
-    def transaction(self) -> Iterator[Ledger]:
-        """A writing transaction; an exception undoes it. Raises DatabaseBusy."""
+    def transaction(self, actor: Actor = SYSTEM) -> Iterator[Ledger]:
+        """A writing transaction of the actor's; an exception undoes it. Raises DatabaseBusy."""
         with self.store.write() as unit:
-            ledger = Ledger(unit, self.clock.now(), self._available, self.limits)
+            ledger = Ledger(unit, self.clock.now(), self._available, self.limits, actor)
             forgiving = self._has_stood_still()
             if forgiving:
                 self._forgive(ledger)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from labd.model.bench import Bench, BenchState
+from labd.model.identity import Actor
 from labd.model.lease import Lease, LeaseEnd, LeaseState
 from labd.model.run import CaseCounts, Run, RunState
 from labd.scheduling.queue import FreeBench, decide
@@ -41,9 +42,12 @@ class Effects:
 class Ledger:
     """One transaction's view of the lab, and the transitions."""
 
-    def __init__(self, unit: Unit, now: float, attached: Callable[[str], bool], limits: RunLimits) -> None:
+    def __init__(
+        self, unit: Unit, now: float, attached: Callable[[str], bool], limits: RunLimits, actor: Actor
+    ) -> None:
         self.unit = unit
         self.now = now
+        self.actor = actor
         self.effects = Effects()
         self.lenient = False
         """labd was away until now: no run ends for its timeout yet."""

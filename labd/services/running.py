@@ -14,7 +14,8 @@ from labd.services.identifiers import new_run_id
 from labd.services.leasing import new_lease
 from labd.services.limits import RunLimits
 from labd.services.wishes import obstacle_now, parse_selector, require_possible
-from labd.store.unit import StoredResult, Unit
+from labd.store.unit import Unit
+from labd.store.units.runs import StoredResult
 
 HARD_END_MARGIN_S = 30.0
 """By how much the hard end of a run's lease lies behind the last moment at which labd ends the run."""

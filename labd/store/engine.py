@@ -12,7 +12,8 @@ from sqlalchemy.exc import DatabaseError
 from labd.store.errors import DatabaseBusy, DatabaseCorrupt, DatabaseNewer
 
 DATABASE_NAME = "labd.sqlite3"
-SCHEMA_HEAD = "0004"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+SCHEMA_HEAD = max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
 """Latest revision in ``migrations/versions``; Alembic (0.6 s to import) is loaded only when the file has another."""
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for a writer outside this process, for example a shell or a backup."""
@@ -90,7 +91,7 @@ def _migrate(engine: Engine, revision: str | None, path: Path) -> None:
     from alembic.script import ScriptDirectory
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if revision is not None and revision not in known:
         raise DatabaseNewer(

@@ -1,0 +1,75 @@
+"""What a runner takes and reports."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from labd.api.schemas.common import LINE_LENGTH_MAX, LINES_MAX, Request, check_time
+from labd.api.schemas.runs import Result
+
+
+class AssignedBench(BaseModel):
+    """Where a run's bench is, and the right to it."""
+
+    name: str
+    address: str
+    token: str
+    labels: dict[str, str]
+
+
+class Limits(BaseModel):
+    """What a run may use."""
+
+    timeout_s: float
+    memory_bytes: int
+    output_bytes: int
+
+
+class Assignment(BaseModel):
+    """What a runner needs to execute its run."""
+
+    run_id: str
+    name: str
+    script: str
+    files: dict[str, str]
+    data_files: dict[str, int] = Field(description="Sizes in bytes, by path relative to the script.")
+    lease_id: str
+    ttl_s: float
+    benches: list[AssignedBench]
+    limits: Limits
+
+
+class NewLogLine(Request):
+    """A log line as a runner sends it."""
+
+    time: Annotated[str, AfterValidator(check_time), Field(json_schema_extra={"format": "date-time"})]
+    level: Literal["debug", "info", "warning", "error"]
+    text: Annotated[str, StringConstraints(max_length=LINE_LENGTH_MAX)]
+
+
+class LogBatch(Request):
+    """Consecutive log lines."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "first_seq": 1,
+                "lines": [{"time": "2026-11-21T09:30:00.125Z", "level": "info", "text": "the ECU names itself"}],
+            }
+        }
+    )
+    first_seq: Annotated[int, Field(ge=1, le=2**53)]
+    lines: Annotated[list[NewLogLine], Field(min_length=1, max_length=LINES_MAX)]
+
+
+class LogReceipt(BaseModel):
+    """How far the log is stored."""
+
+    acknowledged: int = Field(description="Sequence number of the last stored line.")
+
+
+class ResultReport(Request):
+    """What a runner reports at the end."""
+
+    document: Result
+    junit: str = Field(description="JUnit XML.")

@@ -1,0 +1,156 @@
+"""Runs and their results."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from labd.api.schemas.common import (
+    DATA_BYTES_MAX,
+    DAY_S,
+    FILES_MAX,
+    OBSTACLE,
+    SCRIPT_LENGTH_MAX,
+    Content,
+    FilePath,
+    Name,
+    Priority,
+    Request,
+    Script,
+    Selector,
+    Time,
+    check_size,
+)
+from labd.model.run import ExecutorName, LogLevel, RunState
+
+
+class RunRequest(Request):
+    """A scenario to execute."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "name": "identify.lua",
+                "script": 'local uds = require("uds")\nprint(uds.ecu("ECM"):read("VIN"))\n',
+                "selector": "platform=meb",
+                "holder": "ci",
+                "timeout_s": 120,
+            }
+        }
+    )
+    script: Script
+    name: Name = "scenario.lua"
+    files: Annotated[
+        dict[FilePath, Annotated[str, StringConstraints(max_length=SCRIPT_LENGTH_MAX)]],
+        Field(max_length=FILES_MAX, description="Further Lua files by path relative to the script."),
+    ] = Field(default={})
+    data_files: Annotated[
+        dict[FilePath, Content],
+        AfterValidator(check_size),
+        Field(
+            max_length=FILES_MAX,
+            description="Other files that the script names, such as a log to replay or an image to flash, by path "
+            f"relative to the script, in Base64; at most {DATA_BYTES_MAX} bytes together.",
+        ),
+    ] = Field(default={})
+    selector: Selector = ""
+    holder: Name
+    priority: Priority = 0
+    timeout_s: Annotated[float, Field(gt=0, le=7 * DAY_S, description="Counts from the start of RUNNING.")] = 300.0
+    executor: Annotated[
+        ExecutorName,
+        Field(
+            strict=False,
+            description="Where the script runs: `process` beside labd, `bench` on the bench's own machine beside the "
+            "bus, for tests whose timing cannot cross a network.",
+        ),
+    ] = ExecutorName.PROCESS
+
+
+class CaseCounts(BaseModel):
+    """How many test cases of a run ended how."""
+
+    passed: int
+    failed: int
+    error: int
+
+
+class Run(BaseModel):
+    """One execution of one scenario."""
+
+    id: str
+    name: str
+    state: RunState
+    reason: str = Field(description="Why it FAILED or ended in ERROR; empty otherwise.")
+    selector: str
+    holder: str
+    priority: int
+    timeout_s: float
+    executor: ExecutorName
+    lease_id: str | None
+    bench: str | None
+    position: int | None
+    obstacle: str | None = Field(description=OBSTACLE)
+    created_at: Time
+    started_at: Time | None
+    ended_at: Time | None
+    cases: CaseCounts | None
+
+
+class LogLine(BaseModel):
+    """A line of a run's log. Sequence numbers start at 1 and have no gaps."""
+
+    seq: int
+    time: Time
+    level: LogLevel
+    text: str
+
+
+class Frame(Request):
+    """A CAN frame in a result."""
+
+    bus: str
+    time: float
+    frame: str
+
+
+class Failure(Request):
+    """Why a case did not pass."""
+
+    message: str
+    file: str | None
+    line: int | None
+    traceback: str
+
+
+class Step(Request):
+    """Something that a case did, ``at_s`` after the start of the case."""
+
+    at_s: float
+    text: str
+
+
+class CaseResult(Request):
+    """One test case."""
+
+    name: str
+    verdict: Literal["passed", "failed", "error"]
+    duration_s: float
+    steps: list[Step]
+    failure: Failure | None
+    frames: list[Frame]
+
+
+class Result(Request):
+    """The result document of a run (version 1)."""
+
+    version: Literal[1]
+    name: str
+    verdict: Literal["passed", "failed", "error"]
+    reason: str
+    failure: Failure | None
+    benches: list[str]
+    started_at: str
+    duration_s: float
+    cases: list[CaseResult]
+    log_lines: int
+    log_lines_dropped: int

@@ -1,0 +1,74 @@
+"""Runs: what they execute, their logs and results."""
+
+from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, LargeBinary, String, Table, Text
+
+from labd.store.tables.metadata import metadata
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("reason", Text, nullable=False),
+    Column("selector", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("timeout_s", Float, nullable=False),
+    Column("lease_id", String(32), ForeignKey("leases.id"), nullable=False),
+    Column("executor", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("passed", Integer),
+    Column("failed", Integer),
+    Column("error", Integer),
+    Column("log_lines", Integer, nullable=False),
+    Column("log_bytes", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+run_inputs = Table(
+    "run_inputs",
+    metadata,
+    Column("run_id", String(32), ForeignKey("runs.id"), primary_key=True),
+    Column("script", Text, nullable=False),
+    Column("files", JSON, nullable=False),
+)
+
+run_data_files = Table(
+    "run_data_files",
+    metadata,
+    Column("run_id", String(32), ForeignKey("runs.id"), primary_key=True),
+    Column("path", String(200), primary_key=True),
+    Column("sha256", String(64), ForeignKey("contents.sha256"), nullable=False),
+)
+
+# By what it is, so that the image that a hundred runs flash is stored once.
+contents = Table(
+    "contents",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("size", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+
+run_log = Table(
+    "run_log",
+    metadata,
+    Column("run_id", String(32), ForeignKey("runs.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("time", Float, nullable=False),
+    Column("level", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+run_results = Table(
+    "run_results",
+    metadata,
+    Column("run_id", String(32), ForeignKey("runs.id"), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("junit", Text, nullable=False),
+)

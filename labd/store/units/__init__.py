@@ -1,0 +1,1 @@
+"""What a transaction may ask of the database, by noun."""

@@ -1,0 +1,143 @@
+"""The runs of a unit of work, with what they execute, log and report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, insert, select, update
+
+from labd.model.run import LogLine, Run, RunInput, RunState
+from labd.store import tables
+from labd.store.rows import line_of, run_of, run_values
+from labd.store.units.part import Part
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """What a runner reported at the end, as it was sent."""
+
+    document: str
+    """JSON text."""
+    junit: str
+    """XML text."""
+
+
+class Runs(Part):
+    """The runs of a unit of work, with what they execute, log and report."""
+
+    def add_run(self, run: Run, inputs: RunInput) -> int:
+        """Stores a new run with what it executes; returns its place in the order of arrival."""
+        statement = insert(tables.runs).values(run_values(run)).returning(tables.runs.c.seq)
+        seq = int(self._connection.execute(statement).scalar_one())
+        self._connection.execute(
+            insert(tables.run_inputs).values(run_id=run.id, script=inputs.script, files=inputs.files)
+        )
+        return seq
+
+    def save_run(self, run: Run) -> None:
+        """Stores the new state of a known run."""
+        self._connection.execute(update(tables.runs).where(tables.runs.c.seq == run.seq).values(run_values(run)))
+
+    def run(self, run_id: str) -> Run | None:
+        """One run."""
+        row = self._connection.execute(select(tables.runs).where(tables.runs.c.id == run_id)).mappings().first()
+        return None if row is None else run_of(row)
+
+    def runs_in(self, state: RunState) -> list[Run]:
+        """All runs of a state, in order of arrival."""
+        rows = self._connection.execute(
+            select(tables.runs).where(tables.runs.c.state == state).order_by(tables.runs.c.seq)
+        )
+        return [run_of(row) for row in rows.mappings()]
+
+    def runs_due(self, now: float) -> list[Run]:
+        """RUNNING runs whose timeout has passed, in order of arrival."""
+        columns = tables.runs.c
+        rows = self._connection.execute(
+            select(tables.runs)
+            .where(columns.state == RunState.RUNNING, columns.started_at + columns.timeout_s <= now)
+            .order_by(columns.seq)
+        )
+        return [run_of(row) for row in rows.mappings()]
+
+    def next_run_deadline(self) -> float | None:
+        """When the timeout of the next RUNNING run passes."""
+        columns = tables.runs.c
+        value = self._connection.scalar(
+            select(func.min(columns.started_at + columns.timeout_s)).where(columns.state == RunState.RUNNING)
+        )
+        return None if value is None else float(value)
+
+    def newest_runs(self, state: RunState | None, limit: int) -> list[Run]:
+        """The last ``limit`` runs, newest first."""
+        query = select(tables.runs).order_by(tables.runs.c.seq.desc()).limit(limit)
+        if state is not None:
+            query = query.where(tables.runs.c.state == state)
+        return [run_of(row) for row in self._connection.execute(query).mappings()]
+
+    def inputs(self, run_id: str) -> RunInput | None:
+        """What a run executes."""
+        columns = tables.run_inputs.c
+        row = self._connection.execute(select(columns.script, columns.files).where(columns.run_id == run_id)).first()
+        return None if row is None else RunInput(row.script, row.files)
+
+    def add_data_file(self, run_id: str, path: str, sha256: str, content: bytes) -> None:
+        """Stores a data file of a run; content that is there already is not stored again."""
+        known = select(tables.contents.c.sha256).where(tables.contents.c.sha256 == sha256)
+        if self._connection.scalar(known) is None:
+            self._connection.execute(insert(tables.contents).values(sha256=sha256, size=len(content), content=content))
+        self._connection.execute(insert(tables.run_data_files).values(run_id=run_id, path=path, sha256=sha256))
+
+    def data_files(self, run_id: str) -> dict[str, int]:
+        """The data files of a run, by path: their sizes in bytes."""
+        files = tables.run_data_files.c
+        rows = self._connection.execute(
+            select(files.path, tables.contents.c.size)
+            .join(tables.contents, tables.contents.c.sha256 == files.sha256)
+            .where(files.run_id == run_id)
+            .order_by(files.path)
+        )
+        return {row.path: row.size for row in rows}
+
+    def data_file(self, run_id: str, path: str) -> bytes | None:
+        """What is in a data file of a run."""
+        files = tables.run_data_files.c
+        content: bytes | None = self._connection.scalar(
+            select(tables.contents.c.content)
+            .join(tables.run_data_files, tables.contents.c.sha256 == files.sha256)
+            .where(files.run_id == run_id, files.path == path)
+        )
+        return content
+
+    def add_lines(self, run_id: str, lines: Sequence[LogLine]) -> None:
+        """Stores lines that follow the last stored one."""
+        if lines:
+            self._connection.execute(
+                insert(tables.run_log),
+                [
+                    {"run_id": run_id, "seq": line.seq, "time": line.time, "level": line.level, "text": line.text}
+                    for line in lines
+                ],
+            )
+
+    def lines(self, run_id: str, after: int, limit: int) -> list[LogLine]:
+        """Up to ``limit`` lines after sequence number ``after``."""
+        columns = tables.run_log.c
+        rows = self._connection.execute(
+            select(columns.seq, columns.time, columns.level, columns.text)
+            .where(columns.run_id == run_id, columns.seq > after)
+            .order_by(columns.seq)
+            .limit(limit)
+        )
+        return [line_of(row) for row in rows.mappings()]
+
+    def add_result(self, run_id: str, result: StoredResult) -> None:
+        """Stores what the runner reported."""
+        self._connection.execute(
+            insert(tables.run_results).values(run_id=run_id, document=result.document, junit=result.junit)
+        )
+
+    def result(self, run_id: str) -> StoredResult | None:
+        """What the runner reported."""
+        columns = tables.run_results.c
+        row = self._connection.execute(select(columns.document, columns.junit).where(columns.run_id == run_id)).first()
+        return None if row is None else StoredResult(row.document, row.junit)
