@@ -2,11 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Path
+from fastapi import Depends, Path, Query
 from fastapi.requests import HTTPConnection
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from labd.api.times import to_seconds
+from labd.model.filters import Filter
 from labd.model.identity import ANONYMOUS, Actor
+from labd.services.errors import FieldError, Invalid
 from labd.services.lab import Lab
 
 _bearer = HTTPBearer(
@@ -22,6 +25,27 @@ def _lab(connection: HTTPConnection) -> Lab:
 LabOf = Annotated[Lab, Depends(_lab)]
 LeaseId = Annotated[str, Path(max_length=64, examples=["l-5f3a9c01d2e4"])]
 RunId = Annotated[str, Path(max_length=64, examples=["r-0b6e7715c9aa"])]
+
+
+def _filter(
+    holder: Annotated[str | None, Query(max_length=200, description="Only this holder's.", examples=["ada"])] = None,
+    selector: Annotated[
+        str, Query(description="Only with a bench whose labels match this selector.", examples=["platform=meb"])
+    ] = "",
+    since: Annotated[
+        str | None,
+        Query(max_length=64, description="Only created then or later (RFC 3339).", examples=["2026-11-21T09:30:00Z"]),
+    ] = None,
+) -> Filter:
+    try:
+        moment = None if since is None else to_seconds(since)
+    except ValueError as error:
+        raise Invalid(f"since: {error}", FieldError("since", since, str(error))) from None
+    return Filter(holder=holder, selector=selector, since=moment)
+
+
+FilterOf = Annotated[Filter, Depends(_filter)]
+"""What lists of leases and runs are filtered by, beside the state."""
 
 
 def _actor() -> Actor:

@@ -81,7 +81,7 @@ def _power(lab: LabClient, ctx: click.Context) -> dict[str, str]:
 
 
 def _leases(lab: LabClient, _ctx: click.Context) -> dict[str, str]:
-    live = [*lab.leases("GRANTED"), *lab.leases("QUEUED")]
+    live = lab.leases("GRANTED", "QUEUED", limit=1000)
     return {lease["id"]: f"{lease['bench'] or lease['selector']} {lease['holder']}" for lease in live}
 
 

@@ -141,9 +141,9 @@ def release(session: Session, lease_ids: tuple[str, ...], as_json: bool) -> None
 def list_leases(session: Session, state: str | None, everything: bool, as_json: bool) -> None:
     """List who holds what, and who waits."""
     if state or everything:
-        leases = session.lab.leases(state)
+        leases = session.lab.leases(*([state] if state else []))
     else:
-        leases = [*session.lab.leases("GRANTED"), *session.lab.leases("QUEUED")]
+        leases = session.lab.leases("GRANTED", "QUEUED")
     if as_json:
         print_json(leases)
         return

@@ -193,7 +193,7 @@ run.script = submit
 @pass_session
 def list_runs(session: Session, state: str | None, limit: int, as_json: bool) -> None:
     """List runs, the newest first."""
-    runs = session.lab.runs(state, limit)
+    runs = session.lab.runs(*([state] if state else []), limit=limit)
     if as_json:
         print_json(runs)
         return

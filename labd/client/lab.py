@@ -1,7 +1,8 @@
 """LabClient: one method for each route of the REST API."""
 
 from base64 import b64encode
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any, cast
 from urllib.parse import quote
@@ -11,6 +12,9 @@ from labd.client.types import Assignment, Bench, ExecutorName, Lease, LogLine, R
 
 DEFAULT_URL = "http://127.0.0.1:8470"
 _API = "api/v1"
+PAGE_SIZE = 1000
+"""Items asked for at once."""
+Params = Mapping[str, str | int | Sequence[str]]
 
 
 class LabClient:
@@ -47,7 +51,7 @@ class LabClient:
 
     def benches(self, selector: str | None = None) -> list[Bench]:
         """The benches whose labels match ``selector`` (Kubernetes' grammar: ``a=b, c in (d,e), !f``), or all."""
-        return cast(list[Bench], self._get("benches", {"selector": selector} if selector else None))
+        return list(self._items("benches", {"selector": selector} if selector else {}))
 
     def bench(self, name: str) -> Bench:
         """One bench by name."""
@@ -91,9 +95,22 @@ class LabClient:
         """One lease, with its token while it is GRANTED."""
         return cast(Lease, self._get(f"leases/{_segment(lease_id)}"))
 
-    def leases(self, state: str | None = None) -> list[Lease]:
-        """The leases in a state (QUEUED, GRANTED or ENDED), or all, without their tokens."""
-        return cast(list[Lease], self._get("leases", {"state": state} if state else None))
+    def leases(
+        self,
+        *states: str,
+        holder: str | None = None,
+        selector: str | None = None,
+        since: str | None = None,
+        limit: int | None = None,
+    ) -> list[Lease]:
+        """The newest ``limit`` leases, or all, without tokens: newest first, those that wait in the queue's order.
+
+        ``states``: only those in one of them (QUEUED, GRANTED or ENDED); ``holder``: only this holder's; ``selector``:
+        only with a bench whose labels match; ``since``: only created then (RFC 3339) or later.
+        """
+        params = _filters(states, holder, selector, since)
+        leases: list[Lease] = list(islice(self._items("leases", params), limit))
+        return sorted(leases, key=lambda lease: lease["position"] or 0)
 
     def heartbeat(self, lease_id: str) -> Lease:
         """Keeps a waiting or granted lease alive for another TTL; the answer carries the token when GRANTED."""
@@ -142,9 +159,19 @@ class LabClient:
         """One run."""
         return cast(Run, self._get(f"runs/{_segment(run_id)}"))
 
-    def runs(self, state: str | None = None, limit: int = 50) -> list[Run]:
-        """The newest runs, in a state (PENDING, RUNNING, PASSED, FAILED, ERROR, CANCELLED) or all."""
-        return cast(list[Run], self._get("runs", {"limit": limit} | ({"state": state} if state else {})))
+    def runs(
+        self,
+        *states: str,
+        holder: str | None = None,
+        selector: str | None = None,
+        since: str | None = None,
+        limit: int | None = 50,
+    ) -> list[Run]:
+        """The newest ``limit`` runs (None: all), newest first; filtered like `leases`.
+
+        States are PENDING, RUNNING, PASSED, FAILED, ERROR, CANCELLED.
+        """
+        return list(islice(self._items("runs", _filters(states, holder, selector, since), limit), limit))
 
     def cancel_run(self, run_id: str) -> Run:
         """Stops a run, or takes it out of the queue."""
@@ -200,11 +227,28 @@ class LabClient:
     def _log(self, run_id: str) -> str:
         return f"{_API}/runs/{_segment(run_id)}/log"
 
-    def _get(self, path: str, params: Mapping[str, str | int] | None = None) -> Any:
+    def _get(self, path: str, params: Params | None = None) -> Any:
         return self._http.json(self._http.request("GET", f"{_API}/{path}", params=params, repeatable=True))
+
+    def _items(self, path: str, filters: Mapping[str, str | Sequence[str]], limit: int | None = None) -> Iterator[Any]:
+        """The items of a list, from as many pages as it takes."""
+        params: dict[str, str | int | Sequence[str]] = {**filters, "limit": min(limit or PAGE_SIZE, PAGE_SIZE)}
+        while True:
+            page = self._get(path, params)
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            params["cursor"] = page["next"]
 
     def _call(self, method: str, path: str, body: object | None = None, *, repeatable: bool = False) -> Any:
         return self._http.json(self._http.request(method, f"{_API}/{path}", json=body, repeatable=repeatable))
+
+
+def _filters(
+    states: Sequence[str], holder: str | None, selector: str | None, since: str | None
+) -> dict[str, str | Sequence[str]]:
+    given = {"state": states, "holder": holder, "selector": selector, "since": since}
+    return {name: value for name, value in given.items() if value}
 
 
 def _segment(text: str) -> str:

@@ -7,7 +7,7 @@ Redirects are not followed and the proxies of the environment are not used: labd
 import contextlib
 import io
 import json as jsonlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import BadStatusLine, RemoteDisconnected
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -18,6 +18,8 @@ from urllib3.util import parse_url
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
 
+Params = Mapping[str, str | int | Sequence[str]]
+"""Of a query."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The longest answer that is read into memory."""
 _EXAMPLE = "it would look like http://127.0.0.1:8470"
@@ -45,7 +47,7 @@ class Transport:
         method: str,
         path: str,
         *,
-        params: Mapping[str, str | int] | None = None,
+        params: Params | None = None,
         json: object | None = None,
         repeatable: bool = False,
     ) -> bytes:
@@ -63,7 +65,7 @@ class Transport:
 
     @contextlib.contextmanager
     def stream(
-        self, path: str, *, params: Mapping[str, str | int], headers: Mapping[str, str], read_timeout_s: float
+        self, path: str, *, params: Params, headers: Mapping[str, str], read_timeout_s: float
     ) -> Iterator[Callable[[int], bytes]]:
         """A streamed answer to a GET: a function that reads the next line, of so many bytes at most; b"" at the end.
 
@@ -92,7 +94,7 @@ class Transport:
         self,
         method: str,
         path: str,
-        params: Mapping[str, str | int] | None,
+        params: Params | None,
         headers: Mapping[str, str],
         body: bytes | None,
         read_timeout_s: float,
@@ -106,7 +108,7 @@ class Transport:
         try:
             response = pool.urlopen(
                 method,
-                f"{self._base}/{path}" + (f"?{urlencode(params)}" if params else ""),
+                f"{self._base}/{path}" + (f"?{urlencode(params, doseq=True)}" if params else ""),
                 body,
                 self._headers | dict(headers),
                 retries=_ONCE_IF_BROKEN if repeatable else False,

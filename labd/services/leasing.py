@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from labd.model.filters import Filter
 from labd.model.lease import Lease, LeaseEnd, LeaseState
 from labd.services.core import Core
 from labd.services.errors import Conflict, NotFound
 from labd.services.identifiers import new_lease_id
-from labd.services.wishes import obstacle_now, parse_selector, require_possible
+from labd.services.wishes import benches_wanted, obstacle_now, parse_selector, require_possible
 from labd.store.unit import Unit
 
 
@@ -47,12 +48,12 @@ class Leasing:
         with self._core.view() as unit:
             return self._view(unit, _require(unit, lease_id))
 
-    def newest(self, state: LeaseState | None, limit: int) -> list[LeaseView]:
-        """Leases without their tokens: the queue in its order, others newest first."""
+    def newest(self, where: Filter, limit: int, before: int | None = None) -> list[LeaseView]:
+        """Leases without their tokens that arrived before number ``before``, newest first. Raises Invalid."""
         with self._core.view() as unit:
             queue = unit.queue()
             positions = {lease.id: number for number, lease in enumerate(queue, start=1)}
-            leases = queue[:limit] if state is LeaseState.QUEUED else unit.newest_leases(state, limit)
+            leases = unit.newest_leases(where, limit, before, benches_wanted(unit, where.selector))
             addresses = {bench.name: bench.address for bench in unit.benches()}
             return [
                 LeaseView(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from labd.model.filters import Filter
 from labd.model.lease import Lease, LeaseState
 from labd.model.run import CaseCounts, ExecutorName, LogLevel, LogLine, Run, RunInput, RunState
 from labd.services.core import Core
@@ -13,7 +14,7 @@ from labd.services.errors import Conflict, Forbidden, NotFound, TooLarge, Unauth
 from labd.services.identifiers import new_run_id
 from labd.services.leasing import new_lease
 from labd.services.limits import RunLimits
-from labd.services.wishes import obstacle_now, parse_selector, require_possible
+from labd.services.wishes import benches_wanted, obstacle_now, parse_selector, require_possible
 from labd.store.unit import Unit
 from labd.store.units.runs import StoredResult
 
@@ -113,10 +114,11 @@ class Running:
         with self._core.view() as unit:
             return self._view(unit, _require(unit, run_id))
 
-    def newest(self, state: RunState | None, limit: int) -> list[RunView]:
-        """Runs, newest first."""
+    def newest(self, where: Filter, limit: int, before: int | None = None) -> list[RunView]:
+        """Runs that arrived before number ``before``, newest first. Raises Invalid."""
         with self._core.view() as unit:
-            return [self._view(unit, run) for run in unit.newest_runs(state, limit)]
+            runs = unit.newest_runs(where, limit, before, benches_wanted(unit, where.selector))
+            return [self._view(unit, run) for run in runs]
 
     def cancel(self, run_id: str) -> RunView:
         """Ends a run before its time; one that is over stays as it is. Raises NotFound."""

@@ -36,6 +36,14 @@ def require_possible(unit: Unit, selector: Selector) -> None:
         raise Invalid(f"this can never be granted: {reason}", FieldError("selector", str(selector), reason))
 
 
+def benches_wanted(unit: Unit, selector: str) -> list[str] | None:
+    """The names of the benches that a list is about, removed ones too; None: any. Raises Invalid."""
+    if not selector:
+        return None
+    parsed = parse_selector(selector)
+    return [bench.name for bench in unit.benches() if parsed.matches(bench.selectable_labels)]
+
+
 def obstacle_now(unit: Unit, lease: Lease, attached: Callable[[str], bool]) -> str | None:
     """Why no bench can come to a waiting lease as things are; None while one that matches is in use or free.
 

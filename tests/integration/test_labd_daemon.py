@@ -72,7 +72,7 @@ def test_what_was_acknowledged_survives_kill_9_at_any_instant(daemon: Daemon) ->
         client = daemon.client
         assert client.lease(held["id"])["state"] == "GRANTED"
         assert client.lease(held["id"])["epoch"] == held["epoch"]
-        queue = client.leases(state="QUEUED")
+        queue = client.leases("QUEUED")
         positions = {lease["id"]: lease["position"] for lease in queue}
         assert all(str(lease["id"]) in positions for lease in acknowledged)
         order = [(-lease["priority"], lease["created_at"]) for lease in queue]

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query
 from labd.api import schemas
 from labd.api.answers import bench_answer
 from labd.api.context import LabOf
+from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 
 router = APIRouter(prefix="/benches", tags=["benches"])
@@ -16,10 +17,11 @@ router = APIRouter(prefix="/benches", tags=["benches"])
 @router.get("", responses=responses(), summary="List benches")
 def list_benches(
     lab: LabOf,
+    paging: PagingOf,
     selector: Annotated[str, Query(description="Label selector.", examples=["platform=meb"])] = "",
-) -> list[schemas.Bench]:
+) -> Page[schemas.Bench]:
     """The benches that match the selector, by name."""
-    return [bench_answer(view) for view in lab.fleet.benches(selector)]
+    return paging.cut(lab.fleet.benches(selector), lambda view: view.bench.name, bench_answer)
 
 
 @router.get("/{name}", responses=responses(HTTPStatus.NOT_FOUND), summary="One bench")

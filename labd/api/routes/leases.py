@@ -1,5 +1,6 @@
 """Leases."""
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
 
@@ -7,7 +8,8 @@ from fastapi import APIRouter, Query
 
 from labd.api import schemas
 from labd.api.answers import lease_answer, lease_summary
-from labd.api.context import LabOf, LeaseId
+from labd.api.context import FilterOf, LabOf, LeaseId
+from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 from labd.model.lease import LeaseState
 
@@ -31,11 +33,13 @@ def create_lease(lab: LabOf, wish: schemas.LeaseRequest) -> schemas.Lease:
 @router.get("", responses=responses(), summary="List leases")
 def list_leases(
     lab: LabOf,
-    state: LeaseState | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-) -> list[schemas.LeaseSummary]:
-    """QUEUED leases in the order in which they are served; others newest first."""
-    return [lease_summary(view) for view in lab.leasing.newest(state, limit)]
+    paging: PagingOf,
+    where: FilterOf,
+    state: Annotated[list[LeaseState], Query(description="Only in these states.")] = [],  # noqa: B006 - FastAPI copies
+) -> Page[schemas.LeaseSummary]:
+    """Newest first. The order in which QUEUED ones are served is their `position`."""
+    views = lab.leasing.newest(replace(where, states=state), paging.limit + 1, paging.after_number)
+    return paging.page(views, lambda view: view.lease.seq, lease_summary)
 
 
 @router.get("/{lease_id}", responses=responses(HTTPStatus.NOT_FOUND), summary="One lease")

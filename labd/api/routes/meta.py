@@ -6,6 +6,7 @@ from labd.api import schemas
 from labd.api.context import LabOf
 from labd.api.problems import responses
 from labd.api.version import VERSION
+from labd.model.filters import Filter
 
 router = APIRouter(tags=["labd"])
 well_known = APIRouter(prefix="/.well-known", tags=["labd"])
@@ -14,7 +15,7 @@ well_known = APIRouter(prefix="/.well-known", tags=["labd"])
 @router.get("/healthz", responses=responses(), summary="Whether labd works")
 def get_health(lab: LabOf) -> schemas.HealthReport:
     """Answers when the database does."""
-    lab.running.newest(None, 1)
+    lab.running.newest(Filter(), 1)
     return schemas.HealthReport(status="ok")
 
 

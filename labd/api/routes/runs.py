@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
 
@@ -10,8 +11,9 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from labd.api import schemas
 from labd.api.answers import line_answer, run_answer
-from labd.api.context import LabOf, RunId
+from labd.api.context import FilterOf, LabOf, RunId
 from labd.api.following import follow_log
+from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 from labd.model.run import LogLine, RunState
 
@@ -44,10 +46,14 @@ def create_run(lab: LabOf, wish: schemas.RunRequest) -> schemas.Run:
 
 @router.get("", responses=responses(), summary="List runs")
 def list_runs(
-    lab: LabOf, state: RunState | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50
-) -> list[schemas.Run]:
+    lab: LabOf,
+    paging: PagingOf,
+    where: FilterOf,
+    state: Annotated[list[RunState], Query(description="Only in these states.")] = [],  # noqa: B006 - FastAPI copies
+) -> Page[schemas.Run]:
     """Newest first."""
-    return [run_answer(view) for view in lab.running.newest(state, limit)]
+    views = lab.running.newest(replace(where, states=state), paging.limit + 1, paging.after_number)
+    return paging.page(views, lambda view: view.run.seq, run_answer)
 
 
 @router.get("/{run_id}", responses=_NOT_FOUND, summary="One run")

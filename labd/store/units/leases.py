@@ -1,9 +1,11 @@
 """The leases of a unit of work."""
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Select, func, insert, select, update
 
+from labd.model.filters import Filter
 from labd.model.lease import Lease, LeaseState
 from labd.store import tables
 from labd.store.rows import lease_of, lease_values
@@ -82,11 +84,22 @@ class Leases(Part):
         value = self._connection.scalar(select(func.max(columns.expires_at)).where(columns.bench == bench))
         return None if value is None else float(value)
 
-    def newest_leases(self, state: LeaseState | None, limit: int) -> list[Lease]:
-        """The last ``limit`` leases, newest first."""
-        query = select(tables.leases).order_by(tables.leases.c.seq.desc()).limit(limit)
-        if state is not None:
-            query = query.where(tables.leases.c.state == state)
+    def newest_leases(
+        self, where: Filter, limit: int, before: int | None = None, benches: Collection[str] | None = None
+    ) -> list[Lease]:
+        """The last ``limit`` leases that arrived before number ``before``, newest first; on one of ``benches``."""
+        columns = tables.leases.c
+        query = select(tables.leases).order_by(columns.seq.desc()).limit(limit)
+        if where.states:
+            query = query.where(columns.state.in_(where.states))
+        if where.holder is not None:
+            query = query.where(columns.holder == where.holder)
+        if where.since is not None:
+            query = query.where(columns.created_at >= where.since)
+        if benches is not None:
+            query = query.where(columns.bench.in_(benches))
+        if before is not None:
+            query = query.where(columns.seq < before)
         return [lease_of(row) for row in self._connection.execute(query).mappings()]
 
     def position(self, lease: Lease) -> int | None:

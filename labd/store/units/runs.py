@@ -1,10 +1,11 @@
 """The runs of a unit of work, with what they execute, log and report."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, insert, select, update
 
+from labd.model.filters import Filter
 from labd.model.run import LogLine, Run, RunInput, RunState
 from labd.store import tables
 from labd.store.rows import line_of, run_of, run_values
@@ -67,11 +68,23 @@ class Runs(Part):
         )
         return None if value is None else float(value)
 
-    def newest_runs(self, state: RunState | None, limit: int) -> list[Run]:
-        """The last ``limit`` runs, newest first."""
-        query = select(tables.runs).order_by(tables.runs.c.seq.desc()).limit(limit)
-        if state is not None:
-            query = query.where(tables.runs.c.state == state)
+    def newest_runs(
+        self, where: Filter, limit: int, before: int | None = None, benches: Collection[str] | None = None
+    ) -> list[Run]:
+        """The last ``limit`` runs that arrived before number ``before``, newest first; on one of ``benches``."""
+        columns = tables.runs.c
+        query = select(tables.runs).order_by(columns.seq.desc()).limit(limit)
+        if where.states:
+            query = query.where(columns.state.in_(where.states))
+        if where.holder is not None:
+            query = query.where(columns.holder == where.holder)
+        if where.since is not None:
+            query = query.where(columns.created_at >= where.since)
+        if benches is not None:
+            leases = tables.leases.c
+            query = query.where(columns.lease_id.in_(select(leases.id).where(leases.bench.in_(benches))))
+        if before is not None:
+            query = query.where(columns.seq < before)
         return [run_of(row) for row in self._connection.execute(query).mappings()]
 
     def inputs(self, run_id: str) -> RunInput | None:

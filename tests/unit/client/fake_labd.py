@@ -8,13 +8,15 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 DEADLINE_S = 10.0
+PAGE = 3
+"""Most items in a page."""
 
 
 def now(ahead_s: float = 0) -> str:
@@ -111,6 +113,12 @@ def make_result(**changes: Any) -> dict[str, Any]:
         "log_lines_dropped": 0,
         **changes,
     }
+
+
+def page(found: Iterable[dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:
+    items, start = list(found), int(query.get("cursor", 0))
+    end = start + min(int(query["limit"]), PAGE)
+    return {"items": items[start:end], "next": str(end) if end < len(items) else None}
 
 
 class FakeLabd:
@@ -300,7 +308,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self, method: str) -> None:
         url = urlsplit(self.path)
         path = url.path.removeprefix("/api/v1")
-        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        query = {key: " ".join(values) for key, values in parse_qs(url.query).items()}
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
         with self.lab.changed:
@@ -331,7 +339,7 @@ class _Handler(BaseHTTPRequestHandler):
         lab = self.lab
         match method, parts:
             case "GET", ["benches"]:
-                return list(lab.benches.values())
+                return page(lab.benches.values(), query)
             case "GET", ["benches", name]:
                 return lab.benches.get(name)
             case "POST", ["benches", name, "clear-quarantine"]:
@@ -344,7 +352,9 @@ class _Handler(BaseHTTPRequestHandler):
                     lab.grant(lease)
                 return self._with_token(lease)
             case "GET", ["leases"]:
-                return [one for one in lab.leases.values() if query.get("state") in (None, one["state"])]
+                return page(
+                    (one for one in lab.leases.values() if one["state"] in query.get("state", one["state"])), query
+                )
             case ("GET", ["leases", name]) | ("POST", ["leases", name, "heartbeat"]):
                 return self._with_token(lab.leases[name]) if name in lab.leases else None
             case "DELETE", ["leases", name]:
@@ -364,7 +374,9 @@ class _Handler(BaseHTTPRequestHandler):
                         lab.results[run["id"]] = make_result()
                 return run
             case "GET", ["runs"]:
-                return [one for one in lab.runs.values() if query.get("state") in (None, one["state"])]
+                return page(
+                    (one for one in lab.runs.values() if one["state"] in query.get("state", one["state"])), query
+                )
             case "GET", ["runs", name]:
                 return lab.runs.get(name)
             case "POST", ["runs", name, "cancel"]:

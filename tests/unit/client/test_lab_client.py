@@ -19,7 +19,7 @@ def unused_url() -> str:
 
 def test_benches_are_listed_and_shown(labd: FakeLabd, client: LabClient) -> None:
     assert [bench["name"] for bench in client.benches("platform=meb")] == ["bench-1"]
-    assert labd.asked("GET", "/benches") == [{"selector": "platform=meb"}]
+    assert labd.asked("GET", "/benches") == [{"selector": "platform=meb", "limit": "1000"}]
     assert client.bench("bench-1")["ecus"][0]["dids"][0]["name"] == "VIN"
 
 
@@ -49,7 +49,7 @@ def test_a_run_from_submission_to_result(labd: FakeLabd, client: LabClient) -> N
     assert client.run(run["id"])["state"] == "PASSED"
     assert client.result(run["id"])["cases"][1]["verdict"] == "failed"
     assert client.junit(run["id"]) == "<testsuites/>"
-    assert [one["id"] for one in client.runs("PASSED", 5)] == [run["id"]]
+    assert [one["id"] for one in client.runs("PASSED", limit=5)] == [run["id"]]
 
 
 def test_the_runners_calls_carry_the_token(labd: FakeLabd) -> None:

@@ -57,7 +57,7 @@ def test_answers_have_the_shapes_that_the_sdk_declares() -> None:
 
 
 def test_benches_are_listed_filtered_and_shown(web: TestClient) -> None:
-    (bench,) = web.get("benches").json()
+    (bench,) = web.get("benches").json()["items"]
     assert (bench["name"], bench["health"], bench["state"], bench["lease_id"]) == (
         "bench-1",
         "healthy",
@@ -68,7 +68,7 @@ def test_benches_are_listed_filtered_and_shown(web: TestClient) -> None:
     consoles = [{"name": "linux", "port": "/dev/ttyUSB0", "baudrate": 115200}]
     assert bench["equipment"] == {"consoles": consoles, "power": [], "adapters": []}
     assert to_seconds(bench["last_seen"]) == 1_800_000_000.0
-    assert web.get("benches", params={"selector": "platform!=meb"}).json() == []
+    assert web.get("benches", params={"selector": "platform!=meb"}).json() == {"items": [], "next": None}
     assert web.get("benches/bench-1").json() == bench
 
 
@@ -80,8 +80,8 @@ def test_a_lease_from_its_creation_to_its_release(web: TestClient) -> None:
     assert web.get(f"leases/{lease['id']}").json()["token"] == lease["token"]
     waiting = web.post("leases", json=LEASE).json()
     assert (waiting["state"], waiting["position"], waiting["token"]) == ("QUEUED", 1, None)
-    assert [one["id"] for one in web.get("leases", params={"state": "QUEUED"}).json()] == [waiting["id"]]
-    assert "token" not in web.get("leases").json()[0]
+    assert [one["id"] for one in web.get("leases", params={"state": "QUEUED"}).json()["items"]] == [waiting["id"]]
+    assert "token" not in web.get("leases").json()["items"][0]
     assert web.get("benches/bench-1").json()["holder"] == "ada"
     assert web.post(f"leases/{lease['id']}/heartbeat").json()["token"] == lease["token"]
     ended = web.delete(f"leases/{lease['id']}").json()
@@ -109,7 +109,7 @@ def test_a_run_from_its_creation_to_its_result(web: TestClient, lab: Lab, execut
     assert web.get(f"runs/{run_id}/result").json() == RESULT
     junit = web.get(f"runs/{run_id}/junit")
     assert (junit.text, junit.headers["content-type"]) == ("<testsuites/>", "application/xml")
-    assert [run["id"] for run in web.get("runs", params={"state": "PASSED", "limit": 5}).json()] == [run_id]
+    assert [run["id"] for run in web.get("runs", params={"state": "PASSED", "limit": 5}).json()["items"]] == [run_id]
     assert web.post(f"runs/{run_id}/cancel").json()["state"] == "PASSED"
 
 
@@ -166,7 +166,10 @@ BAD: list[tuple[str, str, Any, int, dict[str, Any]]] = [
     ("POST", "runs", {**RUN, "timeout_s": 0}, 422, {"field": "timeout_s", "value": 0}),
     ("POST", "runs", {**RUN, "selector": "a in b"}, 422, {"field": "selector", "column": 6}),
     ("GET", "benches?selector=a%20is%20b", None, 422, {"field": "selector", "column": 3}),
-    ("GET", "leases?state=SLEEPING", None, 422, {"field": "state", "value": "SLEEPING"}),
+    ("GET", "leases?state=SLEEPING", None, 422, {"field": "state.0", "value": "SLEEPING"}),
+    ("GET", "leases?since=noon", None, 422, {"field": "since", "value": "noon"}),
+    ("GET", "leases?cursor=x", None, 422, {"field": "cursor", "value": "x"}),
+    ("GET", "runs?selector=a%20is%20b", None, 422, {"field": "selector", "column": 3}),
     ("GET", "runs?limit=0", None, 422, {"field": "limit", "value": "0"}),
     ("GET", "benches/bench-9", None, 404, {}),
     ("GET", "leases/l-0", None, 404, {}),
@@ -192,7 +195,7 @@ def test_bad_input_gets_a_problem_document_that_names_field_and_value(
         (found,) = document["errors"]
         assert found["message"]
         assert {key: found.get(key) for key in error} == error
-    assert web.get("leases").json() == web.get("runs").json() == []
+    assert web.get("leases").json()["items"] == web.get("runs").json()["items"] == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import pytest
 
+from labd.model.filters import Filter
 from labd.model.lease import LeaseEnd, LeaseState
 from labd.services.errors import Conflict, Invalid, NotFound
 from labd.services.lab import Lab
@@ -95,7 +96,7 @@ def test_what_can_never_be_granted_is_refused_at_once_and_names_the_term(lab: La
         _ask(lab, "platform=")
         _ask(lab, "platform in meb")
     assert caught.value.errors[0].field == "selector"
-    assert lab.leasing.newest(None, 10) == []
+    assert lab.leasing.newest(Filter(), 10) == []
 
 
 def test_an_offline_or_sick_bench_can_be_waited_for(lab: Lab) -> None:
@@ -159,7 +160,7 @@ def test_a_waiter_learns_why_no_bench_can_come_and_waits_on(lab: Lab) -> None:
     lab.fleet.report(session, report("bench-1", {"platform": "meb"}, healthy=False, reason="no interface can9"))
     assert lab.leasing.get(waiter).obstacle == "bench-1 is unhealthy (no interface can9)"
     lab.fleet.detach(session, "test")
-    assert lab.leasing.newest(LeaseState.QUEUED, 10)[0].obstacle == "bench-1 is offline"
+    assert lab.leasing.newest(Filter([LeaseState.QUEUED]), 10)[0].obstacle == "bench-1 is offline"
     session, _ = attach(lab, report("bench-1", {"platform": "mqb"}), report("bench-2"))
     assert lab.leasing.get(waiter).obstacle == "no bench meets 'platform=meb': label 'platform' has 'mqb'"
     attach(lab, report("bench-1", {"platform": "meb"}), report("bench-2"))

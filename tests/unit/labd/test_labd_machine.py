@@ -14,6 +14,7 @@ from joserfc.jwk import KeySet
 from bench_agent.protocol.claims import ALGORITHM, LeaseClaims
 from labd.executors.base import Alive
 from labd.model.bench import BenchState
+from labd.model.filters import Filter
 from labd.model.lease import Lease, LeaseState
 from labd.model.run import RunState
 from labd.model.selector import parse
@@ -191,14 +192,14 @@ class LabMachine(RuleBasedStateMachine):
     @rule()
     def restart_labd(self) -> None:
         with self.lab.core.view() as unit:
-            before = [(lease.id, lease.state, lease.bench, lease.epoch) for lease in unit.newest_leases(None, 1000)]
+            before = [(lease.id, lease.state, lease.bench, lease.epoch) for lease in unit.newest_leases(Filter(), 1000)]
             queue = [lease.id for lease in unit.queue()]
         self.lab.core.store.close()
         self.lab = open_lab(self.directory, self.clock, self.executor)
         self.agent.session = None
         self.lab.core.forgive()
         with self.lab.core.view() as unit:
-            after = [(lease.id, lease.state, lease.bench, lease.epoch) for lease in unit.newest_leases(None, 1000)]
+            after = [(lease.id, lease.state, lease.bench, lease.epoch) for lease in unit.newest_leases(Filter(), 1000)]
             assert after == before
             assert [lease.id for lease in unit.queue()] == queue
         self.lab.conductor.recover()
@@ -209,9 +210,9 @@ class LabMachine(RuleBasedStateMachine):
     @invariant()
     def what_must_always_hold(self) -> None:
         with self.lab.core.view() as unit:
-            leases = sorted(unit.newest_leases(None, 1000), key=lambda lease: lease.seq)
+            leases = sorted(unit.newest_leases(Filter(), 1000), key=lambda lease: lease.seq)
             benches = {bench.name: bench for bench in unit.benches()}
-            runs = unit.newest_runs(None, 1000)
+            runs = unit.newest_runs(Filter(), 1000)
         granted = [lease for lease in leases if lease.state is LeaseState.GRANTED]
         queue = sorted((lease for lease in leases if lease.state is LeaseState.QUEUED), key=order)
         by_id = {lease.id: lease for lease in leases}
@@ -239,7 +240,9 @@ class LabMachine(RuleBasedStateMachine):
                 assert self.agent.fenced[view.bench.name] >= view.bench.epoch, "free, but a former holder could act"
                 wanting = [one for one in queue if parse(one.selector).matches(view.bench.selectable_labels)]
                 assert not wanting, "a bench stands idle while somebody waits for it"
-        positions = {view.lease.id: view.position for view in self.lab.leasing.newest(LeaseState.QUEUED, 1000)}
+        positions = {
+            view.lease.id: view.position for view in self.lab.leasing.newest(Filter([LeaseState.QUEUED]), 1000)
+        }
         assert list(positions) == [lease.id for lease in queue]
         assert list(positions.values()) == list(range(1, len(queue) + 1))
 

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from labd.executors.base import Alive
+from labd.model.filters import Filter
 from labd.model.lease import LeaseEnd, LeaseState
 from labd.model.run import CaseCounts, LogLevel, Run, RunState
 from labd.services.conductor import EXIT_GRACE_S
@@ -196,7 +197,7 @@ def test_a_run_that_can_never_have_a_bench_is_refused(lab: Lab) -> None:
     attach(lab, report("bench-1"))
     with pytest.raises(Invalid, match="'platform=meb'"):
         _submit(lab, selector="platform=meb")
-    assert lab.running.newest(None, 10) == []
+    assert lab.running.newest(Filter(), 10) == []
 
 
 def test_stopping_labd_ends_running_runs_and_keeps_the_queue(lab: Lab, executor: FakeExecutor) -> None:

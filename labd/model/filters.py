@@ -1,0 +1,17 @@
+"""Which leases, or runs, a list is to have."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Every condition that is given has to hold."""
+
+    states: Sequence[str] = ()
+    """One of them; none given: any."""
+    holder: str | None = None
+    selector: str = ""
+    """Of the labels of the bench that the lease has or had; one without a bench matches the empty selector only."""
+    since: float | None = None
+    """Created then or later, in seconds since the Unix epoch."""
