@@ -23,7 +23,7 @@ def test_no_bench_leaves_stdout_empty(labctl: Labctl, labd: FakeLabd) -> None:
     labd.benches.clear()
     result = labctl("bench", "ls", "--selector", "a=b")
     assert (result.stdout, result.stderr, result.exit_code) == ("", "no bench matches 'a=b'\n", 0)
-    assert labd.asked("GET", "/benches") == [{"selector": "a=b"}]
+    assert labd.asked("GET", "/benches") == [{"selector": "a=b", "limit": "1000"}]
 
 
 def test_a_selector_that_is_none_is_one_line(labctl: Labctl, labd: FakeLabd) -> None:
