@@ -27,6 +27,7 @@ class AgentMessage(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     FENCED_FIELD_NUMBER: _builtins.int
     RUNNER_FIELD_NUMBER: _builtins.int
+    RENEWAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -37,6 +38,10 @@ class AgentMessage(_message.Message):
     def runner(self) -> Global___RunnerReport:
         """Something has become of a runner."""
 
+    @_builtins.property
+    def renewal(self) -> Global___Renewal:
+        """The agent's certificate is to be renewed. Answered with Certificate."""
+
     def __init__(
         self,
         *,
@@ -44,12 +49,13 @@ class AgentMessage(_message.Message):
         report: Global___BenchReport | None = ...,
         fenced: Global___Fenced | None = ...,
         runner: Global___RunnerReport | None = ...,
+        renewal: Global___Renewal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "report", b"report", "runner", b"runner"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "renewal", b"renewal", "report", b"report", "runner", b"runner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "report", b"report", "runner", b"runner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "renewal", b"renewal", "report", b"report", "runner", b"runner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "report", "fenced", "runner"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "report", "fenced", "runner", "renewal"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -187,6 +193,8 @@ class LabMessage(_message.Message):
     START_RUNNER_FIELD_NUMBER: _builtins.int
     STOP_RUNNER_FIELD_NUMBER: _builtins.int
     FORGET_RUNNER_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
     lab_time_ms: _builtins.int
     """labd's clock when it sent this, in ms since the Unix epoch: the agent judges the expiry of tokens by it."""
     @_builtins.property
@@ -205,6 +213,10 @@ class LabMessage(_message.Message):
     def stop_runner(self) -> Global___StopRunner: ...
     @_builtins.property
     def forget_runner(self) -> Global___ForgetRunner: ...
+    @_builtins.property
+    def certificate(self) -> Global___Certificate: ...
+    @_builtins.property
+    def revoked(self) -> Global___Revoked: ...
     def __init__(
         self,
         *,
@@ -216,12 +228,14 @@ class LabMessage(_message.Message):
         start_runner: Global___StartRunner | None = ...,
         stop_runner: Global___StopRunner | None = ...,
         forget_runner: Global___ForgetRunner | None = ...,
+        certificate: Global___Certificate | None = ...,
+        revoked: Global___Revoked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "message", b"message", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "lab_time_ms", b"lab_time_ms", "message", b"message", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "lab_time_ms", b"lab_time_ms", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine", "start_runner", "stop_runner", "forget_runner"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine", "start_runner", "stop_runner", "forget_runner", "certificate", "revoked"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -233,8 +247,11 @@ class Welcome(_message.Message):
 
     JWKS_FIELD_NUMBER: _builtins.int
     FENCES_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
     jwks: _builtins.str
     """The public keys that sign lease tokens: a JWK set (RFC 7517) as JSON text."""
+    trust: _builtins.bytes
+    """The certificates of labd's authorities, as PEM; empty where there is no TLS."""
     @_builtins.property
     def fences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fence]:
         """Per bench: no lease of this or a lower epoch is live any more."""
@@ -244,14 +261,87 @@ class Welcome(_message.Message):
         *,
         jwks: _builtins.str = ...,
         fences: _abc.Iterable[Global___Fence] | None = ...,
+        trust: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fences", b"fences", "jwks", b"jwks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fences", b"fences", "jwks", b"jwks", "trust", b"trust"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class Renewal(_message.Message):
+    """A certificate request (RFC 2986) as PEM, with a new key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    request: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        request: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Renewal: _TypeAlias = Renewal  # noqa: Y015
+
+@_typing.final
+class Certificate(_message.Message):
+    """The certificate that was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAIN_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    chain: _builtins.bytes
+    """The agent's own first, then those between it and an authority: PEM. Empty when it was refused."""
+    trust: _builtins.bytes
+    """As in Welcome."""
+    refusal: _builtins.str
+    """Why it was refused."""
+    def __init__(
+        self,
+        *,
+        chain: _builtins.bytes = ...,
+        trust: _builtins.bytes = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "refusal", b"refusal", "trust", b"trust"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Certificate: _TypeAlias = Certificate  # noqa: Y015
+
+@_typing.final
+class Revoked(_message.Message):
+    """The agent was revoked: it ends what it serves at once. The last message of its stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Revoked: _TypeAlias = Revoked  # noqa: Y015
 
 @_typing.final
 class Fence(_message.Message):
@@ -334,6 +424,7 @@ class StartRunner(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     RUN_TOKEN_FIELD_NUMBER: _builtins.int
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     bench: _builtins.str
     url: _builtins.str
@@ -342,6 +433,8 @@ class StartRunner(_message.Message):
     """Opens the runner-only routes of the run."""
     lease_token: _builtins.str
     """The run's right to the bench; the agent judges it as it does any call's."""
+    trust: _builtins.bytes
+    """The authorities by which the runner knows labd's REST API, as PEM; empty where it has no TLS, or a public one."""
     def __init__(
         self,
         *,
@@ -350,10 +443,11 @@ class StartRunner(_message.Message):
         url: _builtins.str = ...,
         run_token: _builtins.str = ...,
         lease_token: _builtins.str = ...,
+        trust: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bench", b"bench", "lease_token", b"lease_token", "run_id", b"run_id", "run_token", b"run_token", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bench", b"bench", "lease_token", b"lease_token", "run_id", b"run_id", "run_token", b"run_token", "trust", b"trust", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

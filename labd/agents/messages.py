@@ -4,7 +4,7 @@ from typing import Any
 
 from bench_agent.protocol import bench_pb2, lab_pb2
 from labd.executors.bench import ForgetOrder, RunnerReport, StartOrder, StopOrder
-from labd.services.fleet import BenchReport, ClearOrder, Order, PowerReading
+from labd.services.fleet import BenchReport, CertificateAnswer, ClearOrder, Order, PowerReading
 from labd.services.ledger import FenceOrder
 
 
@@ -96,6 +96,8 @@ def message_of(order: Order) -> dict[str, Any]:
             return {"fence": fence_of(order)}
         case ClearOrder(bench, by):
             return {"clear_quarantine": lab_pb2.ClearQuarantine(bench=bench, by=by)}
+        case CertificateAnswer(chain, trust, refusal):
+            return {"certificate": lab_pb2.Certificate(chain=chain, trust=trust, refusal=refusal)}
         case StartOrder(job):
             start = lab_pb2.StartRunner(
                 run_id=job.run_id, bench=job.bench, url=job.url, run_token=job.token, lease_token=job.lease_token

@@ -5,8 +5,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from bench_agent.protocol import lab_pb2, lab_pb2_grpc
+from bench_agent.protocol.transport import server_credentials
 from labd.agents.servicer import LabServicer
 from labd.services.lab import Lab
+from labd.services.own_certificate import OwnCertificate
 
 STOP_GRACE_S = 2.0
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
@@ -17,10 +19,11 @@ class AddressInUse(Exception):
 
 
 class AgentsServer:
-    """Serves `Lab.Attach`, health and reflection."""
+    """Serves `Lab.Attach`, health and reflection: to agents with a certificate, where labd has an authority."""
 
     def __init__(self, lab: Lab) -> None:
         self._servicer = LabServicer(lab)
+        self._own = None if lab.authority is None else OwnCertificate(lab.authority, lab.core.clock.now)
         self._server = grpc.aio.server(
             options=[
                 # Otherwise two labds could share the port, each with half of the agents.
@@ -41,7 +44,10 @@ class AgentsServer:
     def bind(self, address: str) -> int:
         """Takes ``host:port``; returns the port, chosen by the system when it was 0. Raises AddressInUse."""
         try:
-            port = self._server.add_insecure_port(address)
+            if self._own is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, server_credentials(self._own.current))
         except RuntimeError as error:
             raise AddressInUse(f"cannot listen on {address} for agents: {error}") from error
         if port == 0:

@@ -9,14 +9,20 @@ import grpc
 import structlog
 
 from bench_agent.protocol import lab_pb2, lab_pb2_grpc
+from bench_agent.protocol.identity import AgentIdentity
+from bench_agent.protocol.transport import peer_names
 from labd.agents.messages import fence_of, message_of, report_of, runner_of
-from labd.services.fleet import BenchReport, Fleet, Order, Session
+from labd.services.enrolment import NotAdmitted
+from labd.services.errors import ServiceError
+from labd.services.fleet import BenchReport, CertificateAnswer, Fleet, Order, Session
 from labd.services.lab import Lab
 
 TICK_S = 3.0
 """From one sign of life to the next."""
 SILENCE_S = 15.0
 """An agent that says nothing for this long is offline."""
+REVOKED_S = 0.5
+"""How long an agent may take to read that it was revoked."""
 OUTBOX_MAX = 256
 """Orders an agent may leave unread before its stream is ended; it learns them again when it attaches anew."""
 
@@ -31,13 +37,16 @@ class _Link:
         self._loop = loop
         self._orders: asyncio.Queue[Order] = asyncio.Queue(OUTBOX_MAX)
         self.closed: asyncio.Future[str] = loop.create_future()
+        self.revoked = False
+        """The agent is to be told so before the stream ends."""
 
     def send(self, order: Order) -> None:
         """See `AgentLink.send`."""
         self._call(self._put, order)
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, *, revoked: bool = False) -> None:
         """See `AgentLink.close`."""
+        self.revoked = self.revoked or revoked
         self._call(self._close, reason)
 
     async def next_order(self, timeout_s: float) -> Order | None:
@@ -82,7 +91,13 @@ class LabServicer(lab_pb2_grpc.LabServicer):
         self, request_iterator: AsyncIterator[lab_pb2.AgentMessage], context: _Context
     ) -> None:
         """Serves one agent until either side ends the stream, or the agent falls silent."""
+        identity = await self._identity(context)
         hello = await self._hello(request_iterator, context)
+        if identity is not None and hello.agent != identity.name:
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"Hello is by agent {hello.agent!r}, the certificate is agent {identity.name!r}'s",
+            )
         link = _Link(asyncio.get_running_loop())
         self._links.add(link)
         try:
@@ -93,15 +108,56 @@ class LabServicer(lab_pb2_grpc.LabServicer):
             )
             reason = "the stream broke"
             try:
-                welcome = lab_pb2.Welcome(jwks=self._lab.core.signer.jwks, fences=[fence_of(order) for order in orders])
+                welcome = lab_pb2.Welcome(
+                    jwks=self._lab.core.signer.jwks, fences=[fence_of(order) for order in orders], trust=self._trust
+                )
                 await context.write(self._message(welcome=welcome))
-                reason = await self._serve(session, link, request_iterator, context)
+                if identity is not None:
+                    await self._admit(identity, context)  # again: it may have been revoked while it attached
+                reason = await self._serve(session, link, request_iterator, context, identity)
             finally:
                 # Also when cancelled: the fleet must know.
-                await asyncio.shield(asyncio.to_thread(self._fleet.detach, session, reason))
+                detached = asyncio.create_task(asyncio.to_thread(self._fleet.detach, session, reason))
+                if link.revoked:
+                    await self._tell_revoked(reason, context)
+                await asyncio.shield(detached)
         finally:
             self._links.discard(link)
-        await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
+        revoked = grpc.StatusCode.PERMISSION_DENIED
+        await context.abort(revoked if link.revoked else grpc.StatusCode.UNAVAILABLE, reason)
+
+    @property
+    def _trust(self) -> bytes:
+        return b"" if self._lab.authority is None else self._lab.authority.trust
+
+    async def _identity(self, context: _Context) -> AgentIdentity | None:
+        """Whose certificate it is, which is admitted; None where there is no TLS."""
+        if self._lab.authority is None:
+            return None
+        names = peer_names(context.auth_context())
+        identity = next(filter(None, map(AgentIdentity.from_uri, names)), None)
+        if identity is None:
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"the certificate is no agent's, but of {', '.join(names) or 'nobody'}",
+            )
+        await self._admit(identity, context)
+        return identity
+
+    async def _admit(self, identity: AgentIdentity, context: _Context) -> None:
+        try:
+            await asyncio.to_thread(self._lab.enrolment.admit, identity)
+        except NotAdmitted as error:
+            _log.warning("agent refused", agent=identity.name, enrolment=identity.enrolment, reason=str(error))
+            if error.revoked:
+                await self._tell_revoked(str(error), context)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+
+    async def _tell_revoked(self, reason: str, context: _Context) -> None:
+        # One that reads nothing is left without the message.
+        with contextlib.suppress(TimeoutError, grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            async with asyncio.timeout(REVOKED_S):
+                await context.write(self._message(revoked=lab_pb2.Revoked(reason=reason)))
 
     async def _hello(self, requests: AsyncIterator[lab_pb2.AgentMessage], context: _Context) -> lab_pb2.Hello:
         try:
@@ -126,9 +182,10 @@ class LabServicer(lab_pb2_grpc.LabServicer):
         link: _Link,
         requests: AsyncIterator[lab_pb2.AgentMessage],
         context: _Context,
+        identity: AgentIdentity | None,
     ) -> str:
         """Why the stream ended."""
-        reading = asyncio.create_task(self._read(session, requests))
+        reading = asyncio.create_task(self._read(session, link, requests, identity))
         writing = asyncio.create_task(self._write(session, link, context))
         tasks = (reading, writing, link.closed)
         try:
@@ -141,7 +198,13 @@ class LabServicer(lab_pb2_grpc.LabServicer):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, session: Session, requests: AsyncIterator[lab_pb2.AgentMessage]) -> str:
+    async def _read(
+        self,
+        session: Session,
+        link: _Link,
+        requests: AsyncIterator[lab_pb2.AgentMessage],
+        identity: AgentIdentity | None,
+    ) -> str:
         while True:
             try:
                 message = await asyncio.wait_for(anext(requests), self._silence_s)
@@ -158,8 +221,16 @@ class LabServicer(lab_pb2_grpc.LabServicer):
                     await asyncio.to_thread(self._fleet.fenced, session, fenced.bench, fenced.epoch)
                 case "runner":
                     await asyncio.to_thread(self._fleet.runner_changed, session, runner_of(message.runner))
+                case "renewal" if identity is not None:
+                    link.send(await asyncio.to_thread(self._renewed, identity, message.renewal.request))
                 case other:
                     _log.warning("agent message ignored", agent=session.agent, kind=other)
+
+    def _renewed(self, identity: AgentIdentity, request: bytes) -> CertificateAnswer:
+        try:
+            return CertificateAnswer(self._lab.enrolment.renew(identity, request).chain, self._trust)
+        except (NotAdmitted, ServiceError) as error:
+            return CertificateAnswer(b"", self._trust, str(error))
 
     async def _write(self, session: Session, link: _Link, context: _Context) -> str:
         while True:

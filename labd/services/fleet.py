@@ -61,7 +61,17 @@ class ClearOrder:
     by: str
 
 
-Order = FenceOrder | ClearOrder | RunnerOrder
+@dataclass(frozen=True, slots=True)
+class CertificateAnswer:
+    """The certificate that an agent has asked for; PEM."""
+
+    chain: bytes
+    trust: bytes
+    refusal: str = ""
+    """Why there is none."""
+
+
+Order = FenceOrder | ClearOrder | RunnerOrder | CertificateAnswer
 
 
 class AgentLink(Protocol):
@@ -70,8 +80,8 @@ class AgentLink(Protocol):
     def send(self, order: Order) -> None:
         """Passes the order on."""
 
-    def close(self, reason: str) -> None:
-        """Ends the stream."""
+    def close(self, reason: str, *, revoked: bool = False) -> None:
+        """Ends the stream; ``revoked``: the agent is told that it has no right to its benches any more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -243,6 +253,30 @@ class Fleet:
         session.link.send(order)
         return True
 
+    def sessions(self) -> dict[str, Session]:
+        """The attached agents, by name."""
+        with self._lock:
+            return dict(self._sessions)
+
+    def hang_up(self, agent: str, reason: str) -> None:
+        """Ends the agent's stream, if it has one."""
+        session = self.sessions().get(agent)
+        if session is not None:
+            session.link.close(reason)
+
+    def expel(self, ledger: Ledger, agent: str) -> AgentLink | None:
+        """Takes the agent's benches out of the lab, and ends their leases; what it still says is not heard any more.
+
+        Returns the way to it, which is for the caller to close.
+        """
+        for bench in ledger.unit.benches():
+            if bench.agent == agent and not bench.removed:
+                self._remove(ledger, bench, "its agent was revoked")
+        session = self.sessions().get(agent)
+        if session is None or not self._forget(session):
+            return None
+        return session.link
+
     # Inside
 
     def _take_over(self, ledger: Ledger, session: Session, reports: list[BenchReport]) -> Session | None:
@@ -250,7 +284,7 @@ class Fleet:
             self._take(ledger, session, report, attaching=True)
         for bench in ledger.unit.benches():
             if bench.agent == session.agent and bench.name not in session.benches and not bench.removed:
-                self._remove(ledger, bench)
+                self._remove(ledger, bench, "its agent does not report it any more")
         with self._lock:
             former = self._sessions.get(session.agent)
             self._sessions[session.agent] = session
@@ -320,8 +354,8 @@ class Fleet:
         last = ledger.unit.last_expiry(bench.name)
         return bench.fenced or last is None or ledger.now > last + CLOCK_MARGIN_S
 
-    def _remove(self, ledger: Ledger, bench: Bench) -> None:
-        _log.warning("bench removed: its agent does not report it any more", bench=bench.name, agent=bench.agent)
+    def _remove(self, ledger: Ledger, bench: Bench, why: str) -> None:
+        _log.warning("bench removed", why=why, bench=bench.name, agent=bench.agent)
         ledger.unit.save_bench(replace(bench, removed=True))
         lease = ledger.unit.granted_on(bench.name)
         if lease is not None:

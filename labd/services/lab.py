@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from labd.executors.base import Executor
 from labd.executors.bench import BenchExecutor
 from labd.model.run import ExecutorName
+from labd.services.authority import Authority
 from labd.services.clock import Clock
 from labd.services.conductor import Conductor
 from labd.services.core import Core
+from labd.services.enrolment import Enrolment
 from labd.services.fleet import Fleet
 from labd.services.leasing import Leasing
 from labd.services.limits import RunLimits
@@ -29,8 +31,11 @@ class Lab:
         url: str,
         public_url: str | None = None,
         limits: RunLimits,
+        authority: Authority | None = None,
     ) -> None:
-        """``url`` is the REST API as runners on this machine reach it, ``public_url`` as those on others do.
+        """Without an ``authority``, there is no TLS: agents and holders prove nothing, and are promised nothing.
+
+        ``url`` is the REST API as runners on this machine reach it, ``public_url`` as those on others do.
 
         The executor ``bench`` is there without being given.
         """
@@ -38,6 +43,8 @@ class Lab:
         self._executors = {**executors, ExecutorName.BENCH: at_bench}
         self.core = Core(store, clock, signer, limits)
         self.fleet = Fleet(self.core, at_bench)
+        self.authority = authority
+        self.enrolment = Enrolment(self.core, self.fleet, authority)
         at_bench.connect(self.fleet.order)
         self.leasing = Leasing(self.core)
         self.running = Running(self.core)

@@ -1,11 +1,13 @@
 """The tables. Times are seconds since the Unix epoch. Migrations in ``migrations/versions`` create and change them."""
 
+from labd.store.tables.agents import agents
 from labd.store.tables.benches import benches
 from labd.store.tables.leases import leases
 from labd.store.tables.metadata import metadata
 from labd.store.tables.runs import contents, run_data_files, run_inputs, run_log, run_results, runs
 
 __all__ = [
+    "agents",
     "benches",
     "contents",
     "leases",

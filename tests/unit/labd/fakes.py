@@ -6,7 +6,8 @@ from pathlib import Path
 from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
 from labd.executors.bench import RunnerOrder
 from labd.model.run import ExecutorName
-from labd.services.fleet import BenchReport, ClearOrder, Order, Session
+from labd.services.authority import Authority
+from labd.services.fleet import BenchReport, CertificateAnswer, ClearOrder, Order, Session
 from labd.services.lab import Lab
 from labd.services.ledger import FenceOrder
 from labd.services.limits import RunLimits
@@ -37,17 +38,18 @@ class FakeLink:
         self.clears: list[ClearOrder] = []
         self.runner_orders: list[RunnerOrder] = []
         self.closed: str | None = None
+        self.revoked = False
 
     def send(self, order: Order) -> None:
         if isinstance(order, FenceOrder):
             self.orders.append(order)
         elif isinstance(order, ClearOrder):
             self.clears.append(order)
-        else:
+        elif not isinstance(order, CertificateAnswer):
             self.runner_orders.append(order)
 
-    def close(self, reason: str) -> None:
-        self.closed = reason
+    def close(self, reason: str, *, revoked: bool = False) -> None:
+        self.closed, self.revoked = reason, revoked
 
 
 class FakeExecutor:
@@ -93,7 +95,11 @@ class FakeExecutor:
 
 
 def open_lab(
-    directory: Path, clock: FakeClock, executor: FakeExecutor | None = None, limits: RunLimits | None = None
+    directory: Path,
+    clock: FakeClock,
+    executor: FakeExecutor | None = None,
+    limits: RunLimits | None = None,
+    authority: Authority | None = None,
 ) -> Lab:
     """A lab whose conductor is stepped by the test."""
     return Lab(
@@ -103,6 +109,7 @@ def open_lab(
         {ExecutorName.PROCESS: executor or FakeExecutor()},
         url="http://labd.test",
         limits=limits or RunLimits(),
+        authority=authority,
     )
 
 

@@ -1,0 +1,31 @@
+"""The certificate that labd itself shows."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from bench_agent.protocol.certificates import renewal_at
+from bench_agent.protocol.identity import Credentials
+from labd.services.authority import Authority
+
+
+class OwnCertificate:
+    """Issued by labd's authority to labd, and replaced in good time. Any thread may ask."""
+
+    def __init__(self, authority: Authority, now: Callable[[], float], hosts: Sequence[str] = ()) -> None:
+        """``hosts`` are names and addresses by which people reach labd; ``now`` is the time in s since the epoch."""
+        self._authority = authority
+        self._now = now
+        self._hosts = hosts
+        self._lock = threading.Lock()
+        self._credentials = authority.server_credentials(hosts)
+
+    def current(self) -> Credentials:
+        """A new one once it is time; the same object until then."""
+        with self._lock:
+            if self._now() >= renewal_at(self._credentials.chain):
+                self._credentials = self._authority.server_credentials(self._hosts)
+            return self._credentials
+
+    def due_at(self) -> float:
+        """When the present one is to be replaced, in s since the Unix epoch."""
+        return renewal_at(self.current().chain)
