@@ -1,6 +1,7 @@
 """The claims of a lease token, a JWT (RFC 7519) that labd signs with EdDSA (RFC 8037) and agents verify offline."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 ALGORITHM = "Ed25519"
@@ -12,6 +13,22 @@ PREPARING_METADATA = "labd-preparing"
 """gRPC trailing metadata key: the bench is being prepared for its new holder; the call was not carried out."""
 
 
+class Scope(StrEnum):
+    """What a token allows on its bench. Each allows what those before it do."""
+
+    OBSERVER = "observer"
+    """To look on: methods that change nothing."""
+    CO_DRIVER = "co-driver"
+    """To act, for as long as the holder's lease lasts."""
+    HOLDER = "bench"
+    """Everything."""
+
+    def allows(self, needed: "Scope") -> bool:
+        """Whether it is at least ``needed``."""
+        order = list(Scope)
+        return order.index(self) >= order.index(needed)
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseClaims:
     """Who may act on which bench, and until when."""
@@ -21,8 +38,8 @@ class LeaseClaims:
     epoch: int
     """Fencing number of the bench: the agent refuses any below the highest that it has seen."""
     holder: str
-    scope: str
-    """What the holder may do: "bench" is everything."""
+    """Who has the token: the lease's holder, or somebody with whom the lease is shared."""
+    scope: Scope
     expires_at: int
     """Seconds since the Unix epoch, on labd's clock."""
 
@@ -34,7 +51,7 @@ class LeaseClaims:
             "aud": self.bench,
             "epoch": self.epoch,
             "holder": self.holder,
-            "scope": self.scope,
+            "scope": self.scope.value,
             "exp": self.expires_at,
         }
 
@@ -56,4 +73,9 @@ class LeaseClaims:
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ValueError(f"claim {claim} is {value!r}, not of type {kind.__name__}")
             fields[field] = value
+        try:
+            fields["scope"] = Scope(fields["scope"])
+        except ValueError:
+            known = ", ".join(repr(scope.value) for scope in Scope)
+            raise ValueError(f"claim scope is {fields['scope']!r}; it must be one of {known}") from None
         return cls(**fields)

@@ -108,8 +108,14 @@ class BenchReport(_message.Message):
 
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     FENCED_EPOCH_FIELD_NUMBER: _builtins.int
+    ACTIVE_EPOCH_FIELD_NUMBER: _builtins.int
+    IDLE_MS_FIELD_NUMBER: _builtins.int
     fenced_epoch: _builtins.int
     """No lease of this or a lower epoch can act on the bench any more."""
+    active_epoch: _builtins.int
+    """Of the lease that has had a call accepted, of its holder or of a co-driver; 0 for none yet. Reported at once."""
+    idle_ms: _builtins.int
+    """How long that lease has had no traffic: no call in work, and no message on a stream from those who may act."""
     @_builtins.property
     def description(self) -> _bench_pb2.BenchDescription: ...
     def __init__(
@@ -117,10 +123,12 @@ class BenchReport(_message.Message):
         *,
         description: _bench_pb2.BenchDescription | None = ...,
         fenced_epoch: _builtins.int = ...,
+        active_epoch: _builtins.int = ...,
+        idle_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "fenced_epoch", b"fenced_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_epoch", b"active_epoch", "description", b"description", "fenced_epoch", b"fenced_epoch", "idle_ms", b"idle_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

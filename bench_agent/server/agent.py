@@ -95,6 +95,8 @@ class Agent:
         )
         for bench in self.benches.values():
             bench.on_change = self._attachment.report_soon
+        for gate in self.guard.gates.values():
+            gate.activity.on_first = self._attachment.report_soon
         self._attaching = asyncio.create_task(self._attachment.run(), name="attach")
         await self._health.set(_BENCH_SERVICE, health_pb2.HealthCheckResponse.SERVING)
         for bench in self.benches.values():

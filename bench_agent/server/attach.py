@@ -223,7 +223,13 @@ def _tell_of_runner(
 
 def report(bench: Bench, guard: Guard) -> lab_pb2.BenchReport:
     """The bench as it stands now."""
-    return lab_pb2.BenchReport(description=bench.describe(), fenced_epoch=guard.gates[bench.name].fenced)
+    gate = guard.gates[bench.name]
+    return lab_pb2.BenchReport(
+        description=bench.describe(),
+        fenced_epoch=gate.fenced,
+        active_epoch=gate.activity.epoch,
+        idle_ms=gate.activity.idle_ms,
+    )
 
 
 def agent_version() -> str:

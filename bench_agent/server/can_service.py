@@ -6,10 +6,11 @@ from collections.abc import AsyncIterable
 import can
 
 from bench_agent.protocol import bench_pb2, frames
+from bench_agent.protocol.claims import Scope
 from bench_agent.server import convert
 from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.bench import Bench, describe_bus
-from bench_agent.server.door import Context
+from bench_agent.server.door import Context, current_call
 from bench_agent.server.errors import CallError, bus_fault, invalid
 from bench_agent.server.expect_service import watch
 from bench_agent.server.frame_queue import FrameQueue
@@ -127,6 +128,7 @@ async def _take_incoming(
                 queue.grant(request.credit)
             match request.WhichOneof("request"):
                 case "frames":
+                    current_call().require(Scope.CO_DRIVER, "sending frames")
                     await outgoing.put(_records(request.frames))
                 case "open":
                     raise invalid("after the first 'open', a CAN stream takes 'frames' and 'credit' only")

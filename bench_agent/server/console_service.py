@@ -8,8 +8,9 @@ from pathlib import Path
 import structlog
 
 from bench_agent.protocol import console_pb2, console_pb2_grpc
+from bench_agent.protocol.claims import Scope
 from bench_agent.server.agent_console import AgentConsole
-from bench_agent.server.door import Context
+from bench_agent.server.door import Context, current_call
 from bench_agent.server.errors import CallError, invalid, unavailable
 from bench_agent.server.leased import Leased
 from bench_agent.server.pattern_search import Match, PatternError, PatternSearch, check
@@ -42,6 +43,8 @@ class ConsoleServicer(Leased, console_pb2_grpc.ConsoleServicer):
         first = await anext(incoming, None)
         if first is None or first.WhichOneof("request") != "open":
             raise invalid("the first request of a console stream must be 'open'")
+        if first.open.write:
+            current_call().require(Scope.CO_DRIVER, "writing to a console")
         console = self.bench().consoles.get(first.open.console)
         who = first.open.who[:_LONGEST_WHO] or "somebody without a name"
         with console.claimed(who) if first.open.write else contextlib.nullcontext():

@@ -4,7 +4,8 @@ What is not known to be open is closed: a method without an entry here is refuse
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeAlias
 
@@ -13,6 +14,7 @@ import structlog
 from google.protobuf.message import Message
 
 from bench_agent.protocol.claims import BENCH_METADATA, PREPARING_METADATA
+from bench_agent.server.access import Access
 from bench_agent.server.errors import CallError
 from bench_agent.server.guard import Call, Gate, Guard
 from bench_agent.server.unix_socket import is_local
@@ -41,10 +43,10 @@ def current_call() -> Call:
 class LeaseDoor(grpc.aio.ServerInterceptor):
     """Admits calls of the ``guarded`` methods through the guard; turns CallErrors into gRPC statuses."""
 
-    def __init__(self, guard: Guard, guarded: Collection[str]) -> None:
+    def __init__(self, guard: Guard, guarded: Mapping[str, Access]) -> None:
         """``guarded`` are the methods that need a lease, as gRPC names them: ``/package.Service/Method``."""
         self._guard = guard
-        self._guarded_methods = frozenset(guarded)
+        self._guarded_methods = guarded
 
     async def intercept_service(
         self,
@@ -82,10 +84,16 @@ class LeaseDoor(grpc.aio.ServerInterceptor):
 
     async def _admitted(self, behaviour: _Behaviour, request: object, context: Context, method: str) -> Message | None:
         token, bench = _credentials(context)
-        gate, call = await self._guard.enter(token, bench, local=is_local(context.peer()))
+        access = self._guarded_methods[method]
+        gate, call = await self._guard.enter(
+            token, bench, local=is_local(context.peer()), needs=access.scope, what=method.rpartition("/")[2]
+        )
         _current.set(call)
+        if isinstance(request, AsyncIterable):
+            request = _noted(request, call)
         try:
-            return await _run(behaviour, request, context, gate, call)
+            with call.working() if access.works else contextlib.nullcontext():
+                return await _run(behaviour, request, context, gate, call)
         except asyncio.CancelledError:
             if call.cut_reason is None:
                 raise  # the caller went away
@@ -104,6 +112,13 @@ async def _run(behaviour: _Behaviour, request: object, context: Context, gate: G
         return await behaviour(request, context)
     finally:
         gate.leave(call)
+
+
+async def _noted(requests: AsyncIterable[Message], call: Call) -> AsyncIterator[Message]:
+    """Each message is traffic of the caller's."""
+    async for request in requests:
+        call.touch()
+        yield request
 
 
 def _credentials(context: Context) -> tuple[str | None, str | None]:

@@ -16,7 +16,8 @@ from typing import Protocol, TypeVar
 import grpc
 import structlog
 
-from bench_agent.protocol.claims import LeaseClaims
+from bench_agent.protocol.claims import LeaseClaims, Scope
+from bench_agent.server.activity import Activity
 from bench_agent.server.epochs import EpochError, Epochs, EpochStore
 from bench_agent.server.errors import CallError, denied, not_found, unauthenticated, unavailable
 from bench_agent.server.keys import KeyRing, KeysMissing, TokenInvalid
@@ -75,7 +76,22 @@ class Call:
     task: "asyncio.Task[object]"
     calls: "Calls"
     """Those that it is one of."""
+    activity: Activity | None = None
+    """Where it counts as traffic of the lease; that of hooks and observers does not."""
     cut_reason: str | None = None
+
+    def require(self, scope: Scope, what: str) -> None:
+        """Raises CallError unless the token allows this; ``what`` is what the caller tries to do."""
+        require(self.claims, scope, what)
+
+    def touch(self) -> None:
+        """The caller has just sent something."""
+        if self.activity is not None:
+            self.activity.touch(self.claims.epoch)
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """The call does something for its caller for as long as the block lasts."""
+        return self.activity.work(self.claims.epoch) if self.activity is not None else contextlib.nullcontext()
 
     def cut(self, reason: str) -> None:
         """Ends the call with PERMISSION_DENIED."""
@@ -91,12 +107,12 @@ class Calls:
         self._calls: set[Call] = set()
         self._idle = asyncio.Event()
 
-    def admit(self, claims: LeaseClaims) -> Call:
+    def admit(self, claims: LeaseClaims, activity: Activity | None = None) -> Call:
         """The running task is a call."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a call is admitted from within its task")
-        call = Call(claims, task, self)
+        call = Call(claims, task, self, activity)
         self._calls.add(call)
         return call
 
@@ -168,6 +184,7 @@ class Gate:
         self._refused = epochs.fenced  # up to here, nobody is admitted
         self._reason = "superseded"
         self._fenced = epochs.fenced  # up to here, all is cleaned up and on disk
+        self.activity = Activity(epochs.seen if epochs.live else 0)
         self._holder: _Holder | None = None
         self._hook: HookPass | None = None
         self._lock = asyncio.Lock()
@@ -201,7 +218,9 @@ class Gate:
         if claims.expires_at > holder.expires_at:
             holder.expires_at = claims.expires_at
             self._arm(holder)
-        return holder.calls.admit(claims)
+        call = holder.calls.admit(claims, self.activity if claims.scope.allows(Scope.CO_DRIVER) else None)
+        call.touch()
+        return call
 
     def enter_hook(self, token: str) -> Call | None:
         """Admits a call of the hook that runs now, if the token is its pass. `leave` must follow."""
@@ -226,7 +245,7 @@ class Gate:
             raise unavailable("the agent is stopping")
         if revocable and epoch <= self._refused:
             raise LeaseFailed(self._reason)
-        claims = LeaseClaims(lease, self._bench.name, epoch, f"hook {name}", "bench", 0)
+        claims = LeaseClaims(lease, self._bench.name, epoch, f"hook {name}", Scope.HOLDER, 0)
         hook = self._hook = HookPass(claims, revocable=revocable)
         try:
             yield hook
@@ -402,9 +421,15 @@ def judge(claims: LeaseClaims, bench: str, *, now: float, seen: int, fenced: int
             f"lease {claims.lease} (epoch {claims.epoch}) on bench {bench} was superseded by epoch {seen}",
             superseded=True,
         )
-    if claims.scope != "bench":
-        return Verdict(f"lease token has scope {claims.scope!r}; only 'bench' is known here")
     return None
+
+
+def require(claims: LeaseClaims, scope: Scope, what: str) -> None:
+    """Raises CallError unless the token allows this; ``what`` is what its bearer tries to do."""
+    if not claims.scope.allows(scope):
+        raise denied(
+            f"{what} needs a {scope} of lease {claims.lease}: it is shared with {claims.holder} as {claims.scope} only"
+        )
 
 
 class Guard:
@@ -415,10 +440,19 @@ class Guard:
         self._clock = clock
         self.gates: Mapping[str, Gate] = {bench.name: Gate(bench, store, clock) for bench in benches}
 
-    async def enter(self, token: str | None, bench: str | None, *, local: bool = False) -> tuple[Gate, Call]:
+    async def enter(
+        self,
+        token: str | None,
+        bench: str | None,
+        *,
+        local: bool = False,
+        needs: Scope = Scope.HOLDER,
+        what: str = "this",
+    ) -> tuple[Gate, Call]:
         """Admits a call of the running task that came with these metadata. Raises CallError.
 
-        ``local``: it came by the unix socket, as the calls of hooks must.
+        ``local``: it came by the unix socket, as the calls of hooks must. ``needs`` is what the token must allow for
+        ``what`` its bearer tries to do.
         """
         if not token:
             raise unauthenticated("no lease token: send metadata 'authorization: Bearer <lease token>'")
@@ -436,6 +470,7 @@ class Guard:
         gate = self.gates.get(bench)
         if gate is None:
             raise not_found(f"this agent has no bench {bench!r}; it has {', '.join(sorted(self.gates))}")
+        require(claims, needs, what)
         return gate, await gate.enter(claims)
 
     def report_time(self, lab_time_ms: int) -> None:

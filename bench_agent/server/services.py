@@ -34,6 +34,7 @@ from bench_agent.protocol import (
     traffic_pb2,
     traffic_pb2_grpc,
 )
+from bench_agent.server.access import METHODS, Access
 from bench_agent.server.adapter_service import AdapterServicer
 from bench_agent.server.bench import Bench
 from bench_agent.server.bus_service import BusMonitorServicer
@@ -108,7 +109,9 @@ OFFERED = (
 )
 """All of them need a lease."""
 
-GUARDED = frozenset(
-    f"/{service.definition.full_name}/{method.name}" for service in OFFERED for method in service.definition.methods
-)
-"""Methods that need a lease."""
+GUARDED: Mapping[str, Access] = {
+    f"/{service.definition.full_name}/{method}": access
+    for service in OFFERED
+    for method, access in METHODS.get(service.definition.name, {}).items()
+}
+"""Methods that need a lease, as gRPC names them, and what they ask of its token."""

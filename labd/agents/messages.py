@@ -48,6 +48,8 @@ def report_of(message: lab_pb2.BenchReport) -> BenchReport:
         ],
         equipment=_equipment_of(bench),
         power={one.name: _reading_of(one) for one in bench.power},
+        active_epoch=message.active_epoch,
+        idle_s=message.idle_ms / 1000,
     )
 
 

@@ -51,6 +51,20 @@ class BenchReport:
     equipment: dict[str, Any] = field(default_factory=dict)
     power: dict[str, PowerReading] = field(default_factory=dict, compare=False)
     """By channel. They change all the time, and are shown but not stored."""
+    active_epoch: int = 0
+    """Of the lease that has had a call accepted; 0 for none yet."""
+    idle_s: float = field(default=0.0, compare=False)
+    """How long that lease has had no traffic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What an agent knows of the use of a bench."""
+
+    epoch: int
+    """Of the lease that has had a call accepted."""
+    last_at: float
+    """When it last had traffic (s since the Unix epoch, labd's clock)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,8 @@ class Session:
     """Fences not confirmed yet, and the monotonic time of the order."""
     power: dict[str, dict[str, PowerReading]] = field(default_factory=dict)
     """By bench and channel, as last reported."""
+    traffic: dict[str, Traffic] = field(default_factory=dict)
+    """By bench, as last reported; none for a bench that no lease has used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +176,11 @@ class Fleet:
         session.link.send(ClearOrder(name, by))
         return view
 
+    def traffic(self, bench: str) -> Traffic | None:
+        """When the lease that uses the bench last had traffic; None when its agent is away, or no lease has used it."""
+        session = self._session_of(bench)
+        return session.traffic.get(bench) if session is not None else None
+
     # What agents say
 
     def attach(
@@ -176,6 +197,8 @@ class Fleet:
         """
         session = Session(agent, address, link, self._core.clock.now())
         try:
+            for report in reports:
+                self._note_traffic(session, report)
             with self._core.transaction() as ledger:
                 former = self._take_over(ledger, session, reports)
                 orders = [_standing_order(ledger.unit, name) for name in session.benches]
@@ -196,17 +219,9 @@ class Fleet:
 
     def report(self, session: Session, report: BenchReport) -> None:
         """Takes in how a bench stands now."""
-        if not self._touch(session):
-            return
-        if session.benches.get(report.name) == report:
-            session.power[report.name] = report.power
-            return
-        with self._core.transaction() as ledger:
-            if not self._touch(session):
-                return  # overtaken by a newer stream of the same agent
-            self._take(ledger, session, report, attaching=False)
-            self._core.presence.put(session.agent, frozenset(session.benches))
-            ledger.schedule()
+        if self._touch(session):
+            self._note_traffic(session, report)
+            self._accept(session, report)
 
     def fenced(self, session: Session, bench: str, epoch: int) -> None:
         """The agent has ended all that ran under this or a lower epoch."""
@@ -214,7 +229,8 @@ class Fleet:
         if report is None:
             _log.warning("fence confirmed for a bench of another agent", agent=session.agent, bench=bench)
             return
-        self.report(session, replace(report, fenced_epoch=max(report.fenced_epoch, epoch)))
+        if self._touch(session):
+            self._accept(session, replace(report, fenced_epoch=max(report.fenced_epoch, epoch)))
 
     def runner_changed(self, session: Session, report: RunnerReport) -> None:
         """Something has become of a runner at one of the agent's benches."""
@@ -278,6 +294,17 @@ class Fleet:
         return session.link
 
     # Inside
+
+    def _accept(self, session: Session, report: BenchReport) -> None:
+        if session.benches.get(report.name) == report:
+            session.power[report.name] = report.power
+            return
+        with self._core.transaction() as ledger:
+            if not self._touch(session):
+                return  # overtaken by a newer stream of the same agent
+            self._take(ledger, session, report, attaching=False)
+            self._core.presence.put(session.agent, frozenset(session.benches))
+            ledger.schedule()
 
     def _take_over(self, ledger: Ledger, session: Session, reports: list[BenchReport]) -> Session | None:
         for report in reports:
@@ -346,6 +373,10 @@ class Fleet:
             order, _ = session.ordered.get(report.name, (None, 0.0))
             if order is not None and order.epoch <= fenced:
                 del session.ordered[report.name]
+
+    def _note_traffic(self, session: Session, report: BenchReport) -> None:
+        if report.active_epoch > 0:
+            session.traffic[report.name] = Traffic(report.active_epoch, self._core.clock.now() - report.idle_s)
 
     def _may_move(self, ledger: Ledger, bench: Bench) -> bool:
         """Whether nobody can act on the bench through its former agent any more."""

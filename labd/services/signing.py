@@ -10,11 +10,10 @@ from pathlib import Path
 from joserfc import jwt
 from joserfc.jwk import KeySet, KeySetSerialization, OKPKey
 
-from bench_agent.protocol.claims import ALGORITHM, LeaseClaims
+from bench_agent.protocol.claims import ALGORITHM, LeaseClaims, Scope
 from labd.model.lease import Lease
 
 KEY_NAME = "signing-key.pem"
-SCOPE = "bench"
 
 
 class KeyUnusable(Exception):
@@ -58,7 +57,7 @@ class Signer:
             bench=lease.bench,
             epoch=lease.epoch,
             holder=lease.holder,
-            scope=SCOPE,
+            scope=Scope.HOLDER,
             expires_at=math.ceil(lease.expires_at),
         )
         header = {"alg": ALGORITHM, "kid": self._kid}

@@ -19,7 +19,7 @@ from joserfc.jwk import KeySet, OKPKey
 
 from bench_agent.client import BenchClient
 from bench_agent.protocol import bench_pb2, lab_pb2, lab_pb2_grpc
-from bench_agent.protocol.claims import ALGORITHM, LeaseClaims
+from bench_agent.protocol.claims import ALGORITHM, LeaseClaims, Scope
 from bench_agent.server import config
 from bench_agent.server.agent import Agent
 
@@ -57,7 +57,7 @@ class Signer:
         return json.dumps(KeySet([self.key]).as_dict(private=False))
 
     def token(self, bench: str = "bench-1", epoch: int = 1, *, lasts_s: float = 600, **changes: Any) -> str:
-        claims = LeaseClaims(f"lease-{epoch}", bench, epoch, "tester", "bench", int(time.time() + lasts_s))
+        claims = LeaseClaims(f"lease-{epoch}", bench, epoch, "tester", Scope.HOLDER, int(time.time() + lasts_s))
         header = {"alg": ALGORITHM, "kid": self.key.kid}
         return jwt.encode(header, {**claims.to_jwt(), **changes}, self.key, algorithms=[ALGORITHM])
 

@@ -70,7 +70,7 @@ def test_a_token_with_wrong_claims_is_refused(open_bench: OpenBench, signer: Sig
 
 
 def test_a_token_of_an_unknown_scope_is_refused(open_bench: OpenBench, signer: Signer) -> None:
-    with pytest.raises(LeaseRefused, match="scope 'look'"):
+    with pytest.raises(LeaseRefused, match="claim scope is 'look'; it must be one of 'observer', 'co-driver', 'bench'"):
         open_bench(signer.token(scope="look")).describe()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench_agent.protocol.claims import LeaseClaims
+from bench_agent.protocol.claims import LeaseClaims, Scope
 from bench_agent.server import guard as guard_module
 from bench_agent.server import tenancy as tenancy_module
 from bench_agent.server.cleanup import CleanUpStack
@@ -26,7 +26,7 @@ epochs = st.integers(min_value=0, max_value=8)
 
 
 def claims(epoch: int = 1, *, bench: str = "b", expires_at: int = 100) -> LeaseClaims:
-    return LeaseClaims(f"lease-{epoch}", bench, epoch, "me", "bench", expires_at)
+    return LeaseClaims(f"lease-{epoch}", bench, epoch, "me", Scope.HOLDER, expires_at)
 
 
 @given(epoch=epochs, seen=epochs, fenced=epochs, expires_at=st.integers(0, 10), now=st.integers(0, 10))

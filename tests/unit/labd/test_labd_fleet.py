@@ -5,7 +5,7 @@ import pytest
 from labd.model.lease import LeaseEnd, LeaseState
 from labd.services import fleet
 from labd.services.errors import Conflict, NotFound
-from labd.services.fleet import ClearOrder
+from labd.services.fleet import ClearOrder, Traffic
 from labd.services.lab import Lab
 from labd.services.leasing import LeaseView
 from tests.unit.labd.fakes import FakeClock, FakeLink, attach, report
@@ -165,3 +165,17 @@ def test_a_fence_of_the_welcome_is_ordered_again_too(lab: Lab, monkeypatch: pyte
     monkeypatch.setattr(fleet, "FENCE_REPEAT_S", -1.0)
     lab.fleet.repeat_orders(session)
     assert [(order.bench, order.epoch) for order in link.orders] == [("bench-1", 1)]
+
+
+def test_labd_knows_since_when_a_bench_is_not_used(lab: Lab, clock: FakeClock) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    assert lab.fleet.traffic("bench-1") is None
+    lab.fleet.report(session, replace(report("bench-1"), active_epoch=3, idle_s=20.0))
+    clock.advance(100)
+    assert lab.fleet.traffic("bench-1") == Traffic(3, clock.now() - 120)
+    lab.fleet.fenced(session, "bench-1", 3)  # is no traffic
+    assert lab.fleet.traffic("bench-1") == Traffic(3, clock.now() - 120)
+    lab.fleet.report(session, replace(report("bench-1", fenced=3), active_epoch=4, idle_s=0.0))
+    assert lab.fleet.traffic("bench-1") == Traffic(4, clock.now())
+    lab.fleet.detach(session, "test")
+    assert lab.fleet.traffic("bench-1") is None
