@@ -1,0 +1,72 @@
+"""The benches that come into question for a wish at all, before it is asked which of them are free."""
+
+from labd.scheduling.lab import Lab
+from labd.scheduling.matching import Fleet, Preference
+from labd.scheduling.placing import Placing, Seat
+from labd.scheduling.wish import Part, Wish
+
+
+class Candidates:
+    """For every part of a wish the set of usable benches that will do."""
+
+    def __init__(self, lab: Lab, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._sites = fleet.sites()
+        self._indifferent = Preference(fleet, ())
+        self._known: dict[tuple[tuple[Part, ...], bool, frozenset[str]], tuple[int, ...]] = {}
+        waiting = {wish.id for wish in lab.wishes}
+        self._promised: dict[str, int] = {}
+        for number, bench in enumerate(fleet.benches):
+            if bench.promised_to in waiting:
+                self._promised[bench.promised_to] = self._promised.get(bench.promised_to, 0) | 1 << number
+        self._all_promised = sum(self._promised.values())
+
+    def shape(self, wish: Wish) -> object:
+        """Equal for wishes that could take each other's place: where one finds no benches, neither do the others."""
+        return (wish.parts, wish.same_site, wish.avoid, self._promised.get(wish.id, 0))
+
+    def masks(self, wish: Wish) -> tuple[int, ...]:
+        """The set for each part, without the benches that are promised to others.
+
+        Benches that failed the request before are left out as long as the usable others could serve it, be they busy.
+        """
+        key = (wish.parts, wish.same_site, wish.avoid)
+        masks = self._known.get(key)
+        if masks is None:
+            masks = self._known[key] = self._masks(wish)
+        others = self._all_promised & ~self._promised.get(wish.id, 0) if self._all_promised else 0
+        return tuple(mask & ~others for mask in masks) if others else masks
+
+    def seats(self, wish: Wish, allowed: int) -> list[Seat]:
+        """What the wish looks for among the allowed benches."""
+        return self._seats(wish, self.masks(wish), allowed)
+
+    def fit(self, wish: Wish, allowed: int) -> bool:
+        """Whether these benches, if they were all free, could serve the wish."""
+        return self._fits(wish, self.masks(wish), allowed)
+
+    def place(self, wish: Wish, placing: Placing, allowed: int) -> bool:
+        """Finds all benches of the wish among the allowed ones, or changes nothing."""
+        return self._place(wish, self.masks(wish), placing, allowed)
+
+    def _masks(self, wish: Wish) -> tuple[int, ...]:
+        masks = tuple(self._fleet.matching(part.selector) & self._fleet.usable for part in wish.parts)
+        if not wish.avoid:
+            return masks
+        avoided = self._fleet.named(wish.avoid)
+        others = tuple(mask & ~avoided for mask in masks)
+        return others if self._fits(wish, others, self._fleet.usable) else masks
+
+    def _fits(self, wish: Wish, masks: tuple[int, ...], allowed: int) -> bool:
+        return self._place(wish, masks, Placing(allowed, self._indifferent), allowed)
+
+    def _place(self, wish: Wish, masks: tuple[int, ...], placing: Placing, allowed: int) -> bool:
+        seats = self._seats(wish, masks, allowed)
+        together = wish.same_site and len(seats) > 1 and len(self._sites) > 1
+        return placing.place_together(seats, self._sites) if together else placing.place(seats)
+
+    def _seats(self, wish: Wish, masks: tuple[int, ...], allowed: int) -> list[Seat]:
+        return [
+            Seat(wish.id, slot, masks[part] & allowed, self._fleet.matching(wish.parts[part].selector), wish.affinity)
+            for slot, part in enumerate(wish.slots)
+        ]

@@ -1,0 +1,144 @@
+"""What a team may have: benches at once, and bench-hours in any seven days in a row.
+
+Counted are the hours used, those that present leases may still use until their hard end, and booked ones. So no quota
+is ever exceeded, whatever the leases do.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from labd.scheduling.lab import Lab
+from labd.scheduling.rules import WEEK_S, Rules
+from labd.scheduling.wish import Wish
+
+_ROUNDING_S = 1e-3
+"""Sums of times since 1970 are that exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Why a wish is over its team's quota. In benches or bench-hours."""
+
+    team: str
+    unit: str
+    """``benches at once`` or ``bench-hours per week``."""
+    limit: float
+    taken: float
+    """By the team's other leases and bookings, at the worst moment that the wish would live to see."""
+    asked: float
+
+    def __str__(self) -> str:
+        return (
+            f"team {self.team} may have {self.limit:g} {self.unit}: {self.taken:.4g} are taken, "
+            f"this asks for {self.asked:.4g} more"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    starts_at: float
+    ends_at: float
+    benches: float
+
+
+class Quotas:
+    """What every team has and has coming, while a pass hands out more."""
+
+    def __init__(self, lab: Lab, rules: Rules) -> None:
+        self._rules = rules
+        self._now = lab.now
+        self._committed: dict[str, list[_Span]] = defaultdict(list)
+        self._used = {
+            team: [
+                _Span(used.starts_at, used.ends_at, used.bench_s / max(used.ends_at - used.starts_at, _ROUNDING_S))
+                for used in spans
+                if used.ends_at > lab.now - WEEK_S
+            ]
+            for team, spans in lab.used.items()
+        }
+        self._known: dict[tuple[str, int, float, float], Shortfall | None] = {}
+        for held in lab.held:
+            if held.ending:
+                self._committed[held.team].append(_Span(held.granted_at, lab.now, len(held.benches)))
+            else:
+                self._committed[held.team].append(_Span(held.granted_at, held.ends_at, len(held.benches)))
+        for wish in lab.wishes:
+            if wish.starts_at is not None and wish.booked:
+                self.charge(wish.team, len(wish.booked), wish.starts_at, wish.starts_at + wish.duration_s)
+
+    def charge(self, team: str, benches: int, starts_at: float, ends_at: float) -> None:
+        """From now on the team has these as well."""
+        self._committed[team].append(_Span(starts_at, ends_at, benches))
+        self._known.clear()
+
+    def shortfall(self, team: str, benches: int, starts_at: float, ends_at: float) -> Shortfall | None:
+        """Why the team may not have so many benches for that time in addition; None if it may."""
+        key = (team, benches, starts_at, ends_at)
+        if key not in self._known:
+            self._known[key] = self._too_many(*key) or self._too_long(*key)
+        return self._known[key]
+
+    def _too_many(self, team: str, benches: int, starts_at: float, ends_at: float) -> Shortfall | None:
+        limit = self._rules.team(team).benches_at_once
+        if limit is None:
+            return None
+        spans = [span for span in self._committed[team] if span.starts_at < ends_at and span.ends_at > starts_at]
+        moments = {starts_at, *(span.starts_at for span in spans if span.starts_at > starts_at)}
+        taken = max(sum(span.benches for span in spans if span.starts_at <= at < span.ends_at) for at in moments)
+        if taken + benches <= limit:
+            return None
+        return Shortfall(team, "benches at once", limit, taken, benches)
+
+    def _too_long(self, team: str, benches: int, starts_at: float, ends_at: float) -> Shortfall | None:
+        limit = self._rules.team(team).bench_hours_per_week
+        if limit is None:
+            return None
+        limit_s = limit * 3600 + _ROUNDING_S
+        spans = [*self._used.get(team, ()), *self._committed[team]]
+        asked_s = benches * (ends_at - starts_at)
+        if sum((span.ends_at - span.starts_at) * span.benches for span in spans) + asked_s <= limit_s:
+            return None
+        most_s = busiest_week(spans, _Span(starts_at, ends_at, benches))
+        if most_s <= limit_s:
+            return None
+        return Shortfall(team, "bench-hours per week", limit, max(most_s - asked_s, 0.0) / 3600, asked_s / 3600)
+
+
+def busiest_week(spans: Sequence[_Span], own: _Span) -> float:
+    """The most bench-seconds in any seven days that overlap ``own``, with it."""
+    every = [*spans, own]
+    used = _Cumulated(every)
+    ends = [span.ends_at for span in every] + [span.starts_at + WEEK_S for span in every]
+    return max(
+        used.until(end) - used.until(end - WEEK_S) for end in ends if own.starts_at < end <= own.ends_at + WEEK_S
+    )
+
+
+class _Cumulated:
+    """Bench-seconds used up to a time; grows piecewise linearly."""
+
+    def __init__(self, spans: Iterable[_Span]) -> None:
+        changes: dict[float, float] = defaultdict(float)
+        for span in spans:
+            changes[span.starts_at] += span.benches
+            changes[span.ends_at] -= span.benches
+        self._times = sorted(changes)
+        self._rates = list(accumulate(changes[time] for time in self._times))
+        steps = (
+            rate * (after - before)
+            for rate, before, after in zip(self._rates, self._times, self._times[1:], strict=False)
+        )
+        self._sums = [0.0, *accumulate(steps)]
+
+    def until(self, time: float) -> float:
+        index = bisect_right(self._times, time) - 1
+        return 0.0 if index < 0 else self._sums[index] + self._rates[index] * (time - self._times[index])
+
+
+def never(wish: Wish, rules: Rules) -> Shortfall | None:
+    """Why the quota of the wish's team forbids it even to an otherwise idle team; None if it may come true."""
+    idle = Quotas(Lab(now=wish.asked_at, benches=()), rules)
+    return idle.shortfall(wish.team, len(wish.slots), wish.asked_at, wish.asked_at + wish.duration_s)

@@ -1,0 +1,195 @@
+"""What a decision pass does, case by case."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from labd.scheduling.decide import Decision, decide
+from labd.scheduling.lab import Bench, Held, Lab, Used
+from labd.scheduling.matching import Fleet, Preference, rendezvous
+from labd.scheduling.ordering import in_order
+from labd.scheduling.rules import Rules, TeamRules
+from labd.scheduling.wish import Part, Wish
+
+HOUR = 3600.0
+NOW = 1_000_000.0
+
+
+def bench(name: str, promised_to: str | None = None, **labels: str) -> Bench:
+    return Bench(name, {**labels, "name": name}, promised_to=promised_to)
+
+
+def wish(seq: int, *selectors: str | Part, **more: Any) -> Wish:
+    parts = tuple(Part(selector) if isinstance(selector, str) else selector for selector in selectors or ("",))
+    return Wish(**{"id": f"l-{seq}", "seq": seq, "parts": parts, "duration_s": 600.0, "asked_at": NOW, **more})
+
+
+def granted(decision: Decision) -> dict[str, tuple[str, ...]]:
+    return {grant.wish: grant.benches for grant in decision.grants}
+
+
+def grants(
+    benches: Iterable[Bench], wishes: Iterable[Wish], held: Iterable[Held] = (), **more: Any
+) -> dict[str, tuple[str, ...]]:
+    rules = Rules(**{name: more.pop(name) for name in list(more) if name in Rules.__dataclass_fields__})
+    return granted(decide(Lab(NOW, tuple(benches), tuple(wishes), tuple(held), **more), rules))
+
+
+def order(*wishes: Wish, use: dict[str, float] | None = None, **rules: Any) -> list[int]:
+    return [wish.seq for wish in in_order(wishes, Rules(**rules), NOW, use or {})]
+
+
+def test_the_higher_class_goes_first_and_arrival_counts_inside_a_class() -> None:
+    assert order(wish(1, priority="low"), wish(3), wish(2), wish(4, priority="urgent")) == [4, 2, 3, 1]
+
+
+def test_waiting_lifts_a_wish_above_every_class_within_the_bound() -> None:
+    old = wish(1, priority="low", asked_at=NOW - 999, team="heavy")
+    urgent = wish(2, priority="urgent", team="light")
+    assert order(old, urgent, ageing_s=1000.0, use={"heavy": 1.0}) == [2, 1]
+    assert order(old, urgent, ageing_s=999.0, use={"heavy": 1.0}) == [1, 2]
+
+
+def test_on_its_way_up_a_wish_passes_one_class_after_the_other() -> None:
+    old = wish(1, priority="low", asked_at=NOW - 600)
+    others = [wish(2, priority="normal"), wish(3, priority="high"), wish(4, priority="urgent")]
+    assert order(old, *others, ageing_s=1000.0) == [4, 1, 3, 2]
+
+
+def test_teams_take_turns_inside_a_class() -> None:
+    wishes = [wish(seq, team="a") for seq in (1, 2, 3)] + [wish(seq, team="b") for seq in (4, 5)]
+    assert order(*wishes) == [1, 4, 2, 5, 3]
+
+
+def test_the_team_that_used_less_of_its_share_goes_first() -> None:
+    wishes = [wish(1, team="a"), wish(2, team="a"), wish(3, team="b")]
+    assert order(*wishes, use={"a": 2000.0, "b": 1000.0}) == [3, 1, 2]
+    weights = {"a": TeamRules(weight=4.0)}
+    assert order(*wishes, use={"a": 2000.0, "b": 1000.0}, teams=weights) == [1, 2, 3]
+
+
+def test_what_a_team_holds_and_used_lately_counts_against_it() -> None:
+    benches = [bench("hil-1"), bench("hil-2")]
+    held = [Held("l-0", ("hil-2",), NOW - HOUR, NOW + HOUR, "a")]
+    assert grants(benches, [wish(1, team="a"), wish(2, team="b")], held) == {"l-2": ("hil-1",)}
+    used = {"b": (Used(NOW - 4 * HOUR, NOW - HOUR, 3 * HOUR),)}
+    assert grants(benches, [wish(1, team="a"), wish(2, team="b")], held, used=used) == {"l-1": ("hil-1",)}
+
+
+def test_a_modest_wish_leaves_the_bench_that_somebody_else_needs() -> None:
+    benches = [bench("hil-1", lin="yes"), bench("hil-2")]
+    assert grants(benches, [wish(1), wish(2, "lin")]) == {"l-1": ("hil-2",), "l-2": ("hil-1",)}
+
+
+def test_with_nobody_waiting_the_richest_bench_stays_free() -> None:
+    benches = [bench("hil-1", can="2", lin="yes"), bench("hil-2", can="2"), bench("hil-3", can="2", flexray="yes")]
+    assert grants(benches, [wish(1, "can=2")]) == {"l-1": ("hil-2",)}
+
+
+def test_a_wish_moves_aside_for_one_that_has_no_choice() -> None:
+    """Neither need nor labels tell that hil-1 should stay free; the matching is exact all the same."""
+    benches = [bench("hil-1", a="x"), bench("hil-2", b="x"), bench("hil-3", c="x")]
+    wishes = [wish(1, "!c"), wish(2, "!b"), wish(3, "a"), *(wish(seq, "name in (hil-2,hil-3)") for seq in (4, 5, 6))]
+    assert set(grants(benches, wishes)) == {"l-1", "l-2", "l-3"}
+
+
+def test_wishes_with_one_affinity_prefer_one_bench() -> None:
+    benches = [bench(f"hil-{number}") for number in range(8)]
+    [chosen] = grants(benches, [wish(1, affinity="firmware-4711")]).values()
+    assert grants(benches, [wish(2, affinity="firmware-4711")]) == {"l-2": chosen}
+    without = [bench for bench in benches if bench.name not in chosen]
+    [second] = grants(without, [wish(1, affinity="firmware-4711")]).values()
+    assert second != chosen
+
+
+def test_keys_spread_over_benches_and_stay_when_another_bench_goes() -> None:
+    names = [f"hil-{number}" for number in range(10)]
+    keys = [f"firmware-{number}" for number in range(500)]
+
+    def favourite(key: str, among: list[str]) -> str:
+        return max(among, key=lambda name: rendezvous(key, name))
+
+    before = {key: favourite(key, names) for key in keys}
+    assert all(25 <= list(before.values()).count(name) <= 80 for name in names)
+    after = {key: favourite(key, names[1:]) for key in keys}
+    assert {key for key in keys if before[key] != after[key]} == {key for key in keys if before[key] == names[0]}
+
+
+def test_a_bench_that_failed_the_request_is_left_to_others_as_long_as_another_could_come() -> None:
+    benches = [bench("hil-1", a="x"), bench("hil-2", a="x")]
+    failed = wish(1, "a", avoid=frozenset({"hil-1"}))
+    assert grants(benches, [failed]) == {"l-1": ("hil-2",)}
+    busy = [Held("l-0", ("hil-2",), NOW - 10, NOW + 10)]
+    assert grants(benches, [failed], busy) == {}
+    ill = [benches[0], Bench("hil-2", {"a": "x", "name": "hil-2"}, obstacle="offline")]
+    assert grants(ill, [failed]) == {"l-1": ("hil-1",)}
+
+
+def test_several_benches_come_at_once_or_not_at_all() -> None:
+    benches = [bench("hil-1", can="yes"), bench("hil-2", can="yes", lin="yes"), bench("hil-3")]
+    pair = wish(1, Part("can", 2), Part("lin"))
+    assert grants(benches, [pair, wish(2, "can")]) == {"l-2": ("hil-1",)}
+    assert grants([*benches, bench("hil-4", lin="yes")], [pair]) == {"l-1": ("hil-1", "hil-2", "hil-4")}
+
+
+def test_the_benches_of_a_lease_stand_at_one_site_when_asked() -> None:
+    benches = [bench("hil-1", site="graz"), bench("hil-2", site="wob"), bench("hil-3", site="wob")]
+    together = wish(1, Part("", 2), same_site=True)
+    assert grants(benches, [together]) == {"l-1": ("hil-2", "hil-3")}
+    assert grants(benches[:2], [together]) == {}
+    assert grants([bench("hil-1"), bench("hil-2")], [together]) == {"l-1": ("hil-1", "hil-2")}
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        Bench("hil-1", {"name": "hil-1"}, obstacle="offline"),
+        Bench("hil-1", {"name": "hil-1"}, draining=True),
+        Bench("hil-1", {"name": "hil-1"}, clean=False),
+        bench("hil-1", promised_to="l-2"),
+    ],
+)
+def test_benches_that_nobody_gets_now(unfit: Bench) -> None:
+    assert grants([unfit], [wish(1), wish(2, "nothing")]) == {}
+
+
+def test_a_promised_bench_goes_to_whom_it_was_promised_and_is_free_once_that_one_has_gone() -> None:
+    promised = bench("hil-1", promised_to="l-2")
+    assert grants([promised], [wish(1), wish(2)]) == {"l-2": ("hil-1",)}
+    assert grants([promised], [wish(1)]) == {"l-1": ("hil-1",)}
+
+
+def test_a_team_gets_no_more_benches_than_its_quota_and_holds_up_nobody() -> None:
+    benches = [bench("hil-1"), bench("hil-2"), bench("hil-3")]
+    lab = Lab(
+        NOW,
+        tuple(benches),
+        (wish(1, team="a"), wish(2, team="a"), wish(3, team="b")),
+        (Held("l-0", ("hil-1",), NOW - 10, NOW + 10, "a"),),
+    )
+    decision = decide(lab, Rules(teams={"a": TeamRules(benches_at_once=2)}))
+    assert set(granted(decision)) == {"l-1", "l-3"}
+    assert str(decision.over_quota["l-2"]) == ("team a may have 2 benches at once: 2 are taken, this asks for 1 more")
+
+
+def test_bench_hours_count_what_was_used_in_the_week_and_what_present_leases_may_still_use() -> None:
+    rules = Rules(teams={"a": TeamRules(bench_hours_per_week=10)})
+    held = (Held("l-0", ("hil-1",), NOW - HOUR, NOW + 2 * HOUR, "a"),)
+    benches = (bench("hil-1"), bench("hil-2"))
+
+    def decision(used_h: float, ago_h: float) -> Decision:
+        used = {"a": (Used(NOW - ago_h * HOUR - HOUR, NOW - ago_h * HOUR, used_h * HOUR),)}
+        return decide(Lab(NOW, benches, (wish(1, team="a", duration_s=HOUR),), held, used), rules)
+
+    assert set(granted(decision(6, 24))) == {"l-1"}
+    assert str(decision(7, 24).over_quota["l-1"]) == (
+        "team a may have 10 bench-hours per week: 10 are taken, this asks for 1 more"
+    )
+    assert set(granted(decision(7, 7 * 24))) == {"l-1"}, "older than a week"
+
+
+def test_need_is_shared_out_among_the_benches_that_match() -> None:
+    fleet = Fleet([bench("hil-1", a="x"), bench("hil-2", a="x"), bench("hil-3", b="x")])
+    preference = Preference(fleet, [wish(1, "a"), wish(2, "a"), wish(3, "a"), wish(4, Part("b", 2)), wish(5)])
+    assert [preference.need(number) for number in range(3)] == [1.5, 1.5, 2.0]
