@@ -58,12 +58,14 @@ class Lab:
 
 
 @contextmanager
-def service(name: str, arguments: Sequence[str], folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """``python -m ARGUMENTS``, output in ``folder/name.log``; at the end SIGTERM, and SIGKILL after a deadline."""
-    with (folder / f"{name}.log").open("wb") as log:
+def service(
+    name: str, arguments: Sequence[str], folder: Path, prefix: Sequence[str] = ()
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """``PREFIX python -m ARGUMENTS``, output in ``folder/name.log``; at the end SIGTERM, SIGKILL after a deadline."""
+    with (folder / f"{name}.log").open("ab") as log:
         # A session of its own: Ctrl-C in the terminal reaches the caller alone, who then stops things in order.
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            [*prefix, sys.executable, "-m", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

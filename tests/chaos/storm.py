@@ -1,0 +1,150 @@
+"""A lab under load that is hurt again and again, and what its holders have to say of it."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.demo.lab import Lab, labd_command, service
+from labd.client import LabClient, ProblemError
+from tests.chaos.fleet import bench_name
+from tests.chaos.journal import read
+from tests.chaos.judge import Violation, judge
+
+READY_S = 60.0
+LIVE = ("QUEUED", "GRANTED")
+SETTLE_S = 180.0
+"""How long the lab may take to serve and end all that was asked for, once nobody hurts it any more."""
+
+
+@dataclass
+class Outcome:
+    """What one storm has shown."""
+
+    blows: int
+    seconds: float
+    requests: int
+    unanswered: int
+    """Requests that met no labd."""
+    leases: int
+    """Acknowledged."""
+    calls: int
+    """That agents accepted."""
+    longest_away_s: float
+    """From a blow to the moment at which labd answered again, at the worst."""
+    violations: list[Violation]
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.requests / self.seconds
+
+
+@dataclass
+class Storm:
+    """A labd under load that can be killed and started again, at the same addresses."""
+
+    folder: Path
+    stack: ExitStack
+    options: Sequence[str] = ()
+    """Further ones of `labd serve`."""
+    prefix: Sequence[str] = ()
+    """Command in front of labd's, for example faketime."""
+    lab: Lab = field(init=False)
+    away: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.lab = Lab(self.folder)
+
+    @property
+    def _ready(self) -> Path:
+        return self.folder / "labd" / "labd.json"
+
+    def start(self) -> None:
+        """Starts labd, again at the addresses that it had."""
+        self._ready.unlink(missing_ok=True)
+        http = self.lab.http.removeprefix("http://") or "127.0.0.1:0"
+        command = [*labd_command(self.folder, http, self.lab.agents or "127.0.0.1:0"), *self.options]
+        self.lab.processes["labd"] = self.stack.enter_context(service("labd", command, self.folder, self.prefix))
+        self.lab.wait_for("ready labd", self._ready.exists, deadline_s=READY_S)
+        endpoints = json.loads(self._ready.read_text())
+        self.lab.http, self.lab.agents = endpoints["http"], endpoints["agents"]
+
+    def kill(self) -> None:
+        """kill -9, and at once a new one."""
+        began = time.monotonic()
+        process = self.lab.processes.pop("labd")
+        process.kill()
+        process.wait()
+        self.start()
+        self.away.append(time.monotonic() - began)
+
+
+@contextmanager
+def storm(folder: Path, agents: int, *, options: Sequence[str] = ()) -> Iterator[Storm]:
+    """A labd with a fleet of agents, all of whose benches are available."""
+    with ExitStack() as stack:
+        one = Storm(folder, stack, options)
+        one.start()
+        fleet = ["tests.chaos.fleet", "--labd", one.lab.agents, "--folder", str(folder / "fleet")]
+        one.lab.processes["fleet"] = stack.enter_context(service("fleet", [*fleet, "--agents", str(agents)], folder))
+        one.lab.wait_for_benches(*(bench_name(number) for number in range(1, agents + 1)))
+        yield one
+
+
+def weather(
+    one: Storm, blow: Callable[[], None], *, blows: int, holders: int, rate: float, calm_s: tuple[float, float]
+) -> Outcome:
+    """Deals the blows under load, each after a pause out of ``calm_s`` (s), and judges what the holders saw."""
+    moments = random.Random(blows)  # noqa: S311 - moments, no secrets
+    journal = one.folder / "journal.jsonl"
+    load = ["tests.chaos.holders", "--url", one.lab.http, "--journal", str(journal)]
+    began = time.monotonic()
+    with (one.folder / "holders.log").open("wb") as log:
+        command = [sys.executable, "-m", *load, "--holders", str(holders), "--rate", str(rate)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        one.lab.wait_for("first lease", lambda: journal.exists() and journal.stat().st_size > 0)
+        for _ in range(blows):
+            time.sleep(moments.uniform(*calm_s))  # when it strikes is what chance is for
+            blow()
+        time.sleep(calm_s[1])
+        ended = time.monotonic()
+        process.terminate()
+        process.wait(SETTLE_S)
+    finally:
+        process.kill()
+    events = list(read(journal))
+    final = _settled(one, {event.lease for event in events if event.op == "create" and event.lease is not None})
+    requests = [event for event in events if event.op != "die"]
+    return Outcome(
+        blows=blows,
+        seconds=ended - began,
+        requests=len(requests),
+        unanswered=sum(not event.ok for event in requests if event.op != "call"),
+        leases=len({event.lease for event in events if event.op == "create" and event.ok}),
+        calls=sum(event.ok for event in events if event.op == "call"),
+        longest_away_s=max(one.away, default=0.0),
+        violations=judge(events, final),
+    )
+
+
+def _settled(one: Storm, leases: set[str]) -> dict[str, str]:
+    """State by lease: of all that labd knows of these, and of all that are not ENDED when the patience is over."""
+    deadline = time.monotonic() + SETTLE_S
+    with one.lab.client() as client:
+        while (live := _live(client)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        for lease in leases:
+            with suppress(ProblemError):  # it knows no such lease: for the judge
+                live[lease] = client.lease(lease)["state"]
+        return live
+
+
+def _live(client: LabClient) -> dict[str, str]:
+    return {lease["id"]: lease["state"] for state in LIVE for lease in client.leases(state)}
