@@ -6,7 +6,7 @@ from fastapi import APIRouter, FastAPI
 
 from labd.api import problems
 from labd.api.body import BodyLimit
-from labd.api.routes import benches, leases, meta, runner, runs
+from labd.api.routes import audit, benches, leases, meta, runner, runs
 from labd.api.version import VERSION
 from labd.services.lab import Lab
 
@@ -60,7 +60,7 @@ def _application() -> FastAPI:
     app.add_middleware(BodyLimit, most=BODY_BYTES_MAX)
     problems.install(app)
     api = APIRouter(prefix=PREFIX)
-    for part in (benches, leases, runs, runner, meta):
+    for part in (benches, leases, runs, audit, runner, meta):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(meta.well_known)

@@ -62,13 +62,14 @@ def show_bench(session: Session, bench_name: str, as_json: bool) -> None:
 
 @bench.command("clear")
 @click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
+@click.option("--why", default="", metavar="TEXT", help="What you have found; goes into the audit log.")
 @pass_session
-def clear_quarantine(session: Session, bench_name: str) -> None:
+def clear_quarantine(session: Session, bench_name: str, why: str) -> None:
     """End the quarantine of a bench that you have looked at.
 
     Its agent brings the bench to its safe state once more; when that fails again, the quarantine stays.
     """
-    session.lab.clear_quarantine(bench_name, default_holder())
+    session.lab.clear_quarantine(bench_name, default_holder(), why)
     deadline = time.monotonic() + _CLEAR_WAIT_S
     while (found := session.lab.bench(bench_name))["health"] == "quarantined":
         if time.monotonic() >= deadline:

@@ -11,6 +11,7 @@ with LabClient("http://127.0.0.1:8470") as lab:
 Importing it costs next to nothing: HTTP (urllib3) is imported with the first `LabClient` that is made.
 """
 
+from labd.client.audit import AuditQuery
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
 from labd.client.heartbeats import Heartbeats, end_text
 from labd.client.held import NotHeld, default_holder, held_bench, held_lease
@@ -19,6 +20,8 @@ from labd.client.types import (
     Adapter,
     AssignedBench,
     Assignment,
+    AuditEntry,
+    AuditVerdict,
     Bench,
     Bus,
     CaseCounts,
@@ -45,6 +48,9 @@ __all__ = [
     "Adapter",
     "AssignedBench",
     "Assignment",
+    "AuditEntry",
+    "AuditQuery",
+    "AuditVerdict",
     "Bench",
     "Bus",
     "CaseCounts",

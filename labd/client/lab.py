@@ -8,13 +8,16 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from labd.client import log_stream
-from labd.client.types import Assignment, Bench, ExecutorName, Lease, LogLine, Result, Run
+from labd.client.audit import AuditQuery
+from labd.client.types import Assignment, AuditEntry, AuditVerdict, Bench, ExecutorName, Lease, LogLine, Result, Run
 
 DEFAULT_URL = "http://127.0.0.1:8470"
 _API = "api/v1"
 PAGE_SIZE = 1000
 """Items asked for at once."""
 Params = Mapping[str, str | int | Sequence[str]]
+LONG_S = 600.0
+"""How long labd may take over what goes through a whole table."""
 
 
 class LabClient:
@@ -57,14 +60,13 @@ class LabClient:
         """One bench by name."""
         return cast(Bench, self._get(f"benches/{_segment(name)}"))
 
-    def clear_quarantine(self, name: str, by: str) -> Bench:
+    def clear_quarantine(self, name: str, by: str, why: str = "") -> Bench:
         """Has the bench's agent bring it to its safe state again, and end the quarantine if that works.
 
         Returns the bench as it was before; ask again for the outcome.
         """
-        return cast(
-            Bench, self._call("POST", f"benches/{_segment(name)}/clear-quarantine", {"by": by}, repeatable=True)
-        )
+        body = {"by": by, "why": why}
+        return cast(Bench, self._call("POST", f"benches/{_segment(name)}/clear-quarantine", body, repeatable=True))
 
     # Leases
 
@@ -198,6 +200,18 @@ class LabClient:
         return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/junit", repeatable=True).decode(
             errors="replace"
         )
+
+    # The audit log
+
+    def audit(self, query: AuditQuery | None = None, limit: int | None = None) -> Iterator[AuditEntry]:
+        """What was done, newest first unless the query says otherwise; up to ``limit`` entries, or all."""
+        return islice(self._items("audit", (query or AuditQuery()).params(), limit), limit)
+
+    def verify_audit(self, expected: str | None = None) -> AuditVerdict:
+        """Whether the audit log is what was written; ``expected`` is the ``head`` of an earlier verification."""
+        params = {"expected": expected} if expected else None
+        body = self._http.request("GET", f"{_API}/audit/verify", params=params, timeout_s=LONG_S, repeatable=True)
+        return cast(AuditVerdict, self._http.json(body))
 
     # For runners only; these need the run's token.
 

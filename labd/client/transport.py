@@ -49,9 +49,10 @@ class Transport:
         *,
         params: Params | None = None,
         json: object | None = None,
+        timeout_s: float | None = None,
         repeatable: bool = False,
     ) -> bytes:
-        """The body of the answer to a request, its status below 300.
+        """The body of the answer to a request, its status below 300; ``timeout_s`` instead of the client's own.
 
         A ``repeatable`` request is sent again, once, when the connection breaks; others go over a new connection, which
         labd cannot be about to close for idleness. Raises ProblemError, LabUnreachable or UnexpectedAnswer.
@@ -59,8 +60,9 @@ class Transport:
         headers, body = {}, None
         if json is not None:
             headers, body = {"Content-Type": "application/json"}, jsonlib.dumps(json, allow_nan=False).encode()
-        late = f"no answer within {self._timeout_s:g} s"
-        with self._response(method, path, params, headers, body, self._timeout_s, late, repeatable) as response:
+        patience = timeout_s or self._timeout_s
+        late = f"no answer within {patience:g} s"
+        with self._response(method, path, params, headers, body, patience, late, repeatable) as response:
             return self._body(response)
 
     @contextlib.contextmanager

@@ -285,3 +285,34 @@ class Problem(TypedDict):
     detail: str
     errors: NotRequired[list[dict[str, Any]]]
     """For each bad field: ``field``, ``value`` and ``message``."""
+
+
+class AuditEntry(TypedDict):
+    """Something that somebody did, in the audit log. ``hash`` is the SHA-256 of the RFC 8785 text of the rest."""
+
+    seq: int
+    time: float
+    """Seconds since the Unix epoch, as it was hashed."""
+    actor: str
+    kind: str
+    team: str
+    action: str
+    subject: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    why: str
+    previous: str
+    hash: str
+
+
+class AuditVerdict(TypedDict):
+    """Whether the audit log is what was written."""
+
+    sound: bool
+    checked: int
+    head: str | None
+    """SEQ:HASH of the end of a sound log."""
+    fault: Literal["altered", "removed", "inserted", "cut off"] | None
+    seq: int | None
+    detail: str
+    verified_at: str

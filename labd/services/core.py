@@ -80,6 +80,7 @@ class Core:
                 self._forgive(ledger)
             ledger.lenient = ledger.now < self.lenient_until
             yield ledger
+            ledger.close()
         if forgiving:
             self._stood_still = False
         self._tell(ledger.effects)

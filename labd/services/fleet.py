@@ -10,6 +10,7 @@ import structlog
 
 from labd.executors.bench import BenchExecutor, RunnerOrder, RunnerReport
 from labd.model.bench import Bench, BenchState, Health
+from labd.model.identity import Actor
 from labd.model.lease import Lease, LeaseEnd
 from labd.services.core import Core
 from labd.services.errors import Conflict, NotFound
@@ -161,7 +162,7 @@ class Fleet:
                 raise NotFound(f"there is no bench {name!r}; the lab knows {known or 'none yet'}")
             return self._view(bench, unit.granted_on(name))
 
-    def clear_quarantine(self, name: str, by: str) -> BenchView:
+    def clear_quarantine(self, actor: Actor, name: str, by: str, why: str = "") -> BenchView:
         """Has the agent bring the bench to its safe state again, and end the quarantine if that works.
 
         Raises NotFound; Conflict when the bench is in no quarantine, or its agent is away.
@@ -172,6 +173,14 @@ class Fleet:
         session = self._session_of(name)
         if session is None:
             raise Conflict(f"agent {view.bench.agent} of bench {name} is offline; only it can end the quarantine")
+        with self._core.transaction(actor) as ledger:
+            ledger.audit(
+                "quarantine.cleared",
+                f"bench/{name}",
+                before={"reason": view.bench.health_reason},
+                after={"by": by},
+                why=why,
+            )
         _log.info("quarantine to be cleared", bench=name, by=by)
         session.link.send(ClearOrder(name, by))
         return view

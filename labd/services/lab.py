@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from labd.executors.base import Executor
 from labd.executors.bench import BenchExecutor
 from labd.model.run import ExecutorName
+from labd.services.auditing import Auditing
 from labd.services.authority import Authority
 from labd.services.clock import Clock
 from labd.services.conductor import Conductor
@@ -48,6 +49,7 @@ class Lab:
         at_bench.connect(self.fleet.order)
         self.leasing = Leasing(self.core)
         self.running = Running(self.core)
+        self.auditing = Auditing(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)
         self.closing = False
 

@@ -5,9 +5,11 @@ ends takes the other along. A bench is granted only when its agent is attached, 
 agent has confirmed the end of every former lease.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from labd.model.audit import Deed, link
 from labd.model.bench import Bench, BenchState
 from labd.model.identity import Actor
 from labd.model.lease import Lease, LeaseEnd, LeaseState
@@ -53,6 +55,43 @@ class Ledger:
         """labd was away until now: no run ends for its timeout yet."""
         self._attached = attached
         self._limits = limits
+        self._deeds: list[Deed] = []
+
+    def audit(
+        self,
+        action: str,
+        subject: str,
+        *,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+        why: str = "",
+        team: str = "",
+    ) -> None:
+        """Puts on record what the actor does: ``noun.verb`` to ``kind/name``, in this transaction.
+
+        ``before`` and ``after`` hold JSON values, of what changes only; never a secret. ``team`` is whose thing it is;
+        empty where it concerns the whole lab.
+        """
+        actor = self.actor
+        self._deeds.append(
+            Deed(
+                self.now,
+                _stored(actor.name),
+                actor.kind,
+                _stored(team),
+                action,
+                _stored(subject),
+                before,
+                after,
+                _stored(why),
+            )
+        )
+
+    def close(self) -> None:
+        """Writes the audit log: at the end of the transaction, so that its one writer keeps others waiting briefly."""
+        if self._deeds:
+            self.unit.add_audit(link(self.unit.lock_audit(), self._deeds))
+            self._deeds.clear()
 
     def schedule(self) -> None:
         """Ends what is overdue, then hands free benches to those who wait, in the queue's order."""
@@ -126,6 +165,7 @@ class Ledger:
     def _end_run(self, run: Run, state: RunState, reason: str, cases: CaseCounts | None = None) -> Run:
         ended = run.finish(state, reason, self.now, cases)
         self.unit.save_run(ended)
+        self.audit("run.ended", f"run/{run.id}", before={"state": run.state}, after={"state": state})
         self.effects.runs.add(run.id)
         return ended
 
@@ -137,3 +177,8 @@ _LOST = {
     LeaseEnd.CANCELLED: "its lease was cancelled",
     LeaseEnd.BENCH_REMOVED: "its bench was removed from the lab",
 }
+
+
+def _stored(text: str) -> str:
+    """What every database takes: NUL and halves of surrogate pairs are not text to PostgreSQL."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from labd.model.filters import Filter
+from labd.model.identity import Actor
 from labd.model.lease import Lease, LeaseState
 from labd.model.run import CaseCounts, ExecutorName, LogLevel, LogLine, Run, RunInput, RunState
 from labd.services.core import Core
@@ -68,6 +69,7 @@ class Running:
 
     def create(
         self,
+        actor: Actor,
         *,
         script: str,
         name: str,
@@ -83,7 +85,7 @@ class Running:
         contents = [(path, _digest(content), content) for path, content in (data_files or {}).items()]
         parsed = parse_selector(selector)
         limits = self._core.limits
-        with self._core.transaction() as ledger:
+        with self._core.transaction(actor) as ledger:
             require_possible(ledger.unit, parsed)
             run_id = new_run_id()
             duration_s = timeout_s + limits.grace_s + HARD_END_MARGIN_S
@@ -106,6 +108,8 @@ class Running:
             ledger.unit.add_run(run, RunInput(script, files))
             for path, digest, content in contents:
                 ledger.unit.add_data_file(run_id, path, digest, content)
+            wished = {"name": name, "selector": str(parsed), "holder": holder, "executor": executor, "lease": lease.id}
+            ledger.audit("run.created", f"run/{run_id}", after=wished)
             ledger.schedule()
             return self._view(ledger.unit, _require(ledger.unit, run_id))
 
@@ -120,11 +124,12 @@ class Running:
             runs = unit.newest_runs(where, limit, before, benches_wanted(unit, where.selector))
             return [self._view(unit, run) for run in runs]
 
-    def cancel(self, run_id: str) -> RunView:
+    def cancel(self, actor: Actor, run_id: str) -> RunView:
         """Ends a run before its time; one that is over stays as it is. Raises NotFound."""
-        with self._core.transaction() as ledger:
+        with self._core.transaction(actor) as ledger:
             run = _require(ledger.unit, run_id)
             if not run.state.final:
+                ledger.audit("run.cancelled", f"run/{run_id}", before={"state": run.state})
                 run = ledger.end_run(run, RunState.CANCELLED, "cancelled on request")
             return self._view(ledger.unit, run)
 

@@ -1,10 +1,11 @@
 """A unit of work: everything that one transaction may ask of the database, in the model's words."""
 
 from labd.store.units.agents import Agents
+from labd.store.units.audit import Audit
 from labd.store.units.benches import Benches
 from labd.store.units.leases import Leases
 from labd.store.units.runs import Runs
 
 
-class Unit(Agents, Benches, Leases, Runs):
+class Unit(Agents, Audit, Benches, Leases, Runs):
     """One open transaction."""

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 
 from labd.api import schemas
 from labd.api.answers import bench_answer
-from labd.api.context import LabOf
+from labd.api.context import ActorOf, LabOf
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 
@@ -37,10 +37,13 @@ def get_bench(lab: LabOf, name: Annotated[str, Path(max_length=253, examples=["b
     summary="End a quarantine",
 )
 def clear_quarantine(
-    lab: LabOf, name: Annotated[str, Path(max_length=253, examples=["bench-1"])], request: schemas.ClearQuarantine
+    lab: LabOf,
+    actor: ActorOf,
+    name: Annotated[str, Path(max_length=253, examples=["bench-1"])],
+    request: schemas.ClearQuarantine,
 ) -> schemas.Bench:
     """Has the agent bring the bench to its safe state once more; the quarantine ends when that works.
 
     The answer shows the bench as it was before: ask again for the outcome.
     """
-    return bench_answer(lab.fleet.clear_quarantine(name, request.by))
+    return bench_answer(lab.fleet.clear_quarantine(actor, name, request.by, request.why))

@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from labd.api import schemas
 from labd.api.answers import line_answer, run_answer
-from labd.api.context import FilterOf, LabOf, RunId
+from labd.api.context import ActorOf, FilterOf, LabOf, RunId
 from labd.api.following import follow_log
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
@@ -27,10 +27,11 @@ _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
     responses=body_responses(),
     summary="Submit a scenario",
 )
-def create_run(lab: LabOf, wish: schemas.RunRequest) -> schemas.Run:
+def create_run(lab: LabOf, actor: ActorOf, wish: schemas.RunRequest) -> schemas.Run:
     """Queues a run; it is RUNNING at once when a matching bench is free."""
     return run_answer(
         lab.running.create(
+            actor,
             script=wish.script,
             name=wish.name,
             files=wish.files,
@@ -63,9 +64,9 @@ def get_run(lab: LabOf, run_id: RunId) -> schemas.Run:
 
 
 @router.post("/{run_id}/cancel", responses=_NOT_FOUND, summary="Cancel a run")
-def cancel_run(lab: LabOf, run_id: RunId) -> schemas.Run:
+def cancel_run(lab: LabOf, actor: ActorOf, run_id: RunId) -> schemas.Run:
     """Ends a run before its time. A run that is over stays as it is."""
-    return run_answer(lab.running.cancel(run_id))
+    return run_answer(lab.running.cancel(actor, run_id))
 
 
 def _exists(lab: LabOf, run_id: RunId) -> None:

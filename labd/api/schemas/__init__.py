@@ -1,5 +1,6 @@
 """Requests and answers. The answers have the shapes of `labd.client.types`; a test keeps the two alike."""
 
+from labd.api.schemas.audit import AuditEntry, AuditVerdict
 from labd.api.schemas.benches import (
     Adapter,
     Bench,
@@ -22,6 +23,8 @@ __all__ = [
     "Adapter",
     "AssignedBench",
     "Assignment",
+    "AuditEntry",
+    "AuditVerdict",
     "Bench",
     "Bus",
     "CaseCounts",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from labd.api.schemas.common import Name, Request, Time
+from labd.api.schemas.common import Name, Request, Time, Why
 from labd.model.bench import BenchState, Health
 
 
@@ -118,3 +118,4 @@ class ClearQuarantine(Request):
     """An operator's word that a bench may be used again."""
 
     by: Name = Field(description="Who has looked at the bench; goes into the logs.")
+    why: Why = Field(default="", description="What was found; goes into the audit log.")

@@ -26,6 +26,7 @@ OBSTACLE = (
 PLAIN = r"^[^\x00-\x1f\x7f]*$"
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PLAIN)]
+Why = Annotated[str, StringConstraints(max_length=1000, pattern=PLAIN)]
 Selector = Annotated[
     str,
     Field(

@@ -1,6 +1,7 @@
 """The tables. Times are seconds since the Unix epoch. Migrations in ``migrations/versions`` create and change them."""
 
 from labd.store.tables.agents import agents
+from labd.store.tables.audit import audit, audit_checkpoints, audit_head
 from labd.store.tables.benches import benches
 from labd.store.tables.leases import leases
 from labd.store.tables.metadata import metadata
@@ -8,6 +9,9 @@ from labd.store.tables.runs import contents, run_data_files, run_inputs, run_log
 
 __all__ = [
     "agents",
+    "audit",
+    "audit_checkpoints",
+    "audit_head",
     "benches",
     "contents",
     "leases",

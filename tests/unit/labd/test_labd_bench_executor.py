@@ -4,6 +4,7 @@ import pytest
 
 from labd.executors.base import Alive
 from labd.executors.bench import ForgetOrder, RunnerReport, StartOrder, StopOrder
+from labd.model.identity import ANONYMOUS
 from labd.model.run import ExecutorName, Run, RunState
 from labd.services.fleet import Session
 from labd.services.lab import Lab
@@ -12,7 +13,14 @@ from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, FakeLink, att
 
 def _submit(lab: Lab, executor: ExecutorName = ExecutorName.BENCH) -> Run:
     run = lab.running.create(
-        script="return 1", name="x.lua", files={}, selector="", holder="ci", timeout_s=60.0, executor=executor
+        ANONYMOUS,
+        script="return 1",
+        name="x.lua",
+        files={},
+        selector="",
+        holder="ci",
+        timeout_s=60.0,
+        executor=executor,
     ).run
     settle(lab)
     return lab.running.get(run.id).run
@@ -72,7 +80,7 @@ def test_a_runner_that_reports_a_result_and_goes_is_forgotten(lab: Lab) -> None:
 def test_cancelling_stops_the_runner(lab: Lab) -> None:
     session, link = attach(lab, report("bench-1"))
     run = _submit(lab)
-    lab.running.cancel(run.id)
+    lab.running.cancel(ANONYMOUS, run.id)
     settle(lab)
     assert link.runner_orders[1:] == [StopOrder(run.id)]
     lab.fleet.runner_changed(session, RunnerReport(run.id, False, "the runner was killed by SIGTERM"))
@@ -116,7 +124,7 @@ def test_runners_of_runs_that_are_over_are_ended_and_forgotten_when_their_agent_
     session, _ = attach(lab, report("bench-1"))
     run = _submit(lab)
     lab.fleet.detach(session, "test")
-    lab.running.cancel(run.id)
+    lab.running.cancel(ANONYMOUS, run.id)
     settle(lab)
     _, link = _reattach(lab, RunnerReport(run.id, True, ""), RunnerReport("r-older", False, "gone"))
     assert link.runner_orders == [StopOrder(run.id), ForgetOrder("r-older")]

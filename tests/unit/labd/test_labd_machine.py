@@ -15,6 +15,7 @@ from bench_agent.protocol.claims import ALGORITHM, LeaseClaims
 from labd.executors.base import Alive
 from labd.model.bench import BenchState
 from labd.model.filters import Filter
+from labd.model.identity import ANONYMOUS
 from labd.model.lease import Lease, LeaseState
 from labd.model.run import RunState
 from labd.model.selector import parse
@@ -151,14 +152,21 @@ class LabMachine(RuleBasedStateMachine):
     @rule(target=runs, selector=st.sampled_from(SELECTORS), priority=st.integers(-1, 1))
     def submit(self, selector: str, priority: int) -> str:
         run = self.lab.running.create(
-            script="return", name="x.lua", files={}, selector=selector, holder="ci", timeout_s=20.0, priority=priority
+            ANONYMOUS,
+            script="return",
+            name="x.lua",
+            files={},
+            selector=selector,
+            holder="ci",
+            timeout_s=20.0,
+            priority=priority,
         ).run
         settle(self.lab)
         return run.id
 
     @rule(run_id=runs)
     def cancel(self, run_id: str) -> None:
-        assert self.lab.running.cancel(run_id).run.state.final
+        assert self.lab.running.cancel(ANONYMOUS, run_id).run.state.final
         settle(self.lab)
 
     @rule(run_id=runs, verdict=st.sampled_from(["passed", "failed", "error"]))

@@ -4,6 +4,7 @@ import pytest
 
 from labd.executors.base import Alive
 from labd.model.filters import Filter
+from labd.model.identity import ANONYMOUS
 from labd.model.lease import LeaseEnd, LeaseState
 from labd.model.run import CaseCounts, LogLevel, Run, RunState
 from labd.services.conductor import EXIT_GRACE_S
@@ -22,7 +23,7 @@ def _submit(lab: Lab, **changes: Any) -> Run:
         "holder": "ci",
         "timeout_s": 60.0,
     }
-    run = lab.running.create(**{**wish, **changes}).run
+    run = lab.running.create(ANONYMOUS, **{**wish, **changes}).run
     settle(lab)
     return lab.running.get(run.id).run
 
@@ -140,7 +141,7 @@ def test_cancelling_ends_the_run_at_once_whether_it_waits_or_runs(lab: Lab, exec
     attach(lab, report("bench-1"))
     running, waiting = _submit(lab), _submit(lab)
     for run in (running, waiting, running):
-        assert lab.running.cancel(run.id).run.state is RunState.CANCELLED
+        assert lab.running.cancel(ANONYMOUS, run.id).run.state is RunState.CANCELLED
         assert lab.leasing.get(run.lease_id).lease.state is LeaseState.ENDED
     settle(lab)
     assert executor.stopped == [running.id]
@@ -167,7 +168,7 @@ def test_log_lines_are_stored_once_and_without_gaps(lab: Lab) -> None:
         lab.running.append_log(run.id, 6, [_line()])
     lines, _ = lab.running.lines(run.id, 0, 10)
     assert [(line.seq, line.text) for line in lines] == [(1, "a"), (2, "b"), (3, "c")]
-    lab.running.cancel(run.id)
+    lab.running.cancel(ANONYMOUS, run.id)
     assert lab.running.append_log(run.id, 3, [_line("c")]) == 3
     with pytest.raises(Conflict, match="its log is closed at line 3"):
         lab.running.append_log(run.id, 4, [_line()])

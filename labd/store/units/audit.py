@@ -1,0 +1,137 @@
+"""The audit log of a unit of work."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import RowMapping, Select, insert, select, update
+
+from labd.model.audit import Deed, Entry, Head, canonical
+from labd.store import tables
+from labd.store.errors import DatabaseCorrupt
+from labd.store.units.part import Part
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries are wanted; None and empty: all. Times in seconds since the Unix epoch."""
+
+    action: str = ""
+    """``noun.verb``, or a noun alone for all its verbs."""
+    subject: str = ""
+    actor: str = ""
+    team: str = ""
+    since: float | None = None
+    until: float | None = None
+
+
+class Audit(Part):
+    """The audit log of a unit of work."""
+
+    def lock_audit(self) -> Head:
+        """The end of the chain, kept from other writers until the transaction ends.
+
+        Raises DatabaseCorrupt when somebody removed it: without it nothing can be put on record, so nothing is done.
+        """
+        head = self._head(select(tables.audit_head).with_for_update())
+        if head is None:
+            raise DatabaseCorrupt("the audit log has lost its head (table audit_head): restore a backup")
+        return head
+
+    def audit_head(self) -> Head | None:
+        """The end of the chain; None when somebody removed it."""
+        return self._head(select(tables.audit_head))
+
+    def add_audit(self, entries: list[Entry]) -> None:
+        """Appends entries that follow the end of the chain, which the caller has locked."""
+        self._connection.execute(insert(tables.audit), [_values(entry) for entry in entries])
+        last = entries[-1]
+        self._connection.execute(update(tables.audit_head).values(seq=last.seq, hash=last.hash))
+
+    def audit_page(self, wanted: AuditFilter, *, after: int | None, limit: int, newest_first: bool) -> list[Entry]:
+        """Up to ``limit`` entries beyond number ``after``, in the order asked for."""
+        columns = tables.audit.c
+        query = select(tables.audit).order_by(columns.seq.desc() if newest_first else columns.seq).limit(limit)
+        if after is not None:
+            query = query.where(columns.seq < after if newest_first else columns.seq > after)
+        if wanted.action:
+            exact = "." in wanted.action
+            query = query.where(
+                columns.action == wanted.action
+                if exact
+                else columns.action.startswith(f"{wanted.action}.", autoescape=True)
+            )
+        for column, value in (
+            (columns.subject, wanted.subject),
+            (columns.actor, wanted.actor),
+            (columns.team, wanted.team),
+        ):
+            if value:
+                query = query.where(column == value)
+        if wanted.since is not None:
+            query = query.where(columns.time >= wanted.since)
+        if wanted.until is not None:
+            query = query.where(columns.time < wanted.until)
+        return [_entry(row) for row in self._connection.execute(query).mappings()]
+
+    def audit_entries(self) -> Iterator[Entry]:
+        """All entries in their order, a few at a time."""
+        rows = self._connection.execution_options(yield_per=500).execute(
+            select(tables.audit).order_by(tables.audit.c.seq)
+        )
+        for row in rows.mappings():
+            yield _entry(row)
+
+    def audit_checkpoint(self) -> Head | None:
+        """The last that retention left."""
+        columns = tables.audit_checkpoints.c
+        return self._head(select(columns.seq, columns.hash).order_by(columns.seq.desc()).limit(1))
+
+    def _head(self, query: Select[Any]) -> Head | None:
+        row = self._connection.execute(query).first()
+        return None if row is None else Head(row.seq, row.hash)
+
+
+def _values(entry: Entry) -> dict[str, Any]:
+    deed = entry.deed
+    return {
+        "seq": entry.seq,
+        "time": deed.time,
+        "actor": deed.actor,
+        "kind": deed.kind,
+        "team": deed.team,
+        "action": deed.action,
+        "subject": deed.subject,
+        "before": None if deed.before is None else canonical(deed.before),
+        "after": None if deed.after is None else canonical(deed.after),
+        "why": deed.why,
+        "previous": entry.previous,
+        "hash": entry.hash,
+    }
+
+
+def _entry(row: RowMapping) -> Entry:
+    deed = Deed(
+        time=row["time"],
+        actor=row["actor"],
+        kind=row["kind"],
+        team=row["team"],
+        action=row["action"],
+        subject=row["subject"],
+        before=_object(row["before"]),
+        after=_object(row["after"]),
+        why=row["why"],
+    )
+    return Entry(row["seq"], deed, row["previous"], row["hash"])
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    """What is no JSON object any more was altered, and is shown as it is: its hash will not fit."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {"unreadable": text}
+    return value if isinstance(value, dict) else {"unreadable": text}
