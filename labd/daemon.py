@@ -42,8 +42,7 @@ def main() -> None:
     """The lab daemon."""
 
 
-@main.command()
-@click.option(
+_data = click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("labd-data"),
@@ -52,6 +51,20 @@ def main() -> None:
     show_default=True,
     help="Directory for the database, the signing key and running scenarios; made when missing.",
 )
+_database = click.option(
+    "--database",
+    default=None,
+    envvar="LABD_DATABASE",
+    show_envvar=True,
+    metavar="URL",
+    help="PostgreSQL database to use instead of an SQLite file in --data: postgresql://USER@HOST:PORT/NAME. Give a "
+    "password in the environment or in libpq's password file: others can read command lines.",
+)
+
+
+@main.command()
+@_data
+@_database
 @click.option(
     "--http",
     default="127.0.0.1:8470",
@@ -92,17 +105,46 @@ def main() -> None:
     show_default=True,
     help="Least important log lines to write to standard error.",
 )
-def serve(data: Path, http: str, agents: str, url: str | None, runner: str | None, log_level: str) -> None:
+def serve(
+    data: Path, database: str | None, http: str, agents: str, url: str | None, runner: str | None, log_level: str) -> None:
     """Serve the lab until SIGTERM or SIGINT."""
     _set_up_logging(log_level)
     try:
-        _serve(data, http, agents, url, runner)
+        _serve(data, database, http, agents, url, runner)
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
 
 
-def _serve(data: Path, http: str, agents: str, public_url: str | None, runner: str | None) -> None:
+@main.command()
+@_data
+@_database
+@click.option(
+    "--to",
+    "target",
+    default=None,
+    metavar="REVISION",
+    help="Schema to bring the database to, such as 0004, up or down; `base` removes everything. Default: this labd's.",
+)
+def migrate(data: Path, database: str | None, target: str | None) -> None:
+    """Bring the database to this version's schema, or to another.
+
+    Stop every labd that uses the database first, and make a backup: on the way down, what only the newer schema can
+    hold is lost.
+    """
+    from labd.store.errors import StoreError
+    from labd.store.migrate import migrate_database
+
+    _set_up_logging("warning")
+    try:
+        done = migrate_database(data, database, target)
+    except (OSError, StoreError) as error:
+        click.echo(f"labd: cannot migrate: {error}", err=True)
+        sys.exit(1)
+    click.echo(str(done))
+
+
+def _serve(data: Path, database: str | None, http: str, agents: str, public_url: str | None, runner: str | None) -> None:
     # Imported here, so that --help and refusals are quick.
     from labd.store.errors import StoreError
     from labd.store.lock import DataLock
@@ -129,12 +171,12 @@ def _serve(data: Path, http: str, agents: str, public_url: str | None, runner: s
         host, port = listener.getsockname()[:2]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
         url = f"http://{_join(local, port)}"
-        with _lab(data.resolve(), url, public_url or url, runner) as lab, _event_loop() as loop:
+        with _lab(data.resolve(), database, url, public_url or url, runner) as lab, _event_loop() as loop:
             loop.run(_run(lab, listener, agents_address, data, url))
 
 
 @contextlib.contextmanager
-def _lab(data: Path, url: str, public_url: str, runner: str | None) -> "Iterator[Lab]":
+def _lab(data: Path, database: str | None, url: str, public_url: str, runner: str | None) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
     from labd.services.clock import LabClock
@@ -147,7 +189,7 @@ def _lab(data: Path, url: str, public_url: str, runner: str | None) -> "Iterator
 
     try:
         signer = Signer(data)
-        store = Store(data)
+        store = Store(data, database)
     except (StoreError, KeyUnusable) as error:
         raise StartError(str(error)) from error
     command = launch.COMMAND if runner is None else shlex.split(runner)

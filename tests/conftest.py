@@ -1,8 +1,12 @@
 """For all tests."""
 
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
+
+from tests.postgresql import PostgresServer
 
 # Properties are searched, not timed; how fast things are is what tests/benchmarks is for.
 settings.register_profile("labd", deadline=None)
@@ -12,3 +16,10 @@ settings.load_profile("labd")
 # that: those that a test ends with Ctrl-C would go on.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresServer]:
+    """One server for all tests that leave it running; each takes a database of its own."""
+    with PostgresServer() as server:
+        yield server

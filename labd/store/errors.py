@@ -13,12 +13,28 @@ class DatabaseNewer(StoreError):
     """A newer labd wrote the database."""
 
 
+class DatabaseOlder(StoreError):
+    """An older labd wrote the database, and others may use it."""
+
+
+class DatabaseMissing(StoreError):
+    """There is no database yet."""
+
+
+class DatabaseUrlInvalid(StoreError):
+    """The URL is of no database that labd knows."""
+
+
+class SchemaUnknown(StoreError):
+    """There is no such revision of the schema."""
+
+
 class DatabaseInUse(StoreError):
     """Another labd uses the data directory."""
 
 
 class DatabaseUnwritable(StoreError):
-    """The disk is full, or fails."""
+    """The disk is full or fails, or the server cannot be reached."""
 
 
 class DatabaseBusy(StoreError):

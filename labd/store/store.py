@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from labd.store.engine import DATABASE_NAME, WRITE, is_busy, is_unwritable, open_engine
-from labd.store.errors import DatabaseBusy, DatabaseUnwritable
+from labd.store.database import DATABASE_NAME, database_at
+from labd.store.errors import DatabaseBusy
+from labd.store.schema import WRITE
 from labd.store.unit import Unit
 
 WRITE_WAIT_S = 10.0
@@ -16,47 +18,62 @@ WRITE_WAIT_S = 10.0
 
 
 class Store:
-    """labd's memory, in one SQLite file."""
+    """labd's memory, in an SQLite file or on a PostgreSQL server."""
 
-    def __init__(self, directory: Path) -> None:
-        """Raises StoreError when the database there cannot be used."""
+    def __init__(self, directory: Path, url: str | None = None) -> None:
+        """Opens the database of the URL, or else the file in the directory. Raises StoreError when that fails."""
         self.path = directory / DATABASE_NAME
-        self._engine = open_engine(self.path)
+        """The SQLite file, if there is no URL."""
+        self.database = database_at(directory, url)
         # Waiters of SQLite's own lock poll, and stall for up to a second; those of this one are woken.
+        # On PostgreSQL it keeps the waiters of one labd from holding a connection each.
         self._writer = threading.Lock()
+        try:
+            self.database.open()
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def write(self) -> Iterator[Unit]:
         """A transaction that holds the write lock from its first statement; durable once the block is left.
 
         An exception rolls it back. Raises DatabaseBusy when the lock did not come free in time,
-        and DatabaseUnwritable when the disk does not take it.
+        and DatabaseUnwritable when the disk does not take it, or the server is not there.
         """
         if not self._writer.acquire(timeout=WRITE_WAIT_S):
-            raise DatabaseBusy(f"other writers kept the database {self.path} busy for {WRITE_WAIT_S:g} s")
+            raise DatabaseBusy(f"other writers kept the database {self.database.name} busy for {WRITE_WAIT_S:g} s")
         try:
             with (
-                self._engine.connect().execution_options(**{WRITE: True}) as connection,
+                self._explained(),
+                self.database.engine.connect().execution_options(**{WRITE: True}) as connection,
                 connection.begin(),
             ):
                 yield Unit(connection)
-        except DatabaseError as error:
-            if is_busy(error):
-                raise DatabaseBusy(f"another program holds the write lock of {self.path}") from error
-            if is_unwritable(error):
-                raise DatabaseUnwritable(
-                    f"the database {self.path} cannot be written ({error.orig}): look at the space on its disk"
-                ) from error
-            raise
         finally:
             self._writer.release()
 
     @contextmanager
     def read(self) -> Iterator[Unit]:
-        """A transaction on one consistent snapshot; never waits for writers."""
-        with self._engine.connect() as connection, connection.begin():
+        """A transaction on one consistent snapshot; never waits for writers.
+
+        Raises DatabaseBusy and DatabaseUnwritable.
+        """
+        with self._explained(), self.database.snapshot() as connection, connection.begin():
             yield Unit(connection)
 
     def close(self) -> None:
         """Closes all connections."""
-        self._engine.dispose()
+        self.database.engine.dispose()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            meaning = self.database.explain(error)
+            if meaning is None:
+                raise
+            raise meaning from error
+        except PoolExhausted as error:
+            raise DatabaseBusy(f"too many requests wait for the database {self.database.name}") from error

@@ -1,4 +1,4 @@
-"""A lab on a real SQLite file, with a clock, agents and runners that a test moves by hand."""
+"""A lab on a real database, with a clock, agents and runners that a test moves by hand."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -100,10 +100,12 @@ def open_lab(
     executor: FakeExecutor | None = None,
     limits: RunLimits | None = None,
     authority: Authority | None = None,
+    *,
+    database: str | None = None,
 ) -> Lab:
-    """A lab whose conductor is stepped by the test."""
+    """A lab whose conductor is stepped by the test, on an SQLite file or the database of a URL."""
     return Lab(
-        Store(directory),
+        Store(directory, database),
         clock,
         Signer(directory),
         {ExecutorName.PROCESS: executor or FakeExecutor()},

@@ -142,14 +142,14 @@ def test_a_run_whose_agent_is_away_ends_when_nobody_keeps_its_lease_alive(lab: L
 
 @pytest.mark.parametrize("fate", ["alive", "ended", "never started"])
 def test_a_restarted_labd_learns_of_its_runners_from_the_agent(
-    tmp_path_factory: pytest.TempPathFactory, clock: FakeClock, fate: str
+    tmp_path_factory: pytest.TempPathFactory, clock: FakeClock, fate: str, database: str | None
 ) -> None:
     directory = tmp_path_factory.mktemp("labd")
-    former = open_lab(directory, clock)
+    former = open_lab(directory, clock, database=database)
     attach(former, report("bench-1"))
     run = _submit(former)
     former.core.store.close()  # killed
-    lab = open_lab(directory, clock)
+    lab = open_lab(directory, clock, database=database)
     lab.conductor.recover()
     settle(lab)
     assert lab.running.get(run.id).run.state is RunState.RUNNING

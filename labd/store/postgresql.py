@@ -1,0 +1,150 @@
+"""PostgreSQL: a server, which may serve several labds at once.
+
+Writing transactions take one advisory lock when they begin. So they are serial, as on SQLite: whoever decides sees all
+decisions before, the order of arrival (``seq``) is the order of commits, and nothing has to be tried again because of
+somebody else. The server drops the lock when the transaction ends, whatever becomes of the labd that made it.
+"""
+
+import psycopg
+from psycopg.types.string import StrDumper
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from labd.store.errors import (
+    DatabaseBusy,
+    DatabaseOlder,
+    DatabaseUnwritable,
+    DatabaseUrlInvalid,
+    StoreError,
+)
+from labd.store.schema import SCHEMA_HEAD, WRITE, migrate, newer, revision_of
+
+WRITE_LOCK = 0x6C616264_0001
+"""Key of the advisory lock of writing transactions: "labd", 1."""
+LOCK_TIMEOUT_S = 8.0
+"""How long a transaction waits for those of other labds."""
+STATEMENT_TIMEOUT_S = 15.0
+"""Longest statement."""
+IDLE_TIMEOUT_S = 3.0
+"""The server ends a transaction whose labd does nothing for this long: one that was paused must not stop the others."""
+CONNECT_TIMEOUT_S = 3
+"""How long a server may take to answer; libpq knows whole seconds only, from 2 up."""
+GONE_S = 4
+"""After this long without a sign of life either side takes the other for dead."""
+
+# Both ends have to notice: the client's in libpq's own words, the server's as settings of the session.
+_SETTINGS = {
+    "lock_timeout": f"{LOCK_TIMEOUT_S:g}s",
+    "statement_timeout": f"{STATEMENT_TIMEOUT_S:g}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S:g}s",
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "2",
+    "tcp_user_timeout": f"{GONE_S}s",
+    "client_min_messages": "warning",
+}
+CONNECT = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "application_name": "labd",
+    "options": " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items()),
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 2,
+    "tcp_user_timeout": GONE_S * 1000,
+}
+"""How every connection is made, in libpq's words."""
+
+_BUSY = ("40001", "40P01", "53300", "55P03", "57014", "25P03")
+_GONE = ("25006", "53100", "53200", "57P01", "57P02", "57P03", "57P05", "58000", "58030")
+
+
+class PostgreSQL:
+    """See `Database`."""
+
+    def __init__(self, url: str) -> None:
+        """Raises DatabaseUrlInvalid."""
+        self.url = _parse(url)
+        shown = self.url
+        self.name = URL.create(
+            "postgresql", shown.username, None, shown.host, shown.port, shown.database
+        ).render_as_string()
+        self.engine = create_engine(
+            self.url,
+            pool_size=8,
+            max_overflow=40,
+            pool_timeout=10,
+            pool_pre_ping=True,  # so that a restart of the server costs no request
+            connect_args=CONNECT,
+        )
+        event.listen(self.engine, "connect", _set_up)
+        event.listen(self.engine, "begin", _begin)
+
+    def open(self) -> None:
+        """See `Database.open`. Others may use it: only an empty database is migrated.
+
+        Raises DatabaseOlder when ``labd migrate`` has to be run.
+        """
+        try:
+            with self.engine.connect() as connection:
+                revision = revision_of(connection, self.name)
+            if revision is None:
+                migrate(self.engine, self.name)
+            elif revision > SCHEMA_HEAD:
+                raise newer(self.name, revision)
+            elif revision < SCHEMA_HEAD:
+                raise DatabaseOlder(
+                    f"the database {self.name} has the schema {revision!r}, this labd needs {SCHEMA_HEAD!r}: "
+                    "stop every labd that uses it, then run `labd migrate`"
+                )
+        except DBAPIError as error:
+            raise self.explain(error) or DatabaseUnwritable(
+                f"the database {self.name} cannot be used: {_words(error)}"
+            ) from error
+
+    def snapshot(self) -> Connection:
+        """See `Database.snapshot`."""
+        return self.engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    def explain(self, error: DBAPIError) -> StoreError | None:
+        """See `Database.explain`."""
+        state = error.orig.sqlstate if isinstance(error.orig, psycopg.Error) else None
+        if state in _BUSY:
+            return DatabaseBusy(f"the database {self.name} was busy for too long ({_words(error)})")
+        # Without a state the server has said nothing: it is not there, or does not let labd in.
+        lost = isinstance(error.orig, psycopg.OperationalError) and state is None
+        if error.connection_invalidated or lost or state in _GONE or (state or "").startswith(("08", "28", "3D")):
+            return DatabaseUnwritable(f"the database {self.name} cannot be reached ({_words(error)})")
+        return None
+
+
+def _parse(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        url = None
+    # The text is not repeated: there may be a password in it.
+    if url is None or url.drivername not in ("postgresql", "postgres", "postgresql+psycopg") or not url.database:
+        raise DatabaseUrlInvalid("the database URL must look like postgresql://USER@HOST:PORT/NAME")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _words(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__
+
+
+def _set_up(connection: psycopg.Connection[tuple[object, ...]], _record: object) -> None:
+    connection.adapters.register_dumper(str, _Text)
+
+
+class _Text(StrDumper):
+    """PostgreSQL's text has no NUL, a scenario's log may: it becomes the symbol for it."""
+
+    def dump(self, obj: str) -> bytes | bytearray | memoryview | None:
+        return super().dump(obj.replace("\0", "\u2400") if "\0" in obj else obj)
+
+
+def _begin(connection: Connection) -> None:
+    if connection.get_execution_options().get(WRITE, False):
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})

