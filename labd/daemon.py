@@ -106,7 +106,8 @@ _database = click.option(
     help="Least important log lines to write to standard error.",
 )
 def serve(
-    data: Path, database: str | None, http: str, agents: str, url: str | None, runner: str | None, log_level: str) -> None:
+    data: Path, database: str | None, http: str, agents: str, url: str | None, runner: str | None, log_level: str
+) -> None:
     """Serve the lab until SIGTERM or SIGINT."""
     _set_up_logging(log_level)
     try:
@@ -144,7 +145,9 @@ def migrate(data: Path, database: str | None, target: str | None) -> None:
     click.echo(str(done))
 
 
-def _serve(data: Path, database: str | None, http: str, agents: str, public_url: str | None, runner: str | None) -> None:
+def _serve(
+    data: Path, database: str | None, http: str, agents: str, public_url: str | None, runner: str | None
+) -> None:
     # Imported here, so that --help and refusals are quick.
     from labd.store.errors import StoreError
     from labd.store.lock import DataLock

@@ -1,10 +1,12 @@
 """The version of the schema, and the way from one to another: Alembic's migrations, run on labd's own connection."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, event, inspect, text
 from sqlalchemy.engine import Connection
 
 from labd.store.errors import DatabaseCorrupt, DatabaseNewer, SchemaUnknown
@@ -51,7 +53,11 @@ def migrate(engine: Engine, name: str, target: str = SCHEMA_HEAD) -> str | None:
     known = sorted(script.revision for script in ScriptDirectory.from_config(config).walk_revisions())
     if target not in (*known, "base"):
         raise SchemaUnknown(f"this labd knows no schema {target!r}; it knows {', '.join(known)}, and base: nothing")
-    with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+    with (
+        engine.connect().execution_options(**{WRITE: True}) as connection,
+        _tables_may_be_made_anew(connection, name),
+        connection.begin(),
+    ):
         before = revision_of(connection, name)
         if before is not None and before not in known:
             raise newer(name, before)
@@ -62,6 +68,32 @@ def migrate(engine: Engine, name: str, target: str = SCHEMA_HEAD) -> str | None:
             command.upgrade(config, target)
     _log.info("database migrated", database=name, before=before, now=target)
     return before
+
+
+@contextmanager
+def _tables_may_be_made_anew(connection: Connection, name: str) -> Iterator[None]:
+    """SQLite changes a table by making it anew, which the rows that refer to it would forbid: they are checked after.
+
+    Raises DatabaseCorrupt, which undoes the transaction, when rows have been left without what they refer to.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+
+    def check(connection: Connection) -> None:
+        lost = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+        if lost:
+            raise DatabaseCorrupt(f"the migration of {name} is undone: rows of {lost[0][0]} would refer to nothing")
+
+    driver = connection.connection.driver_connection
+    assert driver is not None  # noqa: S101 - it has just been connected
+    driver.execute("PRAGMA foreign_keys = OFF")
+    event.listen(connection, "commit", check)
+    try:
+        yield
+    finally:
+        event.remove(connection, "commit", check)
+        connection.invalidate()  # the next one has them on
 
 
 def newer(name: str, revision: str) -> DatabaseNewer:

@@ -1,71 +1,27 @@
+"""The store, and SQLite under it."""
+
 import resource
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
 from sqlalchemy.exc import IntegrityError
 
-import labd.store
 from labd.model.bench import Bench
 from labd.services.leasing import new_lease
-from labd.store import engine, store
-from labd.store.errors import DatabaseBusy, DatabaseCorrupt, DatabaseInUse, DatabaseNewer, DatabaseUnwritable
+from labd.store import sqlite, store
+from labd.store.database import DATABASE_NAME
+from labd.store.errors import DatabaseBusy, DatabaseCorrupt, DatabaseInUse, DatabaseUnwritable
 from labd.store.lock import DataLock
 from labd.store.store import Store
-from labd.store.tables import metadata
 
 BENCH = Bench("bench-1", "agent", "a:1", {}, True, "")
 
 
 def _database(directory: Path) -> Path:
     Store(directory).close()
-    return directory / engine.DATABASE_NAME
-
-
-def test_migrations_lead_to_the_tables_that_the_code_uses(tmp_path: Path) -> None:
-    path = _database(tmp_path)
-    check = create_engine(f"sqlite:///{path}")
-    with check.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    check.dispose()
-    config = Config()
-    config.set_main_option("script_location", str(Path(labd.store.__path__[0]) / "migrations"))
-    assert ScriptDirectory.from_config(config).get_current_head() == engine.SCHEMA_HEAD
-
-
-def test_what_an_older_labd_stored_survives_the_upgrade(tmp_path: Path) -> None:
-    """A database as the first version left it: a bench with a live lease."""
-    path = tmp_path / engine.DATABASE_NAME
-    config = Config()
-    config.set_main_option("script_location", str(Path(labd.store.__path__[0]) / "migrations"))
-    old = create_engine(f"sqlite:///{path}")
-    with old.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.exec_driver_sql(
-            "INSERT INTO benches VALUES ('bench-1', 'agent', 'a:1', '{}', 1, '', '[]', '[]', 4, 3, 0, NULL)"
-        )
-        connection.exec_driver_sql(
-            "INSERT INTO leases (id, state, selector, holder, priority, duration_s, ttl_s, created_at, heartbeat_by, "
-            "bench, epoch, granted_at, expires_at) "
-            "VALUES ('l-1', 'GRANTED', '', 'ada', 0, 60, 30, 1, 2, 'bench-1', 4, 1, 61)"
-        )
-    old.dispose()
-    opened = Store(tmp_path)
-    with opened.read() as unit:
-        bench, lease = unit.bench("bench-1"), unit.granted_on("bench-1")
-        assert bench is not None
-        assert (bench.epoch, bench.fenced_epoch, bench.quarantined, bench.last_clean_up) == (4, 3, False, [])
-        assert lease is not None
-        assert (lease.id, lease.epoch) == ("l-1", 4)
-    opened.close()
+    return directory / DATABASE_NAME
 
 
 def test_commits_are_durable(tmp_path: Path) -> None:
@@ -102,7 +58,7 @@ def test_the_database_itself_refuses_two_holders_of_a_bench(tmp_path: Path) -> N
     "content", [b"this is no database, it is a letter to the editor\n" * 200, b"SQLite format 3\0"]
 )
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / engine.DATABASE_NAME
+    path = tmp_path / DATABASE_NAME
     path.write_bytes(content)
     with pytest.raises(DatabaseCorrupt, match=str(path)):
         Store(tmp_path)
@@ -119,19 +75,10 @@ def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / engine.DATABASE_NAME)
+    connection = sqlite3.connect(tmp_path / DATABASE_NAME)
     connection.execute("CREATE TABLE recipes (name TEXT)")
     connection.close()
     with pytest.raises(DatabaseCorrupt, match="not a database of labd: it has the tables recipes"):
-        Store(tmp_path)
-
-
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    connection = sqlite3.connect(_database(tmp_path))
-    connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.commit()
-    connection.close()
-    with pytest.raises(DatabaseNewer, match=r"a newer labd wrote the database .* '9999'"):
         Store(tmp_path)
 
 
@@ -142,7 +89,7 @@ def test_a_data_directory_serves_one_labd_at_a_time(tmp_path: Path) -> None:
 
 
 def test_another_programs_write_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
     opened = Store(tmp_path)
     shell = sqlite3.connect(opened.path, isolation_level=None)
     shell.execute("BEGIN IMMEDIATE")
@@ -159,7 +106,7 @@ def test_another_programs_write_lock_is_named(tmp_path: Path, monkeypatch: pytes
 def test_a_database_that_another_program_locks_at_the_start_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
     shell = sqlite3.connect(_database(tmp_path), isolation_level=None)
     shell.execute("PRAGMA locking_mode = EXCLUSIVE")
     shell.execute("BEGIN EXCLUSIVE")
