@@ -1,5 +1,7 @@
 """The benches that come into question for a wish at all, before it is asked which of them are free."""
 
+from collections.abc import Sequence
+
 from labd.scheduling.lab import Lab
 from labd.scheduling.matching import Fleet, Preference
 from labd.scheduling.placing import Placing, Seat
@@ -37,10 +39,6 @@ class Candidates:
         others = self._all_promised & ~self._promised.get(wish.id, 0) if self._all_promised else 0
         return tuple(mask & ~others for mask in masks) if others else masks
 
-    def seats(self, wish: Wish, allowed: int) -> list[Seat]:
-        """What the wish looks for among the allowed benches."""
-        return self._seats(wish, self.masks(wish), allowed)
-
     def fit(self, wish: Wish, allowed: int) -> bool:
         """Whether these benches, if they were all free, could serve the wish."""
         return self._fits(wish, self.masks(wish), allowed)
@@ -48,6 +46,11 @@ class Candidates:
     def place(self, wish: Wish, placing: Placing, allowed: int) -> bool:
         """Finds all benches of the wish among the allowed ones, or changes nothing."""
         return self._place(wish, self.masks(wish), placing, allowed)
+
+    def place_on(self, wish: Wish, placing: Placing, benches: Sequence[str]) -> bool:
+        """Takes just these benches for the slots of the wish, or changes nothing when they are not all free."""
+        masks = [self._fleet.named((bench,)) for bench in benches]
+        return placing.place([Seat(wish.id, slot, mask, mask) for slot, mask in enumerate(masks)])
 
     def _masks(self, wish: Wish) -> tuple[int, ...]:
         masks = tuple(self._fleet.matching(part.selector) & self._fleet.usable for part in wish.parts)

@@ -4,79 +4,214 @@ The interface for whoever keeps the leases::
 
     decision = decide(Lab(now, benches, wishes, held, used), rules)
 
-- ``wishes``: every QUEUED lease as a ``Wish``; a booking has ``starts_at`` and, once accepted, ``booked``.
+- ``wishes``: every QUEUED lease as a ``Wish``; a booking has ``starts_at`` and, once ``booking.book`` took it,
+  ``booked``.
 - ``held``: every GRANTED, ACTIVE or ENDING lease as a ``Held``, with its hard end.
 - ``benches``: all that are known, with why they cannot be used, if they cannot.
-- To do afterwards: make each of ``decision.grants`` a lease on its benches until ``ends_at``.
 
-The same input gives the same decision; the order of the arguments' elements makes no difference.
+To do afterwards, all in the transaction that read the lab: make each of ``decision.grants`` a lease on its benches
+until ``ends_at``; give the leases in ``notices`` notice until ``revoke_at``, and remember for their benches to which
+wish they are promised (``Bench.promised_to``); save the benches of ``moves``; end what ``lapsed``. The same input gives
+the same decision, in whatever order it comes. Decide anew whenever something in the lab changes, when a booking starts,
+and from time to time, because waiting changes the order.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 from labd.scheduling.candidates import Candidates
-from labd.scheduling.lab import Lab
+from labd.scheduling.decisions import Decision, Grant, Move, Notice, Reservation
+from labd.scheduling.lab import Held, Lab
 from labd.scheduling.matching import Fleet, Preference
-from labd.scheduling.ordering import in_order, recent_use
+from labd.scheduling.ordering import aged, in_order, recent_use
 from labd.scheduling.placing import Placing
+from labd.scheduling.preemption import fewest, preemptible
 from labd.scheduling.quotas import Quotas, Shortfall
 from labd.scheduling.rules import Rules
+from labd.scheduling.timeline import Stay, Timeline
 from labd.scheduling.wish import Wish
 
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """This wish gets these benches now."""
-
-    wish: str
-    benches: tuple[str, ...]
-    """In the order of ``Wish.slots``: those of the first part first."""
-    ends_at: float
-    """The hard end of the lease."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What to do now."""
-
-    grants: tuple[Grant, ...] = ()
-    over_quota: Mapping[str, Shortfall] = field(default_factory=dict)
-    """The wishes that wait for their team's quota and hold nobody up, with what is missing."""
+RESERVATIONS = 16
+"""So many of those who waited longest have benches held for them at once; the next when one of them is served."""
 
 
 def decide(lab: Lab, rules: Rules) -> Decision:
-    """The grants to make now. Raises SelectorError for a wish whose selector is none, KeyError for an unknown class."""
-    fleet = Fleet(lab.benches)
-    candidates = Candidates(lab, fleet)
-    quotas = Quotas(lab, rules)
-    waiting = [wish for wish in lab.wishes if wish.starts_at is None]
-    holders = lab.holders
-    free = fleet.usable & fleet.where(bench.clean and bench.name not in holders for bench in fleet.benches)
-    placing = Placing(free, Preference(fleet, waiting))
-    order = in_order(lab.wishes, rules, lab.now, recent_use(lab, rules))
-    served: list[Wish] = []
-    in_vain: set[object] = set()
-    over_quota: dict[str, Shortfall] = {}
-    for wish in order:
-        ends_at = lab.now + wish.duration_s
-        shortfall = quotas.shortfall(wish.team, len(wish.slots), lab.now, ends_at)
-        if shortfall is not None:
-            over_quota[wish.id] = shortfall
-            continue
-        shape = candidates.shape(wish)
-        if not placing.free or shape in in_vain:
-            continue
-        if candidates.place(wish, placing, free):
-            served.append(wish)
-            quotas.charge(wish.team, len(wish.slots), lab.now, ends_at)
-        else:
-            in_vain.add(shape)
-    got = placing.benches()
-    return Decision(
-        tuple(
-            Grant(wish.id, tuple(fleet.names[number] for number in got[wish.id]), lab.now + wish.duration_s)
-            for wish in served
-        ),
-        over_quota,
-    )
+    """What to do now. Raises SelectorError for a wish whose selector is none, KeyError for an unknown class."""
+    return Pass(lab, rules).decide()
+
+
+class Pass:
+    """The state of one pass. ``timeline`` and ``quotas`` know afterwards what the pass has decided."""
+
+    def __init__(self, lab: Lab, rules: Rules) -> None:
+        self.lab = lab
+        self.rules = rules
+        self.fleet = Fleet(lab.benches)
+        self.candidates = Candidates(lab, self.fleet)
+        self.timeline = Timeline(lab, self.fleet, rules)
+        self.quotas = Quotas(lab, rules)
+        self.order = in_order(lab.wishes, rules, lab.now, recent_use(lab, rules))
+        holders = lab.holders
+        free = self.fleet.where(bench.clean and bench.name not in holders for bench in self.fleet.benches)
+        self.preference = Preference(self.fleet, (wish for wish in lab.wishes if wish.starts_at is None))
+        self._placing = Placing(free & self.fleet.usable, self.preference)
+        self._ends: dict[str, float] = {}
+        self._noted: set[str] = set()
+        self._reservations: list[Reservation] = []
+        self._promised = {bench.promised_to for bench in lab.benches}
+
+    def decide(self) -> Decision:
+        """What to do now. To be called once."""
+        lapsed = [wish.id for wish in self.order if wish.ends_at is not None and wish.ends_at <= self.lab.now]
+        moves, stranded = self._move_bookings()
+        moved = {move.wish: move.benches for move in moves}
+        unserved: list[Wish] = []
+        over_quota: dict[str, Shortfall] = {}
+        in_vain: set[object] = set()
+        for wish in self.order:
+            if wish.starts_at is not None:
+                if wish.id not in lapsed and wish.id not in stranded:
+                    self._start_booking(wish, moved.get(wish.id, wish.booked))
+                continue
+            ends_at = self.lab.now + wish.duration_s
+            shortfall = self.quotas.shortfall(wish.team, len(wish.slots), self.lab.now, ends_at)
+            if shortfall is not None:
+                over_quota[wish.id] = shortfall
+                continue
+            if self._placing.free:
+                allowed = self.timeline.allowed(ends_at)
+                shape = (self.candidates.shape(wish), allowed)
+                if shape not in in_vain:
+                    if self.candidates.place(wish, self._placing, allowed):
+                        self._serve(wish, ends_at)
+                        continue
+                    in_vain.add(shape)
+                if len(self._reservations) < RESERVATIONS and self._held_for(wish):
+                    self._reserve(wish)
+            unserved.append(wish)
+        notices = self._preempt(unserved)
+        got = self._placing.benches()
+        return Decision(
+            grants=tuple(Grant(wish, self._names(got[wish]), ends_at) for wish, ends_at in self._ends.items()),
+            notices=tuple(notices),
+            moves=tuple(moves),
+            stranded=tuple(stranded),
+            lapsed=tuple(lapsed),
+            reservations=tuple(self._reservations),
+            over_quota=over_quota,
+        )
+
+    def _serve(self, wish: Wish, ends_at: float) -> None:
+        self._ends[wish.id] = ends_at
+        if wish.starts_at is None:
+            self.quotas.charge(wish.team, len(wish.slots), self.lab.now, ends_at)
+
+    def _move_bookings(self) -> tuple[list[Move], list[str]]:
+        """Other benches for the bookings that have one which cannot be used, and those for which there are none."""
+        moves = []
+        stranded = []
+        usable = {bench.name for bench in self.lab.benches if bench.usable}
+        bookings = [wish for wish in self.lab.wishes if wish.ends_at is not None and wish.ends_at > self.lab.now]
+        for wish in sorted(bookings, key=lambda wish: (wish.starts_at, wish.seq)):
+            if wish.booked and usable.issuperset(wish.booked):
+                continue
+            self.timeline.remove(wish.booked, wish.id)
+            benches = self.find(wish)
+            if benches is None:
+                self.timeline.book(wish, wish.booked)
+                stranded.append(wish.id)
+            else:
+                self.timeline.book(wish, benches)
+                moves.append(Move(wish.id, benches))
+        return moves, stranded
+
+    def settle(self) -> None:
+        """Decides, and enters all of it into the timeline: what follows can be asked about it."""
+        self.decide()
+        self._note_grants()
+
+    def find(self, wish: Wish) -> tuple[str, ...] | None:
+        """Benches for a booking that are free for the whole of it (what is left of it, once its time has come)."""
+        if wish.starts_at is None or wish.ends_at is None:
+            return None
+        free = self.timeline.free(max(wish.starts_at, self.lab.now), wish.ends_at)
+        return self._choose(wish, free)
+
+    def _choose(self, wish: Wish, free: int) -> tuple[str, ...] | None:
+        placing = Placing(free & self.fleet.usable, self.preference)
+        if not self.candidates.place(wish, placing, free):
+            return None
+        return self._names(placing.benches()[wish.id])
+
+    def _start_booking(self, wish: Wish, benches: Sequence[str]) -> None:
+        """It gets the benches that it booked as soon as they are free: until then nobody else does."""
+        if wish.ends_at is not None and self.candidates.place_on(wish, self._placing, benches):
+            self._serve(wish, wish.ends_at)
+
+    def _note_grants(self) -> None:
+        """Puts the grants so far into the timeline, and leaves them where they are."""
+        new = self._ends.keys() - self._noted
+        if new:
+            placed = self._placing.benches()
+            for wish in new:
+                benches = self._names(placed[wish])
+                self.timeline.add(benches, Stay(self.lab.now, self._ends[wish], wish))
+                self._placing.settle(self.fleet.named(benches))
+            self._noted.update(new)
+
+    def _held_for(self, wish: Wish) -> bool:
+        return wish.id in self._promised or aged(wish, self.rules, self.lab.now)
+
+    def _reserve(self, wish: Wish) -> None:
+        """Holds the benches with which the wish can be served first. What is placed so far stays where it is."""
+        self._note_grants()
+        found = self.timeline.earliest(wish, self.candidates, self.lab.now)
+        if found is None:
+            return
+        starts_at, free = found
+        benches = self._choose(wish, free)
+        if benches is not None:
+            self.timeline.add(benches, Stay(starts_at, starts_at + wish.duration_s, wish.id))
+            self._placing.settle(self.fleet.named(benches))
+            self._reservations.append(Reservation(wish.id, benches, starts_at))
+
+    def _preempt(self, unserved: Iterable[Wish]) -> list[Notice]:
+        """Notices for the wishes that may have others' benches, in their order."""
+        entitled = [wish for wish in unserved if self.rules.by_name[wish.priority].preempts]
+        if not entitled:
+            return []
+        revoke_at = self.lab.now + self.rules.grace_s
+        soon = self.fleet.named(
+            bench for held in self.lab.held if held.ending or held.gone_at <= revoke_at for bench in held.benches
+        ) | self.fleet.where(not bench.clean for bench in self.fleet.benches)
+        coming = Placing(self._placing.free | soon & self.fleet.usable, self.preference)
+        noticed: set[str] = set()
+        notices: list[Notice] = []
+        for wish in entitled:
+            allowed = self.timeline.unclaimed(revoke_at + wish.duration_s, besides=wish.id)
+            if self.candidates.place(wish, coming, allowed):
+                continue
+            victims = [held for held in preemptible(self.lab, self.rules, wish) if held.id not in noticed]
+            chosen = self._victims(wish, coming, allowed, victims)
+            if chosen:
+                coming.free |= self._benches(chosen) & self.fleet.usable
+                self.candidates.place(wish, coming, allowed)
+                noticed.update(held.id for held in chosen)
+                notices.extend(Notice(held.id, wish.id, revoke_at, held.benches) for held in chosen)
+        return notices
+
+    def _victims(self, wish: Wish, coming: Placing, allowed: int, victims: Sequence[Held]) -> Sequence[Held] | None:
+        wanted = 0
+        for mask in self.candidates.masks(wish):
+            wanted |= mask & allowed
+        useful = [held for held in victims if self.fleet.named(held.benches) & wanted]
+        return fewest(
+            useful,
+            len(wish.slots),
+            lambda trial: self.candidates.fit(wish, (coming.free | self._benches(trial)) & allowed),
+        )
+
+    def _benches(self, leases: Iterable[Held]) -> int:
+        return self.fleet.named(bench for held in leases for bench in held.benches)
+
+    def _names(self, numbers: Iterable[int]) -> tuple[str, ...]:
+        return tuple(self.fleet.names[number] for number in numbers)

@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from labd.scheduling.bits import members
 from labd.scheduling.matching import Preference
 
 
@@ -68,7 +69,7 @@ class Placing:
             local = [replace(seat, mask=seat.mask & site) for seat in seats]
             self._at, self._taken = dict(before[1]), dict(before[2])
             if self.place(local):
-                need = sum(self._preference.need(number) for number in self.benches()[local[0].wish])
+                need = sum(self._preference.need(number) for number in members(before[0] & ~self.free))
                 if best is None or need < best[0]:
                     best = (need, local)
             self.free, self._at, self._taken = before

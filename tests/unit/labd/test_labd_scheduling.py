@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from labd.scheduling.decide import Decision, decide
+from labd.scheduling.booking import Booked, InTheWay, Refused, book, free_until
+from labd.scheduling.decide import decide
+from labd.scheduling.decisions import Decision, Grant, Move, Notice, Reservation
 from labd.scheduling.lab import Bench, Held, Lab, Used
 from labd.scheduling.matching import Fleet, Preference, rendezvous
 from labd.scheduling.ordering import in_order
@@ -193,3 +195,123 @@ def test_need_is_shared_out_among_the_benches_that_match() -> None:
     fleet = Fleet([bench("hil-1", a="x"), bench("hil-2", a="x"), bench("hil-3", b="x")])
     preference = Preference(fleet, [wish(1, "a"), wish(2, "a"), wish(3, "a"), wish(4, Part("b", 2)), wish(5)])
     assert [preference.need(number) for number in range(3)] == [1.5, 1.5, 2.0]
+
+
+QUICK = Rules(clean_up_s=10.0, grace_s=100.0, ageing_s=1000.0)
+
+
+def booking(seq: int, starts_in: float, *selectors: str | Part, booked: tuple[str, ...] = (), **more: Any) -> Wish:
+    return wish(seq, *selectors, starts_at=NOW + starts_in, booked=booked, **more)
+
+
+def test_a_booking_gets_the_bench_that_is_free_for_all_of_it() -> None:
+    held = (Held("l-0", ("hil-1",), NOW - 10, NOW + 500),)
+    lab = Lab(NOW, (bench("hil-1"), bench("hil-2", rare="x")), held=held)
+    assert book(booking(1, 509), lab, QUICK) == Booked(("hil-2",)), "until 510 hil-1 may need its clean-up"
+    assert book(booking(1, 510), lab, QUICK) == Booked(("hil-1",))
+
+
+def test_a_conflict_names_the_lease_in_the_way_and_the_next_free_slot() -> None:
+    lab = Lab(
+        NOW,
+        (bench("hil-1", a="x"), bench("hil-2")),
+        (booking(7, 1500, "a", booked=("hil-1",), duration_s=100.0),),
+        (Held("l-0", ("hil-1",), NOW - 10, NOW + 700), Held("l-1", ("hil-2",), NOW - 10, NOW + 9000)),
+    )
+    assert book(booking(8, 400, "a"), lab, QUICK) == Refused(
+        (InTheWay("l-0", "hil-1", NOW - 10, NOW + 700),), next_free=NOW + 710
+    )
+    refused = book(booking(8, 400, "a", duration_s=781.0), lab, QUICK)
+    assert isinstance(refused, Refused) and refused.next_free == NOW + 1610, "the gap from 710 to 1490 is too short"
+
+
+def test_a_booking_over_its_teams_quota_is_refused() -> None:
+    rules = Rules(teams={"a": TeamRules(benches_at_once=1)})
+    lab = Lab(NOW, (bench("hil-1"), bench("hil-2")), (booking(1, 5000, booked=("hil-1",), team="a"),))
+    refused = book(booking(2, 5300, team="a"), lab, rules)
+    assert isinstance(refused, Refused) and refused.shortfall is not None and refused.shortfall.taken == 1
+    assert book(booking(2, 5600, team="a"), lab, rules) == Booked(("hil-2",))
+
+
+def test_who_surely_ends_before_a_booking_may_run_before_it() -> None:
+    lab = Lab(NOW, (bench("hil-1"),), (booking(1, 500, booked=("hil-1",)), wish(2), wish(3, duration_s=490.0)))
+    assert decide(lab, QUICK).grants == (Grant("l-3", ("hil-1",), NOW + 490),)
+
+
+def test_a_booking_starts_at_its_time_on_its_bench_and_ends_as_booked() -> None:
+    early = (wish(1, asked_at=NOW - 5000), booking(2, -5, booked=("hil-1",)))
+    decision = decide(Lab(NOW, (bench("hil-1"),), early), QUICK)
+    assert decision.grants == (Grant("l-2", ("hil-1",), NOW + 595),)
+    dirty = Bench("hil-1", {"name": "hil-1"}, clean=False)
+    assert decide(Lab(NOW, (dirty, bench("hil-2")), (early[1],)), QUICK).grants == (), "it is coming"
+    assert decide(Lab(NOW + 600, (bench("hil-1"),), (early[1],)), QUICK).lapsed == ("l-2",)
+
+
+@pytest.mark.parametrize("fault", [{"obstacle": "offline"}, {"draining": True}])
+def test_a_booking_whose_bench_falls_ill_is_placed_anew(fault: dict[str, Any]) -> None:
+    ill = Bench("hil-1", {"name": "hil-1"}, **fault)
+    booked = booking(1, 300, booked=("hil-1",))
+    decision = decide(Lab(NOW, (ill, bench("hil-2")), (booked, wish(2))), QUICK)
+    assert decision.moves == (Move("l-1", ("hil-2",)),)
+    assert decision.grants == (), "the wish would not end before the booking"
+    assert decide(Lab(NOW, (ill,), (booked,)), QUICK).stranded == ("l-1",)
+    late = decide(Lab(NOW + 400, (ill, bench("hil-2")), (booked,)), QUICK)
+    assert late.grants == (Grant("l-1", ("hil-2",), NOW + 900),)
+
+
+def test_a_lease_can_be_extended_until_somebody_has_its_bench() -> None:
+    held = (Held("l-0", ("hil-1",), NOW - 10, NOW + 100),)
+    lab = Lab(NOW, (bench("hil-1"), bench("hil-2")), (booking(1, 500, booked=("hil-1",)),), held)
+    assert free_until("l-0", ("hil-1",), lab, QUICK) == NOW + 490
+    assert free_until("l-0", ("hil-2",), lab, QUICK) == float("inf")
+
+
+def test_benches_are_held_for_who_has_waited_long_enough_and_short_leases_run_meanwhile() -> None:
+    pair = wish(1, Part("", 2), asked_at=NOW - 1000)
+    held = (Held("l-0", ("hil-1",), NOW - 10, NOW + 300),)
+    lab = Lab(NOW, (bench("hil-1"), bench("hil-2")), (pair, wish(2), wish(3, duration_s=300.0)), held)
+    decision = decide(lab, QUICK)
+    assert decision.reservations == (Reservation("l-1", ("hil-1", "hil-2"), NOW + 310),)
+    assert decision.grants == (Grant("l-3", ("hil-2",), NOW + 300),)
+    assert isinstance(book(booking(9, 350, "name=hil-2"), lab, QUICK), Refused), "nor may a booking get ahead of it"
+
+
+def test_one_who_has_waited_in_vain_for_what_there_is_not_holds_up_nobody() -> None:
+    impossible = wish(1, Part("", 3), asked_at=NOW - 5000)
+    assert grants([bench("hil-1"), bench("hil-2")], [impossible, wish(2)]) == {"l-2": ("hil-1",)}
+
+
+def low(name: str, benches: tuple[str, ...], granted_ago: float = 10.0, **more: Any) -> Held:
+    return Held(name, benches, NOW - granted_ago, NOW + 5000, priority="low", **more)
+
+
+def test_who_has_the_right_gives_notice_to_the_lower_lease_that_began_last() -> None:
+    benches = (bench("hil-1"), bench("hil-2"), bench("hil-3"))
+    held = (low("l-0", ("hil-1",), 50), low("l-1", ("hil-2",)), Held("l-2", ("hil-3",), NOW - 1, NOW + 5000))
+    lab = Lab(NOW, benches, (wish(5, priority="urgent"), wish(6, priority="high")), held)
+    assert decide(lab, QUICK).notices == (Notice("l-1", "l-5", NOW + 100, ("hil-2",)),)
+
+
+def test_as_few_leases_as_possible_are_ended() -> None:
+    benches = tuple(bench(f"hil-{number}") for number in range(1, 6))
+    held = (low("l-0", ("hil-1",), 3), low("l-1", ("hil-2",), 2), low("l-2", ("hil-3", "hil-4", "hil-5"), 9))
+    decision = decide(Lab(NOW, benches, (wish(9, Part("", 2), priority="urgent"),), held), QUICK)
+    assert [notice.lease for notice in decision.notices] == ["l-2"]
+
+
+def test_nobody_is_sent_away_where_a_bench_comes_free_within_the_grace_or_notice_was_given() -> None:
+    benches = (bench("hil-1"), Bench("hil-2", {"name": "hil-2"}, promised_to="l-5"))
+    noticed = low("l-1", ("hil-2",), revoke_at=NOW + 50)
+    lab = Lab(NOW, benches, (wish(5, priority="urgent"),), (low("l-0", ("hil-1",)), noticed))
+    assert decide(lab, QUICK).notices == ()
+    second = Lab(NOW, benches, (wish(5, priority="urgent"), wish(6, priority="urgent")), lab.held)
+    assert decide(second, QUICK).notices == (Notice("l-0", "l-6", NOW + 100, ("hil-1",)),)
+
+
+def test_a_free_bench_is_held_for_who_was_promised_the_other() -> None:
+    benches = (bench("hil-1"), Bench("hil-2", {"name": "hil-2"}, promised_to="l-5"))
+    held = (low("l-1", ("hil-2",), revoke_at=NOW + 50),)
+    lab = Lab(NOW, benches, (wish(5, Part("", 2), priority="urgent"), wish(6, priority="high")), held)
+    decision = decide(lab, QUICK)
+    assert decision.grants == () and decision.notices == ()
+    assert decision.reservations == (Reservation("l-5", ("hil-1", "hil-2"), NOW + 60),)

@@ -1,0 +1,100 @@
+"""Booking ahead: from a time, for a duration; refused at once where it conflicts, and what that is.
+
+In the way of a booking is what is certain: leases until their hard end, other bookings, and the benches that are held
+for those who waited longest. Who merely waits is not: a booking is a promise, a place in the queue an order.
+"""
+
+from dataclasses import dataclass, replace
+
+from labd.scheduling.decide import Pass
+from labd.scheduling.lab import Lab
+from labd.scheduling.quotas import Shortfall
+from labd.scheduling.rules import Rules
+from labd.scheduling.timeline import Stay
+from labd.scheduling.wish import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class InTheWay:
+    """A lease, a booking or a wish that has a bench in the time that was asked for."""
+
+    lease: str
+    bench: str
+    starts_at: float
+    ends_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """The benches that the booking gets, in the order of ``Wish.slots``."""
+
+    benches: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why there is no such booking."""
+
+    in_the_way: tuple[InTheWay, ...] = ()
+    """On the benches that match; what is in the way of least of the time first."""
+    next_free: float | None = None
+    """The first later start at which benches are free for the whole duration; None if there is none as things are."""
+    shortfall: Shortfall | None = None
+    """It would be over its team's quota."""
+
+
+def book(wish: Wish, lab: Lab, rules: Rules) -> Booked | Refused:
+    """Whether the wish, which has ``starts_at`` and is not in ``lab.wishes``, can be promised. Raises SelectorError.
+
+    Raises ValueError without ``starts_at``. A start in the past counts from now on.
+    """
+    if wish.starts_at is None:
+        raise ValueError(f"wish {wish.id} has no start: it is no booking")
+    starts_at = max(wish.starts_at, lab.now)
+    ends_at = starts_at + wish.duration_s
+    wish = replace(wish, starts_at=starts_at)
+    lab_pass = Pass(lab, rules)
+    lab_pass.settle()
+    shortfall = lab_pass.quotas.shortfall(wish.team, len(wish.slots), starts_at, ends_at)
+    if shortfall is not None:
+        return Refused(shortfall=shortfall)
+    benches = lab_pass.find(wish)
+    if benches is not None:
+        return Booked(benches)
+    later = lab_pass.timeline.earliest(wish, lab_pass.candidates, starts_at)
+    return Refused(_in_the_way(wish, starts_at, ends_at, lab_pass), None if later is None else later[0])
+
+
+def free_until(lease: str, benches: tuple[str, ...], lab: Lab, rules: Rules) -> float:
+    """To which time a present lease could be extended before it is in somebody's way; infinity if in nobody's."""
+    lab_pass = Pass(lab, rules)
+    lab_pass.settle()
+    starts = [
+        stay.starts_at - rules.clean_up_s
+        for bench in benches
+        for stay in lab_pass.timeline.coming(bench)
+        if stay.by != lease
+    ]
+    return min(starts, default=float("inf"))
+
+
+def _in_the_way(wish: Wish, starts_at: float, ends_at: float, lab_pass: Pass) -> tuple[InTheWay, ...]:
+    starts_at -= lab_pass.rules.clean_up_s
+    ends_at += lab_pass.rules.clean_up_s
+    wanted = 0
+    for mask in lab_pass.candidates.masks(wish):
+        wanted |= mask
+    found = []
+    for number, bench in enumerate(lab_pass.fleet.names):
+        if wanted >> number & 1:
+            for stay in lab_pass.timeline.stays(bench):
+                if stay.starts_at < ends_at and stay.ends_at > starts_at:
+                    overlap = min(stay.ends_at, ends_at) - max(stay.starts_at, starts_at)
+                    found.append((overlap, bench, stay))
+    return tuple(
+        InTheWay(stay.by, bench, stay.starts_at, stay.ends_at) for _, bench, stay in sorted(found, key=_least_first)
+    )
+
+
+def _least_first(entry: tuple[float, str, Stay]) -> tuple[float, str]:
+    return entry[:2]
