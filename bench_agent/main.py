@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from bench_agent.server import config as config_file
 from bench_agent.server.agent import Agent, ListenError
+from bench_agent.server.certificate import AgentCertificate, CertificateError
 from bench_agent.server.config import AgentConfig, split_address
 from bench_agent.server.epochs import EpochError
 from bench_agent.server.instance import InstanceError, only_instance
@@ -69,10 +70,26 @@ def main() -> None:
 @click.option("--advertise", type=ADDRESS, help="How lease holders reach it; overrides agent.advertise.")
 @click.option("--labd", type=ADDRESS, help="labd's door for agents; overrides agent.labd.")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Overrides agent.data_dir.")
-def serve(file: Path, listen: str | None, advertise: str | None, labd: str | None, data: Path | None) -> None:
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="No TLS: neither labd nor lease holders prove who they are, and everybody on the way reads along. For a labd "
+    "that runs with --insecure; listens on loopback only.",
+)
+@click.option("--insecure-on-network", is_flag=True, help="The same, on any address.")
+def serve(
+    file: Path,
+    listen: str | None,
+    advertise: str | None,
+    labd: str | None,
+    data: Path | None,
+    insecure: bool,
+    insecure_on_network: bool,
+) -> None:
     """Serve the benches of FILE until stopped (SIGTERM or Ctrl-C).
 
-    A bench that does not work is reported as unhealthy, with the reason; the others are served.
+    The agent has to be enrolled first. A bench that does not work is reported as unhealthy, with the reason; the others
+    are served.
     """
     _log_to_stderr()
     try:
@@ -80,11 +97,57 @@ def serve(file: Path, listen: str | None, advertise: str | None, labd: str | Non
     except ConfigError as error:
         raise click.ClickException(f"{file} is not usable:\n{error}") from error
     _override(config, listen, advertise, labd, data)
+    certificate = None
+    if insecure or insecure_on_network:
+        _warn_insecure(config.agent.listen, on_network=insecure_on_network)
+    else:
+        certificate = _certificate(config)
     try:
         with only_instance(config.agent.data_dir):
-            asyncio.run(_serve(config))
+            revoked = asyncio.run(_serve(config, certificate))
     except (ListenError, EpochError, QuarantineError, InstanceError) as error:
         raise click.ClickException(str(error)) from error
+    if revoked is not None:
+        raise click.ClickException(f"{revoked}. Enrol the agent anew before it is started again")
+
+
+@main.command("enrol")
+@click.argument("file", type=FILE)
+@click.option("--labd", "url", required=True, metavar="URL", help="labd's REST API, such as https://lab.example:8470.")
+@click.option(
+    "--token",
+    required=True,
+    envvar="LABD_ENROL_TOKEN",
+    show_envvar=True,
+    help="From 'labctl agent enrol NAME'; for one use. '-' reads it from standard input.",
+)
+@click.option(
+    "--ca",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Authorities (PEM) that labd's REST API is known by, if it was given a certificate other than labd's own.",
+)
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Overrides agent.data_dir.")
+def enrol_agent(file: Path, url: str, token: str, ca: Path | None, data: Path | None) -> None:
+    """Get a certificate for the agent of FILE, with a one-time token.
+
+    The key is made here and stays here. The certificate renews itself while the agent is attached. An agent that was
+    enrolled before gets a new one, and the former one is void.
+    """
+    from bench_agent.server.enrol import EnrolError, enrol
+
+    try:
+        config = config_file.load(file)
+    except ConfigError as error:
+        raise click.ClickException(f"{file} is not usable:\n{error}") from error
+    _override(config, None, None, None, data)
+    if token == "-":  # noqa: S105 - says where it is
+        token = sys.stdin.readline().strip()
+    try:
+        config.agent.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        enrol(url, token, config.agent.name, config.agent.data_dir, ca=ca)
+    except (EnrolError, CertificateError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"agent {config.agent.name} is enrolled; its key is in {config.agent.data_dir}")
 
 
 @main.command()
@@ -170,15 +233,55 @@ def find_doip(host: str, port: int, wait: float) -> None:
         raise click.ClickException(f"no DoIP entity has answered at {host} within {wait:g} s")
 
 
-async def _serve(config: AgentConfig) -> None:
-    agent = Agent(config)
+def _certificate(config: AgentConfig) -> AgentCertificate:
+    """Raises ClickException."""
+    try:
+        certificate = AgentCertificate(config.agent.data_dir)
+    except CertificateError as error:
+        raise click.ClickException(str(error)) from error
+    if certificate.identity.name != config.agent.name:
+        raise click.ClickException(
+            f"the certificate in {config.agent.data_dir} is agent {certificate.identity.name!r}'s, but agent.name is "
+            f"{config.agent.name!r}; enrol this agent too"
+        )
+    if (expired := certificate.expired) is not None:
+        raise click.ClickException(f"the agent's certificate ran out at {expired}; enrol it anew")
+    return certificate
+
+
+def _warn_insecure(listen: str, *, on_network: bool) -> None:
+    """Raises ClickException when it would listen where others are."""
+    host, _ = split_address(listen)
+    if host.strip("[]") not in ("127.0.0.1", "::1", "localhost") and not on_network:
+        raise click.ClickException(
+            f"--insecure listens on loopback only, not on {listen}; if everybody who reaches that address may read "
+            "along, say --insecure-on-network"
+        )
+    click.echo(
+        "WARNING: INSECURE. No TLS: whoever is on the way to labd or to a lease holder reads and alters what passes, "
+        "and steals lease tokens.",
+        err=True,
+    )
+
+
+async def _serve(config: AgentConfig, certificate: AgentCertificate | None) -> str | None:
+    """Returns why labd has revoked the agent; None when it was stopped."""
+    stopped, revoked = asyncio.Event(), ""
+
+    def on_revoked(reason: str) -> None:
+        nonlocal revoked
+        revoked = reason
+        stopped.set()
+
+    agent = Agent(config, certificate, on_revoked)
 
     async def ready() -> None:
         await agent.start()
         settle()
         click.echo(f"bench-agent {config.agent.name} serves {len(agent.benches)} benches on {agent.address}")
 
-    await _until_stopped(ready, agent.stop)
+    await _until_stopped(ready, agent.stop, stopped)
+    return revoked or None
 
 
 def _can_config(

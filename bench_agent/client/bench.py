@@ -23,17 +23,21 @@ from bench_agent.client.traffic import CyclicState
 from bench_agent.client.uds_stream import UdsStream
 from bench_agent.protocol import bench_pb2, frames, traffic_pb2
 from bench_agent.protocol.frames import Frame
+from bench_agent.protocol.identity import AgentTls
 
 
 class BenchClient:
     """A bench, opened with the token of the lease. Use as a context manager, or `close` it.
 
     ``address`` is the agent's host:port; ``timeout_s`` is how long the agent may take to answer, beyond what a call
-    itself asks it to wait. Connects on first use.
+    itself asks it to wait. ``tls`` is what `LabClient.agent_tls` gives; without it there is no TLS, which only agents
+    that run with ``--insecure`` take, and those on the same machine by their unix socket. Connects on first use.
     """
 
-    def __init__(self, address: str, bench: str, token: str, *, timeout_s: float = 10) -> None:
-        self._connection = Connection(address, bench, token, timeout_s)
+    def __init__(
+        self, address: str, bench: str, token: str, *, timeout_s: float = 10, tls: AgentTls | None = None
+    ) -> None:
+        self._connection = Connection(address, bench, token, timeout_s, tls)
         self._uds = UdsStream(self._connection)
         self.power = PowerClient(self._connection)
         self._lock = threading.Lock()

@@ -16,6 +16,8 @@ from bench_agent.protocol import (
     traffic_pb2_grpc,
 )
 from bench_agent.protocol.claims import BENCH_METADATA
+from bench_agent.protocol.identity import AgentTls
+from bench_agent.protocol.transport import channel_credentials, expecting
 
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),  # a peer that vanished without a FIN is noticed within 30 s
@@ -35,13 +37,13 @@ Reply = TypeVar("Reply")
 class Connection:
     """One gRPC channel to the agent, for one bench under one token. Thread-safe."""
 
-    def __init__(self, address: str, bench: str, token: str, timeout_s: float) -> None:
+    def __init__(self, address: str, bench: str, token: str, timeout_s: float, tls: AgentTls | None = None) -> None:
         self.bench = bench
         self.timeout_s = timeout_s
         """How long the agent may take to answer, beyond what the call itself asks it to wait (s)."""
         self.target = f"bench {bench} at {address}"
         self.metadata = (("authorization", f"Bearer {token}"), (BENCH_METADATA, bench))
-        self.channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self.channel = _channel(address, tls)
         self.stub = bench_pb2_grpc.BenchStub(self.channel)
         self.monitor = bus_pb2_grpc.BusMonitorStub(self.channel)
         self.consoles = console_pb2_grpc.ConsoleStub(self.channel)
@@ -74,6 +76,13 @@ class Connection:
     def close(self) -> None:
         """Ends every call that is still open on this channel."""
         self.channel.close()
+
+
+def _channel(address: str, tls: AgentTls | None) -> grpc.Channel:
+    if tls is None:
+        return grpc.insecure_channel(address, options=_OPTIONS)
+    options = (*_OPTIONS, *expecting(tls.server_name))
+    return grpc.secure_channel(address, channel_credentials(tls.credentials), options=options)
 
 
 def to_ms(timeout_s: float) -> int:

@@ -33,6 +33,16 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentTls:
+    """How the holder of a lease reaches its agent over TLS."""
+
+    credentials: Credentials
+    """The holder's, for this lease."""
+    server_name: str
+    """What the agent has to show."""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentIdentity:
     """An agent, as its certificate names it."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import grpc
 import structlog
@@ -10,8 +10,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from bench_agent.protocol import bench_pb2, lab_pb2
+from bench_agent.protocol.transport import server_credentials
 from bench_agent.server.attach import Attachment, agent_version, report
 from bench_agent.server.bench import Bench
+from bench_agent.server.certificate import AgentCertificate
 from bench_agent.server.config import AgentConfig, split_address
 from bench_agent.server.door import LeaseDoor
 from bench_agent.server.epochs import EpochStore
@@ -48,9 +50,20 @@ class ListenError(Exception):
 class Agent:
     """One agent process. `start`, then `stop`."""
 
-    def __init__(self, config: AgentConfig) -> None:
-        """Reads epochs and quarantines. Raises EpochError or QuarantineError when the files are not sound."""
+    def __init__(
+        self,
+        config: AgentConfig,
+        certificate: AgentCertificate | None = None,
+        on_revoked: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
+        """Reads epochs and quarantines. Raises EpochError or QuarantineError when the files are not sound.
+
+        Without a certificate there is no TLS, neither to labd nor for lease holders. ``on_revoked`` is called with the
+        reason when labd has revoked it: all calls are cut by then, and the agent is to be stopped.
+        """
         self.config = config
+        self._certificate = certificate
+        self._on_revoked = on_revoked
         data = config.agent.data_dir
         self._clock = LabClock()
         self._keys = KeyRing(data / "labd-keys.json")
@@ -91,7 +104,15 @@ class Agent:
         runners = await self._find_runners()
         await server.start()
         self._attachment = Attachment(
-            self.config.agent.labd, self._hello, self.benches, self.guard, self._keys, self._clock, runners
+            self.config.agent.labd,
+            self._hello,
+            self.benches,
+            self.guard,
+            self._keys,
+            self._clock,
+            runners,
+            self._certificate,
+            self._revoked,
         )
         for bench in self.benches.values():
             bench.on_change = self._attachment.report_soon
@@ -118,6 +139,16 @@ class Agent:
         if self._socket is not None:
             self._socket.close()
 
+    def _revoked(self, reason: str) -> None:
+        self.guard.shut(reason)
+        _log.error("labd has revoked this agent: it stops", reason=reason)
+        if self._certificate is not None:
+            try:
+                self._certificate.put_aside()
+            except OSError as error:
+                _log.error("the revoked certificate is not put aside", reason=str(error))
+        self._on_revoked(reason)
+
     async def _find_runners(self) -> Runners:
         """What a former agent has left is ended before anybody is let in."""
         keeper = RunnerKeeper(self.config.agent.data_dir / "runs", keeper="the agent", command=launch.COMMAND)
@@ -129,7 +160,8 @@ class Agent:
 
     def _listen(self) -> grpc.aio.Server:
         listen = self.config.agent.listen
-        server = grpc.aio.server(interceptors=[LeaseDoor(self.guard, GUARDED)], options=_OPTIONS)
+        door = LeaseDoor(self.guard, GUARDED, certified=self._certificate is not None)
+        server = grpc.aio.server(interceptors=[door], options=_OPTIONS)
         for service in OFFERED:
             service.add(service.make(self.benches), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -138,7 +170,10 @@ class Agent:
         reflection.enable_server_reflection(names, server)
         host, port = split_address(listen)
         try:
-            bound = server.add_insecure_port(listen)
+            if self._certificate is None:
+                bound = server.add_insecure_port(listen)
+            else:
+                bound = server.add_secure_port(listen, server_credentials(self._certificate.current))
         except RuntimeError as error:
             raise ListenError(f"cannot listen on {listen}: {_why(host, port) or error}") from error
         try:

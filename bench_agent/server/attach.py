@@ -13,7 +13,10 @@ import grpc
 import structlog
 
 from bench_agent.protocol import lab_pb2, lab_pb2_grpc
+from bench_agent.protocol.identity import CONTROLLER_NAME
+from bench_agent.protocol.transport import channel_credentials, expecting
 from bench_agent.server.bench import Bench
+from bench_agent.server.certificate import AgentCertificate, CertificateError
 from bench_agent.server.guard import Guard
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
@@ -25,6 +28,10 @@ REPORT_S = 3.0
 """Longest time between two reports."""
 SILENCE_S = 20.0
 """labd ticks every few seconds; after this long without a message the stream is given up."""
+RENEWAL_LOOK_S = 60.0
+"""How often it is looked whether the certificate is to be renewed."""
+RENEWAL_RETRY_S = 1.0
+"""How long labd may take to renew it before it is asked again."""
 _OPEN_S = 10.0
 _OUTBOX = 1024
 
@@ -53,8 +60,13 @@ class Attachment:
         keys: KeyRing,
         clock: LabClock,
         runners: Runners,
+        certificate: AgentCertificate | None = None,
+        revoked: Callable[[str], None] = lambda _reason: None,
     ) -> None:
+        """Without a certificate, labd is dialled without TLS. ``revoked`` is called when labd has revoked it."""
         self._labd = labd
+        self._certificate = certificate
+        self._revoked = revoked
         self._hello = hello
         self._benches = benches
         self._guard = guard
@@ -88,18 +100,27 @@ class Attachment:
 
     async def _once(self) -> str:
         """One stream from dialling to its end; returns why it ended."""
+        if self._certificate is not None and (expired := self._certificate.expired) is not None:
+            return f"this agent's certificate ran out at {expired}; enrol it anew"
         try:
-            async with grpc.aio.insecure_channel(self._labd, options=_OPTIONS) as channel:
+            async with self._channel() as channel:
                 async with asyncio.timeout(_OPEN_S):
                     await channel.channel_ready()
                 call = lab_pb2_grpc.LabStub(channel).Attach()
                 return await self._converse(call)
         except TimeoutError:
-            return f"labd does not answer at {self._labd}"
+            doubt = "" if self._certificate is None else ", or one side does not take the other's certificate"
+            return f"labd does not answer at {self._labd}{doubt}"
         except grpc.aio.AioRpcError as error:
             return error.details() or error.code().name
         except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             return f"stream broke: {error}"
+
+    def _channel(self) -> grpc.aio.Channel:
+        if self._certificate is None:
+            return grpc.aio.insecure_channel(self._labd, options=_OPTIONS)
+        credentials = channel_credentials(self._certificate.current())
+        return grpc.aio.secure_channel(self._labd, credentials, options=(*_OPTIONS, *expecting(CONTROLLER_NAME)))
 
     async def _converse(self, call: "grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]") -> str:
         outbox: asyncio.Queue[lab_pb2.AgentMessage] = asyncio.Queue(_OUTBOX)
@@ -111,6 +132,8 @@ class Attachment:
             asyncio.create_task(self._write(call, outbox), name="attach-write"),
             asyncio.create_task(self._report(outbox), name="attach-report"),
         ]
+        if self._certificate is not None:
+            tasks.append(asyncio.create_task(self._renew(self._certificate, outbox), name="attach-renew"))
         try:
             while True:
                 async with asyncio.timeout(SILENCE_S):
@@ -138,6 +161,7 @@ class Attachment:
                     _log.error("labd sent keys that are none; the former ones stay", reason=str(error))
                 for fence in message.welcome.fences:
                     self._fence(fence, outbox)
+                self._trust(message.welcome.trust)
                 if not self._welcomed:
                     self._welcomed = True
                     self.attached.set()
@@ -150,8 +174,42 @@ class Attachment:
                 self._runners.stop(message.stop_runner.run_id)
             case "forget_runner":
                 self._runners.forget(message.forget_runner.run_id)
+            case "certificate":
+                self._take_certificate(message.certificate)
+            case "revoked":
+                self._revoked(message.revoked.reason)
             case "clear_quarantine":
                 self._clear_quarantine(message.clear_quarantine)
+
+    def _trust(self, authorities: bytes) -> None:
+        if self._certificate is None:
+            return
+        try:
+            self._certificate.trust(authorities)
+        except (CertificateError, OSError) as error:
+            _log.error("labd's authorities are not taken over; the former ones stay", reason=str(error))
+
+    def _take_certificate(self, answer: lab_pb2.Certificate) -> None:
+        if answer.refusal or self._certificate is None:
+            _log.error("labd does not renew the certificate", reason=answer.refusal or "none was asked for")
+            return
+        try:
+            self._certificate.take(answer.chain, answer.trust)
+        except (CertificateError, OSError) as error:
+            _log.error("the renewed certificate is not taken over; the former one stays", reason=str(error))
+        else:
+            _log.info("certificate renewed", renewal_at=round(self._certificate.renewal_at))
+
+    async def _renew(self, certificate: AgentCertificate, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
+        while True:
+            wait = certificate.renewal_at - self._clock.now()
+            if wait > 0:
+                await asyncio.sleep(min(wait, RENEWAL_LOOK_S))  # either clock may be set meanwhile
+                continue
+            # Made in a thread: no frame waits for a key.
+            request = await asyncio.to_thread(certificate.new_request)
+            await outbox.put(lab_pb2.AgentMessage(renewal=lab_pb2.Renewal(request=request)))
+            await asyncio.sleep(RENEWAL_RETRY_S)
 
     def _clear_quarantine(self, order: lab_pb2.ClearQuarantine) -> None:
         bench = self._benches.get(order.bench)

@@ -14,6 +14,8 @@ import structlog
 from google.protobuf.message import Message
 
 from bench_agent.protocol.claims import BENCH_METADATA, PREPARING_METADATA
+from bench_agent.protocol.identity import lease_of
+from bench_agent.protocol.transport import peer_names
 from bench_agent.server.access import Access
 from bench_agent.server.errors import CallError
 from bench_agent.server.guard import Call, Gate, Guard
@@ -43,9 +45,13 @@ def current_call() -> Call:
 class LeaseDoor(grpc.aio.ServerInterceptor):
     """Admits calls of the ``guarded`` methods through the guard; turns CallErrors into gRPC statuses."""
 
-    def __init__(self, guard: Guard, guarded: Mapping[str, Access]) -> None:
-        """``guarded`` are the methods that need a lease, as gRPC names them: ``/package.Service/Method``."""
+    def __init__(self, guard: Guard, guarded: Mapping[str, Access], *, certified: bool = False) -> None:
+        """``guarded`` are the methods that need a lease, as gRPC names them: ``/package.Service/Method``.
+
+        ``certified``: who comes over the network needs a certificate for the lease of the token as well.
+        """
         self._guard = guard
+        self._certified = certified
         self._guarded_methods = guarded
 
     async def intercept_service(
@@ -85,8 +91,14 @@ class LeaseDoor(grpc.aio.ServerInterceptor):
     async def _admitted(self, behaviour: _Behaviour, request: object, context: Context, method: str) -> Message | None:
         token, bench = _credentials(context)
         access = self._guarded_methods[method]
+        local = is_local(context.peer())
         gate, call = await self._guard.enter(
-            token, bench, local=is_local(context.peer()), needs=access.scope, what=method.rpartition("/")[2]
+            token,
+            bench,
+            local=local,
+            leases=_leases(context) if self._certified and not local else None,
+            needs=access.scope,
+            what=method.rpartition("/")[2],
         )
         _current.set(call)
         if isinstance(request, AsyncIterable):
@@ -131,6 +143,11 @@ def _credentials(context: Context) -> tuple[str | None, str | None]:
         elif key == BENCH_METADATA and isinstance(value, str):
             bench = value
     return token, bench
+
+
+def _leases(context: Context) -> list[str]:
+    """Those that the caller's certificate was given for."""
+    return [lease for lease in map(lease_of, peer_names(context.auth_context())) if lease is not None]
 
 
 async def _closed(request: bytes, context: Context) -> NoReturn:

@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Writes ``content`` durably: when this returns, it is on the disk. Raises OSError."""
+def replace(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Writes ``content`` durably: when this returns, it is on the disk, in a file of this mode. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".new")
-    with draft.open("wb") as file:
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

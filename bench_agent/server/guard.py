@@ -9,7 +9,7 @@ import contextlib
 import hmac
 import math
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -287,15 +287,19 @@ class Gate:
         if self._holder is not None:
             self._arm(self._holder)
 
-    async def close(self) -> None:
-        """The agent stops: ends all calls and cleans up, without fencing the lease. Raises CleanUpError."""
+    def shut(self, reason: str) -> None:
+        """Ends all calls at once, and admits none any more."""
         self._closing = True
         for task in list(self._tasks):
             task.cancel()
         if self._holder is not None:
-            self._holder.calls.cut("the agent is stopping")
+            self._holder.calls.cut(reason)
         if self._hook is not None:
-            self._hook.revoke("the agent is stopping")
+            self._hook.revoke(reason)
+
+    async def close(self) -> None:
+        """The agent stops: ends all calls and cleans up, without fencing the lease. Raises CleanUpError."""
+        self.shut("the agent is stopping")
         async with self._lock:
             await self._end_holder()
 
@@ -446,13 +450,15 @@ class Guard:
         bench: str | None,
         *,
         local: bool = False,
+        leases: Collection[str] | None = None,
         needs: Scope = Scope.HOLDER,
         what: str = "this",
     ) -> tuple[Gate, Call]:
         """Admits a call of the running task that came with these metadata. Raises CallError.
 
-        ``local``: it came by the unix socket, as the calls of hooks must. ``needs`` is what the token must allow for
-        ``what`` its bearer tries to do.
+        ``local``: it came by the unix socket, as the calls of hooks must. ``leases`` are those that the caller's
+        certificate is for; None: none is asked for. ``needs`` is what the token must allow for ``what`` its bearer
+        tries to do.
         """
         if not token:
             raise unauthenticated("no lease token: send metadata 'authorization: Bearer <lease token>'")
@@ -466,6 +472,10 @@ class Guard:
             raise unauthenticated(str(error)) from error
         except KeysMissing as error:
             raise unavailable(str(error)) from error
+        if leases is not None and claims.lease not in leases:
+            raise denied(
+                f"lease token is of lease {claims.lease}, the caller's certificate of {', '.join(leases) or 'none'}"
+            )
         bench = bench or claims.bench
         gate = self.gates.get(bench)
         if gate is None:
@@ -478,6 +488,11 @@ class Guard:
         self._clock.report(lab_time_ms)
         for gate in self.gates.values():
             gate.clock_changed()
+
+    def shut(self, reason: str) -> None:
+        """Ends all calls at once, and admits none any more. `close` cleans up."""
+        for gate in self.gates.values():
+            gate.shut(reason)
 
     async def close(self) -> None:
         """Ends all calls and cleans all benches up, side by side; what fails is logged."""

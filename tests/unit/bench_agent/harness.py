@@ -22,6 +22,7 @@ from bench_agent.protocol import bench_pb2, lab_pb2, lab_pb2_grpc
 from bench_agent.protocol.claims import ALGORITHM, LeaseClaims, Scope
 from bench_agent.server import config
 from bench_agent.server.agent import Agent
+from bench_agent.server.certificate import AgentCertificate
 
 ROOT = Path(__file__).parents[3]
 NOBODY = "127.0.0.1:9"  # the discard port: no labd listens there
@@ -130,8 +131,10 @@ class RunningAgent:
 StartAgent = Callable[..., RunningAgent]
 
 
-async def make_agent(path: Path) -> Agent:
-    return Agent(config.load(path))
+async def make_agent(
+    path: Path, certificate: AgentCertificate | None = None, on_revoked: Callable[[str], None] = lambda _reason: None
+) -> Agent:
+    return Agent(config.load(path), certificate, on_revoked)
 
 
 OpenBench = Callable[..., BenchClient]
@@ -140,7 +143,7 @@ OpenBench = Callable[..., BenchClient]
 class FakeLabd(lab_pb2_grpc.LabServicer):
     """The agents' door of a labd: what agents say is in `heard`; `say` answers on the newest stream."""
 
-    def __init__(self, signer: Signer) -> None:
+    def __init__(self, signer: Signer, credentials: grpc.ServerCredentials | None = None) -> None:
         self.heard: queue.Queue[lab_pb2.AgentMessage] = queue.Queue()
         self.streams = 0
         self.welcome = lab_pb2.Welcome(jwks=signer.jwks)
@@ -148,7 +151,10 @@ class FakeLabd(lab_pb2_grpc.LabServicer):
         self._outbox: queue.Queue[lab_pb2.LabMessage | None] = queue.Queue()
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
         lab_pb2_grpc.add_LabServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        if credentials is None:
+            self.port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
         self._server.start()
 
     @property
