@@ -90,7 +90,7 @@ def labd_command(folder: Path, http: str, agents: str) -> list[str]:
 def agent_command(configuration: Path, labd: str, data: Path) -> list[str]:
     """Arguments of `service` for an agent on a free port of loopback that attaches to ``labd`` (host:port)."""
     files = [str(configuration), "--data", str(data)]
-    return ["bench_agent.main", "serve", *files, "--listen", "127.0.0.1:0", "--labd", labd]
+    return ["bench_agent.main", "serve", *files, "--listen", "127.0.0.1:0", "--labd", labd, "--insecure"]
 
 
 @contextmanager

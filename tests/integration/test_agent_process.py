@@ -48,7 +48,10 @@ class Process:
 
 @contextmanager
 def started(*arguments: str) -> Iterator[Process]:
-    process = subprocess.Popen([*AGENT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    insecure = ["--insecure"] if arguments[0] == "serve" else []
+    process = subprocess.Popen(
+        [*AGENT, *arguments, *insecure], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         yield Process(process)
     finally:
