@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from labd.api import problems
 from labd.api.body import BodyLimit
 from labd.api.routes import audit, benches, leases, meta, runner, runs
+from labd.api.routing import Router
 from labd.api.version import VERSION
 from labd.services.lab import Lab
 
@@ -59,7 +60,7 @@ def _application() -> FastAPI:
     )
     app.add_middleware(BodyLimit, most=BODY_BYTES_MAX)
     problems.install(app)
-    api = APIRouter(prefix=PREFIX)
+    api = Router(prefix=PREFIX)
     for part in (benches, leases, runs, audit, runner, meta):
         api.include_router(part.router)
     app.include_router(api)

@@ -16,6 +16,7 @@ from labd.services.errors import (
     Conflict,
     FieldError,
     Forbidden,
+    InProgress,
     Invalid,
     NotFound,
     ServiceError,
@@ -135,9 +136,20 @@ def _invalid_request(_request: Request, error: Exception) -> Response:
 
 
 def _service_error(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, ServiceError):
+        raise error
+    return refusal(error)
+
+
+def refusal(error: ServiceError) -> Response:
+    """The answer to a request that a use case refused."""
     status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
     errors = [_field(one) for one in error.errors] if isinstance(error, Invalid) else None
-    headers = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else None
+    headers = {}
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, InProgress):
+        headers["Retry-After"] = "1"
     return problem(status, str(error), errors, headers)
 
 

@@ -12,6 +12,7 @@ from labd.services.clock import Clock
 from labd.services.ledger import Effects, Ledger
 from labd.services.limits import RunLimits
 from labd.services.signing import Signer
+from labd.services.together import Together
 from labd.store.store import Store
 from labd.store.unit import Unit
 
@@ -57,6 +58,7 @@ class Core:
         self.limits = limits
         self.presence = Presence()
         self.changes = Changes()
+        self.together = Together()
         self.granting = True
         """Cleared when labd stops: what was granted then would wait for the next labd with its time running."""
         self._followers: list[Follower] = []
@@ -72,7 +74,16 @@ class Core:
 
     @contextmanager
     def transaction(self, actor: Actor = SYSTEM) -> Iterator[Ledger]:
-        """A writing transaction of the actor's; an exception undoes it. Raises DatabaseBusy."""
+        """A writing transaction of the actor's; an exception undoes it. Raises DatabaseBusy.
+
+        Within `together` it is a share of the one that is there.
+        """
+        opened = self.together.part(self._transaction, actor) if self.together.wanted else self._transaction(actor)
+        with opened as ledger:
+            yield ledger
+
+    @contextmanager
+    def _transaction(self, actor: Actor) -> Iterator[Ledger]:
         with self.store.write() as unit:
             ledger = Ledger(unit, self.clock.now(), self._available, self.limits, actor)
             forgiving = self._has_stood_still()
@@ -112,7 +123,10 @@ class Core:
 
     @contextmanager
     def view(self) -> Iterator[Unit]:
-        """A reading transaction."""
+        """A reading transaction; within `together`, once something was written, the writing one."""
+        if self.together.ledger is not None:
+            yield self.together.ledger.unit
+            return
         with self.store.read() as unit:
             yield unit
 

@@ -35,6 +35,10 @@ class Conflict(ServiceError):
     """Not in the thing's present state."""
 
 
+class InProgress(Conflict):
+    """The same request is being worked on; it may be sent again in a moment."""
+
+
 class TooLarge(ServiceError):
     """A bound is exceeded."""
 

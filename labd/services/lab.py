@@ -12,6 +12,7 @@ from labd.services.conductor import Conductor
 from labd.services.core import Core
 from labd.services.enrolment import Enrolment
 from labd.services.fleet import Fleet
+from labd.services.idempotency import Idempotency
 from labd.services.leasing import Leasing
 from labd.services.limits import RunLimits
 from labd.services.running import Running
@@ -50,6 +51,7 @@ class Lab:
         self.leasing = Leasing(self.core)
         self.running = Running(self.core)
         self.auditing = Auditing(self.core)
+        self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)
         self.closing = False
 

@@ -39,3 +39,7 @@ class DatabaseUnwritable(StoreError):
 
 class DatabaseBusy(StoreError):
     """Another writer held the database for longer than a write may wait."""
+
+
+class KeyTaken(StoreError):
+    """A request with the same idempotency key was faster."""

@@ -3,9 +3,10 @@
 from labd.store.units.agents import Agents
 from labd.store.units.audit import Audit
 from labd.store.units.benches import Benches
+from labd.store.units.idempotency import Idempotency
 from labd.store.units.leases import Leases
 from labd.store.units.runs import Runs
 
 
-class Unit(Agents, Audit, Benches, Leases, Runs):
+class Unit(Agents, Audit, Benches, Idempotency, Leases, Runs):
     """One open transaction."""

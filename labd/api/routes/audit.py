@@ -3,18 +3,19 @@
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from labd.api import schemas
 from labd.api.context import LabOf
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import responses
+from labd.api.routing import Router
 from labd.api.times import to_seconds, to_text
 from labd.model.audit import Head
 from labd.services.errors import FieldError, Invalid
 from labd.store.units.audit import AuditFilter
 
-router = APIRouter(prefix="/audit", tags=["audit"])
+router = Router(prefix="/audit", tags=["audit"])
 
 
 @router.get("", responses=responses(), summary="Read the audit log")

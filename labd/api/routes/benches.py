@@ -3,15 +3,16 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from labd.api import schemas
 from labd.api.answers import bench_answer
 from labd.api.context import ActorOf, LabOf
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
+from labd.api.routing import Router
 
-router = APIRouter(prefix="/benches", tags=["benches"])
+router = Router(prefix="/benches", tags=["benches"])
 
 
 @router.get("", responses=responses(), summary="List benches")

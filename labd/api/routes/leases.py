@@ -4,16 +4,18 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from labd.api import schemas
 from labd.api.answers import lease_answer, lease_summary
 from labd.api.context import FilterOf, LabOf, LeaseId
+from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
+from labd.api.routing import Router
 from labd.model.lease import LeaseState
 
-router = APIRouter(prefix="/leases", tags=["leases"])
+router = Router(prefix="/leases", tags=["leases"])
 
 
 @router.post("", status_code=HTTPStatus.CREATED, responses=body_responses(), summary="Ask for a bench")
@@ -50,6 +52,7 @@ def get_lease(lab: LabOf, lease_id: LeaseId) -> schemas.Lease:
 
 @router.post(
     "/{lease_id}/heartbeat",
+    openapi_extra=REPEATABLE,
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     summary="Keep a lease alive",
 )

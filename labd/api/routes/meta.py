@@ -1,15 +1,14 @@
 """labd itself."""
 
-from fastapi import APIRouter
-
 from labd.api import schemas
 from labd.api.context import LabOf
 from labd.api.problems import responses
+from labd.api.routing import Router
 from labd.api.version import VERSION
 from labd.model.filters import Filter
 
-router = APIRouter(tags=["labd"])
-well_known = APIRouter(prefix="/.well-known", tags=["labd"])
+router = Router(tags=["labd"])
+well_known = Router(prefix="/.well-known", tags=["labd"])
 
 
 @router.get("/healthz", responses=responses(), summary="Whether labd works")

@@ -2,18 +2,20 @@
 
 from http import HTTPStatus
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from labd.api import schemas
 from labd.api.answers import assignment_answer, run_answer
 from labd.api.context import LabOf, RunId, RunnerOnly
+from labd.api.idempotency import REPEATABLE
 from labd.api.problems import body_responses, responses
+from labd.api.routing import Router
 from labd.api.times import to_seconds
 from labd.model.run import LogLevel
 from labd.services.running import NewLine
 
 _REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
-router = APIRouter(prefix="/runs/{run_id}", tags=["runner"], dependencies=[RunnerOnly])
+router = Router(prefix="/runs/{run_id}", tags=["runner"], dependencies=[RunnerOnly])
 
 
 @router.get("/assignment", responses=responses(*_REFUSALS), summary="What to execute, and where")
@@ -36,7 +38,7 @@ def get_data_file(lab: LabOf, run_id: RunId, path: str) -> Response:
     return Response(lab.running.data_file(run_id, path), media_type="application/octet-stream")
 
 
-@router.post("/log", responses=body_responses(*_REFUSALS), summary="Append to the run's log")
+@router.post("/log", openapi_extra=REPEATABLE, responses=body_responses(*_REFUSALS), summary="Append to the run's log")
 def append_log(lab: LabOf, run_id: RunId, batch: schemas.LogBatch) -> schemas.LogReceipt:
     """Stores consecutive lines. Lines that are stored already are ignored; a gap is refused with 409."""
     lines = [NewLine(to_seconds(line.time), LogLevel(line.level), line.text) for line in batch.lines]

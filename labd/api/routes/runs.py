@@ -6,7 +6,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import Depends, Header, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from labd.api import schemas
@@ -15,9 +15,10 @@ from labd.api.context import ActorOf, FilterOf, LabOf, RunId
 from labd.api.following import follow_log
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
+from labd.api.routing import Router
 from labd.model.run import LogLine, RunState
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = Router(prefix="/runs", tags=["runs"])
 _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
 
 

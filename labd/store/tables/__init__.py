@@ -3,6 +3,7 @@
 from labd.store.tables.agents import agents
 from labd.store.tables.audit import audit, audit_checkpoints, audit_head
 from labd.store.tables.benches import benches
+from labd.store.tables.idempotency import idempotency_keys
 from labd.store.tables.leases import leases
 from labd.store.tables.metadata import metadata
 from labd.store.tables.runs import contents, run_data_files, run_inputs, run_log, run_results, runs
@@ -14,6 +15,7 @@ __all__ = [
     "audit_head",
     "benches",
     "contents",
+    "idempotency_keys",
     "leases",
     "metadata",
     "run_data_files",

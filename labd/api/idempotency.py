@@ -1,0 +1,84 @@
+"""`Idempotency-Key`: a POST that is sent again with its key acts once and is answered alike, for a day."""
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Header, Request, Response
+
+from labd.api.context import ActorOf, LabOf
+from labd.api.problems import refusal
+from labd.services.errors import ServiceError
+from labd.services.idempotency import KeyedRequest
+from labd.services.lab import Lab
+from labd.store.errors import KeyTaken
+
+REPEATABLE = {"x-repeatable": True}
+"""`openapi_extra` of a POST that does no harm when it is sent again whatever came of it: no answer is kept for it."""
+_REPLAYED = "Idempotent-Replayed"
+
+
+async def _keyed(
+    request: Request,
+    lab: LabOf,
+    actor: ActorOf,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=200,
+            pattern=r"^[\x21-\x7e]+$",
+            description="Chosen by the client, best a UUID: sent again with the same key within a day, the request "
+            "acts once and is answered alike. With another request it is refused (422), while the first is worked on "
+            "too (409).",
+            examples=["5f1d7a84-3c0e-4b52-9d51-7a1f3f0e6c2b"],
+        ),
+    ] = None,
+) -> KeyedRequest | None:
+    if key is None:
+        return None
+    head = [request.method, request.url.path, request.url.query, request.headers.get("content-type", "")]
+    return KeyedRequest(actor, key, json.dumps(head).encode() + b"\n" + await request.body())
+
+
+KeyedOf = Annotated[KeyedRequest | None, Depends(_keyed)]
+
+
+def answer_once(lab: Lab, request: KeyedRequest, act: Callable[[], Response]) -> Response:
+    """The answer that the request got before, or else what ``act`` answers, in one transaction with its effect.
+
+    An answer is kept when something was done, refusals after it included, and when ``act`` refused nothing. A refusal
+    that undid everything is not: the request may be sent again.
+    """
+    with lab.idempotency.alone(request):
+        known = lab.idempotency.recall(request)
+        if known is not None:
+            return _unpacked(known)
+        try:
+            with lab.core.together.scope():
+                try:
+                    answer = act()
+                except ServiceError as error:
+                    if lab.core.together.ledger is None:
+                        raise
+                    answer = refusal(error)
+                lab.idempotency.keep(request, _packed(answer))
+                return answer
+        except KeyTaken:
+            known = lab.idempotency.recall(request)
+            if known is None:
+                raise
+            return _unpacked(known)
+
+
+def _packed(answer: Response) -> bytes:
+    headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
+    parts = {"status": answer.status_code, "headers": headers, "body": b64encode(bytes(answer.body)).decode()}
+    return json.dumps(parts).encode()
+
+
+def _unpacked(kept: bytes) -> Response:
+    parts = json.loads(kept)
+    return Response(b64decode(parts["body"]), parts["status"], {**parts["headers"], _REPLAYED: "true"})
