@@ -61,7 +61,7 @@ def test_a_key_with_another_request_is_refused(web: TestClient) -> None:
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "ä", "x" * 201])
 def test_a_key_is_printable_ascii(web: TestClient, key: str) -> None:
-    refused = web.post("leases", json=LEASE, headers={"Idempotency-Key": key.encode()})
+    refused = web.post("leases", json=LEASE, headers=[(b"Idempotency-Key", key.encode())])
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
     assert _leases(web) == 0
 
