@@ -77,11 +77,10 @@ class Audit(Part):
 
     def audit_entries(self) -> Iterator[Entry]:
         """All entries in their order, a few at a time."""
-        rows = self._connection.execution_options(yield_per=500).execute(
-            select(tables.audit).order_by(tables.audit.c.seq)
-        )
-        for row in rows.mappings():
-            yield _entry(row)
+        after: int | None = None
+        while page := self.audit_page(AuditFilter(), after=after, limit=500, newest_first=False):
+            yield from page
+            after = page[-1].seq
 
     def audit_checkpoint(self) -> Head | None:
         """The last that retention left."""

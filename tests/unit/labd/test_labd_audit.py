@@ -1,7 +1,7 @@
 import hashlib
 import json
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +9,14 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from labd.api.app import create_app
 from labd.model.audit import GENESIS, PRUNED, START, ChainBroken, Deed, Entry, Fault, Head, Verifier, canonical, link
 from labd.model.identity import ANONYMOUS, Actor, ActorKind
 from labd.services.lab import Lab
+from labd.store.errors import DatabaseCorrupt
+from labd.store.schema import WRITE
 from tests.unit.labd.fakes import FakeClock, attach, report
 
 ADA = Actor("ada", ActorKind.PERSON)
@@ -218,8 +220,22 @@ def _write(lab: Lab, count: int, why: str = "") -> None:
             ledger.audit("bench.drained", f"bench/{number}", before={"on": 1.0}, after={"on": None}, why=why)
 
 
-def _database(lab: Lab) -> sqlite3.Connection:
-    return sqlite3.connect(lab.core.store.path)
+@contextmanager
+def _behind_labds_back(lab: Lab, *, without_triggers: bool = False) -> Iterator[Callable[[str], object]]:
+    """Runs statements in the database itself."""
+    database = lab.core.store.database
+    with database.engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+        if without_triggers and connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        elif without_triggers:
+            for trigger in ("audit_no_update", "audit_no_delete"):
+                connection.exec_driver_sql(f"DROP TRIGGER {trigger}")
+        yield connection.exec_driver_sql
+
+
+def _refused(lab: Lab, statement: str) -> None:
+    with pytest.raises(DatabaseError, match="append-only"), _behind_labds_back(lab) as execute:
+        execute(statement)
 
 
 def test_runs_are_on_record_with_who_and_what(web: TestClient) -> None:
@@ -287,22 +303,19 @@ def test_an_export_can_be_verified_without_labd(web: TestClient, lab: Lab) -> No
 
 def test_the_database_itself_refuses_to_change_the_log(lab: Lab) -> None:
     _write(lab, 3)
-    with _database(lab) as database:
-        for statement in (
-            "UPDATE audit SET actor = 'bob'",
-            "DELETE FROM audit WHERE seq = 2",
-            "INSERT OR REPLACE INTO audit SELECT * FROM audit WHERE seq = 2",
-        ):
-            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-                database.execute(statement)
-        database.execute("INSERT INTO audit_checkpoints VALUES (2, 'hash', 0)")
-        for statement in ("UPDATE audit_checkpoints SET seq = 1", "DELETE FROM audit_checkpoints"):
-            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-                database.execute(statement)
-        database.execute("DELETE FROM audit WHERE seq <= 2")
-        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            database.execute("DELETE FROM audit")
-    database.close()
+    _refused(lab, "UPDATE audit SET actor = 'bob'")
+    _refused(lab, "DELETE FROM audit WHERE seq = 2")
+    if lab.core.store.database.engine.dialect.name == "postgresql":
+        _refused(lab, "TRUNCATE audit")
+    else:
+        _refused(lab, "INSERT OR REPLACE INTO audit SELECT * FROM audit WHERE seq = 2")
+    with _behind_labds_back(lab) as execute:
+        execute("INSERT INTO audit_checkpoints VALUES (2, 'hash', 0)")
+    _refused(lab, "UPDATE audit_checkpoints SET seq = 1")
+    _refused(lab, "DELETE FROM audit_checkpoints")
+    with _behind_labds_back(lab) as execute:
+        execute("DELETE FROM audit WHERE seq <= 2")
+    _refused(lab, "DELETE FROM audit")
     verdict = lab.auditing.verify()
     assert (verdict.fault, verdict.seq) == (Fault.ALTERED, 3), "the checkpoint is not that of the chain"
 
@@ -327,11 +340,8 @@ def test_who_gets_round_the_triggers_is_found_out(
     _write(lab, 4)
     sound = web.get("audit/verify").json()
     assert (sound["sound"], sound["checked"], sound["head"].split(":")[0]) == (True, 4, "4")
-    with _database(lab) as database:
-        for trigger in ("audit_no_update", "audit_no_delete"):
-            database.execute(f"DROP TRIGGER {trigger}")
-        database.execute(statement)
-    database.close()
+    with _behind_labds_back(lab, without_triggers=True) as execute:
+        execute(statement)
     verdict = web.get("audit/verify", params={"expected": sound["head"]}).json()
     assert (verdict["sound"], verdict["fault"], verdict["seq"], verdict["head"]) == (False, fault, seq, None)
     assert f"{seq}" in verdict["detail"] or fault == "cut off"
@@ -344,11 +354,8 @@ def test_an_expected_end_that_is_none_is_refused(web: TestClient) -> None:
 
 
 def test_without_its_head_the_log_takes_nothing_and_nothing_is_done(lab: Lab) -> None:
-    with _database(lab) as database:
-        database.execute("DELETE FROM audit_head")
-    database.close()
-    from labd.store.errors import DatabaseCorrupt
-
+    with _behind_labds_back(lab) as execute:
+        execute("DELETE FROM audit_head")
     with pytest.raises(DatabaseCorrupt, match="lost its head"):
         _write(lab, 1)
 
