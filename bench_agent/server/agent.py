@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from bench_agent.protocol import bench_pb2, lab_pb2
 from bench_agent.protocol.transport import server_credentials
+from bench_agent.server import holder_log
 from bench_agent.server.attach import Attachment, agent_version, report
 from bench_agent.server.bench import Bench
 from bench_agent.server.certificate import AgentCertificate
@@ -18,6 +19,7 @@ from bench_agent.server.config import AgentConfig, split_address
 from bench_agent.server.door import LeaseDoor
 from bench_agent.server.epochs import EpochStore
 from bench_agent.server.guard import Guard
+from bench_agent.server.holder_log import HolderLog
 from bench_agent.server.hooks import BenchHooks
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
@@ -65,14 +67,15 @@ class Agent:
         self._certificate = certificate
         self._on_revoked = on_revoked
         data = config.agent.data_dir
-        self._clock = LabClock()
+        self._clock = LabClock(data / "lab-clock.json")
         self._keys = KeyRing(data / "labd-keys.json")
         quarantines = QuarantineStore(data / "quarantine.json")
         self.benches: Mapping[str, Bench] = {
             bench.name: Bench(bench, data / "traces", config.agent.traces, quarantines) for bench in config.benches
         }
         self._epochs = EpochStore(data / "epochs.json")
-        self.guard = Guard(self.benches.values(), self._keys, self._epochs, self._clock)
+        self._witness = HolderLog(data / holder_log.NAME)
+        self.guard = Guard(self.benches.values(), self._keys, self._epochs, self._clock, self._witness)
         for bench in self.benches.values():
             bench.hooks = BenchHooks(bench.name, bench.config.labels, bench.config.hooks, self.guard.gates[bench.name])
         self._health = health.aio.HealthServicer()
@@ -97,6 +100,7 @@ class Agent:
         """Listens, opens the buses, and begins to dial labd. Raises ListenError."""
         # The port first: when it is taken, nothing else has been touched.
         server = self._listen()
+        self._witness.start()
         # Nobody is let in before the benches are safe: what a killed agent left behind is no holder's to meet.
         await asyncio.gather(
             *(bench.start(was_held=self._epochs.get(name).live) for name, bench in self.benches.items())

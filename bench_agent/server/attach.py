@@ -75,6 +75,7 @@ class Attachment:
         self._runners = runners
         self._changed = asyncio.Event()
         self._welcomed = False
+        self._introduced_at = 0.0
         self._clearing: set[asyncio.Task[None]] = set()
         self.attached = asyncio.Event()
         """Set while labd's Welcome holds."""
@@ -124,7 +125,7 @@ class Attachment:
 
     async def _converse(self, call: "grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]") -> str:
         outbox: asyncio.Queue[lab_pb2.AgentMessage] = asyncio.Queue(_OUTBOX)
-        self._clock.restart()
+        self._introduced_at = self._clock.local()
         # Before Hello: whatever happens from here on is either in it, or told after it.
         self._runners.on_change = partial(_tell_of_runner, call, outbox)
         await call.write(lab_pb2.AgentMessage(hello=self._hello()))
@@ -152,7 +153,9 @@ class Attachment:
 
     def _take(self, message: lab_pb2.LabMessage, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
         if message.lab_time_ms > 0:
-            self._guard.report_time(message.lab_time_ms)
+            # labd made its Welcome after our Hello; anything later may have waited on the way for as long as it likes.
+            way_s = self._clock.local() - self._introduced_at if message.HasField("welcome") else None
+            self._guard.report_time(message.lab_time_ms, way_s)
         match message.WhichOneof("message"):
             case "welcome":
                 try:

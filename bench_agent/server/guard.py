@@ -10,7 +10,7 @@ import hmac
 import math
 import secrets
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import grpc
@@ -20,6 +20,7 @@ from bench_agent.protocol.claims import LeaseClaims, Scope
 from bench_agent.server.activity import Activity
 from bench_agent.server.epochs import EpochError, Epochs, EpochStore
 from bench_agent.server.errors import CallError, denied, not_found, unauthenticated, unavailable
+from bench_agent.server.holder_log import HolderLog
 from bench_agent.server.keys import KeyRing, KeysMissing, TokenInvalid
 from bench_agent.server.lab_clock import LabClock
 
@@ -28,9 +29,13 @@ _CALLS_END_S = 5.0
 _RETRY_S = 2.0
 """Pause before a failed clean-up is tried again; doubled each time, up to _LAST_RETRY_S."""
 _LAST_RETRY_S = 30.0
-_LONGEST_TIMER_S = 3600.0
+_LONGEST_TIMER_S = 5.0
+"""Timers stand still while the machine is suspended; a lease may have ended meanwhile."""
 _PREPARING_S = 3.0
 """How long a new holder's call waits for the bench, before it is told to ask again."""
+
+_REMEMBERED = 1024
+"""Tokens of one lease whose end is remembered as it was first judged."""
 
 _Result = TypeVar("_Result")
 _log = structlog.get_logger()
@@ -122,10 +127,11 @@ class Calls:
         if not self._calls:
             self._idle.set()
 
-    def cut(self, reason: str) -> None:
-        """Ends all calls with PERMISSION_DENIED."""
+    def cut(self, reason: str, who: str | None = None) -> None:
+        """Ends all calls, or those of one person, with PERMISSION_DENIED."""
         for call in list(self._calls):
-            call.cut(reason)
+            if who is None or call.claims.holder == who:
+                call.cut(reason)
 
     async def ended(self) -> None:
         """Returns once all have ended. Raises CleanUpError when they do not."""
@@ -138,15 +144,51 @@ class Calls:
                 raise CleanUpError(f"{len(self._calls)} calls did not end within {_CALLS_END_S:g} s") from None
 
 
-@dataclass(slots=True)
 class _Holder:
-    """The lease that may act now."""
+    """The lease that may act now, and when the right of each ends who has come with a token of it."""
 
-    lease: str
-    epoch: int
-    expires_at: int
-    timer: asyncio.TimerHandle | None = None
-    calls: Calls = field(default_factory=Calls)
+    def __init__(self, lease: str, epoch: int, clock: LabClock) -> None:
+        self.lease = lease
+        self.epoch = epoch
+        self.timer: asyncio.TimerHandle | None = None
+        self.calls = Calls()
+        self._clock = clock
+        self._ends: dict[int, tuple[int, float]] = {}
+        self._rights: dict[str, int] = {}
+
+    def take(self, claims: LeaseClaims) -> bool:
+        """Somebody has come with a token of the lease; whether it gives them more than they had."""
+        more = claims.expires_at > self._rights.get(claims.holder, 0)
+        if more:
+            if claims.holder not in self._rights:
+                _log.info("uses the bench", bench=claims.bench, lease=self.lease, who=claims.holder, scope=claims.scope)
+            self._rights[claims.holder] = claims.expires_at
+        return more
+
+    def left_s(self, expires_at: int) -> float:
+        """How long a token is good for, as it was first judged, whatever became of labd's clock; negative: over."""
+        if expires_at not in self._ends:
+            self._ends[expires_at] = (self._clock.timeline, self._clock.to_local(expires_at))
+            if len(self._ends) > _REMEMBERED:
+                del self._ends[next(iter(self._ends))]
+        return self._ends[expires_at][1] - self._clock.local()
+
+    def cut_outlived(self) -> None:
+        """Ends the calls of those whose tokens are over."""
+        for who, expires_at in self._rights.items():
+            if self.left_s(expires_at) <= 0:
+                self.calls.cut(f"the token of {who} for lease {self.lease} has expired", who)
+
+    @property
+    def rights_left_s(self) -> list[float]:
+        """How long each one's right lasts; the lease is over when none does any more."""
+        return [self.left_s(expires_at) for expires_at in self._rights.values()]
+
+    def refine(self) -> None:
+        """labd's time is known better."""
+        for expires_at, (timeline, _) in self._ends.items():
+            if timeline == self._clock.timeline:
+                self._ends[expires_at] = (timeline, self._clock.to_local(expires_at))
 
 
 class HookPass:
@@ -175,8 +217,9 @@ class HookPass:
 class Gate:
     """Who may act on one bench."""
 
-    def __init__(self, bench: Guarded, store: EpochStore, clock: LabClock) -> None:
+    def __init__(self, bench: Guarded, store: EpochStore, clock: LabClock, witness: HolderLog | None = None) -> None:
         self._bench = bench
+        self._witness = witness or HolderLog(None)
         self._store = store
         self._clock = clock
         epochs = store.get(bench.name)
@@ -215,11 +258,11 @@ class Gate:
                 raise CallError(grpc.StatusCode.UNAVAILABLE, message, preparing=True)
             holder = taking_over.result()
             self._judge(claims)
-        if claims.expires_at > holder.expires_at:
-            holder.expires_at = claims.expires_at
+        if holder.take(claims):
             self._arm(holder)
         call = holder.calls.admit(claims, self.activity if claims.scope.allows(Scope.CO_DRIVER) else None)
         call.touch()
+        self._witness.acted(claims, 1)
         return call
 
     def enter_hook(self, token: str) -> Call | None:
@@ -231,6 +274,8 @@ class Gate:
 
     def leave(self, call: Call) -> None:
         """The call touches the bench no more."""
+        if self._holder is not None and call.calls is self._holder.calls:
+            self._witness.acted(call.claims)
         call.calls.discard(call)
 
     @contextlib.asynccontextmanager
@@ -285,6 +330,7 @@ class Gate:
     def clock_changed(self) -> None:
         """labd's time was adjusted: the lease's end may have moved."""
         if self._holder is not None:
+            self._holder.refine()
             self._arm(self._holder)
 
     def shut(self, reason: str) -> None:
@@ -306,7 +352,12 @@ class Gate:
     def _judge(self, claims: LeaseClaims) -> None:
         if self._closing:
             raise unavailable("the agent is stopping")
-        verdict = judge(claims, self._bench.name, now=self._clock.now(), seen=self._seen, fenced=self._refused)
+        holder = self._holder
+        if holder is not None and holder.epoch == claims.epoch:
+            left_s = holder.left_s(claims.expires_at)
+        else:
+            left_s = claims.expires_at - self._clock.now()
+        verdict = judge(claims, self._bench.name, left_s=left_s, seen=self._seen, fenced=self._refused)
         if verdict is not None:
             if verdict.superseded and claims.epoch <= self._refused:
                 raise denied(f"{verdict.message} ({self._reason})")
@@ -325,7 +376,8 @@ class Gate:
             except (CleanUpError, EpochError) as error:
                 raise unavailable(f"bench {self._bench.name} cannot be handed over: {error}") from error
             self._seen = max(self._seen, claims.epoch)
-            holder = _Holder(claims.lease, claims.epoch, claims.expires_at)
+            holder = _Holder(claims.lease, claims.epoch, self._clock)
+            self._witness.begin(claims)
             try:
                 await self._bench.open_lease(claims.lease, claims.epoch)
             except LeaseFailed as error:
@@ -339,6 +391,7 @@ class Gate:
                 self._holder = holder  # the agent stops: what was begun is cleaned up
                 raise
             self._holder = holder
+            holder.take(claims)
             self._arm(holder)
             return holder
 
@@ -374,21 +427,24 @@ class Gate:
         await self._bench.silence()
         await holder.calls.ended()
         await self._bench.close_lease()
+        self._witness.end(self._bench.name, holder.lease, holder.epoch)
         self._holder = None
 
     def _arm(self, holder: _Holder) -> None:
         if holder.timer is not None:
             holder.timer.cancel()
-        left = min(max(holder.expires_at - self._clock.now(), 0.0), _LONGEST_TIMER_S)
-        holder.timer = asyncio.get_running_loop().call_later(left, self._expire, holder)
+        left = min((left for left in holder.rights_left_s if left > 0), default=0.0)
+        holder.timer = asyncio.get_running_loop().call_later(min(left, _LONGEST_TIMER_S), self._look, holder)
 
-    def _expire(self, holder: _Holder) -> None:
+    def _look(self, holder: _Holder) -> None:
+        """Something may be over."""
         if holder is not self._holder:
             return
-        if holder.expires_at > self._clock.now():
+        if any(left > 0 for left in holder.rights_left_s):
+            holder.cut_outlived()
             self._arm(holder)
-            return
-        self.start_fence(holder.epoch, "expired")
+        else:
+            self.start_fence(holder.epoch, "expired")
 
     def _spawn(self, work: Coroutine[object, object, _Result]) -> "asyncio.Task[_Result]":
         task = asyncio.create_task(work, name=f"gate-{self._bench.name}")
@@ -412,12 +468,12 @@ class Verdict:
     superseded: bool = False
 
 
-def judge(claims: LeaseClaims, bench: str, *, now: float, seen: int, fenced: int) -> Verdict | None:
-    """None if the token may act on ``bench`` now, else why not. ``now``: labd's time (s since the Unix epoch)."""
+def judge(claims: LeaseClaims, bench: str, *, left_s: float, seen: int, fenced: int) -> Verdict | None:
+    """None if the token may act on ``bench`` now, else why not. ``left_s``: how long it is good for."""
     if claims.bench != bench:
         return Verdict(f"lease token is for bench {claims.bench!r}, not for {bench!r}")
-    if claims.expires_at <= now:
-        return Verdict(f"lease token expired {math.ceil(now - claims.expires_at)} s ago", sound=False)
+    if left_s <= 0:
+        return Verdict(f"lease token expired {math.ceil(-left_s)} s ago", sound=False)
     if claims.epoch <= fenced:
         return Verdict(f"lease {claims.lease} (epoch {claims.epoch}) on bench {bench} has ended", superseded=True)
     if claims.epoch < seen:
@@ -439,10 +495,19 @@ def require(claims: LeaseClaims, scope: Scope, what: str) -> None:
 class Guard:
     """The gates of all benches behind one agent."""
 
-    def __init__(self, benches: Iterable[Guarded], keys: KeyRing, store: EpochStore, clock: LabClock) -> None:
+    def __init__(
+        self,
+        benches: Iterable[Guarded],
+        keys: KeyRing,
+        store: EpochStore,
+        clock: LabClock,
+        witness: HolderLog | None = None,
+    ) -> None:
+        """``witness`` is told who has which bench; None: nobody is."""
         self._keys = keys
         self._clock = clock
-        self.gates: Mapping[str, Gate] = {bench.name: Gate(bench, store, clock) for bench in benches}
+        self._witness = witness or HolderLog(None)
+        self.gates: Mapping[str, Gate] = {bench.name: Gate(bench, store, clock, self._witness) for bench in benches}
 
     async def enter(
         self,
@@ -483,9 +548,9 @@ class Guard:
         require(claims, needs, what)
         return gate, await gate.enter(claims)
 
-    def report_time(self, lab_time_ms: int) -> None:
-        """labd's clock as just received (ms)."""
-        self._clock.report(lab_time_ms)
+    def report_time(self, lab_time_ms: int, way_s: float | None = None) -> None:
+        """labd's clock as just received (ms), under way for no more than ``way_s``; None where nothing says."""
+        self._clock.report(lab_time_ms, way_s)
         for gate in self.gates.values():
             gate.clock_changed()
 
@@ -500,3 +565,4 @@ class Guard:
         for name, outcome in zip(self.gates, outcomes, strict=True):
             if outcome is not None:
                 _log.warning("bench not clean at the end", bench=name, reason=str(outcome) or type(outcome).__name__)
+        self._witness.close()
