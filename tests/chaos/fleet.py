@@ -1,4 +1,4 @@
-"""Many real agents in one process: ``python -m tests.chaos.fleet --labd HOST:PORT --folder DIR --agents N``.
+"""Many real agents in one process: ``python -m tests.chaos.fleet --labd HOST:PORT --folder DIR --agents 1-10``.
 
 Each has its own data directory, one bench ``hil-NN`` on a virtual bus, and a platform out of `PLATFORMS`.
 """
@@ -15,15 +15,15 @@ from bench_agent.server.agent import Agent
 PLATFORMS = ("meb", "mqb", "ppe")
 
 
-def write_configurations(folder: Path, labd: str, agents: int) -> list[Path]:
-    """One file an agent; the benches' names are what `bench_name` says."""
+def write_configurations(folder: Path, labd: str, listen: str, numbers: range) -> list[Path]:
+    """One file an agent, which listens on the host ``listen``; the benches' names are what `bench_name` says."""
     paths = []
-    for number in range(1, agents + 1):
+    for number in numbers:
         home = folder / f"agent-{number:02}"
         home.mkdir(parents=True, exist_ok=True)
         bus = {"name": "powertrain", "interface": "virtual", "channel": f"chaos-{number}"}
         labels = {"platform": PLATFORMS[number % len(PLATFORMS)], "site": f"site-{number % 2}"}
-        agent = {"name": f"agent-{number:02}", "listen": "127.0.0.1:0", "labd": labd, "data_dir": "data"}
+        agent = {"name": f"agent-{number:02}", "listen": f"{listen}:0", "labd": labd, "data_dir": "data"}
         path = home / "agent.yaml"
         path.write_text(
             json.dumps({"agent": agent, "benches": [{"name": bench_name(number), "labels": labels, "can": [bus]}]})
@@ -54,9 +54,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--labd", required=True)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--agents", type=int, required=True)
+    parser.add_argument("--listen", default="127.0.0.1")
+    parser.add_argument("--agents", required=True, help="first and last number")
     arguments = parser.parse_args()
-    asyncio.run(serve(write_configurations(arguments.folder, arguments.labd, arguments.agents)))
+    first, _, last = arguments.agents.partition("-")
+    numbers = range(int(first), int(last) + 1)
+    asyncio.run(serve(write_configurations(arguments.folder, arguments.labd, arguments.listen, numbers)))
 
 
 if __name__ == "__main__":

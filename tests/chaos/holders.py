@@ -111,8 +111,10 @@ class Holder(threading.Thread):
             return None
         ended = time.monotonic()
         remaining_s = None
-        if lease["expires_at"] is not None:
-            remaining_s = datetime.fromisoformat(lease["expires_at"]).timestamp() - time.time()
+        if op == "heartbeat" and lease["expires_at"] is not None and lease["state"] in HELD:
+            # labd's clock, whatever it shows, when it took the heartbeat.
+            now = _seconds(lease["heartbeat_by"]) - lease["ttl_s"]
+            remaining_s = _seconds(lease["expires_at"]) - now
         self._load.journal.write(
             Event(
                 op, began, ended, True, lease["id"], group, lease["state"], lease["bench"], lease["epoch"], remaining_s
@@ -136,6 +138,10 @@ class Holder(threading.Thread):
                 "call", began, time.monotonic(), not error, lease["id"], bench=bench, epoch=lease["epoch"], error=error
             )
         )
+
+
+def _seconds(time_text: str) -> float:
+    return datetime.fromisoformat(time_text).timestamp()
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ class Event:
     bench: str | None = None
     epoch: int | None = None
     remaining_s: float | None = None
-    """Until the hard end, by the wall clock."""
+    """Until the hard end, by labd's clock when it answered."""
     error: str = ""
 
 

@@ -20,8 +20,17 @@ class Violation:
     detail: str
 
 
-def judge(events: Iterable[Event], final: Mapping[str, str]) -> list[Violation]:
-    """All violations. ``final`` is the state of every lease that labd knows at the end, by its ID."""
+@dataclass(frozen=True, slots=True)
+class Final:
+    """What has become of a lease in the end."""
+
+    state: str
+    reason: str | None = None
+    """Why it ended."""
+
+
+def judge(events: Iterable[Event], final: Mapping[str, Final]) -> list[Violation]:
+    """All violations. ``final`` has every lease that labd knows at the end, by its ID."""
     ordered = sorted(events, key=lambda event: event.ended)
     by_lease: dict[str, list[Event]] = defaultdict(list)
     for event in ordered:
@@ -30,21 +39,21 @@ def judge(events: Iterable[Event], final: Mapping[str, str]) -> list[Violation]:
     return [
         *_kept(by_lease, final),
         *_never_back(by_lease),
-        *_remaining(by_lease),
+        *_remaining(by_lease, final),
         *_in_order(by_lease),
         *_one_holder(ordered),
         *_nobody_waits(final),
     ]
 
 
-def _kept(by_lease: Mapping[str, Sequence[Event]], final: Mapping[str, str]) -> Iterable[Violation]:
+def _kept(by_lease: Mapping[str, Sequence[Event]], final: Mapping[str, Final]) -> Iterable[Violation]:
     for lease, events in by_lease.items():
         acknowledged = [event for event in events if event.ok and event.op != "call"]
         if acknowledged and lease not in final:
             yield Violation("what was acknowledged is kept", f"labd no longer knows lease {lease}")
         released = any(event.op == "release" for event in acknowledged)
-        if released and final.get(lease) not in (None, "ENDING", "ENDED"):
-            yield Violation("what was acknowledged is kept", f"lease {lease} was released, and is {final[lease]}")
+        if released and lease in final and final[lease].state not in ("ENDING", "ENDED"):
+            yield Violation("what was acknowledged is kept", f"lease {lease} was released, and is {final[lease].state}")
 
 
 def _never_back(by_lease: Mapping[str, Sequence[Event]]) -> Iterable[Violation]:
@@ -59,12 +68,15 @@ def _never_back(by_lease: Mapping[str, Sequence[Event]]) -> Iterable[Violation]:
             yield Violation("a lease never goes back", f"{lease} changed its bench: {sorted(map(str, epochs))}")
 
 
-def _remaining(by_lease: Mapping[str, Sequence[Event]]) -> Iterable[Violation]:
+def _remaining(by_lease: Mapping[str, Sequence[Event]], final: Mapping[str, Final]) -> Iterable[Violation]:
+    over = max((event.ended for events in by_lease.values() for event in events), default=0.0)
     for lease, events in by_lease.items():
         ends = [event.ended + event.remaining_s for event in events if event.ok and event.remaining_s is not None]
         if ends and max(ends) - min(ends) > REMAINING_TOLERANCE_S:
             moved = max(ends) - min(ends)
             yield Violation("the remaining time is kept", f"the hard end of {lease} moved by {moved:.1f} s")
+        if ends and lease in final and final[lease].reason == "expired" and min(ends) > over + REMAINING_TOLERANCE_S:
+            yield Violation("the remaining time is kept", f"{lease} expired before its time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +128,7 @@ def _one_holder(ordered: Sequence[Event]) -> Iterable[Violation]:
                 yield Violation("one holder at a time", f"{bench}: {lease} and {holders[epoch]} share epoch {epoch}")
 
 
-def _nobody_waits(final: Mapping[str, str]) -> Iterable[Violation]:
-    for lease, state in final.items():
-        if state != "ENDED":
-            yield Violation("nothing waits for ever", f"lease {lease} is {state} after all is over")
+def _nobody_waits(final: Mapping[str, Final]) -> Iterable[Violation]:
+    for lease, end in final.items():
+        if end.state != "ENDED":
+            yield Violation("nothing waits for ever", f"lease {lease} is {end.state} after all is over")

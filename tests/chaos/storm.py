@@ -14,7 +14,7 @@ from deploy.demo.lab import Lab, labd_command, service
 from labd.client import LabClient, ProblemError
 from tests.chaos.fleet import bench_name
 from tests.chaos.journal import read
-from tests.chaos.judge import Violation, judge
+from tests.chaos.judge import Final, Violation, judge
 
 READY_S = 60.0
 LIVE = ("QUEUED", "GRANTED")
@@ -55,6 +55,10 @@ class Storm:
     """Further ones of `labd serve`."""
     prefix: Sequence[str] = ()
     """Command in front of labd's, for example faketime."""
+    agents_host: str = "127.0.0.1"
+    """Where labd takes agents."""
+    data: Path | None = None
+    """labd's data directory, if not ``folder/labd``."""
     lab: Lab = field(init=False)
     away: list[float] = field(default_factory=list)
 
@@ -63,17 +67,29 @@ class Storm:
 
     @property
     def _ready(self) -> Path:
-        return self.folder / "labd" / "labd.json"
+        return (self.data or self.folder / "labd") / "labd.json"
 
     def start(self) -> None:
         """Starts labd, again at the addresses that it had."""
         self._ready.unlink(missing_ok=True)
         http = self.lab.http.removeprefix("http://") or "127.0.0.1:0"
-        command = [*labd_command(self.folder, http, self.lab.agents or "127.0.0.1:0"), *self.options]
+        command = [*labd_command(self.folder, http, self.lab.agents or f"{self.agents_host}:0"), *self.options]
+        if self.data is not None:
+            command += ["--data", str(self.data)]  # the last one counts
         self.lab.processes["labd"] = self.stack.enter_context(service("labd", command, self.folder, self.prefix))
         self.lab.wait_for("ready labd", self._ready.exists, deadline_s=READY_S)
         endpoints = json.loads(self._ready.read_text())
         self.lab.http, self.lab.agents = endpoints["http"], endpoints["agents"]
+
+    def add_fleet(self, name: str, numbers: range, *, listen: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+        """Starts a process with the agents of these numbers."""
+        where = ["--labd", self.lab.agents, "--folder", str(self.folder / "fleet"), "--listen", listen]
+        command = ["tests.chaos.fleet", *where, "--agents", f"{numbers.start}-{numbers.stop - 1}"]
+        self.lab.processes[name] = self.stack.enter_context(service(name, command, self.folder, prefix))
+
+    def wait_for_benches(self, agents: int) -> None:
+        """Returns once the benches of so many agents are available."""
+        self.lab.wait_for_benches(*(bench_name(number) for number in range(1, agents + 1)))
 
     def kill(self) -> None:
         """kill -9, and at once a new one."""
@@ -86,14 +102,23 @@ class Storm:
 
 
 @contextmanager
-def storm(folder: Path, agents: int, *, options: Sequence[str] = ()) -> Iterator[Storm]:
-    """A labd with a fleet of agents, all of whose benches are available."""
+def storm(
+    folder: Path,
+    agents: int,
+    *,
+    fleets: int = 1,
+    options: Sequence[str] = (),
+    agents_host: str = "127.0.0.1",
+    data: Path | None = None,
+) -> Iterator[Storm]:
+    """A labd with agents in so many processes, ``fleet-1`` and on, all of whose benches are available."""
     with ExitStack() as stack:
-        one = Storm(folder, stack, options)
+        one = Storm(folder, stack, options, agents_host=agents_host, data=data)
         one.start()
-        fleet = ["tests.chaos.fleet", "--labd", one.lab.agents, "--folder", str(folder / "fleet")]
-        one.lab.processes["fleet"] = stack.enter_context(service("fleet", [*fleet, "--agents", str(agents)], folder))
-        one.lab.wait_for_benches(*(bench_name(number) for number in range(1, agents + 1)))
+        share = agents // fleets
+        for number in range(1, fleets + 1):
+            one.add_fleet(f"fleet-{number}", range(share * (number - 1) + 1, share * number + 1))
+        one.wait_for_benches(agents)
         yield one
 
 
@@ -134,17 +159,18 @@ def weather(
     )
 
 
-def _settled(one: Storm, leases: set[str]) -> dict[str, str]:
-    """State by lease: of all that labd knows of these, and of all that are not ENDED when the patience is over."""
+def _settled(one: Storm, leases: set[str]) -> dict[str, Final]:
+    """What has become of all of these that labd knows, and of all that are not ENDED when the patience is over."""
     deadline = time.monotonic() + SETTLE_S
     with one.lab.client() as client:
         while (live := _live(client)) and time.monotonic() < deadline:
             time.sleep(0.5)
         for lease in leases:
             with suppress(ProblemError):  # it knows no such lease: for the judge
-                live[lease] = client.lease(lease)["state"]
+                end = client.lease(lease)
+                live[lease] = Final(end["state"], end["end_reason"])
         return live
 
 
-def _live(client: LabClient) -> dict[str, str]:
-    return {lease["id"]: lease["state"] for state in LIVE for lease in client.leases(state)}
+def _live(client: LabClient) -> dict[str, Final]:
+    return {lease["id"]: Final(lease["state"]) for state in LIVE for lease in client.leases(state)}

@@ -3,9 +3,9 @@
 from typing import Any
 
 from tests.chaos.journal import Event
-from tests.chaos.judge import judge
+from tests.chaos.judge import Final, judge
 
-DONE = {"l-1": "ENDED", "l-2": "ENDED"}
+DONE = {"l-1": Final("ENDED", "released"), "l-2": Final("ENDED", "released")}
 
 
 def event(op: str, at: float, lease: str = "l-1", **changes: Any) -> Event:
@@ -27,7 +27,7 @@ def life(lease: str, start: float, *, epoch: int, waits: float = 1.0) -> list[Ev
     ]
 
 
-def promises(events: list[Event], final: dict[str, str]) -> set[str]:
+def promises(events: list[Event], final: dict[str, Final]) -> set[str]:
     return {violation.promise for violation in judge(events, final)}
 
 
@@ -40,7 +40,7 @@ def test_a_lease_that_labd_forgot_is_found() -> None:
 
 
 def test_a_release_that_was_lost_is_found() -> None:
-    broken = promises(life("l-1", 0.0, epoch=1), {"l-1": "ACTIVE"})
+    broken = promises(life("l-1", 0.0, epoch=1), {"l-1": Final("ACTIVE")})
     assert broken == {"what was acknowledged is kept", "nothing waits for ever"}
 
 
@@ -57,6 +57,11 @@ def test_a_lease_that_changes_its_bench_is_found() -> None:
 def test_a_hard_end_that_moves_is_found() -> None:
     longer = [event("heartbeat", 1.6, state="ACTIVE", bench="hil-01", epoch=1, remaining_s=700.0)]
     assert promises(life("l-1", 0.0, epoch=1) + longer, DONE) == {"the remaining time is kept"}
+
+
+def test_a_lease_that_expires_early_is_found() -> None:
+    events = life("l-1", 0.0, epoch=1)[:-1]
+    assert promises(events, {"l-1": Final("ENDED", "expired")}) == {"the remaining time is kept"}
 
 
 def test_one_who_jumps_the_queue_is_found() -> None:
@@ -76,4 +81,4 @@ def test_two_leases_of_one_epoch_are_found() -> None:
 
 
 def test_one_who_waits_for_ever_is_found() -> None:
-    assert promises(life("l-1", 0.0, epoch=1)[:2], {"l-1": "QUEUED"}) == {"nothing waits for ever"}
+    assert promises(life("l-1", 0.0, epoch=1)[:2], {"l-1": Final("QUEUED")}) == {"nothing waits for ever"}

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.storm import storm, weather
+
+pytestmark = pytest.mark.timeout(400)
 
 
 def test_what_labd_acknowledged_survives_kill_9(tmp_path: Path) -> None:
