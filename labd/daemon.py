@@ -182,7 +182,7 @@ def _serve(
 def _lab(data: Path, database: str | None, url: str, public_url: str, runner: str | None) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
-    from labd.services.clock import LabClock
+    from labd.services.clock import CLOCK_NAME, LabClock
     from labd.services.lab import Lab
     from labd.services.limits import RunLimits
     from labd.services.signing import KeyUnusable, Signer
@@ -200,7 +200,7 @@ def _lab(data: Path, database: str | None, url: str, public_url: str, runner: st
         executor = ProcessExecutor(data / "runs", command=command)
         yield Lab(
             store,
-            LabClock(),
+            LabClock(data / CLOCK_NAME),
             signer,
             {ExecutorName.PROCESS: executor},
             url=url,

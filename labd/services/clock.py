@@ -1,7 +1,19 @@
 """labd's clock."""
 
+import json
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
+
+import structlog
+
+CLOCK_NAME = "clock.json"
+WRONG_S = 5.0
+"""By how much the wall clock may differ from labd's before that is logged."""
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+_log = structlog.get_logger()
 
 
 class Clock(Protocol):
@@ -10,13 +22,73 @@ class Clock(Protocol):
     def now(self) -> float:
         """Never less than what it said before."""
 
+    def keep(self) -> None:
+        """Has the clock survive labd; called about once a second."""
+
 
 class LabClock:
-    """The wall clock as it was at the start, carried on monotonically: a step of the wall clock ends no lease."""
+    """The wall clock as labd first saw it, carried on by the machine's time since boot.
 
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+    A step of the wall clock frees and prolongs no lease, also not one that labd finds when it starts again: as long as
+    the machine is not booted anew, labd's time goes on from where it was. After a boot it is the wall clock's, but no
+    earlier than it was last.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        wall: Callable[[], float] = time.time,
+        since_boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        boot: str | None = None,
+    ) -> None:
+        """``path`` keeps the clock. ``boot`` identifies the boot that ``since_boot`` (s) counts from."""
+        self._path = path
+        self._wall = wall
+        self._since_boot = since_boot
+        self._boot = _boot() if boot is None else boot
+        self._offset = self._resumed()
+        self._told = False
+        self.keep()
 
     def now(self) -> float:
         """Seconds since the Unix epoch."""
-        return time.monotonic() + self._offset
+        return self._since_boot() + self._offset
+
+    def keep(self) -> None:
+        """Writes down how labd's time relates to the machine's."""
+        now = self.now()
+        part = self._path.with_suffix(".part")
+        try:
+            part.write_text(json.dumps({"boot": self._boot, "offset": self._offset, "last": now}))
+            part.replace(self._path)
+        except OSError as error:  # a full disk: the file is then a little older
+            _log.debug("clock not written down", path=str(self._path), reason=str(error))
+        off = self._wall() - now
+        if (abs(off) > WRONG_S) is not self._told:
+            self._told = not self._told
+            if self._told:
+                _log.warning("the wall clock was set: labd's time goes on as before", wall_ahead_s=round(off, 1))
+
+    def _resumed(self) -> float:
+        fresh = self._wall() - self._since_boot()
+        try:
+            kept = json.loads(self._path.read_text())
+            boot, offset, last = str(kept["boot"]), float(kept["offset"]), float(kept["last"])
+        except FileNotFoundError:
+            return fresh
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning(
+                "clock starts anew: what was written down cannot be read", path=str(self._path), why=str(error)
+            )
+            return fresh
+        if boot == self._boot:
+            return offset
+        return max(fresh, last - self._since_boot())
+
+
+def _boot() -> str:
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:  # no Linux: every start is a boot
+        return str(time.time_ns())

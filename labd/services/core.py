@@ -101,6 +101,7 @@ class Core:
         self._has_stood_still()
         with self._pulse_lock:
             self._pulse = self.clock.now()
+        self.clock.keep()
 
     def forgive(self) -> None:
         """Gives every holder a whole TTL from now, and every runner time to report: labd was away."""

@@ -26,6 +26,9 @@ class FakeClock:
     def now(self) -> float:
         return self.time
 
+    def keep(self) -> None:
+        pass
+
     def advance(self, seconds: float) -> None:
         self.time += seconds
 
