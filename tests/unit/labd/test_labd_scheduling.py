@@ -8,6 +8,8 @@ import pytest
 from labd.scheduling.booking import Booked, InTheWay, Refused, book, free_until
 from labd.scheduling.decide import decide
 from labd.scheduling.decisions import Decision, Grant, Move, Notice, Reservation
+from labd.scheduling.explain import Matching, Why, explain
+from labd.scheduling.forecast import Recent
 from labd.scheduling.lab import Bench, Held, Lab, Used
 from labd.scheduling.matching import Fleet, Preference, rendezvous
 from labd.scheduling.ordering import in_order
@@ -315,3 +317,85 @@ def test_a_free_bench_is_held_for_who_was_promised_the_other() -> None:
     decision = decide(lab, QUICK)
     assert decision.grants == () and decision.notices == ()
     assert decision.reservations == (Reservation("l-5", ("hil-1", "hil-2"), NOW + 60),)
+
+
+def test_explain_says_the_place_who_is_ahead_and_what_excludes_which_bench() -> None:
+    benches = (
+        bench("hil-1", can="2"),
+        bench("hil-2", can="1"),
+        bench("hil-3", can="2", lin="yes"),
+        Bench("hil-4", {"name": "hil-4", "can": "2", "lin": "yes"}, obstacle="offline"),
+    )
+    held = (Held("l-0", ("hil-3",), NOW - 10, NOW + 500),)
+    waiting = (wish(1, "name=hil-3"), wish(2, "name=hil-2", duration_s=100.0), wish(3, "can=2,lin"))
+    explanation = explain("l-3", Lab(NOW, benches, waiting, held), QUICK)
+    assert (explanation.position, explanation.ahead) == (3, ("l-1",))
+    [part] = explanation.parts
+    assert part.excluded == {"can=2": ("hil-2",), "lin": ("hil-1", "hil-2")}
+    assert part.matching == (
+        Matching("hil-3", Why.HELD, by="l-0", until=NOW + 500),
+        Matching("hil-4", Why.UNUSABLE, detail="offline"),
+    )
+    assert explanation.expected_start == NOW + 500 + 10 + 600 + 10
+
+
+def test_what_keeps_each_bench_from_a_wish() -> None:
+    benches = (
+        bench("hil-1", "l-8"),
+        Bench("hil-2", {"name": "hil-2"}, draining=True),
+        Bench("hil-3", {"name": "hil-3"}, clean=False),
+        bench("hil-4"),
+        bench("hil-5"),
+    )
+    lab = Lab(
+        NOW,
+        benches,
+        (
+            wish(1, avoid=frozenset({"hil-5"})),
+            booking(7, 300, booked=("hil-4",)),
+            wish(8, Part("", 9)),
+        ),
+    )
+    [part] = explain("l-1", lab, QUICK).parts
+    assert {matching.bench: (matching.why, matching.by) for matching in part.matching} == {
+        "hil-1": (Why.PROMISED, "l-8"),
+        "hil-2": (Why.DRAINING, None),
+        "hil-3": (Why.CLEANING_UP, None),
+        "hil-4": (Why.BOOKED, "l-7"),
+        "hil-5": (Why.FAILED_BEFORE, None),
+    }
+
+
+def test_the_expected_start_follows_from_what_recent_leases_lasted() -> None:
+    held = (Held("l-0", ("hil-1",), NOW - 100, NOW + 900),)
+    lab = Lab(NOW, (bench("hil-1"),), (wish(1), wish(2)), held)
+    recent = [Recent(1000.0, share * 1000) for share in (0.05, 0.2, 0.3, 0.4, 1.0)]
+    assert explain("l-1", lab, QUICK).expected_start == NOW + 910
+    assert explain("l-1", lab, QUICK, recent).expected_start == NOW + 310, "of those over 100 s the median is 400 s"
+    assert explain("l-2", lab, QUICK, recent).expected_start == NOW + 310 + 0.3 * 600 + 10
+
+
+def test_the_expected_start_of_several_benches_and_around_a_booking() -> None:
+    held = (Held("l-0", ("hil-1",), NOW - 10, NOW + 100), Held("l-1", ("hil-2",), NOW - 10, NOW + 200))
+    booked = booking(7, 400, booked=("hil-1",))
+    lab = Lab(NOW, (bench("hil-1"), bench("hil-2"), bench("hil-3", a="x")), (booked, wish(2, Part("!a", 2))), held)
+    assert explain("l-2", lab, QUICK).expected_start == NOW + 1010
+    short = Lab(NOW, lab.benches, (booked, wish(2, Part("!a", 2), duration_s=180.0)), held)
+    assert explain("l-2", short, QUICK).expected_start == NOW + 210
+    never = Lab(NOW, lab.benches, (wish(2, Part("a", 2)),), held)
+    assert explain("l-2", never, QUICK).expected_start is None
+
+
+def test_explain_names_quota_reservation_and_a_stranded_booking() -> None:
+    rules = Rules(teams={"a": TeamRules(benches_at_once=1)}, clean_up_s=10.0)
+    lab = Lab(
+        NOW,
+        (bench("hil-1"), bench("hil-2")),
+        (wish(1, Part("", 2), team="a"), wish(2, Part("", 2), asked_at=NOW - 9999), booking(3, 50, booked=("gone",))),
+        (Held("l-0", ("hil-1",), NOW - 10, NOW + 90),),
+    )
+    over = explain("l-1", lab, rules)
+    assert over.over_quota is not None and over.expected_start is None
+    held_for = explain("l-2", lab, rules).reservation
+    assert held_for is not None
+    assert explain("l-3", Lab(NOW, (), lab.wishes), rules).stranded
