@@ -25,13 +25,22 @@ class ProblemError(LabError):
     """labd refused the call, with a problem document (RFC 9457)."""
 
     def __init__(
-        self, status: int, title: str, detail: str = "", errors: Sequence[Mapping[str, Any]] = (), *, kind: str = ""
+        self,
+        status: int,
+        title: str,
+        detail: str = "",
+        errors: Sequence[Mapping[str, Any]] = (),
+        *,
+        kind: str = "",
+        retry_after_s: float | None = None,
     ) -> None:
         self.status = status
         self.title = title
         self.detail = detail
         self.errors = [dict(error) for error in errors]
         """For each bad field: ``field``, ``value`` and ``message``."""
+        self.retry_after_s = retry_after_s
+        """When labd says that the same request may succeed later: after how many seconds."""
         self.type = kind
         """URI that identifies the kind of problem; empty or ``about:blank`` when the status says it all."""
         super().__init__(self._text())

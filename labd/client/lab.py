@@ -66,7 +66,7 @@ class LabClient:
         Returns the bench as it was before; ask again for the outcome.
         """
         body = {"by": by, "why": why}
-        return cast(Bench, self._call("POST", f"benches/{_segment(name)}/clear-quarantine", body, repeatable=True))
+        return cast(Bench, self._call("POST", f"benches/{_segment(name)}/clear-quarantine", body))
 
     # Leases
 
@@ -116,11 +116,11 @@ class LabClient:
 
     def heartbeat(self, lease_id: str) -> Lease:
         """Keeps a waiting or granted lease alive for another TTL; the answer carries the token when GRANTED."""
-        return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/heartbeat", repeatable=True))
+        return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/heartbeat"))
 
     def release(self, lease_id: str) -> Lease:
         """Ends a lease, or takes it out of the queue. Releasing an ended one changes nothing."""
-        return cast(Lease, self._call("DELETE", f"leases/{_segment(lease_id)}", repeatable=True))
+        return cast(Lease, self._call("DELETE", f"leases/{_segment(lease_id)}"))
 
     # Runs
 
@@ -177,7 +177,7 @@ class LabClient:
 
     def cancel_run(self, run_id: str) -> Run:
         """Stops a run, or takes it out of the queue."""
-        return cast(Run, self._call("POST", f"runs/{_segment(run_id)}/cancel", repeatable=True))
+        return cast(Run, self._call("POST", f"runs/{_segment(run_id)}/cancel"))
 
     def follow_log(self, run_id: str, after: int = 0) -> Generator[LogLine, None, Run]:
         """The log from line ``after`` + 1 on, as it grows, until the run has ended; the generator returns the run.
@@ -197,9 +197,7 @@ class LabClient:
 
     def junit(self, run_id: str) -> str:
         """The result of an ended run as JUnit XML."""
-        return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/junit", repeatable=True).decode(
-            errors="replace"
-        )
+        return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/junit").decode(errors="replace")
 
     # The audit log
 
@@ -210,7 +208,7 @@ class LabClient:
     def verify_audit(self, expected: str | None = None) -> AuditVerdict:
         """Whether the audit log is what was written; ``expected`` is the ``head`` of an earlier verification."""
         params = {"expected": expected} if expected else None
-        body = self._http.request("GET", f"{_API}/audit/verify", params=params, timeout_s=LONG_S, repeatable=True)
+        body = self._http.request("GET", f"{_API}/audit/verify", params=params, timeout_s=LONG_S)
         return cast(AuditVerdict, self._http.json(body))
 
     # For runners only; these need the run's token.
@@ -221,7 +219,7 @@ class LabClient:
 
     def data_file(self, run_id: str, path: str) -> bytes:
         """What is in a data file of the run."""
-        return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/data-files/{quote(path)}", repeatable=True)
+        return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/data-files/{quote(path)}")
 
     def append_log(self, run_id: str, first_seq: int, lines: Sequence[Mapping[str, str]]) -> int:
         """Hands over log lines (``time``, ``level``, ``text``), numbered from ``first_seq`` on.
@@ -230,19 +228,19 @@ class LabClient:
         batch may be sent again; a gap is refused (409).
         """
         body = {"first_seq": first_seq, "lines": [dict(line) for line in lines]}
-        answer = self._call("POST", f"runs/{_segment(run_id)}/log", body, repeatable=True)
+        answer = self._call("POST", f"runs/{_segment(run_id)}/log", body)
         return int(answer["acknowledged"])
 
     def put_result(self, run_id: str, document: Result | Mapping[str, Any], junit: str) -> None:
         """Hands over the result: the document and JUnit XML."""
         body = {"document": document, "junit": junit}
-        self._http.request("PUT", f"{_API}/runs/{_segment(run_id)}/result", json=body, repeatable=True)
+        self._http.request("PUT", f"{_API}/runs/{_segment(run_id)}/result", json=body)
 
     def _log(self, run_id: str) -> str:
         return f"{_API}/runs/{_segment(run_id)}/log"
 
     def _get(self, path: str, params: Params | None = None) -> Any:
-        return self._http.json(self._http.request("GET", f"{_API}/{path}", params=params, repeatable=True))
+        return self._http.json(self._http.request("GET", f"{_API}/{path}", params=params))
 
     def _items(self, path: str, filters: Mapping[str, str | Sequence[str]], limit: int | None = None) -> Iterator[Any]:
         """The items of a list, from as many pages as it takes."""
@@ -254,8 +252,8 @@ class LabClient:
                 return
             params["cursor"] = page["next"]
 
-    def _call(self, method: str, path: str, body: object | None = None, *, repeatable: bool = False) -> Any:
-        return self._http.json(self._http.request(method, f"{_API}/{path}", json=body, repeatable=repeatable))
+    def _call(self, method: str, path: str, body: object | None = None) -> Any:
+        return self._http.json(self._http.request(method, f"{_API}/{path}", json=body))
 
 
 def _filters(

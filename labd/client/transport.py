@@ -7,13 +7,15 @@ Redirects are not followed and the proxies of the environment are not used: labd
 import contextlib
 import io
 import json as jsonlib
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import BadStatusLine, RemoteDisconnected
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlencode
 
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout, connection_from_url
-from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout, connection_from_url
+from urllib3.exceptions import HTTPError, IncompleteRead, LocationParseError
 from urllib3.util import parse_url
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
@@ -24,6 +26,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The longest answer that is read into memory."""
 _EXAMPLE = "it would look like http://127.0.0.1:8470"
 _IDLE_CONNECTIONS = 8
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 
 class Transport:
@@ -50,20 +53,34 @@ class Transport:
         params: Params | None = None,
         json: object | None = None,
         timeout_s: float | None = None,
-        repeatable: bool = False,
     ) -> bytes:
         """The body of the answer to a request, its status below 300; ``timeout_s`` instead of the client's own.
 
-        A ``repeatable`` request is sent again, once, when the connection breaks; others go over a new connection, which
-        labd cannot be about to close for idleness. Raises ProblemError, LabUnreachable or UnexpectedAnswer.
+        When the connection breaks, the request is sent again until the time is over: labd may just be restarting. It
+        acts once all the same, for a POST carries an Idempotency-Key, and the other methods do by their nature.
+        Raises ProblemError, LabUnreachable or UnexpectedAnswer.
         """
-        headers, body = {}, None
+        headers, body = dict[str, str](), None
+        if method == "POST":
+            headers["Idempotency-Key"] = str(uuid.uuid4())
         if json is not None:
-            headers, body = {"Content-Type": "application/json"}, jsonlib.dumps(json, allow_nan=False).encode()
+            headers["Content-Type"] = "application/json"
+            body = jsonlib.dumps(json, allow_nan=False).encode()
         patience = timeout_s or self._timeout_s
         late = f"no answer within {patience:g} s"
-        with self._response(method, path, params, headers, body, patience, late, repeatable) as response:
-            return self._body(response)
+        give_up, pause_s, broken = time.monotonic() + patience, _FIRST_PAUSE_S, False
+        while True:
+            try:
+                with self._response(self._kept, method, path, params, headers, body, patience, late) as response:
+                    return self._body(response)
+            except (LabUnreachable, ProblemError) as error:
+                broken = broken or is_cut(error)
+                again = isinstance(error, ProblemError) and error.retry_after_s is not None
+                again = again or isinstance(error.__cause__ and _origin(error.__cause__), ConnectionError)
+                if not (broken and again) or time.monotonic() + pause_s > give_up:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     @contextlib.contextmanager
     def stream(
@@ -74,7 +91,10 @@ class Transport:
         Raises as `request` does, while the stream is read too.
         """
         late = f"nothing came within {read_timeout_s:g} s"
-        with self._response("GET", path, params, headers, None, read_timeout_s, late, repeatable=False) as response:
+        with (
+            contextlib.closing(self._pool()) as pool,
+            self._response(pool, "GET", path, params, headers, None, read_timeout_s, late) as response,
+        ):
             kind = _kind(response)
             if response.status >= 300 or kind != "text/event-stream":
                 self._body(response)
@@ -94,6 +114,7 @@ class Transport:
     @contextlib.contextmanager
     def _response(
         self,
+        pool: HTTPConnectionPool,
         method: str,
         path: str,
         params: Params | None,
@@ -101,19 +122,17 @@ class Transport:
         body: bytes | None,
         read_timeout_s: float,
         late: str,
-        repeatable: bool,
     ) -> Iterator[BaseHTTPResponse]:
         """An answer whose body is still to be read; ``late`` is the reason to give when it is waited for in vain."""
         if self._closed:
             raise LabError("this LabClient is closed")
-        pool = self._kept if repeatable else self._pool()
         try:
             response = pool.urlopen(
                 method,
                 f"{self._base}/{path}" + (f"?{urlencode(params, doseq=True)}" if params else ""),
                 body,
                 self._headers | dict(headers),
-                retries=_ONCE_IF_BROKEN if repeatable else False,
+                retries=False,
                 redirect=False,
                 timeout=Timeout(connect=self._timeout_s, read=read_timeout_s),
                 preload_content=False,
@@ -122,9 +141,6 @@ class Transport:
                 yield response
         except HTTPError as error:
             raise self._translated(error, late) from error
-        finally:
-            if pool is not self._kept:
-                pool.close()
 
     def _translated(self, error: HTTPError, late: str) -> LabError:
         origin = _origin(error)
@@ -157,22 +173,8 @@ class Transport:
             str(document.get("detail", "")),
             [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else [],
             kind=str(document.get("type", "")),
+            retry_after_s=_seconds(response.headers.get("Retry-After")),
         )
-
-
-class _OnceIfBroken(Retry):
-    """Sends a request again when its connection broke, but not when none could be made, nor after a timeout."""
-
-    def increment(self, *args: Any, **details: Any) -> Self:
-        """What is left of the retries; raises the error when there is to be none."""
-        error = details["error"]  # always: no answer, whatever its status, is retried
-        origin = _origin(error)
-        if not isinstance(origin, ConnectionError) or isinstance(origin, ConnectionRefusedError):
-            raise error
-        return super().increment(*args, **details)
-
-
-_ONCE_IF_BROKEN = _OnceIfBroken(1, allowed_methods=None, respect_retry_after_header=False)
 
 
 class _AsItComes(io.RawIOBase):
@@ -190,6 +192,12 @@ class _AsItComes(io.RawIOBase):
         data = self._response.read1(len(view))
         view[: len(data)] = data
         return len(data)
+
+
+def is_cut(error: LabError) -> bool:
+    """Whether the connection broke under a request, which labd may have carried out; not: none could be made."""
+    origin = _origin(error.__cause__) if error.__cause__ is not None else error
+    return isinstance(origin, (ConnectionError, IncompleteRead)) and not isinstance(origin, ConnectionRefusedError)
 
 
 def _origin(error: BaseException) -> BaseException:
@@ -215,6 +223,10 @@ def _checked_path(url: str) -> str:
 
 def _kind(response: BaseHTTPResponse) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text is not None and text.isdecimal() else None
 
 
 def _excerpt(body: bytes, limit: int = 80) -> str:

@@ -138,6 +138,8 @@ class FakeLabd:
         self.token = "lease-token"
         self.canned: dict[tuple[str, str], tuple[int, str, bytes]] = {}
         """(method, path) to a status, content type and body that are answered instead."""
+        self.once: dict[tuple[str, str], tuple[int, dict[str, str], bytes]] = {}
+        """The same with headers, of a problem document, for one request."""
         self.cut_log_after: list[int] = []
         """One entry a connection: the log stream breaks after so many lines."""
         self.cut_next = 0
@@ -320,7 +322,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             canned = self.lab.canned.get((method, path))
-        if canned:
+            once = self.lab.once.pop((method, path), None)
+        if once:
+            self._send(once[0], once[2], "application/problem+json", once[1])
+        elif canned:
             self._send(canned[0], canned[2], canned[1])
         elif method == "GET" and path.endswith("/log"):
             self._log(path.split("/")[2], query)
@@ -438,8 +443,12 @@ class _Handler(BaseHTTPRequestHandler):
         document = {"type": "about:blank", "title": "Refused", "status": status, "detail": detail}
         self._send(status, json.dumps(document).encode(), "application/problem+json")
 
-    def _send(self, status: int, content: bytes, kind: str = "application/json") -> None:
+    def _send(
+        self, status: int, content: bytes, kind: str = "application/json", headers: dict[str, str] | None = None
+    ) -> None:
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -181,21 +182,38 @@ def test_a_url_that_is_none_is_refused_with_an_example(url: str) -> None:
         LabClient(url)
 
 
-def test_a_repeatable_call_survives_a_lost_connection_and_others_are_not_repeated(
-    labd: FakeLabd, client: LabClient
-) -> None:
-    labd.cut_next = 1
-    assert client.benches()
-    labd.cut_next = 1
-    with pytest.raises(LabUnreachable):
-        client.create_run(script="-- Lua", holder="ada")
-    assert len(labd.asked("POST", "/runs")) == 1
+def test_a_call_survives_lost_connections(labd: FakeLabd, client: LabClient) -> None:
+    for call in (
+        client.benches,
+        lambda: client.create_run(script="-- Lua", holder="ada"),
+        lambda: client.create_lease(holder="ada"),
+        lambda: client.heartbeat("lease-1"),
+    ):
+        labd.cut_next = 3
+        assert call()
 
 
-def test_a_repeatable_post_survives_a_lost_connection(labd: FakeLabd, client: LabClient) -> None:
-    lease = client.create_lease(holder="ada")
+def test_a_post_is_repeated_with_its_key_and_the_next_has_another(labd: FakeLabd, client: LabClient) -> None:
+    labd.cut_next = 2
+    client.create_lease(holder="ada")
+    client.create_lease(holder="ada")
+    keys = [headers["idempotency-key"] for headers in labd.headers]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+
+
+def test_a_repeated_post_waits_for_its_former_self(labd: FakeLabd, client: LabClient) -> None:
+    busy = {"title": "Conflict", "status": 409, "detail": "being worked on"}
     labd.cut_next = 1
-    assert client.heartbeat(lease["id"])["state"] == "GRANTED"
+    labd.once["POST", "/leases"] = (409, {"Retry-After": "1"}, json.dumps(busy).encode())
+    assert client.create_lease(holder="ada")["state"] == "GRANTED"
+    assert len(labd.asked("POST", "/leases")) == 3
+
+
+def test_a_connection_that_breaks_again_and_again_is_given_up_in_time(labd: FakeLabd) -> None:
+    labd.cut_next = 1000
+    with LabClient(labd.url, timeout_s=0.5) as lab, pytest.raises(LabUnreachable):
+        lab.create_lease(holder="ada")
+    assert 2 <= len(labd.requests) <= 10
 
 
 def test_an_answer_is_final_whatever_it_says_about_later() -> None:
@@ -223,10 +241,10 @@ def test_a_repeated_request_says_nothing_on_stderr(labd: FakeLabd) -> None:
     assert (asked.stdout, asked.stderr, len(labd.requests)) == ("1\n", "", 2)
 
 
-def test_a_request_that_is_not_repeatable_has_a_connection_of_its_own(labd: FakeLabd, client: LabClient) -> None:
+def test_requests_share_a_connection(labd: FakeLabd, client: LabClient) -> None:
     client.benches()
     client.create_lease(holder="ada")
-    assert labd.connections == 2
+    assert labd.connections == 1
 
 
 def test_the_log_is_followed_while_it_grows(labd: FakeLabd, client: LabClient) -> None:
