@@ -26,7 +26,7 @@ from bench_agent.protocol.frames import (
     OWN,
     REMOTE,
 )
-from labd.client import LabClient, LabError, held_bench
+from labd.client import HELD, LabClient, LabError, held_bench
 
 _WAIT_S = 1.0
 """How long a read without a timeout waits at a time; python-can asks again."""
@@ -160,7 +160,7 @@ class LabdBus(can.BusABC):
             return []
         try:
             with LabClient(url, timeout_s=_LOOK_S) as lab:
-                held = {lease["bench"] for lease in lab.leases("GRANTED")}
+                held = {one["name"] for lease in lab.leases(*HELD) for one in lease["benches"]}
                 return [
                     {"interface": "labd", "channel": f"{bench['name']}/{bus['name']}"}
                     for bench in lab.benches()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from labd.client import LabError, ProblemError
-from labd.client.types import Lease
+from labd.client.types import OVER, Lease
 from scenarios.shipping import is_passing
 
 LONGEST_INTERVAL_S = 10.0
@@ -58,6 +58,6 @@ class Heartbeat:
             return "" if is_passing(error) else str(error)
         except LabError:
             return ""  # away or restarting
-        if lease["state"] == "ENDED":
+        if lease["state"] in OVER:
             return (lease["end_reason"] or "ended").replace("_", " ")
         return ""

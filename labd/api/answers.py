@@ -1,9 +1,11 @@
 """The services' views as answers."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from labd.api import schemas
 from labd.api.times import to_text
+from labd.model.lease import Wanted
 from labd.model.run import LogLine
 from labd.services.fleet import BenchView
 from labd.services.leasing import LeaseView
@@ -25,6 +27,8 @@ def bench_answer(view: BenchView) -> schemas.Bench:
         holder=None if lease is None else lease.holder,
         epoch=bench.epoch,
         last_seen=to_text(view.last_seen),
+        draining=bench.draining,
+        drain_reason=bench.drain_reason,
         buses=[schemas.Bus(**bus) for bus in bench.buses],
         ecus=[schemas.Ecu(**ecu) for ecu in bench.ecus],
         equipment=_equipment(view),
@@ -43,6 +47,11 @@ def _equipment(view: BenchView) -> schemas.Equipment:
     return equipment
 
 
+def wanted_of(benches: Iterable[schemas.WantedBenches]) -> list[Wanted]:
+    """What a request asks for."""
+    return [Wanted(one.selector, one.count) for one in benches]
+
+
 def lease_summary(view: LeaseView) -> schemas.LeaseSummary:
     """A lease in a list."""
     lease = view.lease
@@ -50,8 +59,13 @@ def lease_summary(view: LeaseView) -> schemas.LeaseSummary:
         id=lease.id,
         state=lease.state,
         selector=lease.selector,
+        wanted=[schemas.WantedBenches(selector=one.selector, count=one.count) for one in lease.wanted],
+        same_site=lease.same_site,
+        affinity=lease.affinity,
         holder=lease.holder,
+        team=lease.team,
         priority=lease.priority,
+        held=lease.held,
         duration_s=lease.duration_s,
         ttl_s=lease.ttl_s,
         position=view.position,
@@ -59,18 +73,33 @@ def lease_summary(view: LeaseView) -> schemas.LeaseSummary:
         bench=lease.bench,
         address=view.address,
         epoch=lease.epoch,
+        benches=[
+            schemas.LeasedBench(
+                name=one.part.bench, address=one.address, epoch=one.part.epoch, selector=one.part.selector
+            )
+            for one in view.benches
+        ],
+        run_id=lease.run_id,
         created_at=to_text(lease.created_at),
         granted_at=to_text(lease.granted_at),
+        active_at=to_text(lease.active_at),
         expires_at=to_text(lease.expires_at),
         heartbeat_by=to_text(lease.heartbeat_by),
+        revoke_at=to_text(lease.revoke_at),
+        revoke_reason=lease.revoke_reason,
+        ending_at=to_text(lease.ending_at),
         ended_at=to_text(lease.ended_at),
         end_reason=lease.end_reason,
+        end_note=lease.end_note,
     )
 
 
 def lease_answer(view: LeaseView) -> schemas.Lease:
     """A lease by itself, with its token."""
-    return schemas.Lease(**lease_summary(view).model_dump(), token=view.token)
+    answer = schemas.Lease(**lease_summary(view).model_dump(), token=view.token)
+    for bench, access in zip(answer.benches, view.benches, strict=True):
+        bench.token = access.token
+    return answer
 
 
 def run_answer(view: RunView) -> schemas.Run:
@@ -83,11 +112,13 @@ def run_answer(view: RunView) -> schemas.Run:
         reason=run.reason,
         selector=run.selector,
         holder=run.holder,
+        team=run.team,
         priority=run.priority,
         timeout_s=run.timeout_s,
         executor=run.executor,
         lease_id=run.lease_id,
-        bench=view.bench,
+        bench=view.benches[0] if len(view.benches) == 1 else None,
+        benches=list(view.benches),
         position=view.position,
         obstacle=view.obstacle,
         created_at=to_text(run.created_at),
@@ -114,7 +145,14 @@ def assignment_answer(view: AssignmentView) -> schemas.Assignment:
         lease_id=lease.id,
         ttl_s=lease.ttl_s,
         benches=[
-            schemas.AssignedBench(name=lease.bench or "", address=view.address, token=view.token, labels=view.labels)
+            schemas.AssignedBench(
+                name=one.part.bench,
+                address=one.address or "",
+                token=one.token or "",
+                labels=labels,
+                epoch=one.part.epoch,
+            )
+            for one, labels in view.benches
         ],
         limits=schemas.Limits(
             timeout_s=run.timeout_s, memory_bytes=view.limits.memory_bytes, output_bytes=view.limits.output_bytes

@@ -64,7 +64,7 @@ def dump(
     lease_id: str | None,
     timeout_s: float | None,
     holder: str,
-    priority: int,
+    priority: str,
     as_json: bool,
 ) -> None:
     """Print the frames of a bus as candump -L does, until Ctrl-C.

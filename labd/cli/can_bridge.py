@@ -60,7 +60,7 @@ def bridge(
     lease_id: str | None,
     timeout_s: float | None,
     holder: str,
-    priority: int,
+    priority: str,
 ) -> None:
     """Join a bus of a bench with a CAN interface of this machine, until Ctrl-C.
 

@@ -55,7 +55,7 @@ def replay(
     lease_id: str | None,
     timeout_s: float | None,
     holder: str,
-    priority: int,
+    priority: str,
 ) -> None:
     """Play a BLF, ASC or candump log on a bus, with the times of the log.
 

@@ -47,7 +47,7 @@ def send(
     lease_id: str | None,
     timeout_s: float | None,
     holder: str,
-    priority: int,
+    priority: str,
 ) -> None:
     """Send a frame, or a message of the bus' DBC, once or cyclically.
 
@@ -116,7 +116,7 @@ def restbus(
     lease_id: str | None,
     timeout_s: float | None,
     holder: str,
-    priority: int,
+    priority: str,
     as_json: bool,
 ) -> None:
     """Simulate the rest of a bus: send every message of the database, until Ctrl-C.

@@ -68,7 +68,7 @@ def _bus(
     lease_id: str | None,
     timeout_s: float | None,
     holder: str,
-    priority: int,
+    priority: str,
 ) -> "Iterator[BusClient]":
     """A bus of a leased bench. Raises Failure."""
     lab = session.lab

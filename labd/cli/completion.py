@@ -6,7 +6,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from labd.cli.output import labels
-from labd.client import DEFAULT_URL, LabClient, LabError
+from labd.client import DEFAULT_URL, HELD, LabClient, LabError, Lease
 
 POWER_ACTIONS = ("on", "off", "cycle", "set", "measure", "profile")
 """What ``labctl power`` does to a channel."""
@@ -81,8 +81,12 @@ def _power(lab: LabClient, ctx: click.Context) -> dict[str, str]:
 
 
 def _leases(lab: LabClient, _ctx: click.Context) -> dict[str, str]:
-    live = lab.leases("GRANTED", "QUEUED", limit=1000)
-    return {lease["id"]: f"{lease['bench'] or lease['selector']} {lease['holder']}" for lease in live}
+    live = lab.leases(*HELD, "QUEUED", limit=1000)
+    return {lease["id"]: f"{_held(lease) or lease['selector']} {lease['holder']}" for lease in live}
+
+
+def _held(lease: Lease) -> str:
+    return ",".join(one["name"] for one in lease["benches"])
 
 
 def _runs(lab: LabClient, _ctx: click.Context) -> dict[str, str]:

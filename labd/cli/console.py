@@ -67,7 +67,7 @@ def console(
     lease_id: str | None,
     timeout_s: float | None,
     holder: str,
-    priority: int,
+    priority: str,
 ) -> None:
     """Talk to a serial console of a bench.
 

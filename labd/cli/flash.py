@@ -64,7 +64,7 @@ def flash(
     lease_id: str | None,
     timeout_s: float | None,
     holder: str,
-    priority: int,
+    priority: str,
     as_json: bool,
 ) -> None:
     """Write an image into an ECU.

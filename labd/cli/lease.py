@@ -9,11 +9,11 @@ from labd.cli.options import duration, holder_option, priority_option, selector_
 from labd.cli.output import ago, format_option, print_json, print_record, print_table, without_token
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
-from labd.client import Heartbeats, Lease, end_text
+from labd.client import HELD, OVER, Heartbeats, Lease, end_text
 
 UNATTENDED_TTL_S = 3600.0
 """The longest TTL that labd grants: for leases to which nobody sends heartbeats."""
-_STATES = ["QUEUED", "GRANTED", "ENDED"]
+_STATES = ["QUEUED", "GRANTED", "ACTIVE", "ENDING", "ENDED"]
 
 
 @click.group()
@@ -56,7 +56,7 @@ def acquire(
     timeout_s: float | None,
     hold: bool,
     holder: str,
-    priority: int,
+    priority: str,
     as_json: bool,
 ) -> None:
     """Lease a bench, and say how to use it.
@@ -109,7 +109,7 @@ def _hold(session: Session, held: Lease) -> None:
 def renew(session: Session, lease_id: str, as_json: bool) -> None:
     """Send a lease one heartbeat: it lives for another TTL, up to its hard end."""
     renewed = session.lab.heartbeat(lease_id)
-    if renewed["state"] == "ENDED":
+    if renewed["state"] in OVER:
         raise Failure(f"lease {lease_id} has ended: {end_text(renewed)}", ExitCode.REFUSED)
     if as_json:
         print_json(renewed)
@@ -128,7 +128,7 @@ def release(session: Session, lease_ids: tuple[str, ...], as_json: bool) -> None
         print_json([without_token(one) for one in ended])
         return
     for one in ended:
-        click.echo(f"{one['id']} {one['bench'] or one['selector'] or 'any bench'}: {end_text(one)}")
+        click.echo(f"{one['id']} {_benches(one) or one['selector'] or 'any bench'}: {end_text(one)}")
 
 
 @lease.command("ls")
@@ -143,7 +143,7 @@ def list_leases(session: Session, state: str | None, everything: bool, as_json: 
     if state or everything:
         leases = session.lab.leases(*([state] if state else []))
     else:
-        leases = session.lab.leases("GRANTED", "QUEUED")
+        leases = session.lab.leases(*HELD, "ENDING", "QUEUED")
     if as_json:
         print_json(leases)
         return
@@ -151,10 +151,10 @@ def list_leases(session: Session, state: str | None, everything: bool, as_json: 
         (
             one["id"],
             one["state"],
-            one["bench"] or "",
+            _benches(one),
             one["holder"],
             one["selector"],
-            str(one["priority"]),
+            one["priority"],
             _note(one),
         )
         for one in leases
@@ -178,37 +178,48 @@ def show_lease(session: Session, lease_id: str, as_json: bool) -> None:
 def _note(one: Lease) -> str:
     if one["state"] == "QUEUED":
         return place(one["position"])
-    return f"ends {ago(one['expires_at'])}" if one["state"] == "GRANTED" else end_text(one)
+    return f"ends {ago(one['expires_at'])}" if one["state"] in HELD else end_text(one)
+
+
+def _benches(one: Lease) -> str:
+    return ", ".join(bench["name"] for bench in one["benches"])
 
 
 def _fields(one: Lease) -> dict[str, str]:
-    notes = {"QUEUED": f", {waiting(one)}", "ENDED": f" {ago(one['ended_at'])}: {end_text(one)}"}
+    notes = {
+        "QUEUED": f", {waiting(one)}",
+        "ENDING": f", {end_text(one)}; its benches are being cleaned up",
+        "ENDED": f" {ago(one['ended_at'])}: {end_text(one)}",
+    }
+    live, several = one["state"] in HELD, len(one["benches"]) > 1
     return {
         "lease": one["id"],
         "state": f"{one['state']}{notes.get(one['state'], '')}",
-        "bench": one["bench"] or "",
+        "bench": "\n".join(f"{bench['name']} at {bench['address']}" for bench in one["benches"])
+        if several and live
+        else _benches(one),
         "address": one["address"] or "",
         "selector": one["selector"],
         "holder": one["holder"],
-        "priority": str(one["priority"]) if one["priority"] else "",
-        "ends": f"{one['expires_at']} ({ago(one['expires_at'])})" if one["state"] == "GRANTED" else "",
-        "heartbeat": f"due {ago(one['heartbeat_by'])}" if one["state"] != "ENDED" else "",
+        "priority": one["priority"] if one["priority"] != "normal" else "",
+        "ends": f"{one['expires_at']} ({ago(one['expires_at'])})" if live else "",
+        "heartbeat": f"due {ago(one['heartbeat_by'])}" if one["state"] not in OVER and not one["held"] else "",
     }
 
 
 def _usage(one: Lease) -> dict[str, str]:
     if one["state"] == "QUEUED":
         return {"then": f"labctl lease show {one['id']}\nlabctl lease release {one['id']}"}
-    if one["state"] != "GRANTED":
+    if one["state"] not in HELD:
         return {}
-    return {
-        "use it": "\n".join(
-            (
-                f"labctl uds {one['bench']} ECU 22F190 --lease {one['id']}",
-                f"labctl can dump {one['bench']} BUS --lease {one['id']}",
-                f'BenchClient("{one["address"]}", "{one["bench"]}", token)'
-                f"  # token: labctl lease show {one['id']} -o json",
-            )
-        ),
-        "end it": f"labctl lease release {one['id']}",
-    }
+    uses = [
+        line
+        for bench in one["benches"]
+        for line in (
+            f"labctl uds {bench['name']} ECU 22F190 --lease {one['id']}",
+            f"labctl can dump {bench['name']} BUS --lease {one['id']}",
+            f'BenchClient("{bench["address"]}", "{bench["name"]}", token)'
+            f"  # token: labctl lease show {one['id']} -o json",
+        )
+    ]
+    return {"use it": "\n".join(uses), "end it": f"labctl lease release {one['id']}"}

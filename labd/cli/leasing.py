@@ -11,7 +11,7 @@ from labd.cli.exits import ExitCode, Failure
 from labd.cli.output import one_line
 from labd.cli.patience import paces, patiently
 from labd.cli.progress import Progress
-from labd.client import Heartbeats, LabClient, LabError, Lease, Run, end_text
+from labd.client import HELD, OVER, Heartbeats, LabClient, LabError, Lease, Run, end_text, part_of
 from labd.client.heartbeats import BEATS_PER_TTL
 
 TTL_S = 30.0
@@ -19,7 +19,7 @@ TTL_S = 30.0
 
 
 def wait_until_granted(lab: LabClient, lease: Lease, progress: Progress, timeout_s: float | None) -> Lease:
-    """The lease once it is GRANTED, its token in it.
+    """The lease once it is GRANTED, its tokens in it.
 
     Keeps the waiting lease alive meanwhile. Raises Failure when it ends instead, or is not granted within
     ``timeout_s``. The caller releases the lease.
@@ -28,9 +28,9 @@ def wait_until_granted(lab: LabClient, lease: Lease, progress: Progress, timeout
     started = beaten = time.monotonic()
     for pause in paces():
         now = time.monotonic()
-        if lease["state"] == "ENDED":
+        if lease["state"] in OVER:
             raise Failure(f"lease {lease['id']} ended while it waited: {end_text(lease)}", ExitCode.REFUSED)
-        if lease["state"] == "GRANTED" and lease.get("token"):
+        if lease["state"] in HELD:
             return lease
         if lease["state"] == "QUEUED":
             progress.state(f"waiting for {wanted(lease['selector'])}: {waiting(lease)}")
@@ -50,7 +50,7 @@ def wait_until_granted(lab: LabClient, lease: Lease, progress: Progress, timeout
 
 @contextlib.contextmanager
 def leased(
-    lab: LabClient, bench: str, *, holder: str, priority: int, timeout_s: float | None, duration_s: float = 3600
+    lab: LabClient, bench: str, *, holder: str, priority: str, timeout_s: float | None, duration_s: float = 3600
 ) -> Iterator[tuple[Lease, Heartbeats]]:
     """A granted lease of one bench, kept alive within the context and released at its end."""
     selector = f"name={bench}"
@@ -66,20 +66,21 @@ def leased(
 def borrowed(lab: LabClient, lease_id: str, bench: str) -> Iterator[tuple[Lease, Heartbeats]]:
     """A lease that somebody holds already, kept alive within the context, and then left to them.
 
-    Raises Failure when it is not a live lease of ``bench``.
+    Raises Failure when it is not held, and NotHeld when it is not of ``bench``.
     """
     lease = lab.lease(lease_id)
-    if lease["state"] != "GRANTED" or not lease.get("token"):
-        why = end_text(lease) if lease["state"] == "ENDED" else place(lease["position"])
-        raise Failure(f"lease {lease_id} is {lease['state']} ({why}); only a GRANTED one can be used", ExitCode.REFUSED)
-    if lease["bench"] != bench:
-        raise Failure(f"lease {lease_id} is of bench {lease['bench']}, not of {bench}", ExitCode.REFUSED)
+    if lease["state"] not in HELD:
+        why = end_text(lease) if lease["state"] in OVER else place(lease["position"])
+        raise Failure(
+            f"lease {lease_id} is {lease['state']} ({why}); only a GRANTED or ACTIVE one can be used", ExitCode.REFUSED
+        )
+    lease = part_of(lease, bench)
     with Heartbeats(lab, lease) as heartbeats:
         yield lease, heartbeats
 
 
 def using(
-    lab: LabClient, bench: str, *, lease_id: str | None, holder: str, priority: int, timeout_s: float | None
+    lab: LabClient, bench: str, *, lease_id: str | None, holder: str, priority: str, timeout_s: float | None
 ) -> contextlib.AbstractContextManager[tuple[Lease, Heartbeats]]:
     """`borrowed` when ``lease_id`` is given, else `leased`."""
     if lease_id:

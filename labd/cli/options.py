@@ -93,7 +93,11 @@ def holder_option(command: Command) -> Command:
 def priority_option(command: Command) -> Command:
     """Adds ``--priority``."""
     return click.option(
-        "--priority", type=int, default=0, show_default=True, help="Higher goes first; equals go by arrival."
+        "--priority",
+        default="normal",
+        show_default=True,
+        metavar="CLASS",
+        help="Class of priority: low, normal, high, urgent, or what the lab's policy has. Equals go by arrival.",
     )(command)
 
 

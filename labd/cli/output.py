@@ -20,6 +20,8 @@ _STYLES = {
     "available": "green",
     "healthy": "green",
     "GRANTED": "green",
+    "ACTIVE": "green",
+    "ENDING": "yellow",
     "PASSED": "green",
     "passed": "green",
     "leased": "yellow",
@@ -170,5 +172,6 @@ def _print_rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def without_token(lease: Mapping[str, Any]) -> dict[str, Any]:
-    """A lease's fields, its secret left out."""
-    return {key: value for key, value in lease.items() if key != "token"}
+    """A lease's fields, its secrets left out."""
+    benches = [{key: value for key, value in one.items() if key != "token"} for one in lease.get("benches", [])]
+    return {key: value for key, value in lease.items() if key != "token"} | {"benches": benches}

@@ -59,7 +59,7 @@ def power(
     lease_id: str | None,
     timeout_s: float | None,
     holder: str,
-    priority: int,
+    priority: str,
     as_json: bool,
 ) -> None:
     """Switch, set and measure the power of a bench.

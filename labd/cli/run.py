@@ -143,7 +143,7 @@ def submit(
     named: tuple[Path, ...],
     no_files: bool,
     holder: str,
-    priority: int,
+    priority: str,
     as_json: bool,
 ) -> None:
     """Run a Lua scenario on a bench."""
@@ -202,7 +202,7 @@ def list_runs(session: Session, state: str | None, limit: int, as_json: bool) ->
             one["id"],
             one["state"],
             one["name"],
-            one["bench"] or "",
+            ", ".join(one["benches"]),
             one["holder"],
             ago(one["created_at"]),
             elapsed(one["started_at"], one["ended_at"]),
@@ -232,12 +232,12 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
             "name": found["name"],
             "state": found["state"] + (f", {waiting(found)}" if found["position"] is not None else ""),
             "reason": found["reason"],
-            "bench": found["bench"] or "",
+            "bench": ", ".join(found["benches"]),
             "lease": found["lease_id"] or "",
             "selector": found["selector"],
             "holder": found["holder"],
             "runs at": found["executor"],
-            "priority": str(found["priority"]) if found["priority"] else "",
+            "priority": found["priority"] if found["priority"] != "normal" else "",
             "created": f"{found['created_at']} ({ago(found['created_at'])})",
             "took": elapsed(found["started_at"], found["ended_at"]),
             "cases": _counts(found),
@@ -305,7 +305,7 @@ def _follow(lab: LabClient, current: Run, progress: Progress) -> Run:
         progress.state(f"run {run_id} waits for {wanted(current['selector'])}: {waiting(current)}")
         time.sleep(pause)
         current = patiently(lambda: lab.run(run_id))
-    if current["bench"]:
+    if current["benches"]:
         progress.state(f"run {run_id} on {current['bench']}")
     log = lab.follow_log(run_id)
     while True:
@@ -366,7 +366,7 @@ def _print_verdict(final: Run, document: Result | None) -> None:
         click.echo()
         _print_cases(document)
         click.echo()
-    where = f" on {final['bench']}" if final["bench"] else ""
+    where = f" on {', '.join(final['benches'])}" if final["benches"] else ""
     took = elapsed(final["started_at"], final["ended_at"])
     click.echo(
         click.style(final["state"], fg="green" if final["state"] == "PASSED" else "red", bold=True)

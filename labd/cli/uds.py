@@ -82,7 +82,7 @@ def uds(
     lease_id: str | None,
     timeout_s: float | None,
     holder: str,
-    priority: int,
+    priority: str,
     as_json: bool,
 ) -> None:
     """Send a UDS request to an ECU, and print the answer.

@@ -14,9 +14,11 @@ Importing it costs next to nothing: HTTP (urllib3) is imported with the first `L
 from labd.client.audit import AuditQuery
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
 from labd.client.heartbeats import Heartbeats, end_text
-from labd.client.held import NotHeld, default_holder, held_bench, held_lease
+from labd.client.held import NotHeld, default_holder, held_bench, held_lease, part_of
 from labd.client.lab import DEFAULT_URL, LabClient
 from labd.client.types import (
+    HELD,
+    OVER,
     Adapter,
     AssignedBench,
     Assignment,
@@ -34,6 +36,7 @@ from labd.client.types import (
     Failure,
     Frame,
     Lease,
+    LeasedBench,
     Limits,
     LogLine,
     PowerChannel,
@@ -41,10 +44,13 @@ from labd.client.types import (
     Result,
     Run,
     Step,
+    WantedBenches,
 )
 
 __all__ = [
     "DEFAULT_URL",
+    "HELD",
+    "OVER",
     "Adapter",
     "AssignedBench",
     "Assignment",
@@ -67,6 +73,7 @@ __all__ = [
     "LabError",
     "LabUnreachable",
     "Lease",
+    "LeasedBench",
     "Limits",
     "LogLine",
     "NotHeld",
@@ -77,8 +84,10 @@ __all__ = [
     "Run",
     "Step",
     "UnexpectedAnswer",
+    "WantedBenches",
     "default_holder",
     "end_text",
     "held_bench",
     "held_lease",
+    "part_of",
 ]

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError
 from labd.client.lab import LabClient
-from labd.client.types import Lease
+from labd.client.types import OVER, Lease
 
 BEATS_PER_TTL = 3
 
@@ -43,7 +43,7 @@ class Heartbeats:
                 self.reason = str(error)
                 self.lost.set()
                 return
-            if lease["state"] == "ENDED":
+            if lease["state"] in OVER:
                 self.reason = end_text(lease)
                 self.lost.set()
                 return
@@ -55,7 +55,11 @@ def end_text(lease: Lease) -> str:
         "released": "it was released",
         "expired": "its time was up",
         "heartbeat_lost": f"no heartbeat came for {lease['ttl_s']:g} s",
+        "idle": "it was not used",
         "cancelled": "it was cancelled",
+        "preempted": "its bench was needed for something more urgent",
+        "revoked": "an operator revoked it",
         "bench_removed": "its bench was removed",
     }
-    return reasons.get(lease["end_reason"] or "", str(lease["end_reason"]))
+    text = reasons.get(lease["end_reason"] or "", str(lease["end_reason"]))
+    return f"{text}: {lease['end_note']}" if lease.get("end_note") else text

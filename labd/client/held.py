@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from labd.client.errors import LabError
 from labd.client.heartbeats import Heartbeats
 from labd.client.lab import DEFAULT_URL, LabClient
-from labd.client.types import Lease
+from labd.client.types import HELD, Lease
 
 
 class NotHeld(LabError):
@@ -28,29 +28,46 @@ def default_holder() -> str:
 
 
 def held_lease(lab: LabClient, bench: str, *, lease_id: str | None = None, holder: str | None = None) -> Lease:
-    """The granted lease of ``bench`` with its token: ``lease_id`` if given, or else the one that ``holder`` holds.
+    """The held lease of ``bench`` with its token, as `part_of` gives it: ``lease_id`` if given, or else the one that
+    ``holder`` holds.
 
     ``holder`` is `default_holder` unless given. Raises NotHeld, saying who holds the bench instead, or another
     LabError.
     """
     if lease_id:
         lease = lab.lease(lease_id)
-        if lease["state"] != "GRANTED" or not lease.get("token"):
-            raise NotHeld(f"lease {lease_id} is {lease['state']}; only a GRANTED one can be used")
-        if lease["bench"] != bench:
-            raise NotHeld(f"lease {lease_id} is of bench {lease['bench']}, not of {bench}")
-        return lease
+        if lease["state"] not in HELD:
+            raise NotHeld(f"lease {lease_id} is {lease['state']}; only a GRANTED or ACTIVE one can be used")
+        return part_of(lease, bench)
     mine = holder or default_holder()
-    held = [lease for lease in lab.leases("GRANTED") if lease["bench"] == bench]
+    held = [lease for lease in lab.leases(*HELD) if any(one["name"] == bench for one in lease["benches"])]
     for candidate in held:
         if candidate["holder"] == mine:
             lease = lab.lease(candidate["id"])
-            if lease["state"] == "GRANTED" and lease.get("token"):
-                return lease
+            if lease["state"] in HELD:
+                return part_of(lease, bench)
     by = f"it is leased by {', '.join(lease['holder'] for lease in held)}" if held else "nobody holds it"
     raise NotHeld(
         f"you ({mine}) hold no lease of bench {bench}: {by}. Lease it with: labctl lease acquire -l name={bench}"
     )
+
+
+def part_of(lease: Lease, bench: str) -> Lease:
+    """The lease as if it were of this bench alone: ``bench``, ``address``, ``epoch`` and ``token`` are this one's.
+
+    Raises NotHeld when it has no such bench.
+    """
+    for one in lease["benches"]:
+        if one["name"] == bench:
+            return {
+                **lease,
+                "bench": bench,
+                "address": one["address"],
+                "epoch": one["epoch"],
+                "token": one.get("token"),
+            }
+    names = ", ".join(one["name"] for one in lease["benches"]) or "none yet"
+    raise NotHeld(f"lease {lease['id']} is of bench {names}, not of {bench}")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,18 @@ from urllib.parse import quote
 
 from labd.client import log_stream
 from labd.client.audit import AuditQuery
-from labd.client.types import Assignment, AuditEntry, AuditVerdict, Bench, ExecutorName, Lease, LogLine, Result, Run
+from labd.client.types import (
+    Assignment,
+    AuditEntry,
+    AuditVerdict,
+    Bench,
+    ExecutorName,
+    Lease,
+    LogLine,
+    Result,
+    Run,
+    WantedBenches,
+)
 
 DEFAULT_URL = "http://127.0.0.1:8470"
 _API = "api/v1"
@@ -74,27 +85,34 @@ class LabClient:
         self,
         *,
         selector: str = "",
+        benches: Sequence[WantedBenches] = (),
+        same_site: bool = False,
+        affinity: str = "",
         holder: str,
+        team: str | None = None,
         duration_s: float = 3600,
         ttl_s: float = 30,
-        priority: int = 0,
+        priority: str = "normal",
+        held: bool = False,
     ) -> Lease:
-        """Asks for a bench that matches ``selector``: QUEUED until one is free, then GRANTED.
+        """Asks for a bench that matches ``selector``: QUEUED until one is free, then GRANTED, and ACTIVE once it is
+        used. ``benches`` asks for several, all or none of them: ``[{"selector": "platform=meb", "count": 2}]``.
 
         It ends ``duration_s`` after it was granted at the latest, and ``ttl_s`` after the last heartbeat, waiting or
         granted. Refused at once when no known bench can ever match.
         """
-        body = {
-            "selector": selector,
+        body: dict[str, object] = {
             "holder": holder,
             "duration_s": duration_s,
             "ttl_s": ttl_s,
             "priority": priority,
-        }
+        } | _wanted(selector, benches, same_site, affinity, team)
+        if held:
+            body["held"] = True
         return cast(Lease, self._call("POST", "leases", body))
 
     def lease(self, lease_id: str) -> Lease:
-        """One lease, with its token while it is GRANTED."""
+        """One lease, with its tokens while it is held."""
         return cast(Lease, self._get(f"leases/{_segment(lease_id)}"))
 
     def leases(
@@ -107,15 +125,15 @@ class LabClient:
     ) -> list[Lease]:
         """The newest ``limit`` leases, or all, without tokens: newest first, those that wait in the queue's order.
 
-        ``states``: only those in one of them (QUEUED, GRANTED or ENDED); ``holder``: only this holder's; ``selector``:
-        only with a bench whose labels match; ``since``: only created then (RFC 3339) or later.
+        ``states``: only those in one of them (QUEUED, GRANTED, ACTIVE, ENDING, ENDED); ``holder``: only this holder's;
+        ``selector``: only with a bench whose labels match; ``since``: only created then (RFC 3339) or later.
         """
         params = _filters(states, holder, selector, since)
         leases: list[Lease] = list(islice(self._items("leases", params), limit))
         return sorted(leases, key=lambda lease: lease["position"] or 0)
 
     def heartbeat(self, lease_id: str) -> Lease:
-        """Keeps a waiting or granted lease alive for another TTL; the answer carries the token when GRANTED."""
+        """Keeps a waiting or held lease alive for another TTL; the answer carries the tokens of a held one."""
         return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/heartbeat"))
 
     def release(self, lease_id: str) -> Lease:
@@ -131,8 +149,12 @@ class LabClient:
         name: str = "scenario.lua",
         files: Mapping[str, str] | None = None,
         selector: str = "",
+        benches: Sequence[WantedBenches] = (),
+        same_site: bool = False,
+        affinity: str = "",
         holder: str,
-        priority: int = 0,
+        team: str | None = None,
+        priority: str = "normal",
         timeout_s: float = 300,
         executor: ExecutorName = "process",
         data_files: Mapping[str, bytes] | None = None,
@@ -147,12 +169,11 @@ class LabClient:
             "script": script,
             "name": name,
             "files": dict(files or {}),
-            "selector": selector,
             "holder": holder,
             "priority": priority,
             "timeout_s": timeout_s,
             "executor": executor,
-        }
+        } | _wanted(selector, benches, same_site, affinity, team)
         if data_files:
             body["data_files"] = {path: b64encode(content).decode() for path, content in data_files.items()}
         return cast(Run, self._call("POST", "runs", body))
@@ -261,6 +282,15 @@ def _filters(
 ) -> dict[str, str | Sequence[str]]:
     given = {"state": states, "holder": holder, "selector": selector, "since": since}
     return {name: value for name, value in given.items() if value}
+
+
+def _wanted(
+    selector: str, benches: Sequence[WantedBenches], same_site: bool, affinity: str, team: str | None
+) -> dict[str, object]:
+    """What a body says of the benches; what is not asked for is left to labd."""
+    wanted: dict[str, object] = {"benches": list(benches)} if benches else {"selector": selector}
+    more = {"same_site": same_site, "affinity": affinity, "team": team}
+    return wanted | {name: value for name, value in more.items() if value}
 
 
 def _segment(text: str) -> str:

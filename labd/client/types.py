@@ -3,9 +3,11 @@
 from typing import Any, Literal, NotRequired, TypedDict
 
 Health = Literal["healthy", "unhealthy", "quarantined", "offline"]
-BenchState = Literal["available", "leased", "recovering", "unavailable"]
-LeaseState = Literal["QUEUED", "GRANTED", "ENDED"]
-LeaseEnd = Literal["released", "expired", "heartbeat_lost", "cancelled", "bench_removed"]
+BenchState = Literal["available", "leased", "recovering", "drained", "unavailable"]
+LeaseState = Literal["QUEUED", "GRANTED", "ACTIVE", "ENDING", "ENDED"]
+LeaseEnd = Literal[
+    "released", "expired", "heartbeat_lost", "idle", "cancelled", "preempted", "revoked", "bench_removed"
+]
 RunState = Literal["PENDING", "RUNNING", "PASSED", "FAILED", "ERROR", "CANCELLED"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ExecutorName = Literal["process", "bench"]
@@ -112,11 +114,34 @@ class Bench(TypedDict):
     holder: str | None
     epoch: int
     last_seen: str | None
+    draining: bool
+    """An operator keeps new leases from it."""
+    drain_reason: str
     buses: list[Bus]
     ecus: list[Ecu]
     equipment: Equipment
     last_clean_up: list[CleanUpStep]
     """What was undone at the end of the latest lease, in order."""
+
+
+class WantedBenches(TypedDict):
+    """Different benches that match one selector."""
+
+    selector: str
+    count: NotRequired[int]
+
+
+class LeasedBench(TypedDict):
+    """A bench that a lease has."""
+
+    name: str
+    address: str | None
+    """host:port of the agent's gRPC door, while the lease is held."""
+    epoch: int
+    selector: str
+    """What it was asked for by."""
+    token: NotRequired[str | None]
+    """While the lease is held; only in answers about one lease."""
 
 
 class Lease(TypedDict):
@@ -125,8 +150,16 @@ class Lease(TypedDict):
     id: str
     state: LeaseState
     selector: str
+    """What it asks for, as text."""
+    wanted: list[WantedBenches]
+    same_site: bool
+    affinity: str
     holder: str
-    priority: int
+    team: str
+    priority: str
+    held: bool
+    """A person holds it: it needs no heartbeats, and ends when it is not used."""
+    run_id: str | None
     duration_s: float
     """How long it may last once granted."""
     ttl_s: float
@@ -136,17 +169,33 @@ class Lease(TypedDict):
     obstacle: str | None
     """While QUEUED: why no bench can come as things are; None while a matching one is in use or free."""
     bench: str | None
+    """The bench of a lease of a single one; None with several."""
     address: str | None
     epoch: int | None
+    benches: list[LeasedBench]
     created_at: str
     granted_at: str | None
+    active_at: str | None
     expires_at: str | None
     """Hard end of a granted lease."""
     heartbeat_by: str
+    revoke_at: str | None
+    """Its holder has to be gone by then."""
+    revoke_reason: str
+    ending_at: str | None
+    """When the end was decided."""
     ended_at: str | None
+    """When every agent had confirmed it."""
     end_reason: LeaseEnd | None
+    end_note: str
     token: NotRequired[str | None]
-    """The signed lease token, while GRANTED; only in answers about one lease."""
+    """The signed lease token of a single bench, while it is held; only in answers about one lease."""
+
+
+HELD: tuple[LeaseState, ...] = ("GRANTED", "ACTIVE")
+"""The holder may act on the benches."""
+OVER: tuple[LeaseState, ...] = ("ENDING", "ENDED")
+"""The end is decided."""
 
 
 class CaseCounts(TypedDict):
@@ -167,11 +216,14 @@ class Run(TypedDict):
     """Why it FAILED or ended in ERROR, in one line; empty otherwise."""
     selector: str
     holder: str
-    priority: int
+    team: str
+    priority: str
     timeout_s: float
     executor: ExecutorName
     lease_id: str | None
     bench: str | None
+    """The bench of a run on a single one; None with several."""
+    benches: list[str]
     position: int | None
     obstacle: str | None
     """While PENDING: why no bench can come as things are; None while a matching one is in use or free."""
@@ -196,6 +248,7 @@ class AssignedBench(TypedDict):
     name: str
     address: str
     token: str
+    epoch: NotRequired[int]
     labels: dict[str, str]
 
 

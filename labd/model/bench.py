@@ -22,12 +22,14 @@ class Health(StrEnum):
 class BenchState(StrEnum):
     """Whether the bench can be leased now.
 
-    RECOVERING: the former lease has ended, the agent has not confirmed the clean-up yet.
+    RECOVERING: the former lease is ENDING, or the agent has forgotten its end: it has not confirmed the clean-up yet.
+    DRAINED: an operator keeps new leases from it, and nobody has it.
     """
 
     AVAILABLE = "available"
     LEASED = "leased"
     RECOVERING = "recovering"
+    DRAINED = "drained"
     UNAVAILABLE = "unavailable"
 
 
@@ -57,6 +59,9 @@ class Bench:
     removed: bool = False
     """Its agent does not report it any more. Kept for the epoch's sake."""
     last_seen: float | None = None
+    draining: bool = False
+    """It gets no new lease; a present one ends as planned."""
+    drain_reason: str = ""
 
     @property
     def selectable_labels(self) -> dict[str, str]:
@@ -77,9 +82,11 @@ class Bench:
         return Health.HEALTHY if self.healthy else Health.UNHEALTHY
 
     def state(self, attached: bool, leased: bool) -> BenchState:
-        """Whether it can be handed out, given whether its agent is attached and a lease is GRANTED on it."""
+        """Whether it can be handed out, given whether its agent is attached and somebody holds it."""
         if leased:
             return BenchState.LEASED
         if self.removed or not attached or not self.healthy:
             return BenchState.UNAVAILABLE
-        return BenchState.AVAILABLE if self.fenced else BenchState.RECOVERING
+        if not self.fenced:
+            return BenchState.RECOVERING
+        return BenchState.DRAINED if self.draining else BenchState.AVAILABLE

@@ -1,7 +1,7 @@
 """A run: one execution of one scenario. ``PENDING → RUNNING → PASSED / FAILED / ERROR / CANCELLED``.
 
-A run is PENDING exactly while its lease is QUEUED, and RUNNING exactly while it is GRANTED: both move together, in
-one transaction. All times are seconds since the Unix epoch on labd's clock.
+A run is PENDING exactly while its lease is QUEUED, and RUNNING exactly while it is GRANTED or ACTIVE: both move
+together, in one transaction. All times are seconds since the Unix epoch on labd's clock.
 """
 
 from dataclasses import dataclass, replace
@@ -80,8 +80,11 @@ class Run:
     state: RunState
     reason: str
     selector: str
+    """What it asks for, as text; its lease has it in parts."""
     holder: str
-    priority: int
+    team: str
+    priority: str
+    """Name of a class of the policy."""
     timeout_s: float
     """Counts from the start of RUNNING."""
     lease_id: str

@@ -1,9 +1,10 @@
 """Order of the queue and matching of waiting leases to free benches."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from labd.model.lease import Lease
+from labd.model.policy import Policy
 from labd.model.selector import parse
 
 
@@ -18,36 +19,50 @@ class FreeBench:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A decision: this lease gets this bench."""
+    """A decision: this lease gets these benches, one for each of its parts."""
 
     lease_id: str
-    bench: str
+    benches: tuple[str, ...]
 
 
-def order(lease: Lease) -> tuple[int, int]:
-    """Sort key of the queue: higher priority first, then arrival."""
-    return (-lease.priority, lease.seq)
+def ordered(queue: Iterable[Lease], policy: Policy) -> list[Lease]:
+    """The queue in its order: higher class first, then arrival."""
+    return sorted(queue, key=lambda lease: (-policy.rank(lease.priority), lease.seq))
 
 
-def decide(queue: Iterable[Lease], benches: Sequence[FreeBench]) -> list[Grant]:
-    """The grants to make now, in the queue's order.
+def decide(queue: Iterable[Lease], benches: Sequence[FreeBench], policy: Policy) -> list[Grant]:
+    """The grants to make now, in the queue's order; all the benches of a lease, or none.
 
-    A lease that no free bench matches holds nobody up. Of several matching benches a lease gets the one that the
-    fewest of those behind it could use, so that a modest wish does not take the bench somebody else needs.
+    A lease that the free benches do not serve holds nobody up. Of several matching benches a lease gets the one that
+    the fewest of those behind it could use, so that a modest wish does not take the bench somebody else needs.
     """
     free = {bench.name: bench for bench in benches}
-    wishes: list[tuple[Lease, set[str]]] = []
-    for lease in sorted(queue, key=order):
-        selector = parse(lease.selector)
-        wishes.append((lease, {bench.name for bench in benches if selector.matches(bench.labels)}))
-    demand = {name: sum(name in wish for _, wish in wishes) for name in free}
+    wishes: list[tuple[Lease, list[set[str]]]] = []
+    for lease in ordered(queue, policy):
+        selectors = [parse(part) for part in lease.parts]
+        wishes.append(
+            (lease, [{one.name for one in benches if selector.matches(one.labels)} for selector in selectors])
+        )
+    demand = {name: sum(name in wish for _, parts in wishes for wish in parts) for name in free}
     grants = []
-    for lease, wish in wishes:
-        for name in wish:
-            demand[name] -= 1
-        candidates = wish & free.keys()
-        if candidates:
-            chosen = min(candidates, key=lambda name: (demand[name], name))
-            del free[chosen]
+    for lease, parts in wishes:
+        for wish in parts:
+            for name in wish:
+                demand[name] -= 1
+        chosen = _assign(parts, free.keys(), demand)
+        if chosen is not None:
+            for name in chosen:
+                del free[name]
             grants.append(Grant(lease.id, chosen))
     return grants
+
+
+def _assign(parts: Sequence[set[str]], free: Set[str], demand: Mapping[str, int]) -> tuple[str, ...] | None:
+    """A different free bench for each part, those least in demand first; None when that is impossible."""
+    if not parts:
+        return ()
+    for name in sorted(parts[0] & free, key=lambda name: (demand[name], name)):
+        rest = _assign(parts[1:], free - {name}, demand)
+        if rest is not None:
+            return (name, *rest)
+    return None

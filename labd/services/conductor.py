@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import structlog
 
 from labd.executors.base import Alive, Executor, ExecutorError, Exited, Job
-from labd.model.lease import Lease, LeaseState
+from labd.model.lease import Lease
 from labd.model.run import ExecutorName, Run, RunState
 from labd.services.core import PULSE_S, Core
-from labd.services.ledger import Effects
+from labd.services.ledger import CLOCK_MARGIN_S, Effects
 from labd.services.running import Running
 from labd.store.errors import StoreError
 
@@ -54,7 +54,9 @@ class Conductor:
             leases = {run.id: unit.lease(run.lease_id) for run in runs}
         for name, executor in self._executors.items():
             mine = [run.id for run in runs if run.executor is name]
-            executor.recover({run_id: lease.bench or "" for run_id in mine if (lease := leases[run_id]) is not None})
+            executor.recover(
+                {run_id: lease.benches[0].bench for run_id in mine if (lease := leases[run_id]) and lease.benches}
+            )
         with self._wake:
             self._runs |= {run.id for run in runs}
         with self._core.transaction() as ledger:
@@ -98,8 +100,14 @@ class Conductor:
         with self._core.view() as unit:
             deadlines = [unit.next_lease_deadline(), *self._linger.values()]
             timeout = unit.next_run_deadline()
+            ending = unit.next_expiry_of_ending(now - CLOCK_MARGIN_S)
+            given_up = [one for lease in unit.leases_ending(now - CLOCK_MARGIN_S) for one in lease.benches if one.live]
         if timeout is not None:
             deadlines.append(max(timeout + self._core.limits.grace_s, self._core.lenient_until))
+        if ending is not None:
+            deadlines.append(ending + CLOCK_MARGIN_S)
+        if any(not self._core.presence.attached(one.bench) for one in given_up):
+            deadlines.append(now)
         due = min((deadline for deadline in deadlines if deadline is not None), default=None)
         if due is not None and due <= now:
             with self._core.transaction() as ledger:
@@ -138,10 +146,10 @@ class Conductor:
         return candidates[0] if candidates else self._executors[ExecutorName.PROCESS]
 
     def _start(self, executor: Executor, run: Run, lease: Lease | None) -> None:
-        if lease is None or lease.bench is None or lease.state is not LeaseState.GRANTED:
+        if lease is None or not lease.state.held:
             return  # it has just ended
-        signer = self._core.signer
-        job = Job(run.id, self._url, signer.run_token(run.id), lease.bench, signer.lease_token(lease))
+        signer, first = self._core.signer, lease.benches[0]
+        job = Job(run.id, self._url, signer.run_token(run.id), first.bench, signer.lease_token(lease, first))
         try:
             executor.start(job)
         except ExecutorError as error:

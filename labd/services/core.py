@@ -85,7 +85,7 @@ class Core:
     @contextmanager
     def _transaction(self, actor: Actor) -> Iterator[Ledger]:
         with self.store.write() as unit:
-            ledger = Ledger(unit, self.clock.now(), self._available, self.limits, actor)
+            ledger = Ledger(unit, self.clock.now(), self.presence.attached, self.limits, actor, granting=self.granting)
             forgiving = self._has_stood_still()
             if forgiving:
                 self._forgive(ledger)
@@ -131,10 +131,7 @@ class Core:
         with self.store.read() as unit:
             yield unit
 
-    def _available(self, bench: str) -> bool:
-        return self.granting and self.presence.attached(bench)
-
     def _tell(self, effects: Effects) -> None:
         for follower in self._followers:
             follower(effects)
-        self.changes.publish(effects.runs | effects.logs)
+        self.changes.publish(effects.runs | effects.logs | effects.leases)

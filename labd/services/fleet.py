@@ -11,7 +11,7 @@ import structlog
 from labd.executors.bench import BenchExecutor, RunnerOrder, RunnerReport
 from labd.model.bench import Bench, BenchState, Health
 from labd.model.identity import Actor
-from labd.model.lease import Lease, LeaseEnd
+from labd.model.lease import Lease
 from labd.services.core import Core
 from labd.services.errors import Conflict, NotFound
 from labd.services.ledger import Effects, FenceOrder, Ledger
@@ -20,8 +20,6 @@ from labd.store.unit import Unit
 
 FENCE_REPEAT_S = 30.0
 """An order to fence that an attached agent has not confirmed for this long is given again, with a warning."""
-CLOCK_MARGIN_S = 60.0
-"""How much longer than it says a lost agent may take a token for valid."""
 
 _log = structlog.get_logger()
 
@@ -146,9 +144,9 @@ class Fleet:
         """The benches that match, by name. Raises Invalid."""
         parsed = parse_selector(selector)
         with self._core.view() as unit:
-            granted = unit.granted()
+            held = unit.held()
             return [
-                self._view(bench, granted.get(bench.name))
+                self._view(bench, held.get(bench.name))
                 for bench in unit.benches()
                 if not bench.removed and parsed.matches(bench.selectable_labels)
             ]
@@ -160,7 +158,7 @@ class Fleet:
             if bench is None or bench.removed:
                 known = ", ".join(bench.name for bench in unit.benches() if not bench.removed)
                 raise NotFound(f"there is no bench {name!r}; the lab knows {known or 'none yet'}")
-            return self._view(bench, unit.granted_on(name))
+            return self._view(bench, unit.live_on(name))
 
     def clear_quarantine(self, actor: Actor, name: str, by: str, why: str = "") -> BenchView:
         """Has the agent bring the bench to its safe state again, and end the quarantine if that works.
@@ -257,6 +255,7 @@ class Fleet:
                 bench = ledger.unit.bench(name)
                 if bench is not None:
                     ledger.unit.save_bench(replace(bench, last_seen=session.last_seen))
+            ledger.schedule()
 
     def repeat_orders(self, session: Session) -> None:
         """Gives orders again that went unconfirmed for too long."""
@@ -348,7 +347,6 @@ class Fleet:
         if known is not None and known.agent != session.agent and not self._may_move(ledger, known):
             _log.error("bench refused: another agent has it", bench=report.name, agent=session.agent, other=known.agent)
             return
-        lease = ledger.unit.granted_on(report.name)
         epoch, fenced = report.fenced_epoch, report.fenced_epoch
         if known is not None:
             # A database older than the agent's memory: later epochs than the agent has seen, or it refuses them.
@@ -372,12 +370,15 @@ class Fleet:
                 fenced_epoch=fenced,
                 removed=False,
                 last_seen=ledger.now,
+                draining=known is not None and known.draining,
+                drain_reason=known.drain_reason if known is not None else "",
             )
         )
         session.benches[report.name], session.power[report.name] = report, report.power
-        if lease is not None and lease.epoch is not None and lease.epoch <= fenced:
+        lease = ledger.unit.live_on(report.name)
+        if lease is not None and lease.state.held and (part := lease.on(report.name)) and part.epoch <= fenced:
             _log.error("agent refuses the live lease of a bench: it ends", bench=report.name, lease=lease.id)
-            ledger.end_lease(lease, LeaseEnd.CANCELLED)
+        ledger.bench_fenced(report.name, fenced)
         with self._lock:
             order, _ = session.ordered.get(report.name, (None, 0.0))
             if order is not None and order.epoch <= fenced:
@@ -389,17 +390,13 @@ class Fleet:
 
     def _may_move(self, ledger: Ledger, bench: Bench) -> bool:
         """Whether nobody can act on the bench through its former agent any more."""
-        if self._core.presence.attached(bench.name) or ledger.unit.granted_on(bench.name) is not None:
-            return False
-        last = ledger.unit.last_expiry(bench.name)
-        return bench.fenced or last is None or ledger.now > last + CLOCK_MARGIN_S
+        lease = ledger.unit.live_on(bench.name)
+        return ledger.beyond_reach(bench) and (lease is None or lease.state.over)
 
     def _remove(self, ledger: Ledger, bench: Bench, why: str) -> None:
         _log.warning("bench removed", why=why, bench=bench.name, agent=bench.agent)
         ledger.unit.save_bench(replace(bench, removed=True))
-        lease = ledger.unit.granted_on(bench.name)
-        if lease is not None:
-            ledger.end_lease(lease, LeaseEnd.BENCH_REMOVED)
+        ledger.bench_gone(bench.name)
 
     def _session_of(self, bench: str) -> Session | None:
         with self._lock:
@@ -420,13 +417,13 @@ class Fleet:
         last_seen, power = bench.last_seen, dict[str, PowerReading]()
         if session is not None and attached:
             last_seen, power = session.last_seen, session.power.get(bench.name, power)
+        lease = lease if lease is not None and lease.state.held else None
         state = bench.state(attached, lease is not None)
         return BenchView(bench, bench.health(attached), state, lease, last_seen, power)
 
 
 def _standing_order(unit: Unit, name: str) -> FenceOrder:
-    bench, lease = unit.bench(name), unit.granted_on(name)
+    bench, lease = unit.bench(name), unit.live_on(name)
     epoch = bench.epoch if bench is not None else 0
-    if lease is not None and lease.epoch is not None:
-        epoch = lease.epoch - 1
-    return FenceOrder(name, epoch, "ended")
+    part = lease.on(name) if lease is not None and lease.state.held else None
+    return FenceOrder(name, epoch if part is None else part.epoch - 1, "ended")

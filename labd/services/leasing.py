@@ -1,14 +1,30 @@
 """Leases: asked for, granted, kept alive, given back."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from labd.model.filters import Filter
-from labd.model.lease import Lease, LeaseEnd, LeaseState
+from labd.model.identity import DEFAULT_TEAM, Actor
+from labd.model.lease import DEFAULT_PRIORITY, Lease, LeasedBench, LeaseEnd, LeaseState, Wanted
+from labd.model.policy import Mistake
+from labd.scheduling.queue import ordered
 from labd.services.core import Core
-from labd.services.errors import Conflict, NotFound
+from labd.services.errors import Conflict, FieldError, Invalid, NotFound
 from labd.services.identifiers import new_lease_id
-from labd.services.wishes import benches_wanted, obstacle_now, parse_selector, require_possible
+from labd.services.ledger import Ledger
+from labd.services.wishes import benches_wanted, obstacle_now, parse_wanted, require_possible
 from labd.store.unit import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class BenchAccess:
+    """One bench of a lease, and the way to it."""
+
+    part: LeasedBench
+    address: str | None
+    """host:port of its agent, while the lease is held."""
+    token: str | None
+    """While the lease is held; only in answers about one lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +34,19 @@ class LeaseView:
     lease: Lease
     position: int | None
     """1 is next; None unless QUEUED."""
-    address: str | None
-    """host:port of the bench, while GRANTED."""
-    token: str | None
-    """While GRANTED."""
+    benches: tuple[BenchAccess, ...]
     obstacle: str | None
     """While QUEUED: why no bench can come as things are, other than that all are in use."""
+
+    @property
+    def address(self) -> str | None:
+        """host:port of the single bench, while it is held."""
+        return self.benches[0].address if len(self.benches) == 1 else None
+
+    @property
+    def token(self) -> str | None:
+        """Of the single bench."""
+        return self.benches[0].token if len(self.benches) == 1 else None
 
 
 class Leasing:
@@ -32,14 +55,40 @@ class Leasing:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def create(self, *, selector: str, holder: str, duration_s: float, ttl_s: float, priority: int = 0) -> LeaseView:
-        """Queues a lease, and grants it at once when a bench is free. Raises Invalid."""
-        parsed = parse_selector(selector)
-        with self._core.transaction() as ledger:
-            require_possible(ledger.unit, parsed)
-            lease = new_lease(ledger.now, str(parsed), holder, duration_s, ttl_s, priority, run_id=None)
-            ledger.unit.add_lease(lease)
-            ledger.effects.deadlines = True
+    def create(
+        self,
+        actor: Actor,
+        *,
+        selector: str = "",
+        benches: Sequence[Wanted] = (),
+        same_site: bool = False,
+        affinity: str = "",
+        holder: str,
+        team: str = DEFAULT_TEAM,
+        duration_s: float,
+        ttl_s: float,
+        priority: str = DEFAULT_PRIORITY,
+        held: bool = False,
+    ) -> LeaseView:
+        """Queues a lease, and grants it at once when its benches are free. Raises Invalid.
+
+        ``selector`` asks for one bench, ``benches`` for as many as they say, all or none of them.
+        """
+        wanted = parse_wanted(selector, benches)
+        with self._core.transaction(actor) as ledger:
+            lease = new_lease(
+                ledger,
+                wanted=wanted,
+                same_site=same_site,
+                affinity=affinity,
+                holder=holder,
+                team=team,
+                duration_s=duration_s,
+                ttl_s=ttl_s,
+                priority=priority,
+                held=held,
+            )
+            ledger.add_lease(lease)
             ledger.schedule()
             return self._view(ledger.unit, _require(ledger.unit, lease.id))
 
@@ -51,7 +100,7 @@ class Leasing:
     def newest(self, where: Filter, limit: int, before: int | None = None) -> list[LeaseView]:
         """Leases without their tokens that arrived before number ``before``, newest first. Raises Invalid."""
         with self._core.view() as unit:
-            queue = unit.queue()
+            queue = ordered(unit.queue(), unit.policy())
             positions = {lease.id: number for number, lease in enumerate(queue, start=1)}
             leases = unit.newest_leases(where, limit, before, benches_wanted(unit, where.selector))
             addresses = {bench.name: bench.address for bench in unit.benches()}
@@ -59,65 +108,108 @@ class Leasing:
                 LeaseView(
                     lease,
                     positions.get(lease.id),
-                    _address(lease, addresses.get(lease.bench or "")),
-                    None,
+                    tuple(
+                        BenchAccess(one, addresses.get(one.bench) if lease.state.held else None, None)
+                        for one in lease.benches
+                    ),
                     self._obstacle(unit, lease),
                 )
                 for lease in leases
             ]
 
-    def heartbeat(self, lease_id: str) -> LeaseView:
+    def heartbeat(self, actor: Actor, lease_id: str) -> LeaseView:
         """Keeps a lease alive for another TTL. Raises NotFound, and Conflict once it has ended."""
-        with self._core.transaction() as ledger:
+        with self._core.transaction(actor) as ledger:
             lease = _require(ledger.unit, lease_id)
             overdue = lease.overdue(ledger.now)
             if overdue is not None:
                 lease = ledger.end_lease(lease, overdue)
-            elif lease.state is not LeaseState.ENDED:
-                lease = lease.heartbeat(ledger.now)
-                ledger.unit.save_lease(lease)
+            elif not lease.state.over:
+                lease = ledger.heartbeat(lease)
             view = self._view(ledger.unit, lease)
-        if lease.state is LeaseState.ENDED:
+        if lease.state.over:
             raise Conflict(f"lease {lease.id} has ended: {lease.end_reason}")
         return view
 
-    def release(self, lease_id: str) -> LeaseView:
-        """Gives the bench back, or leaves the queue; an ended lease stays as it is. Raises NotFound."""
-        with self._core.transaction() as ledger:
+    def release(self, actor: Actor, lease_id: str) -> LeaseView:
+        """Gives the benches back, or leaves the queue; an ended lease stays as it is. Raises NotFound."""
+        with self._core.transaction(actor) as ledger:
             lease = _require(ledger.unit, lease_id)
-            if lease.state is not LeaseState.ENDED:
+            if not lease.state.over:
                 waiting = lease.state is LeaseState.QUEUED
                 lease = ledger.end_lease(lease, LeaseEnd.CANCELLED if waiting else LeaseEnd.RELEASED)
             return self._view(ledger.unit, lease)
 
     def _view(self, unit: Unit, lease: Lease) -> LeaseView:
-        if lease.state is not LeaseState.GRANTED or lease.bench is None:
-            return LeaseView(lease, unit.position(lease), None, None, self._obstacle(unit, lease))
-        bench = unit.bench(lease.bench)
-        address = None if bench is None else bench.address
-        return LeaseView(lease, None, address, self._core.signer.lease_token(lease), None)
+        access = []
+        for one in lease.benches:
+            bench = unit.bench(one.bench) if lease.state.held else None
+            if bench is None:
+                access.append(BenchAccess(one, None, None))
+            else:
+                access.append(BenchAccess(one, bench.address, self._core.signer.lease_token(lease, one)))
+        return LeaseView(lease, position(unit, lease), tuple(access), self._obstacle(unit, lease))
 
     def _obstacle(self, unit: Unit, lease: Lease) -> str | None:
         return obstacle_now(unit, lease, self._core.presence.attached)
 
 
 def new_lease(
-    now: float, selector: str, holder: str, duration_s: float, ttl_s: float, priority: int, run_id: str | None
+    ledger: Ledger,
+    *,
+    wanted: tuple[Wanted, ...],
+    holder: str,
+    duration_s: float,
+    ttl_s: float,
+    run_id: str | None = None,
+    same_site: bool = False,
+    affinity: str = "",
+    team: str = DEFAULT_TEAM,
+    priority: str = DEFAULT_PRIORITY,
+    held: bool = False,
 ) -> Lease:
-    """A lease that has just arrived; the store gives it its number."""
+    """A lease that has just arrived, and that the policy lets its actor have; the store gives it its number.
+
+    Raises Invalid.
+    """
+    require_possible(ledger.unit, wanted)
+    benches = sum(one.count for one in wanted)
+    require_allowed(
+        ledger.policy.objections(ledger.actor, team=team, priority=priority, duration_s=duration_s, benches=benches)
+    )
     return Lease(
         id=new_lease_id(),
         seq=0,
         state=LeaseState.QUEUED,
-        selector=selector,
+        wanted=wanted,
         holder=holder,
-        priority=priority,
         duration_s=duration_s,
         ttl_s=ttl_s,
+        created_at=ledger.now,
+        heartbeat_by=ledger.now + ttl_s,
         run_id=run_id,
-        created_at=now,
-        heartbeat_by=now + ttl_s,
+        team=team,
+        priority=priority,
+        same_site=same_site,
+        affinity=affinity,
+        held=held,
     )
+
+
+def require_allowed(objections: Iterable[Mistake]) -> None:
+    """Raises Invalid when the policy has any."""
+    errors = [FieldError(one.field, one.value, one.message) for one in objections]
+    if errors:
+        detail = "; ".join(f"{one.field} {one.value!r}: {one.message}" for one in errors)
+        raise Invalid(f"the policy does not allow this: {detail}", *errors)
+
+
+def position(unit: Unit, lease: Lease) -> int | None:
+    """1 for the next in the queue; None unless QUEUED."""
+    if lease.state is not LeaseState.QUEUED:
+        return None
+    ids = [one.id for one in ordered(unit.queue(), unit.policy())]
+    return ids.index(lease.id) + 1 if lease.id in ids else None
 
 
 def _require(unit: Unit, lease_id: str) -> Lease:
@@ -125,7 +217,3 @@ def _require(unit: Unit, lease_id: str) -> Lease:
     if lease is None:
         raise NotFound(f"there is no lease {lease_id!r}")
     return lease
-
-
-def _address(lease: Lease, address: str | None) -> str | None:
-    return address if lease.state is LeaseState.GRANTED else None

@@ -1,8 +1,8 @@
 """The rules that tie leases, runs and benches together, applied inside one transaction.
 
-A run is PENDING while its lease is QUEUED, RUNNING while it is GRANTED, over once it has ENDED: whichever of the two
-ends takes the other along. A bench is granted only when its agent is attached, it is healthy, nobody has it, and the
-agent has confirmed the end of every former lease.
+A run is PENDING while its lease is QUEUED, RUNNING while it is held, over once its end is decided: whichever of the
+two ends takes the other along. A bench is granted only when its agent is attached, it is healthy, nobody has it, and
+the agent has confirmed the end of every former lease.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,10 +13,14 @@ from labd.model.audit import Deed, link
 from labd.model.bench import Bench, BenchState
 from labd.model.identity import Actor
 from labd.model.lease import Lease, LeaseEnd, LeaseState
+from labd.model.policy import Policy
 from labd.model.run import CaseCounts, Run, RunState
 from labd.scheduling.queue import FreeBench, decide
 from labd.services.limits import RunLimits
 from labd.store.unit import Unit
+
+CLOCK_MARGIN_S = 60.0
+"""How much longer than it says a lost agent may take a token for valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Effects:
     """What the rest of labd has to do once the transaction is durable."""
 
     fences: list[FenceOrder] = field(default_factory=list)
+    leases: set[str] = field(default_factory=set)
+    """Leases that changed, for those who follow them."""
     runs: set[str] = field(default_factory=set)
     """Runs that changed their state: their runners have to follow."""
     logs: set[str] = field(default_factory=set)
@@ -45,7 +51,14 @@ class Ledger:
     """One transaction's view of the lab, and the transitions."""
 
     def __init__(
-        self, unit: Unit, now: float, attached: Callable[[str], bool], limits: RunLimits, actor: Actor
+        self,
+        unit: Unit,
+        now: float,
+        attached: Callable[[str], bool],
+        limits: RunLimits,
+        actor: Actor,
+        *,
+        granting: bool = True,
     ) -> None:
         self.unit = unit
         self.now = now
@@ -55,7 +68,13 @@ class Ledger:
         """labd was away until now: no run ends for its timeout yet."""
         self._attached = attached
         self._limits = limits
+        self._granting = granting
         self._deeds: list[Deed] = []
+
+    @property
+    def policy(self) -> Policy:
+        """As it is now."""
+        return self.unit.policy()
 
     def audit(
         self,
@@ -96,19 +115,19 @@ class Ledger:
     def schedule(self) -> None:
         """Ends what is overdue, then hands free benches to those who wait, in the queue's order."""
         self.expire()
-        queue = self.unit.queue()
+        queue = self.unit.queue() if self._granting else []
         if not queue:
             return
-        granted = self.unit.granted()
+        taken = self.unit.taken()
         benches = {
             bench.name: bench
             for bench in self.unit.benches()
-            if bench.state(self._attached(bench.name), bench.name in granted) is BenchState.AVAILABLE
+            if bench.name not in taken and bench.state(self._attached(bench.name), leased=False) is BenchState.AVAILABLE
         }
         leases = {lease.id: lease for lease in queue}
         free = [FreeBench(bench.name, bench.selectable_labels) for bench in benches.values()]
-        for grant in decide(queue, free):
-            self._grant(leases[grant.lease_id], benches[grant.bench])
+        for grant in decide(queue, free, self.policy):
+            self._grant(leases[grant.lease_id], [benches[name] for name in grant.benches])
 
     def expire(self) -> None:
         """Ends every lease and run whose time is over."""
@@ -116,6 +135,8 @@ class Ledger:
             reason = lease.overdue(self.now)
             if reason is not None:
                 self.end_lease(lease, reason)
+        for lease in self.unit.leases_ending(self.now - CLOCK_MARGIN_S):
+            self._let_go(lease)
         if self.lenient:
             return
         for run in self.unit.runs_due(self.now - self._limits.grace_s):
@@ -124,43 +145,98 @@ class Ledger:
     def forgive(self) -> None:
         """Gives every live lease a whole TTL from now: its holder could not reach labd. Hard ends stay."""
         for lease in self.unit.live_leases():
-            self.unit.save_lease(replace(lease, heartbeat_by=self.now + lease.ttl_s))
+            self.unit.save_lease(replace(lease, heartbeat_by=self.now + lease.ttl_s), lease)
 
-    def end_lease(self, lease: Lease, reason: LeaseEnd) -> Lease:
+    def add_lease(self, lease: Lease) -> None:
+        """Queues a lease that has just arrived."""
+        self.unit.add_lease(lease)
+        self.effects.leases.add(lease.id)
+        self.effects.deadlines = True
+
+    def heartbeat(self, lease: Lease) -> Lease:
+        """Keeps a lease alive for another TTL."""
+        return self._move(lease, lease.heartbeat(self.now))
+
+    def activate(self, lease: Lease) -> Lease:
+        """The holder has shown up at a bench."""
+        return self._move(lease, lease.activate(self.now))
+
+    def end_lease(self, lease: Lease, reason: LeaseEnd, note: str = "") -> Lease:
         """Ends a live lease, and the run that it served."""
-        ended = self._end_lease(lease, reason)
+        ended = self._end_lease(lease, reason, note)
         run = self.unit.run(lease.run_id) if lease.run_id is not None else None
         if run is not None and not run.state.final:
             waiting = run.state is RunState.PENDING and reason is LeaseEnd.CANCELLED
             state = RunState.CANCELLED if waiting else RunState.ERROR
-            self._end_run(run, state, _LOST[reason])
+            self._end_run(run, state, f"{_LOST[reason]}: {note}" if note else _LOST[reason])
         return ended
 
     def end_run(self, run: Run, state: RunState, reason: str, cases: CaseCounts | None = None) -> Run:
         """Ends a live run, and the lease that served it."""
         ended = self._end_run(run, state, reason, cases)
         lease = self.unit.lease(run.lease_id)
-        if lease is not None and lease.state is not LeaseState.ENDED:
+        if lease is not None and not lease.state.over:
             waiting = lease.state is LeaseState.QUEUED
             self._end_lease(lease, LeaseEnd.CANCELLED if waiting else LeaseEnd.RELEASED)
         return ended
 
-    def _grant(self, lease: Lease, bench: Bench) -> None:
-        epoch = bench.epoch + 1
-        self.unit.save_bench(replace(bench, epoch=epoch))
-        self.unit.save_lease(lease.grant(bench.name, epoch, self.now))
+    def bench_fenced(self, bench: str, epoch: int) -> None:
+        """The agent refuses this and every lower epoch of the bench from now on."""
+        lease = self.unit.live_on(bench)
+        part = None if lease is None else lease.on(bench)
+        if lease is None or part is None or part.epoch > epoch:
+            return
+        if lease.state.held:
+            lease = self.end_lease(lease, LeaseEnd.CANCELLED, "the agent of its bench refuses it")
+        if lease.state is LeaseState.ENDING:
+            self._move(lease, lease.fenced(bench, self.now))
+
+    def bench_gone(self, bench: str) -> None:
+        """The bench left the lab, and whoever had it goes."""
+        lease = self.unit.live_on(bench)
+        if lease is None:
+            return
+        if lease.state.held:
+            lease = self.end_lease(lease, LeaseEnd.BENCH_REMOVED)
+        self._move(lease, lease.fenced(bench, self.now))
+
+    def beyond_reach(self, bench: Bench) -> bool:
+        """Whether nobody can act on the bench through an agent that is away: every token of it has expired."""
+        if self._attached(bench.name):
+            return False
+        last = self.unit.last_expiry(bench.name)
+        return bench.fenced or last is None or self.now > last + CLOCK_MARGIN_S
+
+    def _let_go(self, lease: Lease) -> None:
+        """Waits no longer for agents that are away and whose tokens have all expired."""
+        for one in lease.benches:
+            bench = self.unit.bench(one.bench) if one.live and not self._attached(one.bench) else None
+            if bench is not None and self.beyond_reach(bench):
+                lease = self._move(lease, lease.fenced(one.bench, self.now))
+
+    def _grant(self, lease: Lease, benches: list[Bench]) -> None:
+        epochs = []
+        for bench in benches:
+            granted = replace(bench, epoch=bench.epoch + 1)
+            self.unit.save_bench(granted)
+            epochs.append((granted.name, granted.epoch))
+        self._move(lease, lease.grant(epochs, self.now))
         self.effects.deadlines = True
         run = self.unit.run(lease.run_id) if lease.run_id is not None else None
         if run is not None:
             self.unit.save_run(run.start(self.now))
             self.effects.runs.add(run.id)
 
-    def _end_lease(self, lease: Lease, reason: LeaseEnd) -> Lease:
-        ended = lease.end(reason, self.now)
-        self.unit.save_lease(ended)
-        if lease.bench is not None and lease.epoch is not None:
-            self.effects.fences.append(FenceOrder(lease.bench, lease.epoch, reason))
-        return ended
+    def _end_lease(self, lease: Lease, reason: LeaseEnd, note: str = "") -> Lease:
+        self.effects.fences.extend(FenceOrder(one.bench, one.epoch, reason) for one in lease.benches if one.live)
+        self.effects.deadlines = True
+        return self._move(lease, lease.end(reason, self.now, note))
+
+    def _move(self, before: Lease, after: Lease) -> Lease:
+        """The one place where a lease changes its state."""
+        self.unit.save_lease(after, before)
+        self.effects.leases.add(after.id)
+        return after
 
     def _end_run(self, run: Run, state: RunState, reason: str, cases: CaseCounts | None = None) -> Run:
         ended = run.finish(state, reason, self.now, cases)
@@ -174,7 +250,10 @@ _LOST = {
     LeaseEnd.RELEASED: "its lease was released while it ran",
     LeaseEnd.EXPIRED: "its lease reached its hard end",
     LeaseEnd.HEARTBEAT_LOST: "its runner sent no heartbeat any more",
+    LeaseEnd.IDLE: "its lease was not used",
     LeaseEnd.CANCELLED: "its lease was cancelled",
+    LeaseEnd.PREEMPTED: "its bench was needed for something more urgent",
+    LeaseEnd.REVOKED: "its lease was revoked",
     LeaseEnd.BENCH_REMOVED: "its bench was removed from the lab",
 }
 

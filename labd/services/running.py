@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from labd.model.filters import Filter
-from labd.model.identity import Actor
-from labd.model.lease import Lease, LeaseState
+from labd.model.identity import DEFAULT_TEAM, Actor
+from labd.model.lease import DEFAULT_PRIORITY, Lease, Wanted
 from labd.model.run import CaseCounts, ExecutorName, LogLevel, LogLine, Run, RunInput, RunState
 from labd.services.core import Core
 from labd.services.errors import Conflict, Forbidden, NotFound, TooLarge, Unauthenticated
 from labd.services.identifiers import new_run_id
-from labd.services.leasing import new_lease
+from labd.services.leasing import BenchAccess, new_lease, position
 from labd.services.limits import RunLimits
-from labd.services.wishes import benches_wanted, obstacle_now, parse_selector, require_possible
+from labd.services.wishes import benches_wanted, obstacle_now, parse_wanted
 from labd.store.unit import Unit
 from labd.store.units.runs import StoredResult
 
@@ -30,7 +30,8 @@ class RunView:
     """A run as people see it."""
 
     run: Run
-    bench: str | None
+    benches: tuple[str, ...]
+    """Those of its lease."""
     position: int | None
     """In the queue, while PENDING."""
     obstacle: str | None
@@ -46,9 +47,8 @@ class AssignmentView:
     data_files: dict[str, int]
     """Sizes in bytes, by path relative to the script."""
     lease: Lease
-    address: str
-    labels: dict[str, str]
-    token: str
+    benches: list[tuple[BenchAccess, dict[str, str]]]
+    """Each with its labels."""
     limits: RunLimits
 
 
@@ -74,41 +74,61 @@ class Running:
         script: str,
         name: str,
         files: dict[str, str],
-        selector: str,
+        selector: str = "",
+        benches: Sequence[Wanted] = (),
+        same_site: bool = False,
+        affinity: str = "",
         holder: str,
+        team: str = DEFAULT_TEAM,
         timeout_s: float,
-        priority: int = 0,
+        priority: str = DEFAULT_PRIORITY,
         executor: ExecutorName = ExecutorName.PROCESS,
         data_files: Mapping[str, bytes] | None = None,
     ) -> RunView:
-        """Queues a run; when a bench is free it is RUNNING at once. Raises Invalid."""
+        """Queues a run; when its benches are free it is RUNNING at once. Raises Invalid."""
         contents = [(path, _digest(content), content) for path, content in (data_files or {}).items()]
-        parsed = parse_selector(selector)
+        wanted = parse_wanted(selector, benches)
         limits = self._core.limits
         with self._core.transaction(actor) as ledger:
-            require_possible(ledger.unit, parsed)
             run_id = new_run_id()
-            duration_s = timeout_s + limits.grace_s + HARD_END_MARGIN_S
-            lease = new_lease(ledger.now, str(parsed), holder, duration_s, limits.ttl_s, priority, run_id)
+            lease = new_lease(
+                ledger,
+                wanted=wanted,
+                same_site=same_site,
+                affinity=affinity,
+                holder=holder,
+                team=team,
+                duration_s=timeout_s + limits.grace_s + HARD_END_MARGIN_S,
+                ttl_s=limits.ttl_s,
+                priority=priority,
+                run_id=run_id,
+            )
             run = Run(
                 id=run_id,
                 seq=0,
                 name=name,
                 state=RunState.PENDING,
                 reason="",
-                selector=str(parsed),
+                selector=lease.selector,
                 holder=holder,
+                team=team,
                 priority=priority,
                 timeout_s=timeout_s,
                 lease_id=lease.id,
                 created_at=ledger.now,
                 executor=executor,
             )
-            ledger.unit.add_lease(lease)
+            ledger.add_lease(lease)
             ledger.unit.add_run(run, RunInput(script, files))
             for path, digest, content in contents:
                 ledger.unit.add_data_file(run_id, path, digest, content)
-            wished = {"name": name, "selector": str(parsed), "holder": holder, "executor": executor, "lease": lease.id}
+            wished = {
+                "name": name,
+                "selector": lease.selector,
+                "holder": holder,
+                "executor": executor,
+                "lease": lease.id,
+            }
             ledger.audit("run.created", f"run/{run_id}", after=wished)
             ledger.schedule()
             return self._view(ledger.unit, _require(ledger.unit, run_id))
@@ -166,9 +186,9 @@ class Running:
     def _view(self, unit: Unit, run: Run) -> RunView:
         lease = unit.lease(run.lease_id)
         if lease is None:
-            return RunView(run, None, None, None)
+            return RunView(run, (), None, None)
         obstacle = obstacle_now(unit, lease, self._core.presence.attached)
-        return RunView(run, lease.bench, unit.position(lease), obstacle)
+        return RunView(run, tuple(one.bench for one in lease.benches), position(unit, lease), obstacle)
 
     # For the runner of the run only
 
@@ -185,21 +205,18 @@ class Running:
             run = _require(unit, run_id)
             lease = unit.lease(run.lease_id)
             inputs = unit.inputs(run_id)
-            if run.state is not RunState.RUNNING or lease is None or lease.bench is None or inputs is None:
+            if run.state is not RunState.RUNNING or lease is None or inputs is None:
                 raise Conflict(f"run {run_id} is {run.state}: only a RUNNING one has an assignment")
-            bench = unit.bench(lease.bench)
-            if lease.state is not LeaseState.GRANTED or bench is None:
+            if not lease.state.held:
                 raise Conflict(f"run {run_id} holds no bench: its lease is {lease.state}")
-            return AssignmentView(
-                run,
-                inputs,
-                unit.data_files(run_id),
-                lease,
-                bench.address,
-                bench.selectable_labels,
-                self._core.signer.lease_token(lease),
-                self._core.limits,
-            )
+            benches = []
+            for one in lease.benches:
+                bench = unit.bench(one.bench)
+                if bench is None:
+                    raise Conflict(f"run {run_id} holds bench {one.bench}, which labd does not know any more")
+                access = BenchAccess(one, bench.address, self._core.signer.lease_token(lease, one))
+                benches.append((access, bench.selectable_labels))
+            return AssignmentView(run, inputs, unit.data_files(run_id), lease, benches, self._core.limits)
 
     def data_file(self, run_id: str, path: str) -> bytes:
         """What is in a data file that came with the run. Raises NotFound."""

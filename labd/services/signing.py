@@ -11,7 +11,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, KeySetSerialization, OKPKey
 
 from bench_agent.protocol.claims import ALGORITHM, LeaseClaims, Scope
-from labd.model.lease import Lease
+from labd.model.lease import Lease, LeasedBench
 
 KEY_NAME = "signing-key.pem"
 
@@ -48,14 +48,16 @@ class Signer:
         """The same as a dictionary."""
         return KeySet([self._key]).as_dict(private=False)
 
-    def lease_token(self, lease: Lease) -> str:
-        """The token of a GRANTED lease; it expires at the lease's hard end, rounded up to a whole second."""
-        if lease.bench is None or lease.epoch is None or lease.expires_at is None:
+    def lease_token(self, lease: Lease, part: LeasedBench) -> str:
+        """The token of a held lease for one of its benches; it expires at the lease's hard end, rounded up to a whole
+        second.
+        """
+        if lease.expires_at is None:
             raise ValueError(f"lease {lease.id} is {lease.state}: it has no bench to sign for")
         claims = LeaseClaims(
             lease=lease.id,
-            bench=lease.bench,
-            epoch=lease.epoch,
+            bench=part.bench,
+            epoch=part.epoch,
             holder=lease.holder,
             scope=Scope.HOLDER,
             expires_at=math.ceil(lease.expires_at),

@@ -1,9 +1,9 @@
-"""Checks what a lease or a run wants of a bench before it is allowed to wait for one."""
+"""Checks what a lease or a run wants of benches before it is allowed to wait for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from labd.model.bench import BenchState
-from labd.model.lease import Lease, LeaseState
+from labd.model.lease import Lease, LeaseState, Wanted
 from labd.model.selector import Selector, SelectorError, obstacle, parse
 from labd.services.errors import FieldError, Invalid
 from labd.store.unit import Unit
@@ -12,9 +12,11 @@ _MOST_SAID = 4
 """Benches that an obstacle names."""
 SELECTOR_LENGTH_MAX = 1000
 """Longest selector that people may send, in characters. Its normal form, which is kept, may be a little longer."""
+BENCHES_MAX = 32
+"""Most benches of one lease."""
 
 
-def parse_selector(text: str) -> Selector:
+def parse_selector(text: str, field: str = "selector") -> Selector:
     """Raises Invalid with the column of the mistake."""
     try:
         if len(text) > SELECTOR_LENGTH_MAX:
@@ -24,16 +26,41 @@ def parse_selector(text: str) -> Selector:
     except SelectorError as error:
         raise Invalid(
             f"selector {text!r}, column {error.column}: {error.message}",
-            FieldError("selector", text, error.message, error.column),
+            FieldError(field, text, error.message, error.column),
         ) from error
 
 
-def require_possible(unit: Unit, selector: Selector) -> None:
-    """Raises Invalid, naming the term in the way, when no bench that the lab knows could ever match."""
+def parse_wanted(selector: str, benches: Sequence[Wanted]) -> tuple[Wanted, ...]:
+    """What is asked for, its selectors in their normal form; ``selector`` alone asks for one bench. Raises Invalid."""
+    if not benches:
+        return (Wanted(str(parse_selector(selector))),)
+    if selector:
+        message = "name what is wanted either here or under benches"
+        raise Invalid(f"selector {selector!r}: {message}", FieldError("selector", selector, message))
+    count = sum(one.count for one in benches)
+    if count > BENCHES_MAX:
+        message = f"a lease has at most {BENCHES_MAX} benches, these are {count}"
+        raise Invalid(message, FieldError("benches", count, message))
+    return tuple(
+        Wanted(str(parse_selector(one.selector, f"benches.{number}.selector")), one.count)
+        for number, one in enumerate(benches)
+    )
+
+
+def require_possible(unit: Unit, wanted: Sequence[Wanted]) -> None:
+    """Raises Invalid, naming the term in the way, when the benches that the lab knows could never do."""
     known = {bench.name: bench.selectable_labels for bench in unit.benches() if not bench.removed}
-    reason = obstacle(selector, known)
-    if reason is not None:
-        raise Invalid(f"this can never be granted: {reason}", FieldError("selector", str(selector), reason))
+    for number, one in enumerate(wanted):
+        field = "selector" if len(wanted) == 1 and one.count == 1 else f"benches.{number}.selector"
+        selector = parse(one.selector)
+        reason = obstacle(selector, known)
+        if reason is None:
+            matching = sum(selector.matches(labels) for labels in known.values())
+            asked = sum(other.count for other in wanted if other.selector == one.selector)
+            if asked > matching:
+                reason = f"{asked} are wanted, the lab has {matching} such benches"
+        if reason is not None:
+            raise Invalid(f"this can never be granted: {reason}", FieldError(field, one.selector, reason))
 
 
 def benches_wanted(unit: Unit, selector: str) -> list[str] | None:
@@ -45,24 +72,33 @@ def benches_wanted(unit: Unit, selector: str) -> list[str] | None:
 
 
 def obstacle_now(unit: Unit, lease: Lease, attached: Callable[[str], bool]) -> str | None:
-    """Why no bench can come to a waiting lease as things are; None while one that matches is in use or free.
+    """Why no bench can come to a waiting lease as things are; None while those that match are in use or free.
 
     Benches come back: their agent may just be restarting, so the lease goes on waiting.
     """
     if lease.state is not LeaseState.QUEUED:
         return None
-    selector = parse(lease.selector)
+    reasons = (_obstacle_of(unit, one.selector, attached) for one in lease.wanted)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _obstacle_of(unit: Unit, text: str, attached: Callable[[str], bool]) -> str | None:
+    selector = parse(text)
     known = {bench.name: bench for bench in unit.benches() if not bench.removed}
     reason = obstacle(selector, {name: bench.selectable_labels for name, bench in known.items()})
     if reason is not None:
         return reason
-    granted = unit.granted()
+    held = unit.held()
     said = []
     for name, bench in known.items():
         if not selector.matches(bench.selectable_labels):
             continue
-        if name in granted or bench.state(attached(name), leased=False) is not BenchState.UNAVAILABLE:
+        state = bench.state(attached(name), leased=name in held)
+        if state not in (BenchState.UNAVAILABLE, BenchState.DRAINED):
             return None
+        if state is BenchState.DRAINED:
+            said.append(f"{name} is drained" + (f" ({bench.drain_reason})" if bench.drain_reason else ""))
+            continue
         why = f" ({bench.health_reason})" if attached(name) and bench.health_reason else ""
         said.append(f"{name} is {bench.health(attached(name))}{why}")
     more = f" and {len(said) - _MOST_SAID} more" if len(said) > _MOST_SAID else ""

@@ -1,12 +1,13 @@
 """Rows to and from the model's nouns."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import RowMapping
 
 from labd.model.bench import Bench
-from labd.model.lease import Lease, LeaseEnd, LeaseState
+from labd.model.lease import Lease, LeasedBench, LeaseEnd, LeaseState, Wanted
 from labd.model.run import CaseCounts, ExecutorName, LogLevel, LogLine, Run, RunState
 
 Values = dict[str, Any]
@@ -23,19 +24,31 @@ def bench_of(row: RowMapping) -> Bench:
 
 
 def lease_values(lease: Lease) -> Values:
-    """The columns of a lease, without ``seq``: the database counts arrivals."""
+    """The columns of a lease, without ``seq``: the database counts arrivals. Its benches are rows of their own."""
     values = asdict(lease)
-    del values["seq"]
+    del values["seq"], values["benches"]
     return values
 
 
-def lease_of(row: RowMapping) -> Lease:
-    """The lease of a row."""
+def lease_bench_values(lease_id: str, bench: LeasedBench) -> Values:
+    """The columns of a bench of a lease."""
+    return {"lease_id": lease_id, **asdict(bench)}
+
+
+def leased_bench_of(row: RowMapping) -> LeasedBench:
+    """The bench of a lease."""
+    return LeasedBench(row["part"], row["selector"], row["bench"], row["epoch"], row["live"])
+
+
+def lease_of(row: RowMapping, benches: Iterable[LeasedBench]) -> Lease:
+    """The lease of a row, and the rows of its benches."""
     values = dict(row)
     values["state"] = LeaseState(values["state"])
+    values["wanted"] = tuple(Wanted(**one) for one in values["wanted"])
+    values["avoid"], values["reserved"] = tuple(values["avoid"]), tuple(values["reserved"])
     if values["end_reason"] is not None:
         values["end_reason"] = LeaseEnd(values["end_reason"])
-    return Lease(**values)
+    return Lease(**values, benches=tuple(benches))
 
 
 def run_values(run: Run) -> Values:

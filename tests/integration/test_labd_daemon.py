@@ -18,6 +18,8 @@ from tests.integration.labd_support import DEADLINE_S, Daemon, StreamAgent, unti
 
 RUNNER = f"{sys.executable} {Path(__file__).with_name('labd_runner.py')}"
 
+CLASSES = ("low", "normal", "high")
+
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
@@ -52,7 +54,7 @@ def test_what_was_acknowledged_survives_kill_9_at_any_instant(daemon: Daemon) ->
                 try:
                     while True:
                         lease = client.create_lease(
-                            selector="name=bench-2", holder=f"w{number}", ttl_s=600, priority=number % 3
+                            selector="name=bench-2", holder=f"w{number}", ttl_s=600, priority=CLASSES[number % 3]
                         )
                         acknowledged.append(dict(lease))
                         if len(acknowledged) > 60:
@@ -75,7 +77,7 @@ def test_what_was_acknowledged_survives_kill_9_at_any_instant(daemon: Daemon) ->
         queue = client.leases("QUEUED")
         positions = {lease["id"]: lease["position"] for lease in queue}
         assert all(str(lease["id"]) in positions for lease in acknowledged)
-        order = [(-lease["priority"], lease["created_at"]) for lease in queue]
+        order = [(-CLASSES.index(lease["priority"]), lease["created_at"]) for lease in queue]
         assert order == sorted(order)
         assert client.run(run["id"])["state"] == "RUNNING"
         stored = client.follow_log(run["id"])

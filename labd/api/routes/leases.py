@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import Query
 
 from labd.api import schemas
-from labd.api.answers import lease_answer, lease_summary
-from labd.api.context import FilterOf, LabOf, LeaseId
+from labd.api.answers import lease_answer, lease_summary, wanted_of
+from labd.api.context import ActorOf, FilterOf, LabOf, LeaseId
 from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
@@ -19,15 +19,21 @@ router = Router(prefix="/leases", tags=["leases"])
 
 
 @router.post("", status_code=HTTPStatus.CREATED, responses=body_responses(), summary="Ask for a bench")
-def create_lease(lab: LabOf, wish: schemas.LeaseRequest) -> schemas.Lease:
-    """Queues a lease; it is GRANTED at once when a matching bench is free. Keep it alive with heartbeats."""
+def create_lease(lab: LabOf, actor: ActorOf, wish: schemas.LeaseRequest) -> schemas.Lease:
+    """Queues a lease; it is GRANTED at once when all its benches are free. Keep it alive with heartbeats."""
     return lease_answer(
         lab.leasing.create(
+            actor,
             selector=wish.selector,
+            benches=wanted_of(wish.benches),
+            same_site=wish.same_site,
+            affinity=wish.affinity,
             holder=wish.holder,
+            team=wish.team,
             duration_s=wish.duration_s,
             ttl_s=wish.ttl_s,
             priority=wish.priority,
+            held=wish.held,
         )
     )
 
@@ -46,7 +52,7 @@ def list_leases(
 
 @router.get("/{lease_id}", responses=responses(HTTPStatus.NOT_FOUND), summary="One lease")
 def get_lease(lab: LabOf, lease_id: LeaseId) -> schemas.Lease:
-    """A lease with its token while GRANTED."""
+    """A lease with its tokens while it is held."""
     return lease_answer(lab.leasing.get(lease_id))
 
 
@@ -56,12 +62,12 @@ def get_lease(lab: LabOf, lease_id: LeaseId) -> schemas.Lease:
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     summary="Keep a lease alive",
 )
-def heartbeat(lab: LabOf, lease_id: LeaseId) -> schemas.Lease:
+def heartbeat(lab: LabOf, actor: ActorOf, lease_id: LeaseId) -> schemas.Lease:
     """Keeps a waiting or live lease for another `ttl_s`."""
-    return lease_answer(lab.leasing.heartbeat(lease_id))
+    return lease_answer(lab.leasing.heartbeat(actor, lease_id))
 
 
 @router.delete("/{lease_id}", responses=responses(HTTPStatus.NOT_FOUND), summary="Give a bench back")
-def release_lease(lab: LabOf, lease_id: LeaseId) -> schemas.Lease:
+def release_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId) -> schemas.Lease:
     """Ends a live lease, or leaves the queue. An ended lease stays as it is."""
-    return lease_answer(lab.leasing.release(lease_id))
+    return lease_answer(lab.leasing.release(actor, lease_id))

@@ -10,7 +10,7 @@ from fastapi import Depends, Header, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from labd.api import schemas
-from labd.api.answers import line_answer, run_answer
+from labd.api.answers import line_answer, run_answer, wanted_of
 from labd.api.context import ActorOf, FilterOf, LabOf, RunId
 from labd.api.following import follow_log
 from labd.api.paging import Page, PagingOf
@@ -38,7 +38,11 @@ def create_run(lab: LabOf, actor: ActorOf, wish: schemas.RunRequest) -> schemas.
             files=wish.files,
             data_files=wish.data_files,
             selector=wish.selector,
+            benches=wanted_of(wish.benches),
+            same_site=wish.same_site,
+            affinity=wish.affinity,
             holder=wish.holder,
+            team=wish.team,
             priority=wish.priority,
             timeout_s=wish.timeout_s,
             executor=wish.executor,

@@ -13,8 +13,8 @@ from labd.api.schemas.benches import (
     Equipment,
     PowerChannel,
 )
-from labd.api.schemas.common import Request
-from labd.api.schemas.leases import Lease, LeaseRequest, LeaseSummary
+from labd.api.schemas.common import Request, WantedBenches
+from labd.api.schemas.leases import Lease, LeasedBench, LeaseRequest, LeaseSummary
 from labd.api.schemas.meta import HealthReport, JsonWebKeySet, Version
 from labd.api.schemas.runner import AssignedBench, Assignment, Limits, LogBatch, LogReceipt, NewLogLine, ResultReport
 from labd.api.schemas.runs import CaseCounts, CaseResult, Failure, Frame, LogLine, Result, Run, RunRequest, Step
@@ -42,6 +42,7 @@ __all__ = [
     "Lease",
     "LeaseRequest",
     "LeaseSummary",
+    "LeasedBench",
     "Limits",
     "LogBatch",
     "LogLine",
@@ -55,4 +56,5 @@ __all__ = [
     "RunRequest",
     "Step",
     "Version",
+    "WantedBenches",
 ]

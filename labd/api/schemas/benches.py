@@ -108,6 +108,8 @@ class Bench(BaseModel):
     holder: str | None
     epoch: int
     last_seen: Time | None
+    draining: bool = Field(description="An operator keeps new leases from it.")
+    drain_reason: str
     buses: list[Bus]
     ecus: list[Ecu]
     equipment: Equipment

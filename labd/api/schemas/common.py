@@ -35,7 +35,22 @@ Selector = Annotated[
         examples=["platform=meb,region in (eu,us),!broken", "name=bench-1"],
     ),
 ]
-Priority = Annotated[int, Field(ge=-1000, le=1000, description="Higher is served first.")]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=PLAIN)]
+Priority = Annotated[
+    Word,
+    Field(
+        description="A class of priority of the lab's policy: `low`, `normal`, `high`, `urgent` unless it has others.",
+        examples=["normal"],
+    ),
+]
+Team = Annotated[Word, Field(description="Whose quota pays.", examples=["default"])]
+Affinity = Annotated[
+    str,
+    Field(
+        max_length=200,
+        description="Wishes with the same key like to get the same bench, which has their firmware or data already.",
+    ),
+]
 Script = Annotated[str, StringConstraints(min_length=1, max_length=SCRIPT_LENGTH_MAX)]
 
 
@@ -78,3 +93,21 @@ class Request(BaseModel):
     """A request body: nothing unknown, nothing converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class WantedBenches(Request):
+    """Different benches that match one selector."""
+
+    selector: Selector = ""
+    count: Annotated[int, Field(ge=1, le=32, description="How many.")] = 1
+
+
+Wanted = Annotated[
+    list[WantedBenches],
+    Field(
+        max_length=32,
+        description="Several benches, all or none of them. `selector` alone is short for one bench.",
+        examples=[[{"selector": "platform=meb", "count": 2}, {"selector": "gateway"}]],
+    ),
+]
+SameSite = Annotated[bool, Field(description="All the benches must have the same label `site`.")]

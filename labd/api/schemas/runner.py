@@ -14,6 +14,7 @@ class AssignedBench(BaseModel):
     name: str
     address: str
     token: str
+    epoch: int
     labels: dict[str, str]
 
 

@@ -10,16 +10,22 @@ from labd.api.schemas.common import (
     FILES_MAX,
     OBSTACLE,
     SCRIPT_LENGTH_MAX,
+    Affinity,
     Content,
     FilePath,
     Name,
     Priority,
     Request,
+    SameSite,
     Script,
     Selector,
+    Team,
     Time,
+    Wanted,
     check_size,
 )
+from labd.model.identity import DEFAULT_TEAM
+from labd.model.lease import DEFAULT_PRIORITY
 from labd.model.run import ExecutorName, LogLevel, RunState
 
 
@@ -53,8 +59,12 @@ class RunRequest(Request):
         ),
     ] = Field(default={})
     selector: Selector = ""
+    benches: Wanted = Field(default=[])
+    same_site: SameSite = False
+    affinity: Affinity = ""
     holder: Name
-    priority: Priority = 0
+    team: Team = DEFAULT_TEAM
+    priority: Priority = DEFAULT_PRIORITY
     timeout_s: Annotated[float, Field(gt=0, le=7 * DAY_S, description="Counts from the start of RUNNING.")] = 300.0
     executor: Annotated[
         ExecutorName,
@@ -83,11 +93,13 @@ class Run(BaseModel):
     reason: str = Field(description="Why it FAILED or ended in ERROR; empty otherwise.")
     selector: str
     holder: str
-    priority: int
+    team: str
+    priority: str
     timeout_s: float
     executor: ExecutorName
     lease_id: str | None
-    bench: str | None
+    bench: str | None = Field(description="The bench of a run on a single one; null with several.")
+    benches: list[str]
     position: int | None
     obstacle: str | None = Field(description=OBSTACLE)
     created_at: Time

@@ -4,8 +4,9 @@ from labd.store.tables.agents import agents
 from labd.store.tables.audit import audit, audit_checkpoints, audit_head
 from labd.store.tables.benches import benches
 from labd.store.tables.idempotency import idempotency_keys
-from labd.store.tables.leases import leases
+from labd.store.tables.leases import lease_benches, leases
 from labd.store.tables.metadata import metadata
+from labd.store.tables.policy import policy
 from labd.store.tables.runs import contents, run_data_files, run_inputs, run_log, run_results, runs
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "benches",
     "contents",
     "idempotency_keys",
+    "lease_benches",
     "leases",
     "metadata",
+    "policy",
     "run_data_files",
     "run_inputs",
     "run_log",

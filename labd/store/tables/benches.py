@@ -1,6 +1,6 @@
 """Benches."""
 
-from sqlalchemy import JSON, Boolean, Column, Float, Integer, String, Table, Text
+from sqlalchemy import JSON, Boolean, Column, Float, Integer, String, Table, Text, false
 
 from labd.store.tables.metadata import metadata
 
@@ -22,4 +22,6 @@ benches = Table(
     Column("fenced_epoch", Integer, nullable=False),
     Column("removed", Boolean, nullable=False),
     Column("last_seen", Float),
+    Column("draining", Boolean, nullable=False, server_default=false()),
+    Column("drain_reason", Text, nullable=False, server_default=""),
 )

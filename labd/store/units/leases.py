@@ -1,17 +1,19 @@
 """The leases of a unit of work."""
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select, update
+from sqlalchemy import Select, func, insert, or_, select, update
 
 from labd.model.filters import Filter
-from labd.model.lease import Lease, LeaseState
+from labd.model.lease import HELD, LIVE, Lease, LeasedBench, LeaseState
 from labd.store import tables
-from labd.store.rows import lease_of, lease_values
+from labd.store.rows import lease_bench_values, lease_of, lease_values, leased_bench_of
 from labd.store.units.part import Part
 
-_LIVE_LEASES = (LeaseState.QUEUED, LeaseState.GRANTED)
+_IDS_AT_ONCE = 10_000
+"""In one statement; databases bound the number of parameters."""
 
 
 class Leases(Part):
@@ -20,68 +22,113 @@ class Leases(Part):
     def add_lease(self, lease: Lease) -> int:
         """Stores a new lease; returns its place in the order of arrival."""
         statement = insert(tables.leases).values(lease_values(lease)).returning(tables.leases.c.seq)
-        return int(self._connection.execute(statement).scalar_one())
+        seq = int(self._connection.execute(statement).scalar_one())
+        self._add_benches(lease)
+        return seq
 
-    def save_lease(self, lease: Lease) -> None:
-        """Stores the new state of a known lease."""
-        self._connection.execute(
-            update(tables.leases).where(tables.leases.c.seq == lease.seq).values(lease_values(lease))
-        )
+    def save_lease(self, lease: Lease, before: Lease) -> None:
+        """Stores the new state of a known lease, which was `before`."""
+        values, known = lease_values(lease), lease_values(before)
+        changed = {name: value for name, value in values.items() if value != known[name]}
+        if changed:
+            self._connection.execute(update(tables.leases).where(tables.leases.c.id == lease.id).values(changed))
+        if not before.benches:
+            self._add_benches(lease)
+            return
+        columns = tables.lease_benches.c
+        for one, former in zip(lease.benches, before.benches, strict=True):
+            if one.live != former.live:
+                self._connection.execute(
+                    update(tables.lease_benches)
+                    .where(columns.lease_id == lease.id, columns.part == one.part)
+                    .values(live=one.live)
+                )
 
     def lease(self, lease_id: str) -> Lease | None:
         """One lease."""
-        row = self._connection.execute(select(tables.leases).where(tables.leases.c.id == lease_id)).mappings().first()
-        return None if row is None else lease_of(row)
+        found = self._leases(select(tables.leases).where(tables.leases.c.id == lease_id))
+        return found[0] if found else None
+
+    def leases_in(self, states: Collection[LeaseState]) -> list[Lease]:
+        """All leases in these states, in order of arrival."""
+        return self._leases(select(tables.leases).where(tables.leases.c.state.in_(states)))
 
     def live_leases(self) -> list[Lease]:
-        """QUEUED and GRANTED leases in order of arrival."""
-        return self._leases(select(tables.leases).where(tables.leases.c.state.in_(_LIVE_LEASES)))
+        """Leases whose end is not decided, in order of arrival."""
+        return self.leases_in(LIVE)
+
+    def queue(self) -> list[Lease]:
+        """QUEUED leases in order of arrival."""
+        return self.leases_in((LeaseState.QUEUED,))
 
     def leases_due(self, now: float) -> list[Lease]:
         """Live leases of which a deadline has passed, in order of arrival."""
         columns = tables.leases.c
         return self._leases(
             select(tables.leases).where(
-                columns.state.in_(_LIVE_LEASES), (columns.heartbeat_by <= now) | (columns.expires_at <= now)
+                columns.state.in_(LIVE),
+                (columns.heartbeat_by <= now) | (columns.expires_at <= now) | (columns.revoke_at <= now),
             )
         )
 
     def next_lease_deadline(self) -> float | None:
         """When the next live lease has to be looked at."""
         columns = tables.leases.c
-        # A run's waiting lease needs no heartbeat (Lease.overdue).
+        # The same as Lease.beats.
         beating = select(func.min(columns.heartbeat_by)).where(
-            columns.state.in_(_LIVE_LEASES), (columns.state == LeaseState.GRANTED) | columns.run_id.is_(None)
+            columns.held.is_(False),
+            or_(
+                columns.state.in_(HELD),
+                (columns.state == LeaseState.QUEUED) & columns.run_id.is_(None) & columns.starts_at.is_(None),
+            ),
         )
-        ending = select(func.min(columns.expires_at)).where(columns.state == LeaseState.GRANTED)
-        found = [value for query in (beating, ending) if (value := self._connection.scalar(query)) is not None]
+        ending = select(func.min(columns.expires_at)).where(columns.state.in_(HELD))
+        revoked = select(func.min(columns.revoke_at)).where(columns.state.in_(HELD))
+        found = [value for query in (beating, ending, revoked) if (value := self._connection.scalar(query)) is not None]
         return min(found, default=None)
 
-    def queue(self) -> list[Lease]:
-        """QUEUED leases in the order in which they are served."""
+    def leases_ending(self, expired_by: float) -> list[Lease]:
+        """ENDING leases whose tokens had all expired by then."""
         columns = tables.leases.c
-        rows = self._connection.execute(
-            select(tables.leases)
-            .where(columns.state == LeaseState.QUEUED)
-            .order_by(columns.priority.desc(), columns.seq.asc())
+        return self._leases(
+            select(tables.leases).where(columns.state == LeaseState.ENDING, columns.expires_at <= expired_by)
         )
-        return [lease_of(row) for row in rows.mappings()]
 
-    def granted(self) -> dict[str, Lease]:
-        """The GRANTED leases by bench."""
-        leases = self._leases(select(tables.leases).where(tables.leases.c.state == LeaseState.GRANTED))
-        return {lease.bench: lease for lease in leases if lease.bench is not None}
-
-    def granted_on(self, bench: str) -> Lease | None:
-        """The GRANTED lease of a bench."""
+    def next_expiry_of_ending(self, after: float) -> float | None:
+        """When the tokens of the next ENDING lease expire, after this time."""
         columns = tables.leases.c
-        rows = self._leases(select(tables.leases).where(columns.state == LeaseState.GRANTED, columns.bench == bench))
-        return rows[0] if rows else None
+        value = self._connection.scalar(
+            select(func.min(columns.expires_at)).where(columns.state == LeaseState.ENDING, columns.expires_at > after)
+        )
+        return None if value is None else float(value)
+
+    def held(self) -> dict[str, Lease]:
+        """The GRANTED and ACTIVE leases by bench."""
+        return {one.bench: lease for lease in self.leases_in(HELD) for one in lease.benches}
+
+    def taken(self) -> set[str]:
+        """The benches on which somebody may act by a lease, or may still."""
+        columns = tables.lease_benches.c
+        return set(self._connection.scalars(select(columns.bench).where(columns.live)))
+
+    def live_on(self, bench: str) -> Lease | None:
+        """The lease by which somebody may act on a bench, or may still: GRANTED, ACTIVE or ENDING."""
+        columns = tables.lease_benches.c
+        found = self._leases(
+            select(tables.leases).where(
+                tables.leases.c.id.in_(select(columns.lease_id).where(columns.bench == bench, columns.live))
+            )
+        )
+        return found[0] if found else None
 
     def last_expiry(self, bench: str) -> float | None:
         """When the last token that was ever issued for the bench expires."""
-        columns = tables.leases.c
-        value = self._connection.scalar(select(func.max(columns.expires_at)).where(columns.bench == bench))
+        columns = tables.lease_benches.c
+        value = self._connection.scalar(
+            select(func.max(tables.leases.c.expires_at))
+            .join(tables.lease_benches, columns.lease_id == tables.leases.c.id)
+            .where(columns.bench == bench)
+        )
         return None if value is None else float(value)
 
     def newest_leases(
@@ -97,27 +144,36 @@ class Leases(Part):
         if where.since is not None:
             query = query.where(columns.created_at >= where.since)
         if benches is not None:
-            query = query.where(columns.bench.in_(benches))
+            query = query.where(columns.id.in_(leases_on(benches)))
         if before is not None:
             query = query.where(columns.seq < before)
-        return [lease_of(row) for row in self._connection.execute(query).mappings()]
-
-    def position(self, lease: Lease) -> int | None:
-        """1 for the next in the queue; None unless QUEUED."""
-        if lease.state is not LeaseState.QUEUED:
-            return None
-        columns = tables.leases.c
-        ahead = self._connection.scalar(
-            select(func.count())
-            .select_from(tables.leases)
-            .where(
-                columns.state == LeaseState.QUEUED,
-                (columns.priority > lease.priority)
-                | ((columns.priority == lease.priority) & (columns.seq < lease.seq)),
-            )
-        )
-        return 1 + (ahead or 0)
+        return self._with_benches(self._connection.execute(query).mappings().all())
 
     def _leases(self, query: Select[Any]) -> list[Lease]:
-        rows = self._connection.execute(query.order_by(tables.leases.c.seq))
-        return [lease_of(row) for row in rows.mappings()]
+        return self._with_benches(self._connection.execute(query.order_by(tables.leases.c.seq)).mappings().all())
+
+    def _with_benches(self, rows: Sequence[Any]) -> list[Lease]:
+        """The leases of these rows; those that were never granted need no second look."""
+        ids = [row["id"] for row in rows if row["granted_at"] is not None]
+        benches: dict[str, list[LeasedBench]] = defaultdict(list)
+        columns = tables.lease_benches.c
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            found = self._connection.execute(
+                select(tables.lease_benches)
+                .where(columns.lease_id.in_(ids[start : start + _IDS_AT_ONCE]))
+                .order_by(columns.lease_id, columns.part)
+            )
+            for row in found.mappings():
+                benches[row["lease_id"]].append(leased_bench_of(row))
+        return [lease_of(row, benches[row["id"]]) for row in rows]
+
+    def _add_benches(self, lease: Lease) -> None:
+        if lease.benches:
+            values = [lease_bench_values(lease.id, one) for one in lease.benches]
+            self._connection.execute(insert(tables.lease_benches), values)
+
+
+def leases_on(benches: Collection[str]) -> Select[tuple[str]]:
+    """The IDs of the leases that have, or had, one of these benches."""
+    columns = tables.lease_benches.c
+    return select(columns.lease_id).where(columns.bench.in_(benches))

@@ -9,6 +9,7 @@ from labd.model.filters import Filter
 from labd.model.run import LogLine, Run, RunInput, RunState
 from labd.store import tables
 from labd.store.rows import line_of, run_of, run_values
+from labd.store.units.leases import leases_on
 from labd.store.units.part import Part
 
 
@@ -81,8 +82,7 @@ class Runs(Part):
         if where.since is not None:
             query = query.where(columns.created_at >= where.since)
         if benches is not None:
-            leases = tables.leases.c
-            query = query.where(columns.lease_id.in_(select(leases.id).where(leases.bench.in_(benches))))
+            query = query.where(columns.lease_id.in_(leases_on(benches)))
         if before is not None:
             query = query.where(columns.seq < before)
         return [run_of(row) for row in self._connection.execute(query).mappings()]

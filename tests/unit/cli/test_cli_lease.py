@@ -35,7 +35,7 @@ def test_acquire_says_how_to_use_the_bench_and_leaves_the_lease(labctl: Labctl, 
     assert "lease-token" not in result.stdout
     assert labd.leases["lease-1"]["state"] == "GRANTED"
     assert labd.asked("POST", "/leases") == [
-        {"selector": "platform=meb", "holder": "ada", "duration_s": 1800.0, "ttl_s": 1800.0, "priority": 0}
+        {"selector": "platform=meb", "holder": "ada", "duration_s": 1800.0, "ttl_s": 1800.0, "priority": "normal"}
     ]
 
 

@@ -22,7 +22,7 @@ def script(tmp_path: Path) -> Path:
 
 def test_submitting_prints_the_run_and_how_to_follow_it(labctl: Labctl, labd: FakeLabd, script: Path) -> None:
     labd.free = False
-    result = labctl("run", str(script), "--selector", "platform=meb", "--timeout", "90s", "--priority", "3")
+    result = labctl("run", str(script), "--selector", "platform=meb", "--timeout", "90s", "--priority", "high")
     assert (result.exit_code, result.stdout) == (0, "run-1 PENDING, position 2 in the queue\n")
     assert "labctl run logs -f run-1" in result.stderr
     asked = labd.asked("POST", "/runs")[0]
@@ -33,7 +33,7 @@ def test_submitting_prints_the_run_and_how_to_follow_it(labctl: Labctl, labd: Fa
         "files": {},
         "selector": "platform=meb",
         "holder": "",
-        "priority": 3,
+        "priority": "high",
         "timeout_s": 90.0,
         "executor": "process",
     }

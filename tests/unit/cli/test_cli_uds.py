@@ -124,9 +124,11 @@ def test_a_lease_at_hand_is_used_and_kept(labctl: Labctl, labd: FakeLabd, agent:
 def test_a_lease_that_does_not_fit_is_refused(labctl: Labctl, labd: FakeLabd) -> None:
     labd.add_lease()
     waiting = labctl("uds", "bench-1", "ECM", "22F190", "--lease", "lease-1")
-    assert "lease lease-1 is QUEUED (position 2 in the queue); only a GRANTED one can be used" in waiting.stderr
+    assert (
+        "lease lease-1 is QUEUED (position 2 in the queue); only a GRANTED or ACTIVE one can be used" in waiting.stderr
+    )
     labd.grant(labd.leases["lease-1"])
-    labd.leases["lease-1"]["bench"] = "rig-2"
+    labd.leases["lease-1"]["benches"][0]["name"] = "rig-2"
     other = labctl("uds", "bench-1", "ECM", "22F190", "--lease", "lease-1")
     assert "lease lease-1 is of bench rig-2, not of bench-1" in other.stderr
     assert (waiting.exit_code, other.exit_code) == (65, 65)

@@ -187,39 +187,57 @@ class FakeLabd:
             "id": f"lease-{len(self.leases) + 1}",
             "state": "QUEUED",
             "selector": "",
+            "wanted": [{"selector": "", "count": 1}],
+            "same_site": False,
+            "affinity": "",
             "holder": "ada",
-            "priority": 0,
+            "team": "default",
+            "priority": "normal",
+            "held": False,
+            "run_id": None,
             "duration_s": 1800.0,
             "ttl_s": 30.0,
             "position": 2,
             "bench": None,
             "address": None,
             "epoch": None,
+            "benches": [],
             "created_at": now(),
             "granted_at": None,
             "expires_at": None,
             "heartbeat_by": now(30),
+            "active_at": None,
+            "revoke_at": None,
+            "revoke_reason": "",
+            "ending_at": None,
             "ended_at": None,
             "end_reason": None,
-            **changes,
+            "end_note": "",
+            **{key: value for key, value in changes.items() if key != "benches"},
         }
         self.leases[lease["id"]] = lease
         return lease
 
-    def grant(self, lease: dict[str, Any], bench: str = "bench-1") -> None:
+    def grant(self, lease: dict[str, Any], *benches: str) -> None:
+        granted = [
+            {"name": name, "address": self.benches[name]["address"], "epoch": 4, "selector": ""}
+            for name in benches or ("bench-1",)
+        ]
+        alone = granted[0] if len(granted) == 1 else dict.fromkeys(("name", "address", "epoch"))
         lease.update(
             state="GRANTED",
             position=None,
-            bench=bench,
-            address=self.benches[bench]["address"],
-            epoch=4,
+            bench=alone["name"],
+            address=alone["address"],
+            epoch=alone["epoch"],
+            benches=granted,
             granted_at=now(),
             expires_at=now(lease["duration_s"]),
         )
 
     def end_lease(self, lease: dict[str, Any], reason: str = "released") -> None:
         if lease["state"] != "ENDED":
-            lease.update(state="ENDED", position=None, ended_at=now(), end_reason=reason)
+            lease.update(state="ENDED", position=None, ending_at=now(), ended_at=now(), end_reason=reason)
 
     def add_run(self, **changes: Any) -> dict[str, Any]:
         run = {
@@ -229,11 +247,13 @@ class FakeLabd:
             "reason": "",
             "selector": "",
             "holder": "ada",
-            "priority": 0,
+            "team": "default",
+            "priority": "normal",
             "timeout_s": 300.0,
             "executor": "process",
             "lease_id": None,
             "bench": None,
+            "benches": [],
             "position": 2,
             "created_at": now(),
             "started_at": None,
@@ -246,7 +266,7 @@ class FakeLabd:
         return run
 
     def start_run(self, run: dict[str, Any]) -> None:
-        run.update(state="RUNNING", bench="bench-1", position=None, started_at=now())
+        run.update(state="RUNNING", bench="bench-1", benches=["bench-1"], position=None, started_at=now())
 
     def say(self, run: dict[str, Any], *texts: str, level: str = "info") -> None:
         log = self.logs[run["id"]]
@@ -404,7 +424,8 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _with_token(self, lease: dict[str, Any]) -> dict[str, Any]:
-        return {**lease, "token": self.lab.token if lease["state"] == "GRANTED" else None}
+        token = self.lab.token if lease["state"] in ("GRANTED", "ACTIVE") else None
+        return {**lease, "token": token, "benches": [{**one, "token": token} for one in lease["benches"]]}
 
     def _log(self, run_id: str, query: dict[str, str]) -> None:
         lab = self.lab

@@ -31,10 +31,10 @@ def test_a_name_with_a_slash_stays_one_segment(labd: FakeLabd, client: LabClient
 
 
 def test_a_lease_from_asking_to_release(labd: FakeLabd, client: LabClient) -> None:
-    lease = client.create_lease(selector="platform=meb", holder="ada", duration_s=60, ttl_s=5, priority=2)
+    lease = client.create_lease(selector="platform=meb", holder="ada", duration_s=60, ttl_s=5, priority="high")
     assert (lease["state"], lease["bench"], lease["token"]) == ("GRANTED", "bench-1", "lease-token")
     assert labd.asked("POST", "/leases") == [
-        {"selector": "platform=meb", "holder": "ada", "duration_s": 60, "ttl_s": 5, "priority": 2}
+        {"selector": "platform=meb", "holder": "ada", "duration_s": 60, "ttl_s": 5, "priority": "high"}
     ]
     assert client.heartbeat(lease["id"])["token"] == "lease-token"
     assert client.release(lease["id"])["end_reason"] == "released"

@@ -14,6 +14,7 @@ from labd.agents import servicer
 from labd.agents.server import AddressInUse, AgentsServer
 from labd.api.answers import bench_answer
 from labd.model.bench import BenchState, Health
+from labd.model.identity import ANONYMOUS
 from labd.services.fleet import BenchView, PowerReading
 from labd.services.lab import Lab
 
@@ -110,9 +111,9 @@ async def test_the_end_of_a_lease_reaches_the_agent_and_its_confirmation_frees_t
     async with _served(lab) as (_, channel):
         call, _ = await _attach(channel, _report())
         lease = await asyncio.to_thread(
-            lambda: lab.leasing.create(selector="", holder="ada", duration_s=60.0, ttl_s=30.0).lease
+            lambda: lab.leasing.create(ANONYMOUS, selector="", holder="ada", duration_s=60.0, ttl_s=30.0).lease
         )
-        await asyncio.to_thread(lab.leasing.release, lease.id)
+        await asyncio.to_thread(lab.leasing.release, ANONYMOUS, lease.id)
         message = await call.read()
         assert isinstance(message, lab_pb2.LabMessage)
         assert message.fence == lab_pb2.Fence(bench="bench-1", epoch=1, reason="released")

@@ -111,7 +111,7 @@ def test_revocation_ends_leases_and_stream(secure: Lab) -> None:
     identity = _enrol(secure)
     link = FakeLink()
     session, _ = secure.fleet.attach("agent-1", "h:1", [report("bench-1")], link)
-    lease = secure.leasing.create(selector="", holder="me", duration_s=60, ttl_s=60).lease
+    lease = secure.leasing.create(ANONYMOUS, selector="", holder="me", duration_s=60, ttl_s=60).lease
     assert lease.state is LeaseState.GRANTED
     view = secure.enrolment.revoke(ANONYMOUS, "agent-1", "stolen laptop")
     assert (view.address, view.benches) == (None, [])

@@ -13,7 +13,7 @@ from tests.unit.labd.fakes import FakeClock, FakeLink, attach, report
 
 
 def _ask(lab: Lab, selector: str = "") -> LeaseView:
-    return lab.leasing.create(selector=selector, holder="ada", duration_s=600.0, ttl_s=30.0)
+    return lab.leasing.create(ANONYMOUS, selector=selector, holder="ada", duration_s=600.0, ttl_s=30.0)
 
 
 def _states(lab: Lab) -> dict[str, tuple[str, str]]:
@@ -60,7 +60,7 @@ def test_a_live_lease_outlasts_the_loss_of_the_agent(lab: Lab) -> None:
     session, _ = attach(lab, report("bench-1"))
     lease = _ask(lab).lease
     lab.fleet.detach(session, "test")
-    assert lab.leasing.heartbeat(lease.id).lease.state is LeaseState.GRANTED
+    assert lab.leasing.heartbeat(ANONYMOUS, lease.id).lease.state is LeaseState.ACTIVE
     assert _states(lab)["bench-1"] == ("offline", "leased")
 
 
@@ -68,7 +68,7 @@ def test_a_fence_that_was_missed_is_ordered_again_when_the_agent_is_back(lab: La
     session, _ = attach(lab, report("bench-1"))
     lease = _ask(lab).lease
     lab.fleet.detach(session, "test")
-    lab.leasing.release(lease.id)
+    lab.leasing.release(ANONYMOUS, lease.id)
     session, orders = lab.fleet.attach("agent-1", "x:1", [report("bench-1")], FakeLink())
     assert [(order.bench, order.epoch) for order in orders] == [("bench-1", 1)]
     assert _states(lab)["bench-1"][1] == "recovering"
@@ -78,7 +78,7 @@ def test_a_fence_that_was_missed_is_ordered_again_when_the_agent_is_back(lab: La
 
 def test_an_agent_that_lost_its_memory_is_fenced_again_before_anybody_gets_the_bench(lab: Lab) -> None:
     session, _ = attach(lab, report("bench-1"))
-    lab.leasing.release(_ask(lab).lease.id)
+    lab.leasing.release(ANONYMOUS, _ask(lab).lease.id)
     lab.fleet.fenced(session, "bench-1", 1)
     assert _states(lab)["bench-1"][1] == "available"
     session, orders = lab.fleet.attach("agent-1", "x:1", [report("bench-1", fenced=0)], FakeLink())
@@ -108,7 +108,7 @@ def test_the_newest_stream_of_an_agent_wins(lab: Lab) -> None:
     lab.fleet.report(old, report("bench-1", healthy=False))
     lab.fleet.detach(old, "late news")
     assert _states(lab)["bench-1"] == ("healthy", "available")
-    lab.leasing.release(_ask(lab).lease.id)
+    lab.leasing.release(ANONYMOUS, _ask(lab).lease.id)
     assert (len(old_link.orders), len(new_link.orders)) == (0, 1)
 
 
@@ -128,7 +128,7 @@ def test_a_bench_does_not_move_to_another_agent_while_the_first_could_still_act(
     assert lab.fleet.bench("bench-1").bench.agent == "one"
     lease = _ask(lab).lease
     lab.fleet.detach(first, "test")
-    lab.leasing.release(lease.id)
+    lab.leasing.release(ANONYMOUS, lease.id)
     attach(lab, report("bench-1"), agent="two")
     assert lab.fleet.bench("bench-1").bench.agent == "one", "its former holder's token is still good at agent one"
     clock.advance(600.0 + 61.0)
@@ -147,7 +147,7 @@ def test_labels_can_change_and_waiters_follow(lab: Lab) -> None:
 
 def test_a_fence_that_is_not_confirmed_is_ordered_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     session, link = attach(lab, report("bench-1"))
-    lab.leasing.release(_ask(lab).lease.id)
+    lab.leasing.release(ANONYMOUS, _ask(lab).lease.id)
     lab.fleet.repeat_orders(session)
     assert [order.epoch for order in link.orders] == [1], "not before its time"
     monkeypatch.setattr(fleet, "FENCE_REPEAT_S", -1.0)
@@ -160,7 +160,7 @@ def test_a_fence_that_is_not_confirmed_is_ordered_again(lab: Lab, monkeypatch: p
 
 def test_a_fence_of_the_welcome_is_ordered_again_too(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     attach(lab, report("bench-1"))
-    lab.leasing.release(_ask(lab).lease.id)
+    lab.leasing.release(ANONYMOUS, _ask(lab).lease.id)
     link = FakeLink()
     session, _ = lab.fleet.attach("agent-1", "x:1", [report("bench-1")], link)
     monkeypatch.setattr(fleet, "FENCE_REPEAT_S", -1.0)

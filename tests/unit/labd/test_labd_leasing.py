@@ -1,7 +1,8 @@
 import pytest
 
 from labd.model.filters import Filter
-from labd.model.lease import LeaseEnd, LeaseState
+from labd.model.identity import ANONYMOUS
+from labd.model.lease import LeaseEnd, LeaseState, Wanted
 from labd.services.errors import Conflict, Invalid, NotFound
 from labd.services.lab import Lab
 from labd.services.leasing import LeaseView
@@ -9,9 +10,11 @@ from tests.unit.labd.fakes import FakeClock, attach, report, settle
 
 
 def _ask(
-    lab: Lab, selector: str = "", *, priority: int = 0, ttl_s: float = 30.0, duration_s: float = 600.0
+    lab: Lab, selector: str = "", *, priority: str = "normal", ttl_s: float = 30.0, duration_s: float = 600.0
 ) -> LeaseView:
-    return lab.leasing.create(selector=selector, holder="ada", duration_s=duration_s, ttl_s=ttl_s, priority=priority)
+    return lab.leasing.create(
+        ANONYMOUS, selector=selector, holder="ada", duration_s=duration_s, ttl_s=ttl_s, priority=priority
+    )
 
 
 def test_a_free_bench_is_granted_in_the_answer_with_its_token(lab: Lab) -> None:
@@ -24,9 +27,9 @@ def test_a_free_bench_is_granted_in_the_answer_with_its_token(lab: Lab) -> None:
 
 def test_waiters_are_served_by_priority_then_arrival_once_the_former_lease_is_fenced(lab: Lab) -> None:
     session, link = attach(lab, report("bench-1"))
-    holder, first, urgent = _ask(lab), _ask(lab), _ask(lab, priority=5)
+    holder, first, urgent = _ask(lab), _ask(lab), _ask(lab, priority="high")
     assert (lab.leasing.get(urgent.lease.id).position, lab.leasing.get(first.lease.id).position) == (1, 2)
-    lab.leasing.release(holder.lease.id)
+    lab.leasing.release(ANONYMOUS, holder.lease.id)
     assert [(order.bench, order.epoch, order.reason) for order in link.orders] == [("bench-1", 1, "released")]
     assert lab.fleet.bench("bench-1").state == "recovering"
     assert lab.leasing.get(urgent.lease.id).lease.state is LeaseState.QUEUED
@@ -39,15 +42,15 @@ def test_a_holder_that_falls_silent_loses_the_bench_after_its_ttl(lab: Lab, cloc
     attach(lab, report("bench-1"))
     lease = _ask(lab, ttl_s=10.0).lease
     clock.advance(9.0)
-    lab.leasing.heartbeat(lease.id)
+    lab.leasing.heartbeat(ANONYMOUS, lease.id)
     clock.advance(9.0)
     settle(lab)
-    assert lab.leasing.get(lease.id).lease.state is LeaseState.GRANTED
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.ACTIVE
     clock.advance(1.0)
     settle(lab)
     assert lab.leasing.get(lease.id).lease.end_reason is LeaseEnd.HEARTBEAT_LOST
     with pytest.raises(Conflict, match="has ended: heartbeat_lost"):
-        lab.leasing.heartbeat(lease.id)
+        lab.leasing.heartbeat(ANONYMOUS, lease.id)
 
 
 def test_a_heartbeat_that_comes_too_late_does_not_revive_the_lease(lab: Lab, clock: FakeClock) -> None:
@@ -55,15 +58,15 @@ def test_a_heartbeat_that_comes_too_late_does_not_revive_the_lease(lab: Lab, clo
     lease = _ask(lab, ttl_s=10.0).lease
     clock.advance(11.0)  # the conductor has not noticed yet
     with pytest.raises(Conflict):
-        lab.leasing.heartbeat(lease.id)
-    assert lab.leasing.get(lease.id).lease.state is LeaseState.ENDED
+        lab.leasing.heartbeat(ANONYMOUS, lease.id)
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.ENDING
 
 
 def test_heartbeats_do_not_prolong_the_hard_end(lab: Lab, clock: FakeClock) -> None:
     attach(lab, report("bench-1"))
     lease = _ask(lab, ttl_s=10.0, duration_s=15.0).lease
     clock.advance(8.0)
-    lab.leasing.heartbeat(lease.id)
+    lab.leasing.heartbeat(ANONYMOUS, lease.id)
     clock.advance(7.0)
     settle(lab)
     assert lab.leasing.get(lease.id).lease.end_reason is LeaseEnd.EXPIRED
@@ -73,7 +76,7 @@ def test_a_waiter_that_falls_silent_leaves_the_queue_and_is_never_granted(lab: L
     session, _ = attach(lab, report("bench-1"))
     holder, silent = _ask(lab, ttl_s=300.0), _ask(lab, ttl_s=5.0)
     clock.advance(6.0)
-    lab.leasing.release(holder.lease.id)
+    lab.leasing.release(ANONYMOUS, holder.lease.id)
     lab.fleet.fenced(session, "bench-1", 1)
     assert lab.leasing.get(silent.lease.id).lease.end_reason is LeaseEnd.HEARTBEAT_LOST
     assert lab.fleet.bench("bench-1").state == "available"
@@ -82,9 +85,9 @@ def test_a_waiter_that_falls_silent_leaves_the_queue_and_is_never_granted(lab: L
 def test_leaving_the_queue_and_releasing_twice_are_no_errors(lab: Lab) -> None:
     _, link = attach(lab, report("bench-1"))
     holder, waiter = _ask(lab), _ask(lab)
-    assert lab.leasing.release(waiter.lease.id).lease.end_reason is LeaseEnd.CANCELLED
+    assert lab.leasing.release(ANONYMOUS, waiter.lease.id).lease.end_reason is LeaseEnd.CANCELLED
     for _ in range(2):
-        assert lab.leasing.release(holder.lease.id).lease.end_reason is LeaseEnd.RELEASED
+        assert lab.leasing.release(ANONYMOUS, holder.lease.id).lease.end_reason is LeaseEnd.RELEASED
     assert len(link.orders) == 1
 
 
@@ -110,9 +113,11 @@ def test_an_offline_or_sick_bench_can_be_waited_for(lab: Lab) -> None:
 
 
 def test_an_unknown_lease_is_not_found(lab: Lab) -> None:
-    for use in (lab.leasing.get, lab.leasing.heartbeat, lab.leasing.release):
+    with pytest.raises(NotFound, match="'l-0'"):
+        lab.leasing.get("l-0")
+    for use in (lab.leasing.heartbeat, lab.leasing.release):
         with pytest.raises(NotFound, match="'l-0'"):
-            use("l-0")
+            use(ANONYMOUS, "l-0")
 
 
 def test_a_labd_that_stood_still_gives_holders_time_before_it_ends_their_leases(lab: Lab, clock: FakeClock) -> None:
@@ -121,12 +126,12 @@ def test_a_labd_that_stood_still_gives_holders_time_before_it_ends_their_leases(
     lab.core.pulse()
     clock.advance(40.0)
     lab.core.pulse()
-    assert lab.leasing.heartbeat(lease.id).lease.state is LeaseState.GRANTED
+    assert lab.leasing.heartbeat(ANONYMOUS, lease.id).lease.state is LeaseState.ACTIVE
     for _ in range(29):
         clock.advance(1.0)
         lab.core.pulse()
     settle(lab)
-    assert lab.leasing.get(lease.id).lease.state is LeaseState.GRANTED
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.ACTIVE
     clock.advance(1.0)
     settle(lab)
     assert lab.leasing.get(lease.id).lease.end_reason is LeaseEnd.HEARTBEAT_LOST
@@ -155,7 +160,7 @@ def test_a_waiter_learns_why_no_bench_can_come_and_waits_on(lab: Lab) -> None:
     session, _ = attach(lab, report("bench-1", {"platform": "meb"}), report("bench-2"))
     holder, waiter = (_ask(lab, "platform=meb").lease.id for _ in range(2))
     assert lab.leasing.get(waiter).obstacle is None, "it is merely in use"
-    lab.leasing.release(holder)
+    lab.leasing.release(ANONYMOUS, holder)
     assert lab.leasing.get(waiter).obstacle is None, "it is merely cleaned up"
     lab.fleet.report(session, report("bench-1", {"platform": "meb"}, healthy=False, reason="no interface can9"))
     assert lab.leasing.get(waiter).obstacle == "bench-1 is unhealthy (no interface can9)"
@@ -166,3 +171,62 @@ def test_a_waiter_learns_why_no_bench_can_come_and_waits_on(lab: Lab) -> None:
     attach(lab, report("bench-1", {"platform": "meb"}), report("bench-2"))
     granted = lab.leasing.get(waiter)
     assert (granted.lease.state, granted.obstacle) == (LeaseState.GRANTED, None)
+
+
+def test_several_benches_are_granted_together_or_not_at_all(lab: Lab) -> None:
+    session, link = attach(lab, *(report(f"bench-{n}", {"platform": "meb"}) for n in (1, 2, 3)))
+    one = _ask(lab, "name=bench-2").lease
+    pair = lab.leasing.create(
+        ANONYMOUS,
+        benches=[Wanted("platform=meb", 2), Wanted("name=bench-2")],
+        holder="bob",
+        duration_s=60.0,
+        ttl_s=30.0,
+    )
+    assert (pair.lease.state, pair.lease.benches, pair.lease.bench) == (LeaseState.QUEUED, (), None)
+    lab.leasing.release(ANONYMOUS, one.id)
+    lab.fleet.fenced(session, "bench-2", 1)
+    pair = lab.leasing.get(pair.lease.id)
+    assert [one.part.bench for one in pair.benches] == ["bench-1", "bench-3", "bench-2"]
+    assert len({one.token for one in pair.benches}) == 3
+    assert (pair.lease.bench, pair.token) == (None, None), "there is no single one"
+    lab.leasing.release(ANONYMOUS, pair.lease.id)
+    assert [order.bench for order in link.orders[1:]] == ["bench-1", "bench-3", "bench-2"]
+
+
+def test_a_lease_is_ending_until_every_agent_has_confirmed(lab: Lab) -> None:
+    session, _ = attach(lab, report("bench-1"), report("bench-2"))
+    pair = lab.leasing.create(ANONYMOUS, benches=[Wanted("", 2)], holder="bob", duration_s=60.0, ttl_s=30.0).lease
+    assert lab.leasing.release(ANONYMOUS, pair.id).lease.state is LeaseState.ENDING
+    lab.fleet.fenced(session, "bench-2", 1)
+    half = lab.leasing.get(pair.id).lease
+    assert (half.state, [one.bench for one in half.benches if one.live]) == (LeaseState.ENDING, ["bench-1"])
+    assert _ask(lab).lease.bench == "bench-2", "the bench that is clean is nobody's any more"
+    lab.fleet.fenced(session, "bench-1", 1)
+    ended = lab.leasing.get(pair.id).lease
+    assert (ended.state, ended.end_reason) == (LeaseState.ENDED, LeaseEnd.RELEASED)
+
+
+def test_an_agent_that_never_comes_back_keeps_no_lease_ending_for_ever(lab: Lab, clock: FakeClock) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    lease = _ask(lab, duration_s=600.0).lease
+    lab.fleet.detach(session, "the building burnt down")
+    lab.leasing.release(ANONYMOUS, lease.id)
+    clock.advance(600.0 + 59.0)
+    settle(lab)
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.ENDING, "its token may still be good over there"
+    clock.advance(1.5)
+    settle(lab)
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.ENDED
+
+
+def test_more_benches_than_there_are_can_never_be_granted(lab: Lab) -> None:
+    attach(lab, report("bench-1", {"platform": "meb"}), report("bench-2"))
+    with pytest.raises(Invalid, match="2 are wanted, the lab has 1 such benches"):
+        lab.leasing.create(ANONYMOUS, benches=[Wanted("platform=meb", 2)], holder="bob", duration_s=60.0, ttl_s=30.0)
+
+
+def test_a_class_that_is_not_there_is_refused_with_the_nearest(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    with pytest.raises(Invalid, match="no class of priority; did you mean 'high'"):
+        _ask(lab, priority="hihg")

@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,11 @@ from labd.executors.base import Alive
 from labd.model.bench import BenchState
 from labd.model.filters import Filter
 from labd.model.identity import ANONYMOUS
-from labd.model.lease import Lease, LeaseState
+from labd.model.lease import Lease, LeaseState, Wanted
+from labd.model.policy import Policy
 from labd.model.run import RunState
 from labd.model.selector import parse
-from labd.scheduling.queue import order
+from labd.scheduling.queue import ordered
 from labd.services.errors import Conflict
 from labd.services.fleet import Session
 from labd.services.lab import Lab
@@ -31,7 +34,13 @@ LABELS: dict[str, dict[str, str]] = {
     "bench-3": {"platform": "mqb"},
 }
 SELECTORS = ("", "platform=meb", "platform=mqb", "fast", "!fast", "name=bench-1")
-LIVE = (LeaseState.QUEUED, LeaseState.GRANTED)
+WISHES = (
+    *((Wanted(selector),) for selector in SELECTORS),
+    (Wanted("platform=meb", 2),),
+    (Wanted("", 3),),
+    (Wanted("platform=mqb"), Wanted("fast")),
+)
+PRIORITIES = ("low", "normal", "high")
 
 
 class Agent:
@@ -117,28 +126,29 @@ class LabMachine(RuleBasedStateMachine):
 
     @rule(
         target=leases,
-        selector=st.sampled_from(SELECTORS),
-        priority=st.integers(-1, 1),
+        wanted=st.sampled_from(WISHES),
+        priority=st.sampled_from(PRIORITIES),
         ttl_s=st.sampled_from([5.0, 30.0]),
         duration_s=st.sampled_from([10.0, 100.0]),
     )
-    def ask(self, selector: str, priority: int, ttl_s: float, duration_s: float) -> str:
+    def ask(self, wanted: tuple[Wanted, ...], priority: str, ttl_s: float, duration_s: float) -> str:
         return self.lab.leasing.create(
-            selector=selector, holder="ada", duration_s=duration_s, ttl_s=ttl_s, priority=priority
+            ANONYMOUS, benches=wanted, holder="ada", duration_s=duration_s, ttl_s=ttl_s, priority=priority
         ).lease.id
 
     @rule(lease_id=leases)
     def heartbeat(self, lease_id: str) -> None:
         try:
-            view = self.lab.leasing.heartbeat(lease_id)
+            view = self.lab.leasing.heartbeat(ANONYMOUS, lease_id)
         except Conflict:
-            assert self.lab.leasing.get(lease_id).lease.state is LeaseState.ENDED
+            assert self.lab.leasing.get(lease_id).lease.state.over
         else:
+            assert view.lease.state in (LeaseState.QUEUED, LeaseState.ACTIVE)
             assert view.lease.heartbeat_by >= self.clock.now() + view.lease.ttl_s
 
     @rule(lease_id=leases)
     def release(self, lease_id: str) -> None:
-        assert self.lab.leasing.release(lease_id).lease.state is LeaseState.ENDED
+        assert self.lab.leasing.release(ANONYMOUS, lease_id).lease.state.over
 
     @precondition(lambda self: self.agent.session is not None)
     @rule()
@@ -149,14 +159,14 @@ class LabMachine(RuleBasedStateMachine):
             self.release(lease.id)
         self.fence()
 
-    @rule(target=runs, selector=st.sampled_from(SELECTORS), priority=st.integers(-1, 1))
-    def submit(self, selector: str, priority: int) -> str:
+    @rule(target=runs, wanted=st.sampled_from(WISHES), priority=st.sampled_from(PRIORITIES))
+    def submit(self, wanted: tuple[Wanted, ...], priority: str) -> str:
         run = self.lab.running.create(
             ANONYMOUS,
             script="return",
             name="x.lua",
             files={},
-            selector=selector,
+            benches=wanted,
             holder="ci",
             timeout_s=20.0,
             priority=priority,
@@ -200,14 +210,14 @@ class LabMachine(RuleBasedStateMachine):
     @rule()
     def restart_labd(self) -> None:
         with self.lab.core.view() as unit:
-            before = [(lease.id, lease.state, lease.bench, lease.epoch) for lease in unit.newest_leases(Filter(), 1000)]
+            before = [(one.id, one.state, one.benches, one.expires_at) for one in unit.newest_leases(Filter(), 1000)]
             queue = [lease.id for lease in unit.queue()]
         self.lab.core.store.close()
         self.lab = open_lab(self.directory, self.clock, self.executor)
         self.agent.session = None
         self.lab.core.forgive()
         with self.lab.core.view() as unit:
-            after = [(lease.id, lease.state, lease.bench, lease.epoch) for lease in unit.newest_leases(Filter(), 1000)]
+            after = [(one.id, one.state, one.benches, one.expires_at) for one in unit.newest_leases(Filter(), 1000)]
             assert after == before
             assert [lease.id for lease in unit.queue()] == queue
         self.lab.conductor.recover()
@@ -221,55 +231,81 @@ class LabMachine(RuleBasedStateMachine):
             leases = sorted(unit.newest_leases(Filter(), 1000), key=lambda lease: lease.seq)
             benches = {bench.name: bench for bench in unit.benches()}
             runs = unit.newest_runs(Filter(), 1000)
-        granted = [lease for lease in leases if lease.state is LeaseState.GRANTED]
-        queue = sorted((lease for lease in leases if lease.state is LeaseState.QUEUED), key=order)
+        held = [lease for lease in leases if lease.state.held]
+        queue = ordered((lease for lease in leases if lease.state is LeaseState.QUEUED), Policy())
         by_id = {lease.id: lease for lease in leases}
 
-        assert len({lease.bench for lease in granted}) == len(granted), "two holders on one bench"
+        live = [one.bench for lease in leases for one in lease.benches if one.live]
+        assert len(set(live)) == len(live), "two holders on one bench"
+        assert all(one.live for lease in held for one in lease.benches)
         for bench in benches.values():
             assert bench.epoch >= self.epochs[bench.name], "an epoch went back"
             self.epochs[bench.name] = bench.epoch
         for lease in leases:
             former = self.seen.get(lease.id)
-            if lease.epoch is not None and lease.bench is not None and (former is None or former.epoch is None):
+            if lease.benches and (former is None or not former.benches):
                 self.check_grant(lease, queue)
-            assert former is None or former.state is not LeaseState.ENDED or lease == former, "an ended lease changed"
+            if former is not None:
+                same = replace(former, state=lease.state, benches=lease.benches, ended_at=lease.ended_at)
+                assert not former.state.over or lease == same, "a lease changed after its end was decided"
+                assert former.state is not LeaseState.ENDED or lease == former, "an ended lease changed"
+            assert (lease.state is LeaseState.ENDED) == (lease.ended_at is not None)
+            if lease.state.over:
+                assert (lease.state is LeaseState.ENDING) == any(one.live for one in lease.benches)
             self.seen[lease.id] = lease
-        taken = [(lease.bench, lease.epoch) for lease in leases if lease.epoch is not None]
+        taken = [(one.bench, one.epoch) for lease in leases for one in lease.benches]
         assert len(set(taken)) == len(taken), "an epoch was used twice"
 
         for run in runs:
             state = by_id[run.lease_id].state
             assert (run.state is RunState.PENDING) == (state is LeaseState.QUEUED)
-            assert (run.state is RunState.RUNNING) == (state is LeaseState.GRANTED)
+            assert (run.state is RunState.RUNNING) == state.held
 
+        available = set()
         for view in self.lab.fleet.benches(""):
             if view.state is BenchState.AVAILABLE:
                 assert self.agent.fenced[view.bench.name] >= view.bench.epoch, "free, but a former holder could act"
-                wanting = [one for one in queue if parse(one.selector).matches(view.bench.selectable_labels)]
-                assert not wanting, "a bench stands idle while somebody waits for it"
+                assert view.bench.name not in live
+                available.add(view.bench.name)
+        for lease in queue:
+            assert not could_have(lease, available), "benches stand idle while somebody waits for them"
         positions = {
             view.lease.id: view.position for view in self.lab.leasing.newest(Filter([LeaseState.QUEUED]), 1000)
         }
+        positions = dict(sorted(positions.items(), key=lambda item: item[1] or 0))
         assert list(positions) == [lease.id for lease in queue]
         assert list(positions.values()) == list(range(1, len(queue) + 1))
 
     def check_grant(self, lease: Lease, queue: list[Lease]) -> None:
-        assert lease.bench is not None and lease.epoch is not None
-        assert self.agent.fenced[lease.bench] >= lease.epoch - 1, "granted before the former epoch was fenced"
-        labels = {**LABELS[lease.bench], "name": lease.bench}
-        assert parse(lease.selector).matches(labels)
-        for other in queue:
-            overtaken = order(other) < order(lease) and parse(other.selector).matches(labels)
-            assert not overtaken, "a later or lesser wish was served first"
-        if lease.state is LeaseState.GRANTED:
-            token = self.lab.leasing.get(lease.id).token
-            assert token is not None
+        assert len(lease.benches) == len(lease.parts), "all of them, or none"
+        for one in lease.benches:
+            assert self.agent.fenced[one.bench] >= one.epoch - 1, "granted before the former epoch was fenced"
+            assert parse(one.selector).matches(labels_of(one.bench))
+        got = {one.bench for one in lease.benches}
+        for other in ordered([*queue, lease], Policy()):
+            if other.id == lease.id:
+                break
+            assert not could_have(other, got), "a later or lesser wish was served first"
+        if lease.state.held:
             keys = KeySet.import_key_set(self.lab.core.signer.public_keys)
-            claims = LeaseClaims.from_jwt(jwt.decode(token, keys, algorithms=[ALGORITHM]).claims)
-            assert (claims.lease, claims.bench, claims.epoch) == (lease.id, lease.bench, lease.epoch)
-            assert lease.expires_at is not None
-            assert 0 <= claims.expires_at - lease.expires_at < 1
+            for access in self.lab.leasing.get(lease.id).benches:
+                assert access.token is not None
+                claims = LeaseClaims.from_jwt(jwt.decode(access.token, keys, algorithms=[ALGORITHM]).claims)
+                assert (claims.lease, claims.bench, claims.epoch) == (lease.id, access.part.bench, access.part.epoch)
+                assert lease.expires_at is not None
+                assert 0 <= claims.expires_at - lease.expires_at < 1
+
+
+def labels_of(bench: str) -> dict[str, str]:
+    return {**LABELS[bench], "name": bench}
+
+
+def could_have(lease: Lease, benches: set[str]) -> bool:
+    """Whether these benches would do."""
+    return any(
+        all(parse(part).matches(labels_of(bench)) for part, bench in zip(lease.parts, chosen, strict=True))
+        for chosen in permutations(benches, len(lease.parts))
+    )
 
 
 TestLab = LabMachine.TestCase

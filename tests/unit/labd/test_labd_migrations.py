@@ -9,7 +9,20 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import JSON, Boolean, Float, Integer, LargeBinary, MetaData, Table, create_engine, event, select, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    select,
+    text,
+)
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -43,11 +56,18 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
     "leases": [
         {"seq": 1, "id": "l-1", "state": "ENDED", "bench": "bench-1", "epoch": 3, "end_reason": "released"}
-        | {"run_id": None, "priority": 0, "selector": "platform=meb", "ended_at": 50.0, "expires_at": 61.0},
+        | {"run_id": None, "priority": 0, "selector": "platform=meb", "ended_at": 50.0, "expires_at": 61.0}
+        | {"wanted": [{"selector": "platform=meb", "count": 1}], "avoid": [], "reserved": [], "granted_at": 1.5},
         {"seq": 2, "id": "l-2", "state": "GRANTED", "bench": "bench-1", "epoch": 4, "end_reason": None, "run_id": "r-1"}
-        | {"priority": 0, "selector": "", "ended_at": None, "expires_at": 121.0},
+        | {"priority": 0, "selector": "", "ended_at": None, "expires_at": 121.0, "granted_at": 1.5}
+        | {"wanted": [{"selector": "", "count": 1}], "avoid": ["bench-2"], "reserved": []},
         {"seq": 3, "id": "l-3", "state": "QUEUED", "bench": None, "epoch": None, "end_reason": None, "run_id": None}
-        | {"priority": 0, "selector": "fast", "ended_at": None, "expires_at": None},
+        | {"priority": 0, "selector": "fast", "ended_at": None, "expires_at": None}
+        | {"wanted": [{"selector": "fast", "count": 1}], "avoid": [], "reserved": []},
+    ],
+    "lease_benches": [
+        {"lease_id": "l-1", "part": 0, "bench": "bench-1", "epoch": 3, "live": False},
+        {"lease_id": "l-2", "part": 0, "bench": "bench-1", "epoch": 4, "live": True},
     ],
     "runs": [{"seq": 1, "id": "r-1", "state": "RUNNING", "lease_id": "l-2", "executor": "process", "ended_at": None}
              | {"passed": None, "failed": None, "error": None, "priority": 0, "log_lines": 1, "log_bytes": 5}],
@@ -57,7 +77,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "contents": [{"sha256": "ab" * 32, "size": 3, "content": b"abc"}],
     "run_data_files": [{"run_id": "r-1", "path": "app.bin", "sha256": "ab" * 32}],
 }  # fmt: skip
-CHANGED: set[tuple[str, str]] = set()
+CHANGED: set[tuple[str, str]] = {("leases", "priority"), ("runs", "priority")}
 """Columns, by table, whose values a migration changes on the way up; they are checked on the way back."""
 GONE: set[tuple[str, str]] = set()
 """Columns that do not come back with the values that they had."""
@@ -108,6 +128,8 @@ def _fill(connection: Connection) -> None:
                 for column in table.columns
                 if column.name in known or not column.nullable
             }
+            if "priority" in row and isinstance(table.c.priority.type, String):
+                row["priority"] = "normal"  # it was a number once
             connection.execute(table.insert().values(row))
 
 
@@ -152,7 +174,7 @@ def test_what_any_version_stored_survives_the_way_up_and_back(
     with store.read() as unit:
         assert [bench.epoch for bench in unit.benches()] == [4, 0]
         assert [lease.id for lease in unit.live_leases()] == ["l-2", "l-3"]
-        assert {name: lease.id for name, lease in unit.granted().items()} == {"bench-1": "l-2"}
+        assert {name: lease.id for name, lease in unit.held().items()} == {"bench-1": "l-2"}
         assert [lease.id for lease in unit.queue()] == ["l-3"]
         assert [run.id for run in unit.newest_runs(Filter(), 10)] == ["r-1"]
         assert [line.text for line in unit.lines("r-1", 0, 10)] == ["hello"]

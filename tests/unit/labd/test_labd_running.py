@@ -5,7 +5,7 @@ import pytest
 from labd.executors.base import Alive
 from labd.model.filters import Filter
 from labd.model.identity import ANONYMOUS
-from labd.model.lease import LeaseEnd, LeaseState
+from labd.model.lease import LeaseEnd
 from labd.model.run import CaseCounts, LogLevel, Run, RunState
 from labd.services.conductor import EXIT_GRACE_S
 from labd.services.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
@@ -41,19 +41,20 @@ def test_a_run_starts_at_once_on_a_free_bench_and_gets_its_assignment(lab: Lab, 
     lab.running.authorise(run.id, job.token)
     assignment = lab.running.assignment(run.id)
     assert (assignment.inputs.script, assignment.inputs.files) == ("return 1", {"lib/a.lua": "return 2"})
-    assert assignment.labels == {"platform": "meb", "name": "bench-1"}
-    assert assignment.token == lab.leasing.get(run.lease_id).token
+    ((access, labels),) = assignment.benches
+    assert labels == {"platform": "meb", "name": "bench-1"}
+    assert access.token == lab.leasing.get(run.lease_id).token
 
 
 def test_a_waiting_run_needs_no_heartbeat_and_shows_its_position(lab: Lab, clock: FakeClock) -> None:
     session, _ = attach(lab, report("bench-1"))
-    holder = lab.leasing.create(selector="", holder="ada", duration_s=9000.0, ttl_s=3600.0).lease
+    holder = lab.leasing.create(ANONYMOUS, selector="", holder="ada", duration_s=9000.0, ttl_s=3600.0).lease
     run = _submit(lab)
     clock.advance(3000.0)
     settle(lab)
     view = lab.running.get(run.id)
     assert (view.run.state, view.position) == (RunState.PENDING, 1)
-    lab.leasing.release(holder.id)
+    lab.leasing.release(ANONYMOUS, holder.id)
     lab.fleet.fenced(session, "bench-1", 1)
     assert lab.running.get(run.id).run.state is RunState.RUNNING
 
@@ -100,7 +101,7 @@ def test_a_runner_that_dies_makes_an_error_and_frees_the_bench(lab: Lab, executo
     settle(lab)
     ended = lab.running.get(run.id).run
     assert (ended.state, ended.reason) == (RunState.ERROR, "the runner was killed by SIGKILL; it wrote: Killed")
-    assert lab.leasing.get(run.lease_id).lease.state is LeaseState.ENDED
+    assert lab.leasing.get(run.lease_id).lease.state.over
     with pytest.raises(NotFound, match="has no result"):
         lab.running.result(run.id)
 
@@ -116,7 +117,7 @@ def test_a_run_beyond_its_timeout_and_grace_is_ended(lab: Lab, executor: FakeExe
     attach(lab, report("bench-1"))
     run = _submit(lab, timeout_s=20.0)
     clock.advance(19.0)
-    lab.leasing.heartbeat(run.lease_id)
+    lab.leasing.heartbeat(ANONYMOUS, run.lease_id)
     clock.advance(10.9)
     settle(lab)
     assert lab.running.get(run.id).run.state is RunState.RUNNING, "the runner has its grace to report by itself"
@@ -142,7 +143,7 @@ def test_cancelling_ends_the_run_at_once_whether_it_waits_or_runs(lab: Lab, exec
     running, waiting = _submit(lab), _submit(lab)
     for run in (running, waiting, running):
         assert lab.running.cancel(ANONYMOUS, run.id).run.state is RunState.CANCELLED
-        assert lab.leasing.get(run.lease_id).lease.state is LeaseState.ENDED
+        assert lab.leasing.get(run.lease_id).lease.state.over
     settle(lab)
     assert executor.stopped == [running.id]
     with pytest.raises(Conflict):
@@ -152,8 +153,8 @@ def test_cancelling_ends_the_run_at_once_whether_it_waits_or_runs(lab: Lab, exec
 def test_whoever_takes_the_lease_away_ends_the_run(lab: Lab) -> None:
     attach(lab, report("bench-1"))
     running, waiting = _submit(lab), _submit(lab)
-    lab.leasing.release(waiting.lease_id)
-    lab.leasing.release(running.lease_id)
+    lab.leasing.release(ANONYMOUS, waiting.lease_id)
+    lab.leasing.release(ANONYMOUS, running.lease_id)
     assert lab.running.get(waiting.id).run.state is RunState.CANCELLED
     ended = lab.running.get(running.id).run
     assert (ended.state, ended.reason) == (RunState.ERROR, "its lease was released while it ran")

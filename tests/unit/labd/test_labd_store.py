@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from labd.model.bench import Bench
-from labd.services.leasing import new_lease
+from labd.model.lease import Lease, LeaseState, Wanted
 from labd.store import sqlite, store
 from labd.store.database import DATABASE_NAME
 from labd.store.errors import DatabaseBusy, DatabaseCorrupt, DatabaseInUse, DatabaseUnwritable
@@ -17,6 +17,10 @@ from labd.store.lock import DataLock
 from labd.store.store import Store
 
 BENCH = Bench("bench-1", "agent", "a:1", {}, True, "")
+
+
+def _lease(lease_id: str) -> Lease:
+    return Lease(lease_id, 0, LeaseState.QUEUED, (Wanted(""),), "ada", 60.0, 30.0, 0.0, 30.0)
 
 
 def _database(directory: Path) -> Path:
@@ -48,9 +52,9 @@ def test_the_database_itself_refuses_two_holders_of_a_bench(tmp_path: Path) -> N
     opened = Store(tmp_path)
     with opened.write() as unit:
         unit.save_bench(BENCH)
-        unit.add_lease(new_lease(0.0, "", "ada", 60.0, 30.0, 0, None).grant("bench-1", 1, 0.0))
+        unit.add_lease(_lease("l-1").grant([("bench-1", 1)], 0.0))
     with pytest.raises(IntegrityError), opened.write() as unit:
-        unit.add_lease(new_lease(0.0, "", "bob", 60.0, 30.0, 0, None).grant("bench-1", 2, 0.0))
+        unit.add_lease(_lease("l-2").grant([("bench-1", 2)], 0.0))
     opened.close()
 
 
@@ -126,7 +130,7 @@ def test_a_writer_waits_for_its_turn_for_a_bounded_time(tmp_path: Path, monkeypa
 
 def test_a_full_disk_is_named_and_the_store_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    lease = new_lease(1.0, "", "ada", 60.0, 30.0, 0, None)
+    lease = _lease("l-1")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * 1024, hard))
     try:
