@@ -85,7 +85,7 @@ def test_a_lease_from_its_creation_to_its_release(web: TestClient) -> None:
     assert web.get("benches/bench-1").json()["holder"] == "ada"
     assert web.post(f"leases/{lease['id']}/heartbeat").json()["token"] == lease["token"]
     ended = web.delete(f"leases/{lease['id']}").json()
-    assert (ended["state"], ended["end_reason"], ended["token"]) == ("ENDED", "released", None)
+    assert (ended["state"], ended["end_reason"], ended["token"]) == ("ENDING", "released", None)
     assert web.delete(f"leases/{lease['id']}").json() == ended
     refused = web.post(f"leases/{lease['id']}/heartbeat")
     assert (refused.status_code, refused.json()["detail"]) == (409, f"lease {lease['id']} has ended: released")

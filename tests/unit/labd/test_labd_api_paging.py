@@ -52,7 +52,7 @@ def test_lists_are_filtered_by_state_holder_bench_and_time(web: TestClient, cloc
     c = web.post("leases", json={"holder": "ada", "selector": "rack=b", "ttl_s": 60}).json()["id"]
     web.delete(f"leases/{a}")
     assert _ids(web, "leases", state=["GRANTED"]) == [c]
-    assert _ids(web, "leases", state=["GRANTED", "ENDED"]) == [c, b, a]
+    assert _ids(web, "leases", state=["GRANTED", "ENDING", "ENDED"]) == [c, b, a]
     assert _ids(web, "leases", holder="ada") == [c, a]
     assert _ids(web, "leases", selector="rack=b") == [c, b]
     assert _ids(web, "leases", since="2027-01-15T08:30:00Z") == [c]
