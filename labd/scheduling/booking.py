@@ -65,17 +65,24 @@ def book(wish: Wish, lab: Lab, rules: Rules) -> Booked | Refused:
     return Refused(_in_the_way(wish, starts_at, ends_at, lab_pass), None if later is None else later[0])
 
 
-def free_until(lease: str, benches: tuple[str, ...], lab: Lab, rules: Rules) -> float:
-    """To which time a present lease could be extended before it is in somebody's way; infinity if in nobody's."""
+def extend(lease: str, ends_at: float, lab: Lab, rules: Rules) -> Refused | None:
+    """Why a present lease cannot have this later hard end; None if it can. Raises KeyError when nobody holds it.
+
+    In the way are bookings, and what is held for those who waited longest; ``next_free`` is None.
+    """
+    held = {held.id: held for held in lab.held}[lease]
     lab_pass = Pass(lab, rules)
     lab_pass.settle()
-    starts = [
-        stay.starts_at - rules.clean_up_s
-        for bench in benches
+    shortfall = lab_pass.quotas.shortfall(held.team, len(held.benches), held.ends_at, ends_at)
+    in_the_way = [
+        InTheWay(stay.by, bench, stay.starts_at, stay.ends_at)
+        for bench in held.benches
         for stay in lab_pass.timeline.coming(bench)
-        if stay.by != lease
+        if stay.starts_at < ends_at + rules.clean_up_s
     ]
-    return min(starts, default=float("inf"))
+    if shortfall is None and not in_the_way:
+        return None
+    return Refused(tuple(sorted(in_the_way, key=lambda stay: (stay.starts_at, stay.bench))), shortfall=shortfall)
 
 
 def _in_the_way(wish: Wish, starts_at: float, ends_at: float, lab_pass: Pass) -> tuple[InTheWay, ...]:

@@ -39,6 +39,10 @@ class Candidates:
         others = self._all_promised & ~self._promised.get(wish.id, 0) if self._all_promised else 0
         return tuple(mask & ~others for mask in masks) if others else masks
 
+    def placing(self, free: int, preference: Preference) -> Placing:
+        """Where wishes can be placed on these benches."""
+        return Placing(free, preference, self._sites)
+
     def fit(self, wish: Wish, allowed: int) -> bool:
         """Whether these benches, if they were all free, could serve the wish."""
         return self._fits(wish, self.masks(wish), allowed)
@@ -61,12 +65,11 @@ class Candidates:
         return others if self._fits(wish, others, self._fleet.usable) else masks
 
     def _fits(self, wish: Wish, masks: tuple[int, ...], allowed: int) -> bool:
-        return self._place(wish, masks, Placing(allowed, self._indifferent), allowed)
+        return self._place(wish, masks, self.placing(allowed, self._indifferent), allowed)
 
     def _place(self, wish: Wish, masks: tuple[int, ...], placing: Placing, allowed: int) -> bool:
         seats = self._seats(wish, masks, allowed)
-        together = wish.same_site and len(seats) > 1 and len(self._sites) > 1
-        return placing.place_together(seats, self._sites) if together else placing.place(seats)
+        return placing.place(seats, wish.same_site)
 
     def _seats(self, wish: Wish, masks: tuple[int, ...], allowed: int) -> list[Seat]:
         return [

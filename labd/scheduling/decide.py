@@ -53,7 +53,7 @@ class Pass:
         holders = lab.holders
         free = self.fleet.where(bench.clean and bench.name not in holders for bench in self.fleet.benches)
         self.preference = Preference(self.fleet, (wish for wish in lab.wishes if wish.starts_at is None))
-        self._placing = Placing(free & self.fleet.usable, self.preference)
+        self._placing = self.candidates.placing(free & self.fleet.usable, self.preference)
         self._ends: dict[str, float] = {}
         self._noted: set[str] = set()
         self._reservations: list[Reservation] = []
@@ -137,7 +137,7 @@ class Pass:
         return self._choose(wish, free)
 
     def _choose(self, wish: Wish, free: int) -> tuple[str, ...] | None:
-        placing = Placing(free & self.fleet.usable, self.preference)
+        placing = self.candidates.placing(free & self.fleet.usable, self.preference)
         if not self.candidates.place(wish, placing, free):
             return None
         return self._names(placing.benches()[wish.id])
@@ -183,7 +183,7 @@ class Pass:
         soon = self.fleet.named(
             bench for held in self.lab.held if held.ending or held.gone_at <= revoke_at for bench in held.benches
         ) | self.fleet.where(not bench.clean for bench in self.fleet.benches)
-        coming = Placing(self._placing.free | soon & self.fleet.usable, self.preference)
+        coming = self.candidates.placing(self._placing.free | soon & self.fleet.usable, self.preference)
         noticed: set[str] = set()
         notices: list[Notice] = []
         for wish in entitled:

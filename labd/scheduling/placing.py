@@ -7,11 +7,14 @@ nothing is held while waiting for the rest: no deadlock can come of it.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from labd.scheduling.bits import members
 from labd.scheduling.matching import Preference
+
+TRIALS = 256
+"""Ways to spread earlier wishes over the sites that one pass tries in order to serve a later one."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -30,50 +33,104 @@ class Seat:
 class Placing:
     """Seats on free benches. ``free`` is the set of those without a seat."""
 
-    def __init__(self, free: int, preference: Preference) -> None:
+    def __init__(self, free: int, preference: Preference, sites: Sequence[int] = ()) -> None:
+        """``sites`` are the benches of each site: what ``together`` means."""
         self.free = free
         self._preference = preference
+        self._sites = sites
         self._settled = 0
         self._at: dict[int, Seat] = {}
         self._taken: dict[int, int] = {}
         """For each mask the benches on which seats with this mask are."""
+        self._together: list[Sequence[Seat]] = []
+        """The seats of each wish that found its benches at one site, as if there were no sites."""
+        self._trials = TRIALS
 
     def settle(self, benches: int) -> None:
-        """No seat moves to these benches any more; new ones may still take them."""
+        """No seat moves to or from these benches any more; new ones may still take them."""
         self._settled |= benches
 
-    def take(self, benches: int) -> None:
-        """These are spoken for. Raises ValueError when one of them is not free."""
-        if benches & ~self.free:
-            raise ValueError("a bench is not free")
-        self.free &= ~benches
-
-    def place(self, seats: Sequence[Seat]) -> bool:
-        """A bench for every seat, or no change."""
+    def place(self, seats: Sequence[Seat], together: bool = False) -> bool:
+        """A bench for every seat, all at one site if ``together``; or no change."""
         if any(not seat.mask & self.free for seat in seats) and not self.free & ~self._settled:
             return False
+        together = together and len(seats) > 1 and len(self._sites) > 1
+        if self._place_at_best_site(seats) if together else self._place(seats):
+            if together:
+                self._together.append(seats)
+            return True
+        return self._place_elsewhere(seats, together)
+
+    def _place(self, seats: Sequence[Seat]) -> bool:
         if len(seats) == 1:
             return self._seat(seats[0])
-        before = (self.free, dict(self._at), dict(self._taken))
+        before = self._state()
         for seat in seats:
             if not self._seat(seat):
-                self.free, self._at, self._taken = before
+                self._restore(before)
                 return False
         return True
 
-    def place_together(self, seats: Sequence[Seat], sites: Sequence[int]) -> bool:
-        """A bench for every seat, all at one site, where what they take is needed least; or no change."""
+    def _place_at_best_site(self, seats: Sequence[Seat]) -> bool:
+        """At the site where what they take is needed least."""
         best: tuple[float, list[Seat]] | None = None
-        before = (self.free, self._at, self._taken)
-        for site in sites:
-            local = [replace(seat, mask=seat.mask & site) for seat in seats]
-            self._at, self._taken = dict(before[1]), dict(before[2])
-            if self.place(local):
+        before = self._state()
+        for local in self._at_sites(seats):
+            if self._place(local):
                 need = sum(self._preference.need(number) for number in members(before[0] & ~self.free))
                 if best is None or need < best[0]:
                     best = (need, local)
-            self.free, self._at, self._taken = before
-        return best is not None and self.place(best[1])
+                self._restore(before)
+        return best is not None and self._place(best[1])
+
+    def _place_elsewhere(self, seats: Sequence[Seat], together: bool) -> bool:
+        """Has earlier wishes go to other sites, if that makes room: tries all ways, as long as the trials last."""
+        movable = [
+            group
+            for group in self._together
+            if not any(self._settled >> number & 1 for number, seat in self._at.items() if seat.wish == group[0].wish)
+        ]
+        if not movable or not self._trials:
+            return False
+        before = self._state()
+        wishes = {group[0].wish for group in movable}
+        for number, seat in before[1].items():
+            if seat.wish in wishes:
+                del self._at[number]
+                self._taken[seat.mask] ^= 1 << number
+                self.free |= 1 << number
+        rest = [(seats, together), *((group, True) for group in movable)]
+        if self._arrange(rest):
+            if together:
+                self._together.append(seats)
+            return True
+        self._restore(before)
+        return False
+
+    def _arrange(self, groups: Sequence[tuple[Sequence[Seat], bool]]) -> bool:
+        if not groups:
+            return True
+        (seats, together), *rest = groups
+        before = self._state()
+        for local in self._at_sites(seats) if together else (seats,):
+            if not self._trials:
+                return False
+            self._trials -= 1
+            if self._place(local) and self._arrange(rest):
+                return True
+            self._restore(before)
+        return False
+
+    def _at_sites(self, seats: Sequence[Seat]) -> Iterator[list[Seat]]:
+        for site in self._sites:
+            if all(seat.mask & site for seat in seats):
+                yield [replace(seat, mask=seat.mask & site) for seat in seats]
+
+    def _state(self) -> tuple[int, dict[int, Seat], dict[int, int]]:
+        return self.free, dict(self._at), dict(self._taken)
+
+    def _restore(self, state: tuple[int, dict[int, Seat], dict[int, int]]) -> None:
+        self.free, self._at, self._taken = state[0], dict(state[1]), dict(state[2])
 
     def benches(self) -> dict[str, list[int]]:
         """What each wish got, in the order of its slots."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from labd.scheduling.booking import Booked, InTheWay, Refused, book, free_until
+from labd.scheduling.booking import Booked, InTheWay, Refused, book, extend
 from labd.scheduling.decide import decide
 from labd.scheduling.decisions import Decision, Grant, Move, Notice, Reservation
 from labd.scheduling.explain import Matching, Why, explain
@@ -145,6 +145,18 @@ def test_the_benches_of_a_lease_stand_at_one_site_when_asked() -> None:
     assert grants([bench("hil-1"), bench("hil-2")], [together]) == {"l-1": ("hil-1", "hil-2")}
 
 
+def test_a_wish_goes_to_another_site_for_one_that_has_no_choice() -> None:
+    benches = [bench("hil-1", site="graz", b="x"), bench("hil-2", site="graz", b="x")]
+    benches += [bench("hil-3", site="wob", a="x"), bench("hil-4", site="wob", a="x")]
+    many = [wish(seq, "b") for seq in range(3, 9)]
+    together = wish(1, Part("", 2), same_site=True)
+    assert grants(benches, [together, *many])["l-1"] == ("hil-3", "hil-4"), "where need is less"
+    assert grants(benches, [together, wish(2, Part("a", 2)), *many]) == {
+        "l-1": ("hil-1", "hil-2"),
+        "l-2": ("hil-3", "hil-4"),
+    }
+
+
 @pytest.mark.parametrize(
     "unfit",
     [
@@ -262,10 +274,14 @@ def test_a_booking_whose_bench_falls_ill_is_placed_anew(fault: dict[str, Any]) -
 
 
 def test_a_lease_can_be_extended_until_somebody_has_its_bench() -> None:
-    held = (Held("l-0", ("hil-1",), NOW - 10, NOW + 100),)
+    held = (Held("l-0", ("hil-1",), NOW - 10, NOW + 100), Held("l-9", ("hil-2",), NOW - 10, NOW + 100))
     lab = Lab(NOW, (bench("hil-1"), bench("hil-2")), (booking(1, 500, booked=("hil-1",)),), held)
-    assert free_until("l-0", ("hil-1",), lab, QUICK) == NOW + 490
-    assert free_until("l-0", ("hil-2",), lab, QUICK) == float("inf")
+    assert extend("l-0", NOW + 490, lab, QUICK) is None
+    assert extend("l-0", NOW + 491, lab, QUICK) == Refused((InTheWay("l-1", "hil-1", NOW + 500, NOW + 1100),))
+    assert extend("l-9", NOW + 9999, lab, QUICK) is None
+    scarce = Rules(others=TeamRules(bench_hours_per_week=1.0))
+    refused = extend("l-9", NOW + 2 * HOUR, Lab(NOW, lab.benches, held=held), scarce)
+    assert refused is not None and refused.shortfall is not None
 
 
 def test_benches_are_held_for_who_has_waited_long_enough_and_short_leases_run_meanwhile() -> None:
