@@ -197,10 +197,14 @@ def _lab(data: Path, database: str | None, url: str, public_url: str, runner: st
         raise StartError(str(error)) from error
     command = launch.COMMAND if runner is None else shlex.split(runner)
     try:
+        clock = LabClock(data / CLOCK_NAME)
+        with store.read() as unit:
+            if not unit.live_leases():
+                clock.take_wall_clock()
         executor = ProcessExecutor(data / "runs", command=command)
         yield Lab(
             store,
-            LabClock(data / CLOCK_NAME),
+            clock,
             signer,
             {ExecutorName.PROCESS: executor},
             url=url,

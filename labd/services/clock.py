@@ -55,6 +55,11 @@ class LabClock:
         """Seconds since the Unix epoch."""
         return self._since_boot() + self._offset
 
+    def take_wall_clock(self) -> None:
+        """Says what the wall clock says. Only while no lease is live: its end would move, against all that was said."""
+        self._offset = self._wall() - self._since_boot()
+        self.keep()
+
     def keep(self) -> None:
         """Writes down how labd's time relates to the machine's."""
         now = self.now()

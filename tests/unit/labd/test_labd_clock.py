@@ -109,3 +109,14 @@ def test_a_wrong_wall_clock_is_said_once(tmp_path: Path) -> None:
         clock.keep()
         clock.keep()
     assert [entry["wall_ahead_s"] for entry in logs] == [HOUR_S]
+
+
+def test_without_leases_labd_takes_a_corrected_date_over(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.labd()
+    machine.wall -= HOUR_S
+    clock = machine.labd()
+    assert clock.now() == pytest.approx(machine.wall + HOUR_S)
+    clock.take_wall_clock()
+    assert clock.now() == pytest.approx(machine.wall)
+    assert machine.labd().now() == pytest.approx(machine.wall)
