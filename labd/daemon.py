@@ -105,13 +105,30 @@ _database = click.option(
     show_default=True,
     help="Least important log lines to write to standard error.",
 )
+@click.option(
+    "--insecure",
+    is_flag=True,
+    envvar="LABD_INSECURE",
+    show_envvar=True,
+    help="Ask nobody who they are: everybody who reaches labd may do everything. For a demo on one machine only.",
+)
 def serve(
-    data: Path, database: str | None, http: str, agents: str, url: str | None, runner: str | None, log_level: str
+    data: Path,
+    database: str | None,
+    http: str,
+    agents: str,
+    url: str | None,
+    runner: str | None,
+    log_level: str,
+    insecure: bool,
 ) -> None:
-    """Serve the lab until SIGTERM or SIGINT."""
+    """Serve the lab until SIGTERM or SIGINT.
+
+    The first start puts a token for a first admin into DATA/admin.token: labctl login URL --token-file DATA/admin.token
+    """
     _set_up_logging(log_level)
     try:
-        _serve(data, database, http, agents, url, runner)
+        _serve(data, database, http, agents, url, runner, insecure)
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
@@ -146,7 +163,13 @@ def migrate(data: Path, database: str | None, target: str | None) -> None:
 
 
 def _serve(
-    data: Path, database: str | None, http: str, agents: str, public_url: str | None, runner: str | None
+    data: Path,
+    database: str | None,
+    http: str,
+    agents: str,
+    public_url: str | None,
+    runner: str | None,
+    insecure: bool,
 ) -> None:
     # Imported here, so that --help and refusals are quick.
     from labd.store.errors import StoreError
@@ -165,21 +188,25 @@ def _serve(
     except StoreError as error:
         raise StartError(str(error)) from error
     with lock, _listen(*http_address) as listener:
-        if http_address[0] not in ("127.0.0.1", "::1", "localhost"):
+        if insecure:
+            here = http_address[0] in ("127.0.0.1", "::1", "localhost")
             structlog.get_logger().warning(
-                "THE REST API IS OPEN TO THE NETWORK, and this version asks nobody who they are: "
-                "everybody who reaches this address controls the lab",
+                "THIS LAB IS INSECURE: labd asks nobody who they are. Everybody who reaches it controls the lab"
+                + ("" if here else ", AND THE REST API IS OPEN TO THE NETWORK"),
                 address=http,
             )
         host, port = listener.getsockname()[:2]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
         url = f"http://{_join(local, port)}"
-        with _lab(data.resolve(), database, url, public_url or url, runner) as lab, _event_loop() as loop:
+        with _lab(data.resolve(), database, url, public_url or url, runner, insecure) as lab, _event_loop() as loop:
+            _bootstrap(lab, data, url)
             loop.run(_run(lab, listener, agents_address, data, url))
 
 
 @contextlib.contextmanager
-def _lab(data: Path, database: str | None, url: str, public_url: str, runner: str | None) -> "Iterator[Lab]":
+def _lab(
+    data: Path, database: str | None, url: str, public_url: str, runner: str | None, insecure: bool
+) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
     from labd.services.clock import CLOCK_NAME, LabClock
@@ -210,9 +237,22 @@ def _lab(data: Path, database: str | None, url: str, public_url: str, runner: st
             url=url,
             public_url=public_url,
             limits=RunLimits(),
+            secure=not insecure,
         )
     finally:
         store.close()
+
+
+def _bootstrap(lab: "Lab", data: Path, url: str) -> None:
+    if lab.sign_in is None:
+        return
+    try:
+        path = lab.identities.bootstrap(data)
+    except OSError as error:
+        raise StartError(f"the first admin's token cannot be written into {data}: {error}") from error
+    if path is not None:
+        click.echo(f"labd knows nobody yet: a token for a first admin is in {path}", err=True)
+        click.echo(f"sign in with: labctl login {url} --token-file {path}", err=True)
 
 
 def _event_loop() -> asyncio.Runner:

@@ -13,10 +13,10 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
+from bench_agent.protocol.access import Access
 from bench_agent.protocol.claims import BENCH_METADATA, PREPARING_METADATA
 from bench_agent.protocol.identity import lease_of
 from bench_agent.protocol.transport import peer_names
-from bench_agent.server.access import Access
 from bench_agent.server.errors import CallError
 from bench_agent.server.guard import Call, Gate, Guard
 from bench_agent.server.unix_socket import is_local

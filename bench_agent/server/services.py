@@ -34,7 +34,7 @@ from bench_agent.protocol import (
     traffic_pb2,
     traffic_pb2_grpc,
 )
-from bench_agent.server.access import METHODS, Access
+from bench_agent.protocol.access import METHODS, Access
 from bench_agent.server.adapter_service import AdapterServicer
 from bench_agent.server.bench import Bench
 from bench_agent.server.bus_service import BusMonitorServicer

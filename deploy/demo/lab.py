@@ -84,7 +84,7 @@ def service(
 
 def labd_command(folder: Path, http: str, agents: str) -> list[str]:
     """Arguments of `service` for a labd with its data in ``folder/labd``; addresses are host:port, port 0 is any."""
-    return ["labd.daemon", "serve", "--data", str(folder / "labd"), "--http", http, "--agents", agents]
+    return ["labd.daemon", "serve", "--data", str(folder / "labd"), "--http", http, "--agents", agents, "--insecure"]
 
 
 def agent_command(configuration: Path, labd: str, data: Path) -> list[str]:

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from labd.api import problems
 from labd.api.body import BodyLimit
-from labd.api.routes import audit, benches, leases, meta, runner, runs
+from labd.api.context import listed
+from labd.api.guard import Guard
+from labd.api.routes import audit, benches, identities, leases, meta, runner, runs
 from labd.api.routing import Router
 from labd.api.version import VERSION
 from labd.services.lab import Lab
@@ -57,11 +59,13 @@ def _application() -> FastAPI:
         docs_url=f"{PREFIX}/docs",
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(listed)],
     )
     app.add_middleware(BodyLimit, most=BODY_BYTES_MAX)
+    app.add_middleware(Guard)
     problems.install(app)
     api = Router(prefix=PREFIX)
-    for part in (benches, leases, runs, audit, runner, meta):
+    for part in (benches, leases, runs, audit, identities, runner, meta):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(meta.well_known)

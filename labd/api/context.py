@@ -6,9 +6,10 @@ from fastapi import Depends, Path, Query
 from fastapi.requests import HTTPConnection
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from labd.api.guard import REASON_LENGTH_MAX, admission_of
 from labd.api.times import to_seconds
 from labd.model.filters import Filter
-from labd.model.identity import ANONYMOUS, Actor
+from labd.model.identity import Actor
 from labd.services.errors import FieldError, Invalid
 from labd.services.lab import Lab
 
@@ -27,7 +28,16 @@ LeaseId = Annotated[str, Path(max_length=64, examples=["l-5f3a9c01d2e4"])]
 RunId = Annotated[str, Path(max_length=64, examples=["r-0b6e7715c9aa"])]
 
 
+def _actor(connection: HTTPConnection) -> Actor:
+    return admission_of(connection.state).actor
+
+
+ActorOf = Annotated[Actor, Depends(_actor)]
+"""Who asks."""
+
+
 def _filter(
+    actor: ActorOf,
     holder: Annotated[str | None, Query(max_length=200, description="Only this holder's.", examples=["ada"])] = None,
     selector: Annotated[
         str, Query(description="Only with a bench whose labels match this selector.", examples=["platform=meb"])
@@ -41,19 +51,34 @@ def _filter(
         moment = None if since is None else to_seconds(since)
     except ValueError as error:
         raise Invalid(f"since: {error}", FieldError("since", since, str(error))) from None
-    return Filter(holder=holder, selector=selector, since=moment)
+    return Filter(holder=holder, selector=selector, since=moment, teams=actor.teams())
 
 
 FilterOf = Annotated[Filter, Depends(_filter)]
 """What lists of leases and runs are filtered by, beside the state."""
 
 
-def _actor() -> Actor:
-    return ANONYMOUS
+def listed(connection: HTTPConnection) -> None:
+    """Refuses a route that the authorisation table does not list."""
+    admission_of(connection.state)
 
 
-ActorOf = Annotated[Actor, Depends(_actor)]
-"""Who asks."""
+def _reason(
+    connection: HTTPConnection,
+    _reason: Annotated[
+        str | None,
+        Query(
+            alias="reason",
+            max_length=REASON_LENGTH_MAX,
+            description="Why: needed from those who force something on others, and kept in the audit log.",
+        ),
+    ] = None,
+) -> str:
+    return admission_of(connection.state).reason
+
+
+ReasonOf = Annotated[str, Depends(_reason)]
+"""Why they do it, as far as they say."""
 
 
 def _runner(

@@ -21,6 +21,7 @@ from labd.services.errors import (
     NotFound,
     ServiceError,
     TooLarge,
+    TooManyRequests,
     Unauthenticated,
 )
 from labd.store.errors import StoreError
@@ -34,6 +35,7 @@ _STATUS: dict[type[ServiceError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
 }
@@ -141,8 +143,10 @@ def _service_error(_request: Request, error: Exception) -> Response:
     return refusal(error)
 
 
-def refusal(error: ServiceError) -> Response:
-    """The answer to a request that a use case refused."""
+def refusal(error: ServiceError | StoreError) -> Response:
+    """The answer to a request that a use case refused, or the database."""
+    if isinstance(error, StoreError):
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"Retry-After": "1"})
     status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
     errors = [_field(one) for one in error.errors] if isinstance(error, Invalid) else None
     headers = {}
@@ -150,6 +154,8 @@ def refusal(error: ServiceError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, InProgress):
         headers["Retry-After"] = "1"
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     return problem(status, str(error), errors, headers)
 
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from labd.model.selector import NAME_LABEL
 
+TEAM_LABEL = "team"
+"""Names the one team that may see and lease the bench."""
+
 
 class Health(StrEnum):
     """What the agent says of the bench; offline when no agent speaks for it.
@@ -67,6 +70,11 @@ class Bench:
     def selectable_labels(self) -> dict[str, str]:
         """The labels that selectors see: the declared ones and the reserved ``name``."""
         return {**self.labels, NAME_LABEL: self.name}
+
+    @property
+    def owner(self) -> str | None:
+        """The team whose bench it is, by the label ``team``; None: every team may lease it."""
+        return self.labels.get(TEAM_LABEL) or None
 
     @property
     def fenced(self) -> bool:

@@ -13,5 +13,7 @@ class Filter:
     holder: str | None = None
     selector: str = ""
     """Of the labels of the bench that the lease has or had; one without a bench matches the empty selector only."""
+    teams: frozenset[str] | None = None
+    """One of them is the team of the lease, or run; None: any."""
     since: float | None = None
     """Created then or later, in seconds since the Unix epoch."""

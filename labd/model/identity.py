@@ -29,6 +29,20 @@ class Role(StrEnum):
         return list(Role).index(self)
 
 
+class Scope(StrEnum):
+    """What a token may be narrowed to. It never gives more than its owner's roles do.
+
+    READ sees benches, leases, runs and logs. LEASE leases benches. RUN submits and cancels runs. OPERATE frees and
+    drains benches and ends what others hold. ADMIN decides who may what, and manages its owner's tokens.
+    """
+
+    READ = "read"
+    LEASE = "lease"
+    RUN = "run"
+    OPERATE = "operate"
+    ADMIN = "admin"
+
+
 class ActorKind(StrEnum):
     """What kind of thing acts."""
 
@@ -49,6 +63,33 @@ class Actor:
     """By team; under WHOLE_LAB, in every team."""
     scopes: frozenset[str] | None = None
     """What the token was narrowed to; None: it was not."""
+    run_id: str | None = None
+    """The run that acts, when one does."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether labd itself acts, or nobody is asked who they are: what they say of themselves is taken as it is."""
+        return self is ANONYMOUS or self.kind is ActorKind.SYSTEM
+
+    def is_holder(self, holder: str, run_id: str | None = None) -> bool:
+        """Whether what the holder holds, or the run, is this one's own."""
+        if self.trusted:
+            return True
+        return self.run_id == run_id if self.run_id is not None else self.name == holder
+
+    def has_scope(self, scope: Scope) -> bool:
+        """Whether the token was not narrowed, or not too far for this."""
+        return self.scopes is None or scope in self.scopes
+
+    def may_somewhere(self, role: Role) -> bool:
+        """Whether this is at least a `role` in some team."""
+        return any(held.rank >= role.rank for held in self.roles.values())
+
+    def teams(self, role: Role = Role.VIEWER) -> frozenset[str] | None:
+        """The teams in which this is at least a `role`; None: in every one there is."""
+        if self.may(role, WHOLE_LAB):
+            return None
+        return frozenset(team for team in self.roles if self.may(role, team))
 
     def role_in(self, team: str) -> Role | None:
         """The highest role in a team; None without any."""
@@ -65,3 +106,32 @@ SYSTEM = Actor("labd", ActorKind.SYSTEM, MappingProxyType({WHOLE_LAB: Role.ADMIN
 """labd itself: what happens by the clock."""
 ANONYMOUS = Actor("anonymous", ActorKind.PERSON, MappingProxyType({WHOLE_LAB: Role.ADMIN}))
 """Everybody, where labd asks nobody who they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person or program that labd itself knows by name. Times are seconds since the Unix epoch."""
+
+    name: str
+    kind: ActorKind
+    created_at: float
+    removed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """What labd keeps of a token: not the token itself. Times are seconds since the Unix epoch."""
+
+    prefix: str
+    """The part of the token that may be shown, and names it."""
+    sha256: str
+    """Of the whole token, in hexadecimal."""
+    owner: str
+    name: str
+    """What it is for."""
+    scopes: frozenset[Scope] | None
+    """What it was narrowed to; None: it was not."""
+    created_at: float
+    expires_at: float
+    revoked_at: float | None = None
+    last_used_at: float | None = None

@@ -43,9 +43,17 @@ class TooLarge(ServiceError):
     """A bound is exceeded."""
 
 
+class TooManyRequests(ServiceError):
+    """More than one may ask; ``retry_after_s`` says when to come back."""
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
 class Unauthenticated(ServiceError):
     """No valid token came with the request."""
 
 
 class Forbidden(ServiceError):
-    """The token is for something else."""
+    """Whoever asks may not do this."""

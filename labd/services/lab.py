@@ -1,6 +1,6 @@
 """The lab, put together: what the doors (REST and gRPC) are given."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from labd.executors.base import Executor
 from labd.executors.bench import BenchExecutor
@@ -13,9 +13,11 @@ from labd.services.core import Core
 from labd.services.enrolment import Enrolment
 from labd.services.fleet import Fleet
 from labd.services.idempotency import Idempotency
+from labd.services.identities import Identities
 from labd.services.leasing import Leasing
 from labd.services.limits import RunLimits
 from labd.services.running import Running
+from labd.services.sign_in import Provider, SignIn
 from labd.services.signing import Signer
 from labd.store.store import Store
 
@@ -34,6 +36,8 @@ class Lab:
         public_url: str | None = None,
         limits: RunLimits,
         authority: Authority | None = None,
+        secure: bool = False,
+        providers: Sequence[Provider] = (),
     ) -> None:
         """Without an ``authority``, there is no TLS: agents and holders prove nothing, and are promised nothing.
 
@@ -44,6 +48,8 @@ class Lab:
         self.at_bench = at_bench = BenchExecutor(public_url or url)
         self._executors = {**executors, ExecutorName.BENCH: at_bench}
         self.core = Core(store, clock, signer, limits)
+        self.identities = Identities(self.core)
+        self.sign_in = SignIn(self.core, self.identities, providers) if secure else None
         self.fleet = Fleet(self.core, at_bench)
         self.authority = authority
         self.enrolment = Enrolment(self.core, self.fleet, authority)

@@ -4,10 +4,11 @@ from labd.store.units.agents import Agents
 from labd.store.units.audit import Audit
 from labd.store.units.benches import Benches
 from labd.store.units.idempotency import Idempotency
+from labd.store.units.identities import Identities
 from labd.store.units.leases import Leases
 from labd.store.units.policy import Policies
 from labd.store.units.runs import Runs
 
 
-class Unit(Agents, Audit, Benches, Idempotency, Leases, Policies, Runs):
+class Unit(Agents, Audit, Benches, Idempotency, Identities, Leases, Policies, Runs):
     """One open transaction."""

@@ -63,7 +63,7 @@ class Daemon:
 
     def popen(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "labd.daemon", "serve", "--data", str(self.data), "--log-level", "warning"]
-        command += ["--http", self.http, "--agents", self.agents]
+        command += ["--http", self.http, "--agents", self.agents, "--insecure"]
         if self._runner is not None:
             command += ["--runner", self._runner]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -14,6 +14,7 @@ from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
 from labd.model.lease import LeaseState
+from labd.services.tenancy import holder_for, team_for
 
 router = Router(prefix="/leases", tags=["leases"])
 
@@ -21,6 +22,7 @@ router = Router(prefix="/leases", tags=["leases"])
 @router.post("", status_code=HTTPStatus.CREATED, responses=body_responses(), summary="Ask for a bench")
 def create_lease(lab: LabOf, actor: ActorOf, wish: schemas.LeaseRequest) -> schemas.Lease:
     """Queues a lease; it is GRANTED at once when all its benches are free. Keep it alive with heartbeats."""
+    team = team_for(actor, wish.team)
     return lease_answer(
         lab.leasing.create(
             actor,
@@ -28,8 +30,8 @@ def create_lease(lab: LabOf, actor: ActorOf, wish: schemas.LeaseRequest) -> sche
             benches=wanted_of(wish.benches),
             same_site=wish.same_site,
             affinity=wish.affinity,
-            holder=wish.holder,
-            team=wish.team,
+            holder=holder_for(actor, wish.holder, team),
+            team=team,
             duration_s=wish.duration_s,
             ttl_s=wish.ttl_s,
             priority=wish.priority,

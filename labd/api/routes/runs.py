@@ -17,6 +17,7 @@ from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
 from labd.model.run import LogLine, RunState
+from labd.services.tenancy import holder_for, team_for
 
 router = Router(prefix="/runs", tags=["runs"])
 _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
@@ -30,6 +31,7 @@ _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
 )
 def create_run(lab: LabOf, actor: ActorOf, wish: schemas.RunRequest) -> schemas.Run:
     """Queues a run; it is RUNNING at once when a matching bench is free."""
+    team = team_for(actor, wish.team)
     return run_answer(
         lab.running.create(
             actor,
@@ -41,8 +43,8 @@ def create_run(lab: LabOf, actor: ActorOf, wish: schemas.RunRequest) -> schemas.
             benches=wanted_of(wish.benches),
             same_site=wish.same_site,
             affinity=wish.affinity,
-            holder=wish.holder,
-            team=wish.team,
+            holder=holder_for(actor, wish.holder, team),
+            team=team,
             priority=wish.priority,
             timeout_s=wish.timeout_s,
             executor=wish.executor,

@@ -14,6 +14,20 @@ from labd.api.schemas.benches import (
     PowerChannel,
 )
 from labd.api.schemas.common import Request, WantedBenches
+from labd.api.schemas.identities import (
+    Login,
+    LoginProvider,
+    Member,
+    MemberRequest,
+    NewToken,
+    Team,
+    TeamRequest,
+    Token,
+    TokenRequest,
+    User,
+    UserRequest,
+    WhoAmI,
+)
 from labd.api.schemas.leases import Lease, LeasedBench, LeaseRequest, LeaseSummary
 from labd.api.schemas.meta import HealthReport, JsonWebKeySet, Version
 from labd.api.schemas.runner import AssignedBench, Assignment, Limits, LogBatch, LogReceipt, NewLogLine, ResultReport
@@ -47,7 +61,12 @@ __all__ = [
     "LogBatch",
     "LogLine",
     "LogReceipt",
+    "Login",
+    "LoginProvider",
+    "Member",
+    "MemberRequest",
     "NewLogLine",
+    "NewToken",
     "PowerChannel",
     "Request",
     "Result",
@@ -55,6 +74,13 @@ __all__ = [
     "Run",
     "RunRequest",
     "Step",
+    "Team",
+    "TeamRequest",
+    "Token",
+    "TokenRequest",
+    "User",
+    "UserRequest",
     "Version",
     "WantedBenches",
+    "WhoAmI",
 ]

@@ -27,6 +27,10 @@ PLAIN = r"^[^\x00-\x1f\x7f]*$"
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PLAIN)]
 Why = Annotated[str, StringConstraints(max_length=1000, pattern=PLAIN)]
+Holder = Annotated[
+    Name | None,
+    Field(description="Who it is for; null: whoever asks. Another than oneself takes an operator.", examples=["ada"]),
+]
 Selector = Annotated[
     str,
     Field(

@@ -8,7 +8,7 @@ from labd.api.schemas.common import (
     DAY_S,
     OBSTACLE,
     Affinity,
-    Name,
+    Holder,
     Priority,
     Request,
     SameSite,
@@ -18,7 +18,6 @@ from labd.api.schemas.common import (
     Wanted,
     WantedBenches,
 )
-from labd.model.identity import DEFAULT_TEAM
 from labd.model.lease import DEFAULT_PRIORITY, LeaseEnd, LeaseState
 
 
@@ -32,8 +31,8 @@ class LeaseRequest(Request):
     benches: Wanted = Field(default=[])
     same_site: SameSite = False
     affinity: Affinity = ""
-    holder: Name
-    team: Team = DEFAULT_TEAM
+    holder: Holder = None
+    team: Team | None = None
     duration_s: Annotated[float, Field(gt=0, le=30 * DAY_S, description="How long it may last once granted.")] = 3600.0
     ttl_s: Annotated[float, Field(ge=1, le=3600, description="It ends when no heartbeat came for this long.")] = 30.0
     priority: Priority = DEFAULT_PRIORITY

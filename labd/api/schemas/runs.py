@@ -13,6 +13,7 @@ from labd.api.schemas.common import (
     Affinity,
     Content,
     FilePath,
+    Holder,
     Name,
     Priority,
     Request,
@@ -24,7 +25,6 @@ from labd.api.schemas.common import (
     Wanted,
     check_size,
 )
-from labd.model.identity import DEFAULT_TEAM
 from labd.model.lease import DEFAULT_PRIORITY
 from labd.model.run import ExecutorName, LogLevel, RunState
 
@@ -62,8 +62,8 @@ class RunRequest(Request):
     benches: Wanted = Field(default=[])
     same_site: SameSite = False
     affinity: Affinity = ""
-    holder: Name
-    team: Team = DEFAULT_TEAM
+    holder: Holder = None
+    team: Team | None = None
     priority: Priority = DEFAULT_PRIORITY
     timeout_s: Annotated[float, Field(gt=0, le=7 * DAY_S, description="Counts from the start of RUNNING.")] = 300.0
     executor: Annotated[

@@ -4,6 +4,7 @@ from labd.store.tables.agents import agents
 from labd.store.tables.audit import audit, audit_checkpoints, audit_head
 from labd.store.tables.benches import benches
 from labd.store.tables.idempotency import idempotency_keys
+from labd.store.tables.identities import api_tokens, memberships, teams, users
 from labd.store.tables.leases import lease_benches, leases
 from labd.store.tables.metadata import metadata
 from labd.store.tables.policy import policy
@@ -11,6 +12,7 @@ from labd.store.tables.runs import contents, run_data_files, run_inputs, run_log
 
 __all__ = [
     "agents",
+    "api_tokens",
     "audit",
     "audit_checkpoints",
     "audit_head",
@@ -19,6 +21,7 @@ __all__ = [
     "idempotency_keys",
     "lease_benches",
     "leases",
+    "memberships",
     "metadata",
     "policy",
     "run_data_files",
@@ -26,4 +29,6 @@ __all__ = [
     "run_log",
     "run_results",
     "runs",
+    "teams",
+    "users",
 ]

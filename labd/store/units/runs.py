@@ -79,6 +79,8 @@ class Runs(Part):
             query = query.where(columns.state.in_(where.states))
         if where.holder is not None:
             query = query.where(columns.holder == where.holder)
+        if where.teams is not None:
+            query = query.where(columns.team.in_(where.teams))
         if where.since is not None:
             query = query.where(columns.created_at >= where.since)
         if benches is not None:

@@ -7,8 +7,8 @@ import pytest
 
 from bench_agent.client import BenchClient, LeaseRefused
 from bench_agent.protocol import bench_pb2, bench_pb2_grpc, console_pb2, console_pb2_grpc
+from bench_agent.protocol.access import METHODS
 from bench_agent.protocol.claims import BENCH_METADATA, Scope
-from bench_agent.server.access import METHODS
 from bench_agent.server.services import GUARDED, OFFERED
 from tests.unit.bench_agent.harness import OpenBench, RunningAgent, Signer
 

@@ -1,6 +1,6 @@
 """A lab on a real database, with a clock, agents and runners that a test moves by hand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
@@ -11,6 +11,7 @@ from labd.services.fleet import BenchReport, CertificateAnswer, ClearOrder, Orde
 from labd.services.lab import Lab
 from labd.services.ledger import FenceOrder
 from labd.services.limits import RunLimits
+from labd.services.sign_in import Provider
 from labd.services.signing import Signer
 from labd.store.store import Store
 
@@ -105,6 +106,8 @@ def open_lab(
     authority: Authority | None = None,
     *,
     database: str | None = None,
+    secure: bool = False,
+    providers: Sequence[Provider] = (),
 ) -> Lab:
     """A lab whose conductor is stepped by the test, on an SQLite file or the database of a URL."""
     return Lab(
@@ -115,6 +118,8 @@ def open_lab(
         url="http://labd.test",
         limits=limits or RunLimits(),
         authority=authority,
+        secure=secure,
+        providers=providers,
     )
 
 

@@ -150,7 +150,7 @@ def test_runner_routes_are_for_the_runs_own_runner(web: TestClient, lab: Lab, ex
 BAD: list[tuple[str, str, Any, int, dict[str, Any]]] = [
     ("POST", "leases", {**LEASE, "selector": "platform=meb,"}, 422, {"field": "selector", "column": 14}),
     ("POST", "leases", {**LEASE, "selector": "platform=mqb"}, 422, {"field": "selector", "value": "platform=mqb"}),
-    ("POST", "leases", {}, 422, {"field": "holder", "value": None, "message": "Field required"}),
+    ("POST", "runs", {}, 422, {"field": "script", "value": None, "message": "Field required"}),
     ("POST", "leases", {"holder": "a\nb"}, 422, {"field": "holder", "value": "a\nb"}),
     ("POST", "leases", {**LEASE, "ttl_s": 0.5}, 422, {"field": "ttl_s", "value": 0.5}),
     ("POST", "leases", {**LEASE, "duration_s": "1h"}, 422, {"field": "duration_s", "value": "1h"}),
@@ -266,7 +266,7 @@ def test_a_body_beyond_the_bound_is_refused(web: TestClient) -> None:
 
 def test_all_mistakes_of_a_request_are_told_at_once(web: TestClient) -> None:
     errors = web.post("runs", json={"script": 7, "priority": 5000, "timeout_s": -1}).json()["errors"]
-    assert [error["field"] for error in errors] == ["script", "holder", "priority", "timeout_s"]
+    assert [error["field"] for error in errors] == ["script", "priority", "timeout_s"]
 
 
 def test_a_busy_database_is_a_503_to_be_retried(web: TestClient, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,218 @@
+"""The guard at the door: who asks, whether they may, and whether they ask too often. Decided before a body is read."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from labd.api.problems import refusal
+from labd.model.access import Admits, Decision, Outcome, Resource, Rule, TeamOf, decide
+from labd.model.access_table import REST
+from labd.model.identity import ANONYMOUS, WHOLE_LAB, Actor, ActorKind
+from labd.services.errors import Forbidden, NotFound, ServiceError, TooManyRequests, Unauthenticated
+from labd.services.identities import require_reason
+from labd.services.lab import Lab
+from labd.services.rates import Buckets, Rate, Slots
+from labd.services.sign_in import TOKEN_LENGTH_MAX
+from labd.store.errors import StoreError
+from labd.store.unit import Unit
+
+RATE = Rate(per_s=200, burst=400)
+"""Requests of one token."""
+STRANGERS_RATE = Rate(per_s=50, burst=200)
+"""Requests from one address for what is public, or without a good token."""
+OPEN_MAX = 64
+"""Requests of one token that are open at once, streams included."""
+REASON_LENGTH_MAX = 500
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the guard has found out."""
+
+    actor: Actor
+    reason: str = ""
+
+
+class Guard:
+    """ASGI middleware: passes on what the authorisation table allows."""
+
+    def __init__(self, app: ASGIApp, rate: Rate = RATE, open_max: int = OPEN_MAX) -> None:
+        self._app = app
+        self._buckets = Buckets(rate)
+        self._strangers = Buckets(STRANGERS_RATE)
+        self._slots = Slots(open_max)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers 401, 403, 404 or 429 itself."""
+        found = find(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        if found is None:
+            # No route that is listed: the application says that there is none, or `listed` refuses it.
+            await self._app(scope, receive, send)
+            return
+        lab: Lab = scope["app"].state.lab
+        if lab.sign_in is None:
+            await self._pass(Admission(ANONYMOUS, _reason(scope)), scope, receive, send)
+            return
+        key = ""
+        try:
+            try:
+                key, admission = await self._admit(lab, scope, *found)
+            except Unauthenticated:
+                self._take(self._strangers, _stranger(scope), lab)
+                raise
+            if not self._slots.enter(key):
+                key = ""
+                raise TooManyRequests("this token has too many requests and streams open: end some", 1.0)
+            await self._pass(admission, scope, receive, send)
+        except (ServiceError, StoreError) as error:
+            await refusal(error)(scope, receive, send)
+        finally:
+            if key:
+                self._slots.leave(key)
+
+    async def _pass(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["admission"] = admission
+        await self._app(scope, receive, send)
+
+    async def _admit(self, lab: Lab, scope: Scope, rule: Rule, names: dict[str, str]) -> tuple[str, Admission]:
+        """Who it is to the limits, and the admission. Raises ServiceError."""
+        token = bearer(scope)
+        if rule.admits is Admits.PUBLIC:
+            self._take(self._strangers, _stranger(scope), lab)
+            return _stranger(scope), Admission(NOBODY)
+        resource: Resource | None = None
+        actor = None if token is None else lab.sign_in.remembered(token) if lab.sign_in is not None else ANONYMOUS
+        if actor is None or rule.team in _RESOURCES:
+            actor, resource = await asyncio.to_thread(identify, lab, token, actor, rule, names)
+        decision = decide(rule, actor, resource)
+        if actor is None:
+            raise Unauthenticated(decision.why)
+        key = f"{actor.kind} {actor.name}"
+        self._take(self._buckets, key, lab)
+        if decision.outcome is not Outcome.ALLOWED:
+            raise _refused(decision, rule, names, scope, actor)
+        reason = _reason(scope)
+        if decision.needs_reason:
+            require_reason(actor, reason, "this")
+        return key, Admission(actor, reason)
+
+    def _take(self, buckets: Buckets, key: str, lab: Lab) -> None:
+        wait_s = buckets.take(key, lab.core.clock.now())
+        if wait_s:
+            raise TooManyRequests("too many requests: slow down", wait_s)
+
+
+NOBODY = Actor("nobody", ActorKind.PERSON)
+"""Who asks for what is public, known or not."""
+
+
+def bearer(scope: Scope) -> str | None:
+    """The token of the header Authorization (RFC 6750). Raises Unauthenticated for one that is no bearer token."""
+    header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+    if header is None:
+        return None
+    scheme, _, token = header.decode("latin-1").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or len(token) > TOKEN_LENGTH_MAX:
+        raise Unauthenticated("the header Authorization has to be: Bearer TOKEN")
+    return str(token)
+
+
+def identify(
+    lab: Lab, token: str | None, actor: Actor | None, rule: Rule, names: dict[str, str]
+) -> tuple[Actor | None, Resource | None]:
+    """Who has the token, and whose it is what the path names. Raises Unauthenticated."""
+    resource = None
+    if rule.team in _RESOURCES:
+        with lab.core.view() as unit:
+            resource = _RESOURCES[rule.team](unit, names)
+    if token is None or actor is not None or lab.sign_in is None:
+        return actor, resource
+    run_id = names.get("run_id") if rule.admits is Admits.RUNNER else None
+    if rule.runner and resource is not None:
+        run_id = resource.run_id
+    if run_id is not None and lab.core.signer.is_run_token(run_id, token):
+        return Actor(f"run {run_id}", ActorKind.RUN, run_id=run_id), resource
+    if rule.admits is Admits.RUNNER and "." not in token and not token.startswith("labd_"):
+        raise Forbidden(f"the token is not the one of run {run_id!r}")
+    return lab.sign_in.authenticate(token), resource
+
+
+def _bench(unit: Unit, names: dict[str, str]) -> Resource | None:
+    bench = unit.bench(names["name"])
+    return None if bench is None or bench.removed else Resource(bench.owner)
+
+
+def _team(unit: Unit, names: dict[str, str]) -> Resource | None:
+    known = names["team"] == WHOLE_LAB or names["team"] in unit.teams()
+    return Resource(names["team"]) if known else None
+
+
+_RESOURCES: dict[TeamOf, Callable[[Unit, dict[str, str]], Resource | None]] = {
+    TeamOf.LEASE: lambda unit, names: unit.lease_resource(names["lease_id"]),
+    TeamOf.RUN: lambda unit, names: unit.run_resource(names["run_id"]),
+    TeamOf.BENCH: _bench,
+    TeamOf.PATH: _team,
+}
+_NOUNS = {TeamOf.LEASE: ("lease", "lease_id"), TeamOf.RUN: ("run", "run_id"), TeamOf.BENCH: ("bench", "name")}
+
+
+def _refused(decision: Decision, rule: Rule, names: dict[str, str], scope: Scope, actor: Actor) -> ServiceError:
+    _log.info("request refused", actor=actor.name, method=scope["method"], path=scope["path"], why=decision.outcome)
+    if decision.outcome is Outcome.HIDDEN:
+        noun, name = _NOUNS.get(rule.team, ("team", "team"))
+        return NotFound(f"there is no {noun} {names[name]!r}")
+    return Forbidden(decision.why)
+
+
+def _stranger(scope: Scope) -> str:
+    return f"address {scope['client'][0] if scope.get('client') else 'unknown'}"
+
+
+def _reason(scope: Scope) -> str:
+    values: list[str] = parse_qs(scope["query_string"].decode("latin-1")).get("reason", [""])
+    return values[0].strip()[:REASON_LENGTH_MAX]
+
+
+def find(method: str, path: str) -> tuple[Rule, dict[str, str]] | None:
+    """The entry for a request, and what the path names."""
+    rule = _PLAIN.get((method, path))
+    if rule is not None:
+        return rule, {}
+    for pattern, one in _PATTERNS.get(method, ()):
+        match = pattern.fullmatch(path)
+        if match is not None:
+            return one, match.groupdict()
+    return None
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    # A path inside the path, as of a data file, comes last and has slashes.
+    text = re.sub(r"\\{path\\}$", "(?P<path>.+)", re.escape(path))
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", text), re.DOTALL)
+
+
+_PLAIN: dict[tuple[str, str], Rule] = {}
+_PATTERNS: dict[str, list[tuple[re.Pattern[str], Rule]]] = {}
+for _operation, _rule in REST.items():
+    _method, _path = _operation.split(" ")
+    if "{" in _path:
+        _PATTERNS.setdefault(_method, []).append((_pattern(_path), _rule))
+    else:
+        _PLAIN[_method, _path] = _rule
+
+
+def admission_of(state: Any) -> Admission:
+    """What the guard has found out. Raises Forbidden for a route that the authorisation table does not list."""
+    admission = getattr(state, "admission", None)
+    if not isinstance(admission, Admission):
+        raise Forbidden("this route has no entry in the authorisation table (labd/model/access_table.py)")
+    return admission

@@ -1,0 +1,182 @@
+"""Who is who: signing in, users, teams, tokens."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Path, Query
+
+from labd.api import schemas
+from labd.api.context import ActorOf, LabOf, ReasonOf
+from labd.api.idempotency import REPEATABLE
+from labd.api.problems import body_responses, responses
+from labd.api.routing import Router
+from labd.api.times import to_text
+from labd.model.identity import ActorKind, ApiToken, Scope
+from labd.services.identities import UserView
+
+router = Router(tags=["identities"])
+
+UserName = Annotated[str, Path(max_length=200, examples=["ada"])]
+TeamName = Annotated[str, Path(max_length=63, examples=["powertrain"], description="`*` is the whole lab.")]
+_UNKNOWN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+@router.get("/login", responses=responses(), summary="How to sign in")
+def get_login(lab: LabOf) -> schemas.Login:
+    """Where people sign in by themselves; others use an API token or the token of their CI system."""
+    providers = [] if lab.sign_in is None else lab.sign_in.logins()
+    return schemas.Login(
+        insecure=lab.sign_in is None,
+        providers=[
+            schemas.LoginProvider(name=one.name, issuer=one.issuer, client_id=one.client_id, scope=one.scope)
+            for one in providers
+        ],
+    )
+
+
+@router.get("/whoami", responses=responses(HTTPStatus.UNAUTHORIZED), summary="Who I am")
+def get_whoami(actor: ActorOf) -> schemas.WhoAmI:
+    """Whose token came with the request, and what it may."""
+    scopes = None if actor.scopes is None else sorted(map(Scope, actor.scopes))
+    return schemas.WhoAmI(name=actor.name, kind=actor.kind, roles=dict(actor.roles), scopes=scopes)
+
+
+@router.get("/users", responses=responses(*_REFUSED), summary="List users")
+def list_users(lab: LabOf) -> list[schemas.User]:
+    """By name. Who signs in through an identity provider is no user of labd's own."""
+    return [_user(view) for view in lab.identities.users()]
+
+
+@router.post(
+    "/users",
+    status_code=HTTPStatus.CREATED,
+    responses=body_responses(*_REFUSED, HTTPStatus.CONFLICT),
+    summary="Add a user",
+)
+def create_user(lab: LabOf, actor: ActorOf, request: schemas.UserRequest) -> schemas.User:
+    """A user without any role: make them a member of a team, and a token for them."""
+    return _user(lab.identities.create_user(actor, request.name, ActorKind(request.kind)))
+
+
+@router.delete(
+    "/users/{name}",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=responses(*_UNKNOWN, HTTPStatus.CONFLICT),
+    summary="Remove a user",
+)
+def remove_user(lab: LabOf, actor: ActorOf, name: UserName, reason: ReasonOf) -> None:
+    """Revokes the user's tokens and memberships. Nobody else gets the name."""
+    lab.identities.remove_user(actor, name, reason)
+
+
+@router.get("/teams", responses=responses(*_REFUSED), summary="List teams")
+def list_teams(lab: LabOf, actor: ActorOf) -> list[schemas.Team]:
+    """Those that one belongs to; all, for who belongs to the whole lab."""
+    return [schemas.Team(name=name) for name in lab.identities.teams(actor)]
+
+
+@router.post(
+    "/teams",
+    status_code=HTTPStatus.CREATED,
+    responses=body_responses(*_REFUSED, HTTPStatus.CONFLICT),
+    summary="Add a team",
+)
+def create_team(lab: LabOf, actor: ActorOf, request: schemas.TeamRequest) -> schemas.Team:
+    """A team without members."""
+    lab.identities.create_team(actor, request.name)
+    return schemas.Team(name=request.name)
+
+
+@router.delete(
+    "/teams/{team}",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=responses(*_UNKNOWN, HTTPStatus.CONFLICT),
+    summary="Remove a team",
+)
+def remove_team(lab: LabOf, actor: ActorOf, team: TeamName, reason: ReasonOf) -> None:
+    """Its leases and runs stay, for those to see who belong to the whole lab."""
+    lab.identities.remove_team(actor, team, reason)
+
+
+@router.get("/teams/{team}/members", responses=responses(*_UNKNOWN), summary="Who belongs to a team")
+def list_members(lab: LabOf, team: TeamName) -> list[schemas.Member]:
+    """By name."""
+    members = lab.identities.members(team)
+    return [schemas.Member(team=team, name=name, role=role) for name, role in members.items()]
+
+
+@router.put(
+    "/teams/{team}/members/{name}",
+    responses=body_responses(*_UNKNOWN, HTTPStatus.CONFLICT),
+    summary="Give somebody a role in a team",
+)
+def save_member(
+    lab: LabOf, actor: ActorOf, team: TeamName, name: UserName, request: schemas.MemberRequest
+) -> schemas.Member:
+    """In the place of the one they had. `PROVIDER:NAME` is somebody whom an identity provider vouches for."""
+    lab.identities.save_member(actor, team, name, request.role)
+    return schemas.Member(team=team, name=name, role=request.role)
+
+
+@router.delete(
+    "/teams/{team}/members/{name}",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=responses(*_UNKNOWN, HTTPStatus.CONFLICT),
+    summary="Take somebody out of a team",
+)
+def remove_member(lab: LabOf, actor: ActorOf, team: TeamName, name: UserName) -> None:
+    """What they hold stays theirs until it ends."""
+    lab.identities.remove_member(actor, team, name)
+
+
+@router.get("/tokens", responses=responses(*_REFUSED), summary="List API tokens")
+def list_tokens(
+    lab: LabOf,
+    actor: ActorOf,
+    everybody: Annotated[bool, Query(alias="all", description="Those of all users, for an admin of the lab.")] = False,
+) -> list[schemas.Token]:
+    """One's own, newest first, without their texts."""
+    return [_token(token) for token in lab.identities.tokens(actor, everybody)]
+
+
+@router.post(
+    "/tokens",
+    # Kept answers would be tokens at rest.
+    openapi_extra=REPEATABLE,
+    status_code=HTTPStatus.CREATED,
+    responses=body_responses(*_UNKNOWN, HTTPStatus.CONFLICT),
+    summary="Make an API token",
+)
+def create_token(lab: LabOf, actor: ActorOf, request: schemas.TokenRequest) -> schemas.NewToken:
+    """The answer has the token's text, which cannot be asked for again. A token makes none that may more than it."""
+    token, text = lab.identities.create_token(
+        actor, request.name, scopes=request.scopes, lifetime_s=request.lifetime_s, owner=request.owner
+    )
+    return schemas.NewToken(**_token(token).model_dump(), token=text)
+
+
+@router.delete("/tokens/{prefix}", responses=responses(*_UNKNOWN), summary="Revoke an API token")
+def revoke_token(
+    lab: LabOf, actor: ActorOf, prefix: Annotated[str, Path(max_length=16, examples=["5f3a9c01d2"])], reason: ReasonOf
+) -> schemas.Token:
+    """It opens nothing any more, from now on: one's own, or for an admin of the lab, another's."""
+    return _token(lab.identities.revoke_token(actor, prefix, reason))
+
+
+def _user(view: UserView) -> schemas.User:
+    user = view.user
+    return schemas.User(name=user.name, kind=user.kind, created_at=to_text(user.created_at), roles=view.roles)
+
+
+def _token(token: ApiToken) -> schemas.Token:
+    return schemas.Token(
+        prefix=token.prefix,
+        owner=token.owner,
+        name=token.name,
+        scopes=None if token.scopes is None else sorted(token.scopes),
+        created_at=to_text(token.created_at),
+        expires_at=to_text(token.expires_at),
+        revoked_at=to_text(token.revoked_at),
+        last_used_at=to_text(token.last_used_at),
+    )

@@ -1,0 +1,39 @@
+"""For whom somebody asks: themselves or another, and which team pays."""
+
+from labd.model.bench import Bench
+from labd.model.identity import DEFAULT_TEAM, Actor, Role
+from labd.services.errors import FieldError, Forbidden, Invalid
+
+
+def holder_for(actor: Actor, asked: str | None, team: str) -> str:
+    """The holder of what the actor asks for: the actor, or whom an operator of the team names. Raises Forbidden."""
+    if asked is None or asked == actor.name:
+        return actor.name
+    if not actor.trusted and not actor.may(Role.OPERATOR, team):
+        raise Forbidden(f"you are {actor.name!r}: asking for {asked!r} takes the role 'operator' in team {team!r}")
+    return asked
+
+
+def team_for(actor: Actor, asked: str | None, role: Role = Role.ENGINEER) -> str:
+    """The team that the actor asks for, or the first in which they may: the default team before others.
+
+    Raises Forbidden, and Invalid for what is no name of a team.
+    """
+    if asked is not None:
+        if asked == "*":
+            message = "expected one team"
+            raise Invalid(f"team {asked!r}: {message}", FieldError("team", asked, message))
+        if not actor.may(role, asked):
+            raise Forbidden(f"this takes the role {str(role)!r} in team {asked!r}")
+        return asked
+    teams = actor.teams(role)
+    if teams is None or DEFAULT_TEAM in teams:
+        return DEFAULT_TEAM
+    if not teams:
+        raise Forbidden(f"this takes the role {str(role)!r} in some team")
+    return min(teams)
+
+
+def may_see(actor: Actor, bench: Bench) -> bool:
+    """Whether the bench is everybody's, or one of the actor's teams'."""
+    return bench.owner is None or actor.may(Role.VIEWER, bench.owner)

@@ -1,0 +1,200 @@
+"""A labd that asks who people are: identities, tokens, every role against every route, tenancy."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from labd.api.app import create_app
+from labd.model.access import Outcome, Resource, TeamOf, decide
+from labd.model.access_table import REST
+from labd.model.identity import SYSTEM, WHOLE_LAB, Actor, ActorKind, Role, Scope
+from labd.services.identities import ADMIN_TOKEN_FILE
+from labd.services.lab import Lab
+from tests.unit.labd.fakes import FakeClock, FakeExecutor, attach, open_lab, report, settle
+
+NARROW = (frozenset({Scope.READ}), frozenset({Scope.LEASE, Scope.RUN}), frozenset({Scope.OPERATE}))
+NAMES = {
+    "name": "own-bench",
+    "team": "blue",
+    "prefix": "0123456789",
+    "path": "a/b.lua",
+}
+
+
+@pytest.fixture
+def lab(tmp_path: Path, clock: FakeClock, executor: FakeExecutor, database: str | None) -> Iterator[Lab]:
+    lab = open_lab(tmp_path, clock, executor, database=database, secure=True)
+    attach(lab, report("shared"), report("own-bench", {"team": "blue"}))
+    for team in ("blue", "red"):
+        lab.identities.create_team(SYSTEM, team)
+    yield lab
+    lab.core.store.close()
+
+
+@pytest.fixture
+def app(lab: Lab) -> FastAPI:
+    return create_app(lab)
+
+
+@pytest.fixture
+def web(app: FastAPI) -> Iterator[TestClient]:
+    with client(app, None) as web:
+        yield web
+
+
+def token_of(
+    lab: Lab, name: str, roles: Mapping[str, Role], scopes: frozenset[Scope] | None = None, lifetime_s: float = 3600
+) -> str:
+    lab.identities.create_user(SYSTEM, name, ActorKind.PERSON)
+    for team, role in roles.items():
+        lab.identities.save_member(SYSTEM, team, name, role)
+    _, text = lab.identities.create_token(SYSTEM, "test", scopes=scopes, lifetime_s=lifetime_s, owner=name)
+    return text
+
+
+def client(app: FastAPI, token: str | None) -> TestClient:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return TestClient(app, base_url="http://labd.test/api/v1/", headers=headers, raise_server_exceptions=False)
+
+
+def test_without_a_token_there_is_a_401_and_a_hint(app: FastAPI) -> None:
+    for token in (None, "labd_0123456789_" + "0" * 64, "rubbish", "a.b.c"):
+        answer = client(app, token).get("benches")
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert answer.headers["content-type"] == "application/problem+json"
+    basic = client(app, None).get("benches", headers={"Authorization": "Basic YTpi"})
+    assert (basic.status_code, basic.json()["detail"]) == (401, "the header Authorization has to be: Bearer TOKEN")
+
+
+def test_health_version_keys_and_login_are_public(app: FastAPI) -> None:
+    web = client(app, None)
+    assert web.get("healthz").status_code == web.get("version").status_code == 200
+    assert web.get("http://labd.test/.well-known/jwks.json").status_code == 200
+    assert web.get("login").json() == {"insecure": False, "providers": []}
+
+
+def test_the_first_start_leaves_a_token_for_an_admin(lab: Lab, app: FastAPI, tmp_path: Path) -> None:
+    path = lab.identities.bootstrap(tmp_path)
+    assert path == tmp_path / ADMIN_TOKEN_FILE
+    assert path.stat().st_mode & 0o777 == 0o600
+    who = client(app, path.read_text().strip()).get("whoami").json()
+    assert who == {"name": "admin", "kind": "person", "roles": {"*": "admin"}, "scopes": None}
+    assert lab.identities.bootstrap(tmp_path) is None
+
+
+def test_an_admin_lets_people_in(lab: Lab, app: FastAPI) -> None:
+    admin = client(app, token_of(lab, "root", {WHOLE_LAB: Role.ADMIN}))
+    assert admin.post("users", json={"name": "ada"}).status_code == 201
+    assert admin.put("teams/blue/members/ada", json={"role": "engineer"}).status_code == 200
+    made = admin.post("tokens", json={"name": "laptop", "owner": "ada", "scopes": ["read", "lease"]}).json()
+    ada = client(app, made["token"])
+    assert ada.get("whoami").json()["roles"] == {"blue": "engineer"}
+    assert ada.get("whoami").json()["scopes"] == ["lease", "read"]
+    assert [one["name"] for one in ada.get("teams").json()] == ["blue"]
+    assert "token" not in ada.get("tokens").json()[0]
+    assert ada.get("tokens").json()[0]["last_used_at"] is not None
+    assert ada.get("tokens", params={"all": True}).status_code == 403
+    wider = ada.post("tokens", json={"name": "wider"})
+    assert (wider.status_code, "more than itself" in wider.json()["detail"]) == (403, True)
+    unexplained = admin.delete(f"tokens/{made['prefix']}")
+    assert (unexplained.status_code, unexplained.json()["errors"][0]["field"]) == (422, "reason")
+    assert ada.get("whoami").status_code == 200
+    assert admin.delete(f"tokens/{made['prefix']}", params={"reason": "laptop lost"}).status_code == 200
+    assert ada.get("whoami").status_code == 401
+    (entry,) = admin.get("audit", params={"action": "token.revoked"}).json()["items"]
+    assert (entry["actor"], entry["why"]) == ("root", "laptop lost")
+
+
+def test_tokens_expire(lab: Lab, app: FastAPI, clock: FakeClock) -> None:
+    ada = client(app, token_of(lab, "ada", {"blue": Role.VIEWER}, lifetime_s=60))
+    assert ada.get("benches").status_code == 200
+    clock.advance(61)
+    answer = ada.get("benches")
+    assert (answer.status_code, "has expired" in answer.json()["detail"]) == (401, True)
+
+
+def test_a_removed_user_is_out_at_once_and_for_good(lab: Lab, app: FastAPI) -> None:
+    admin = client(app, token_of(lab, "root", {WHOLE_LAB: Role.ADMIN}))
+    ada = client(app, token_of(lab, "ada", {"blue": Role.ENGINEER}))
+    assert ada.get("benches").status_code == 200
+    assert admin.delete("users/ada", params={"reason": "left"}).status_code == 204
+    assert ada.get("benches").status_code == 401
+    assert admin.post("users", json={"name": "ada"}).status_code == 409
+    assert admin.get("teams/blue/members").json() == []
+
+
+def test_the_last_admin_of_the_lab_stays(lab: Lab, app: FastAPI) -> None:
+    admin = client(app, token_of(lab, "root", {WHOLE_LAB: Role.ADMIN}))
+    assert admin.delete("users/root", params={"reason": "oops"}).status_code == 409
+    assert admin.put("teams/*/members/root", json={"role": "viewer"}).status_code == 409
+    assert admin.delete("teams/*/members/root").status_code == 409
+
+
+def test_an_admin_of_a_team_is_none_of_the_lab(lab: Lab, app: FastAPI) -> None:
+    token_of(lab, "ada", {})
+    chief = client(app, token_of(lab, "chief", {"blue": Role.ADMIN}))
+    assert chief.put("teams/blue/members/ada", json={"role": "viewer"}).status_code == 200
+    assert chief.put("teams/red/members/ada", json={"role": "viewer"}).status_code == 404
+    assert chief.put("teams/*/members/chief", json={"role": "admin"}).status_code == 404
+    assert chief.post("users", json={"name": "eve"}).status_code == 403
+
+
+@pytest.mark.parametrize("database", [None])
+def test_every_role_and_scope_against_every_route(lab: Lab, app: FastAPI, web: TestClient, clock: FakeClock) -> None:
+    holder = client(app, token_of(lab, "holder", {"blue": Role.ENGINEER, "default": Role.ENGINEER}))
+    lease = holder.post("leases", json={"selector": "name=own-bench", "ttl_s": 3600}).json()["id"]
+    run = holder.post("runs", json={"script": "return 1", "selector": "name=shared"}).json()["id"]
+    settle(lab)
+    names = {**NAMES, "lease_id": lease, "run_id": run}
+    people: list[tuple[Actor | None, str | None]] = [(None, None)]
+    for team in ("blue", "red", "default", WHOLE_LAB):
+        for role in Role:
+            for scopes in (None, *NARROW) if role is Role.ADMIN and team in ("blue", WHOLE_LAB) else (None,):
+                name = f"u{len(people)}"
+                text = token_of(lab, name, {team: role}, scopes)
+                people.append((Actor(name, ActorKind.PERSON, {team: role}, scopes), text))
+    with lab.core.view() as unit:
+        found = {TeamOf.LEASE: unit.lease_resource(lease), TeamOf.RUN: unit.run_resource(run)}
+    resources: dict[TeamOf, Resource | None] = {**found, TeamOf.BENCH: Resource("blue"), TeamOf.PATH: Resource("blue")}
+    checked = 0
+    for operation, rule in REST.items():
+        method, template = operation.split(" ")
+        if method == "DELETE" or operation.endswith("/cancel") or "/result" in template:
+            continue  # these end what the others need: see below
+        clock.advance(4)  # who comes without a token is let ask so many times only
+        for actor, secret in people:
+            decision = decide(rule, actor, resources.get(rule.team))
+            if method == "GET" and template.endswith("/log"):
+                continue  # a stream that ends with the run
+            answer = _ask(web, secret, method, template.format(**names))
+            _agrees(answer, decision.outcome, f"{operation} as {actor}")
+            checked += 1
+    for operation in ("DELETE /api/v1/leases/{lease_id}", "POST /api/v1/runs/{run_id}/cancel"):
+        rule = REST[operation]
+        method, template = operation.split(" ")
+        for actor, secret in people:
+            outcome = decide(rule, actor, resources[rule.team]).outcome
+            if outcome is not Outcome.ALLOWED:
+                _agrees(_ask(web, secret, method, template.format(**names)), outcome, f"{operation} as {actor}")
+                checked += 1
+    assert checked > 700
+
+
+def _ask(web: TestClient, token: str | None, method: str, path: str) -> httpx2.Response:
+    # Without a body where one is needed: the answer of who is let in is then 422, and nothing happens.
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    answer: httpx2.Response = web.request(method, f"http://labd.test{path}", headers=headers)
+    return answer
+
+
+def _agrees(answer: httpx2.Response, outcome: Outcome, what: str) -> None:
+    refused = {Outcome.UNAUTHENTICATED: 401, Outcome.FORBIDDEN: 403, Outcome.HIDDEN: 404}
+    if outcome is Outcome.ALLOWED:
+        assert answer.status_code not in (401, 403), f"{what}: {answer.text}"
+        assert answer.status_code < 500, f"{what}: {answer.text}"
+    else:
+        assert answer.status_code == refused[outcome], f"{what}: {answer.text}"
