@@ -36,6 +36,9 @@ class AgentAsLab:
         """The agent watches over the hook's right by itself."""
         return cast(Lease, {"state": "GRANTED", "end_reason": None})
 
+    def agent_tls(self, _lease_id: str, _bench: str) -> None:
+        """None: hooks come by the unix socket."""
+
     def append_log(self, _run_id: str, first_seq: int, lines: Sequence[Mapping[str, str]]) -> int:
         """Log lines, for the agent's log and the lease's folder."""
         _say({"log": [dict(line) for line in lines]})

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from bench_agent.protocol.identity import AgentTls
 from labd.client import LabError
 from labd.client.types import Assignment, Failure, Result
 from runners.launch import ADDRESS_VARIABLE, STOP_REASON_FILE
@@ -55,6 +56,10 @@ class Lab(LogTarget, LeaseKeeper, Protocol):
 
     def data_file(self, run_id: str, path: str) -> bytes:
         """What is in a file that came with the run."""
+        ...
+
+    def agent_tls(self, lease_id: str, bench: str) -> AgentTls | None:
+        """What it takes to reach the bench's agent over TLS."""
         ...
 
     def put_result(self, run_id: str, document: Result | Mapping[str, Any], junit: str) -> None:
@@ -113,7 +118,7 @@ class Runner:
             shipper,
             stop,
             deadline=self._started + assignment["limits"]["timeout_s"],
-            open_bench=self._open_bench or _opener(assignment),
+            open_bench=self._open_bench or _opener(self._lab, assignment),
             files=DataFiles(assignment["data_files"], self._fetch_file, Path(DATA_FOLDER).absolute()),
         )
         bindings = Bindings(context)
@@ -219,14 +224,15 @@ class Runner:
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
-def _opener(assignment: Assignment) -> "Callable[[], BenchClient]":
+def _opener(lab: Lab, assignment: Assignment) -> "Callable[[], BenchClient]":
     def open_bench() -> "BenchClient":
         from bench_agent.client import BenchClient
 
         bench = assignment["benches"][0]
-        # A runner at the bench reaches the agent by its unix socket.
-        address = os.environ.get(ADDRESS_VARIABLE) or bench["address"]
-        return BenchClient(address, bench["name"], bench["token"])
+        # A runner at the bench reaches the agent by its unix socket, which takes no certificate.
+        local = os.environ.get(ADDRESS_VARIABLE)
+        tls = None if local else lab.agent_tls(assignment["lease_id"], bench["name"])
+        return BenchClient(local or bench["address"], bench["name"], bench["token"], tls=tls)
 
     return open_bench
 

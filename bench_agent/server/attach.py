@@ -5,6 +5,7 @@ labd may be away for as long as it likes. The agent dials again for ever, and me
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
@@ -205,9 +206,9 @@ class Attachment:
 
     async def _renew(self, certificate: AgentCertificate, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
         while True:
-            wait = certificate.renewal_at - self._clock.now()
+            wait = certificate.renewal_at - time.time()
             if wait > 0:
-                await asyncio.sleep(min(wait, RENEWAL_LOOK_S))  # either clock may be set meanwhile
+                await asyncio.sleep(min(wait, RENEWAL_LOOK_S))  # the clock may be set meanwhile
                 continue
             # Made in a thread: no frame waits for a key.
             request = await asyncio.to_thread(certificate.new_request)

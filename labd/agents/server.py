@@ -23,7 +23,7 @@ class AgentsServer:
 
     def __init__(self, lab: Lab) -> None:
         self._servicer = LabServicer(lab)
-        self._own = None if lab.authority is None else OwnCertificate(lab.authority, lab.core.clock.now)
+        self._own = None if lab.authority is None else OwnCertificate(lab.authority)
         self._server = grpc.aio.server(
             options=[
                 # Otherwise two labds could share the port, each with half of the agents.

@@ -21,7 +21,20 @@ from labd.cli.lazy import LazyGroup
 from labd.cli.session import Session
 from labd.client import DEFAULT_URL
 
-_COMMANDS = ("audit", "bench", "can", "completion", "console", "flash", "lease", "power", "run", "trace", "uds")
+_COMMANDS = (
+    "agent",
+    "audit",
+    "bench",
+    "can",
+    "completion",
+    "console",
+    "flash",
+    "lease",
+    "power",
+    "run",
+    "trace",
+    "uds",
+)
 """Each in the module of its name."""
 
 

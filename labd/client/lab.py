@@ -1,5 +1,6 @@
 """LabClient: one method for each route of the REST API."""
 
+import os
 from base64 import b64encode
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import islice
@@ -7,14 +8,18 @@ from types import TracebackType
 from typing import Any, cast
 from urllib.parse import quote
 
+from bench_agent.protocol.identity import AgentTls, Credentials
 from labd.client import log_stream
 from labd.client.audit import AuditQuery
 from labd.client.types import (
+    Agent,
     Assignment,
     AuditEntry,
     AuditVerdict,
+    Authority,
     Bench,
     ExecutorName,
+    Invitation,
     Lease,
     LogLine,
     Result,
@@ -37,12 +42,30 @@ class LabClient:
     Every method raises `LabUnreachable` when labd does not answer within ``timeout_s``, `ProblemError` when it refuses
     (its message names what is wrong), and `UnexpectedAnswer` when the URL is not labd's. ``token`` is the bearer token
     of a run, which the runner-only routes ask for.
+
+    ``ca`` (or LABD_CA) is the file of the authorities (PEM) that labd's certificate is verified by; without it, those
+    of the system. ``server_name`` (or LABD_SERVER_NAME) is the name that the certificate has to show; without it, the
+    URL's host.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None, timeout_s: float = 10) -> None:
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        token: str | None = None,
+        timeout_s: float = 10,
+        ca: str | os.PathLike[str] | None = None,
+        server_name: str | None = None,
+    ) -> None:
         from labd.client.transport import Transport  # here for the sake of `labctl --help`, which needs no HTTP
 
-        self._http = Transport(url, token=token, timeout_s=timeout_s)
+        self._http = Transport(
+            url,
+            token=token,
+            timeout_s=timeout_s,
+            ca=ca or os.environ.get("LABD_CA") or None,
+            server_name=server_name or os.environ.get("LABD_SERVER_NAME") or None,
+        )
 
     @property
     def url(self) -> str:
@@ -139,6 +162,45 @@ class LabClient:
     def release(self, lease_id: str) -> Lease:
         """Ends a lease, or takes it out of the queue. Releasing an ended one changes nothing."""
         return cast(Lease, self._call("DELETE", f"leases/{_segment(lease_id)}"))
+
+    def agent_tls(self, lease_id: str, bench: str) -> AgentTls | None:
+        """What a `BenchClient` needs to reach the agent of a bench of this lease, which is GRANTED: a new certificate.
+
+        None when labd is reached without TLS: it runs with ``--insecure`` then, and so do its agents.
+        """
+        if not self.url.lower().startswith("https:"):
+            return None
+        from bench_agent.protocol.certificates import new_request  # cryptography takes 50 ms
+
+        mine = new_request("")
+        body = {"request": mine.request.decode()}
+        made = self._call("POST", f"leases/{_segment(lease_id)}/certificate", body)
+        credentials = Credentials(mine.key, made["certificate"].encode(), made["trust"].encode())
+        return AgentTls(credentials, made["servers"][bench])
+
+    # Agents
+
+    def agents(self) -> list[Agent]:
+        """Every agent that was invited or is attached, by name."""
+        return list(self._items("agents", {}))
+
+    def agent(self, name: str) -> Agent:
+        """One agent by name."""
+        return cast(Agent, self._get(f"agents/{_segment(name)}"))
+
+    def invite_agent(self, name: str, lifetime_s: float = 3600) -> Invitation:
+        """Makes a one-time token with which the agent can enrol within ``lifetime_s``; a former one is void."""
+        body = {"lifetime_s": lifetime_s}
+        return cast(Invitation, self._call("POST", f"agents/{_segment(name)}/invite", body))
+
+    def revoke_agent(self, name: str, reason: str) -> Agent:
+        """Ends an agent's stream, the leases of its benches, and its right to come back; ``reason`` is kept."""
+        path = f"{_API}/agents/{_segment(name)}"
+        return cast(Agent, self._http.json(self._http.request("DELETE", path, params={"reason": reason})))
+
+    def authority(self) -> Authority:
+        """labd's certificate authority. Trust it only if the fingerprint is the one that you were told."""
+        return cast(Authority, self._get("authority"))
 
     # Runs
 

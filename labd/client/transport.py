@@ -7,6 +7,8 @@ Redirects are not followed and the proxies of the environment are not used: labd
 import contextlib
 import io
 import json as jsonlib
+import os
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +26,9 @@ Params = Mapping[str, str | int | Sequence[str]]
 """Of a query."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The longest answer that is read into memory."""
+_TRUST_HINT = "name the file of labd's authority (ca.pem in its data directory) with LABD_CA"
+_PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+"""What OpenSSL says to an answer without TLS."""
 _EXAMPLE = "it would look like http://127.0.0.1:8470"
 _IDLE_CONNECTIONS = 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
@@ -32,8 +37,17 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 class Transport:
     """Sends requests to one labd. Threads may share it: each request has a connection of its own from a small pool."""
 
-    def __init__(self, url: str, *, token: str | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None,
+        timeout_s: float,
+        ca: str | os.PathLike[str] | None = None,
+        server_name: str | None = None,
+    ) -> None:
         self._base = _checked_path(url)
+        self._tls = _tls(ca, server_name) if url.lower().startswith("https:") else {}
         self.url = url.rstrip("/")
         self._headers = {"User-Agent": "labd-client"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._timeout_s = timeout_s
@@ -109,7 +123,7 @@ class Transport:
             raise UnexpectedAnswer(f"{self.url} does not answer as labd does: {_excerpt(body)}") from error
 
     def _pool(self) -> HTTPConnectionPool:
-        return connection_from_url(self.url, maxsize=_IDLE_CONNECTIONS)
+        return connection_from_url(self.url, maxsize=_IDLE_CONNECTIONS, **self._tls)
 
     @contextlib.contextmanager
     def _response(
@@ -146,8 +160,13 @@ class Transport:
         origin = _origin(error)
         if isinstance(origin, TimeoutError):
             return LabUnreachable(self.url, late)
+        if isinstance(origin, ssl.SSLCertVerificationError):
+            return LabUnreachable(self.url, f"its certificate is not trusted: {origin.verify_message}; {_TRUST_HINT}")
+        if isinstance(origin, ssl.SSLError) and origin.reason in _PLAIN:
+            return LabUnreachable(self.url, "it speaks no TLS; a labd that runs with --insecure is reached by http://")
         if isinstance(origin, RemoteDisconnected):
-            return LabUnreachable(self.url, "it closed the connection without an answer")
+            hint = "" if self._tls else "; if it speaks TLS, its URL begins with https://"
+            return LabUnreachable(self.url, f"it closed the connection without an answer{hint}")
         if isinstance(origin, BadStatusLine):
             return UnexpectedAnswer(f"{self.url} does not speak HTTP: {str(origin)[:80]}")
         return LabUnreachable(self.url, getattr(origin, "strerror", None) or str(origin) or type(origin).__name__)
@@ -198,6 +217,18 @@ def is_cut(error: LabError) -> bool:
     """Whether the connection broke under a request, which labd may have carried out; not: none could be made."""
     origin = _origin(error.__cause__) if error.__cause__ is not None else error
     return isinstance(origin, (ConnectionError, IncompleteRead)) and not isinstance(origin, ConnectionRefusedError)
+
+
+def _tls(ca: str | os.PathLike[str] | None, server_name: str | None) -> dict[str, Any]:
+    """For urllib3's pools: whom to trust, and the name to be shown if it is not the URL's host. Raises LabError."""
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise LabError(f"the authorities in {os.fspath(ca or '')} (LABD_CA) cannot be used: {error}") from error
+    if server_name is None:
+        return {"ssl_context": context}
+    context.check_hostname = False  # urllib3 compares the name itself
+    return {"ssl_context": context, "assert_hostname": server_name}
 
 
 def _origin(error: BaseException) -> BaseException:

@@ -369,3 +369,37 @@ class AuditVerdict(TypedDict):
     seq: int | None
     detail: str
     verified_at: str
+
+
+class Agent(TypedDict):
+    """A bench agent as labd knows it."""
+
+    name: str
+    state: Literal["invited", "enrolled", "revoked", "unproved"]
+    """Unproved: it is attached to a labd that runs with --insecure."""
+    attached: bool
+    address: str | None
+    last_seen: str | None
+    benches: list[str]
+    enrolled_at: str | None
+    certificate_expires_at: str | None
+    invited_until: str | None
+    revoked_at: str | None
+    revoked_by: str | None
+    revoked_reason: str | None
+
+
+class Invitation(TypedDict):
+    """A one-time token for an agent; labd does not show it again."""
+
+    agent: str
+    token: str
+    expires_at: str
+    fingerprint: str
+
+
+class Authority(TypedDict):
+    """labd's certificate authority: its fingerprint (SHA-256), and the certificates to trust, as PEM."""
+
+    fingerprint: str
+    trust: str

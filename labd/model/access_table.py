@@ -20,6 +20,8 @@ _END_RUN = Rule(role=Role.ENGINEER, scope=Scope.RUN, team=TeamOf.RUN, own=True, 
 _OPERATE_BENCH = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.BENCH, reason=Reason.ALWAYS)
 _RUNNER = Rule(admits=Admits.RUNNER, team=TeamOf.RUN)
 _SEE_LAB = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB)
+_OPERATE_LAB = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB)
+_REVOKE_AGENT = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB, reason=Reason.ALWAYS)
 _ADMIN = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.LAB)
 _REVOKE = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.LAB, reason=Reason.ALWAYS)
 _TEAM_ADMIN = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.PATH)
@@ -52,6 +54,13 @@ REST = MappingProxyType(
         # What was done
         f"GET {_API}/audit": _SEE_LAB,
         f"GET {_API}/audit/verify": _SEE_LAB,
+        # Agents, and the certificates of labd's authority
+        f"GET {_API}/authority": _PUBLIC,
+        f"GET {_API}/agents": _SEE,
+        f"GET {_API}/agents/{{name}}": _SEE,
+        f"POST {_API}/agents/enrol": _PUBLIC,  # with a one-time token
+        f"POST {_API}/agents/{{name}}/invite": _OPERATE_LAB,
+        f"DELETE {_API}/agents/{{name}}": _REVOKE_AGENT,
         # Benches
         f"GET {_API}/benches": _SEE,
         f"GET {_API}/benches/{{name}}": _SEE_BENCH,
@@ -61,6 +70,9 @@ REST = MappingProxyType(
         f"POST {_API}/leases": Rule(role=Role.ENGINEER, scope=Scope.LEASE),
         f"GET {_API}/leases/{{lease_id}}": Rule(team=TeamOf.LEASE, runner=True),
         f"POST {_API}/leases/{{lease_id}}/heartbeat": Rule(
+            role=Role.ENGINEER, scope=Scope.LEASE, team=TeamOf.LEASE, own=True, runner=True
+        ),
+        f"POST {_API}/leases/{{lease_id}}/certificate": Rule(
             role=Role.ENGINEER, scope=Scope.LEASE, team=TeamOf.LEASE, own=True, runner=True
         ),
         f"DELETE {_API}/leases/{{lease_id}}": _END_LEASE,

@@ -10,6 +10,7 @@ import datetime
 import ipaddress
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +76,13 @@ class _Material:
 class Authority:
     """Issues certificates with the key in ``directory``, which is made on first use; replicas share the directory."""
 
-    def __init__(self, directory: Path, now: Callable[[], float], *, lifetime_s: float = LIFETIME_S) -> None:
-        """``now`` is the time in s since the Unix epoch. Raises AuthorityUnusable."""
+    def __init__(
+        self, directory: Path, now: Callable[[], float] = time.time, *, lifetime_s: float = LIFETIME_S
+    ) -> None:
+        """``now`` is the machine's time in s since the Unix epoch: TLS goes by that, not by labd's own.
+
+        Raises AuthorityUnusable.
+        """
         self._now = now
         self._lifetime_s = lifetime_s
         path = directory / FILE_NAME
@@ -108,10 +114,15 @@ class Authority:
             self._now() + self._lifetime_s,
         )
 
-    def lease_certificate(self, request: bytes, lease: str, until: float) -> Issued:
-        """For the holder of a lease, as client of agents, until a time in s. Raises RequestRefused."""
+    def lease_certificate(self, request: bytes, lease: str, lasts_s: float) -> Issued:
+        """For the holder of a lease that lasts so long yet, as client of agents. Raises RequestRefused."""
         names = [x509.UniformResourceIdentifier(lease_uri(lease))]
-        return self._issue(_public_key(request), lease, names, [ExtendedKeyUsageOID.CLIENT_AUTH], until + BACKDATED_S)
+        until = self._now() + lasts_s + BACKDATED_S
+        return self._issue(_public_key(request), lease, names, [ExtendedKeyUsageOID.CLIENT_AUTH], until)
+
+    def now(self) -> float:
+        """The machine's time in s since the Unix epoch."""
+        return self._now()
 
     def server_credentials(self, hosts: Sequence[str] = ()) -> Credentials:
         """For labd itself, with a new key; ``hosts`` are names and addresses by which people reach it."""

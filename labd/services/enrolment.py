@@ -15,7 +15,7 @@ import structlog
 
 from bench_agent.protocol.identity import AgentIdentity
 from labd.model.agent import Agent
-from labd.model.identity import Actor
+from labd.model.identity import Actor, ActorKind
 from labd.services.authority import Authority, Issued, RequestRefused, common_name
 from labd.services.core import Core
 from labd.services.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
@@ -90,6 +90,7 @@ class Enrolment:
                 raise _bad_name(name, f"there is agent {known.name} already; names must differ in more than their case")
             expires_at = ledger.now + lifetime_s
             ledger.unit.save_agent((known or Agent(name)).invited(_hash(secret), expires_at))
+            ledger.audit("agent.invited", f"agent/{name}", after={"token_expires_at": expires_at})
         _log.info("agent invited", agent=name, by=actor.name)
         token = f"{_TOKEN_PREFIX}.{secret}.{authority.fingerprint}"
         return Invitation(name, token, expires_at, authority.fingerprint)
@@ -103,7 +104,7 @@ class Enrolment:
         parts = token.split(".")
         token_hash = _hash(parts[1]) if len(parts) == 3 and parts[0] == _TOKEN_PREFIX else ""
         asked_by = _name_in(request)
-        with self._core.transaction() as ledger:
+        with self._core.transaction(Actor(asked_by or "nobody", ActorKind.AGENT)) as ledger:
             agent = ledger.unit.agent_by_token(token_hash) if token_hash else None
             if agent is None:
                 raise Forbidden("this enrolment token is none that labd has given out, or it was used already")
@@ -121,6 +122,12 @@ class Enrolment:
             if not ledger.unit.use_token(token_hash):
                 raise Forbidden("this enrolment token was used already")
             ledger.unit.save_agent(agent.enrolled(ledger.now, issued.expires_at))
+            ledger.audit(
+                "agent.enrolled",
+                f"agent/{agent.name}",
+                before={"enrolment": agent.enrolment},
+                after={"enrolment": agent.enrolment + 1, "certificate_expires_at": issued.expires_at},
+            )
         self._fleet.hang_up(agent.name, f"agent {agent.name} was enrolled anew")
         _log.info("agent enrolled", agent=agent.name, enrolment=agent.enrolment + 1)
         return issued
@@ -143,7 +150,7 @@ class Enrolment:
             issued = authority.agent_certificate(request, identity)
         except RequestRefused as error:
             raise _bad_request(error) from error
-        with self._core.transaction() as ledger:
+        with self._core.transaction(Actor(identity.name, ActorKind.AGENT)) as ledger:
             agent = ledger.unit.agent(identity.name)
             if agent is None:
                 raise _unheard_of(identity)
@@ -151,6 +158,7 @@ class Enrolment:
             if refusal is not None:
                 raise NotAdmitted(refusal, revoked=True)
             ledger.unit.save_agent(agent.renewed(issued.expires_at))
+            ledger.audit("agent.renewed", f"agent/{agent.name}", after={"certificate_expires_at": issued.expires_at})
         _log.info("agent's certificate renewed", agent=identity.name)
         return issued
 
@@ -163,6 +171,7 @@ class Enrolment:
                 if agent is None:
                     self._unknown(name, [one.name for one in ledger.unit.agents()])
                 ledger.unit.save_agent(agent.revoked(ledger.now, actor.name, reason))
+                ledger.audit("agent.revoked", f"agent/{agent.name}", after={"revoked": True}, why=reason)
                 link = self._fleet.expel(ledger, agent.name)
             revoked = True
         finally:

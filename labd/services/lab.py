@@ -14,6 +14,7 @@ from labd.services.enrolment import Enrolment
 from labd.services.fleet import Fleet
 from labd.services.idempotency import Idempotency
 from labd.services.identities import Identities
+from labd.services.lease_certificates import LeaseCertificates
 from labd.services.leasing import Leasing
 from labd.services.limits import RunLimits
 from labd.services.running import Running
@@ -55,6 +56,7 @@ class Lab:
         self.enrolment = Enrolment(self.core, self.fleet, authority)
         at_bench.connect(self.fleet.order)
         self.leasing = Leasing(self.core)
+        self.lease_certificates = LeaseCertificates(self.core, authority)
         self.running = Running(self.core)
         self.auditing = Auditing(self.core)
         self.idempotency = Idempotency(self.core)

@@ -1,7 +1,7 @@
 """The certificate that labd itself shows."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bench_agent.protocol.certificates import renewal_at
 from bench_agent.protocol.identity import Credentials
@@ -11,10 +11,9 @@ from labd.services.authority import Authority
 class OwnCertificate:
     """Issued by labd's authority to labd, and replaced in good time. Any thread may ask."""
 
-    def __init__(self, authority: Authority, now: Callable[[], float], hosts: Sequence[str] = ()) -> None:
-        """``hosts`` are names and addresses by which people reach labd; ``now`` is the time in s since the epoch."""
+    def __init__(self, authority: Authority, hosts: Sequence[str] = ()) -> None:
+        """``hosts`` are names and addresses by which people reach labd."""
         self._authority = authority
-        self._now = now
         self._hosts = hosts
         self._lock = threading.Lock()
         self._credentials = authority.server_credentials(hosts)
@@ -22,10 +21,10 @@ class OwnCertificate:
     def current(self) -> Credentials:
         """A new one once it is time; the same object until then."""
         with self._lock:
-            if self._now() >= renewal_at(self._credentials.chain):
+            if self._authority.now() >= renewal_at(self._credentials.chain):
                 self._credentials = self._authority.server_credentials(self._hosts)
             return self._credentials
 
-    def due_at(self) -> float:
-        """When the present one is to be replaced, in s since the Unix epoch."""
-        return renewal_at(self.current().chain)
+    def due_in(self) -> float:
+        """The time in s until the present one is to be replaced."""
+        return max(renewal_at(self.current().chain) - self._authority.now(), 0.0)

@@ -1,5 +1,16 @@
 """Requests and answers. The answers have the shapes of `labd.client.types`; a test keeps the two alike."""
 
+from labd.api.schemas.agents import (
+    Agent,
+    AgentState,
+    Authority,
+    Certificate,
+    EnrolmentRequest,
+    Invitation,
+    InvitationRequest,
+    LeaseCertificate,
+    LeaseCertificateRequest,
+)
 from labd.api.schemas.audit import AuditEntry, AuditVerdict
 from labd.api.schemas.benches import (
     Adapter,
@@ -35,25 +46,34 @@ from labd.api.schemas.runs import CaseCounts, CaseResult, Failure, Frame, LogLin
 
 __all__ = [
     "Adapter",
+    "Agent",
+    "AgentState",
     "AssignedBench",
     "Assignment",
     "AuditEntry",
     "AuditVerdict",
+    "Authority",
     "Bench",
     "Bus",
     "CaseCounts",
     "CaseResult",
+    "Certificate",
     "CleanUpStep",
     "ClearQuarantine",
     "Console",
     "Did",
     "Ecu",
+    "EnrolmentRequest",
     "Equipment",
     "Failure",
     "Frame",
     "HealthReport",
+    "Invitation",
+    "InvitationRequest",
     "JsonWebKeySet",
     "Lease",
+    "LeaseCertificate",
+    "LeaseCertificateRequest",
     "LeaseRequest",
     "LeaseSummary",
     "LeasedBench",

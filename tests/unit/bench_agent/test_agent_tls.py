@@ -56,7 +56,7 @@ class _Lab:
 
     def holder(self, lease: str = "lease-1", authority: Authority | None = None) -> Credentials:
         mine = new_request("")
-        chain = (authority or self.authority).lease_certificate(mine.request, lease, time.time() + 60).chain
+        chain = (authority or self.authority).lease_certificate(mine.request, lease, 60).chain
         return Credentials(mine.key, chain, self.authority.trust)
 
     def bench(self, own: Credentials | None = None, server: str = "agent-1", *, epoch: int = 1) -> BenchClient:
@@ -67,6 +67,7 @@ class _Lab:
 @pytest.fixture(autouse=True)
 def frequent_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attach, "REPORT_S", 0.1)
+    monkeypatch.setattr(attach, "RENEWAL_LOOK_S", 0.05)
 
 
 @pytest.fixture
@@ -200,18 +201,13 @@ def _shown(address: str, own: Credentials) -> str:
     return hashlib.sha256(shown).hexdigest()
 
 
-def test_certificates_renew_themselves_while_a_lease_streams_on(
-    secure: _Lab, monkeypatch: pytest.MonkeyPatch, agent_file: AgentFile
-) -> None:
-    monkeypatch.setattr(attach, "RENEWAL_LOOK_S", 0.05)
+def test_certificates_renew_themselves_while_a_lease_streams_on(secure: _Lab, agent_file: AgentFile) -> None:
     heard, ended = threading.Event(), queue.SimpleQueue[BaseException]()
     with secure.bench() as bench:
         thread = _listen(bench, heard, ended)
         former = secure.certificate.current()
-        # labd's time jumps to when the certificate is due: the agent goes by it.
-        secure.labd.clock_offset_s = 400
-        secure.labd.drop_stream()
-        secure.labd.wait(lambda message: message.HasField("hello"))
+        due = pytest.MonkeyPatch()
+        due.setattr(AgentCertificate, "renewal_at", 0.0)
         asked = secure.labd.wait(lambda message: message.HasField("renewal")).renewal
         issued = secure.authority.agent_certificate(asked.request, ME)
         answer = lab_pb2.Certificate(chain=issued.chain, trust=secure.authority.trust)
@@ -220,6 +216,7 @@ def test_certificates_renew_themselves_while_a_lease_streams_on(
         while secure.certificate.current() is former:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        due.undo()
         assert ended.empty()
         heard.clear()
         assert heard.wait(DEADLINE_S)
@@ -240,7 +237,7 @@ def test_a_rotated_authority_is_taken_over(secure: _Lab) -> None:
     secure.labd.wait(lambda message: message.HasField("hello"))
     secure.labd.wait(lambda message: message.HasField("report"))
     mine = new_request("")
-    chain = new.lease_certificate(mine.request, "lease-1", time.time() + 60).chain
+    chain = new.lease_certificate(mine.request, "lease-1", 60).chain
     deadline = time.monotonic() + DEADLINE_S
     while secure.certificate.current().trust != new.trust:
         assert time.monotonic() < deadline

@@ -104,7 +104,7 @@ async def test_an_agent_cannot_speak_for_another(door: _Door) -> None:
 
 async def test_a_lease_holder_is_no_agent(door: _Door) -> None:
     mine = new_request("")
-    chain = door.authority.lease_certificate(mine.request, "l-1", time.time() + 60).chain
+    chain = door.authority.lease_certificate(mine.request, "l-1", 60).chain
     async with door.attached(Credentials(mine.key, chain, door.authority.trust)) as call:
         code, details, _ = await _refusal(call)
     assert code is grpc.StatusCode.PERMISSION_DENIED

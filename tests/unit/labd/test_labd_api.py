@@ -50,6 +50,7 @@ def _events(text: str) -> list[dict[str, str]]:
 def test_answers_have_the_shapes_that_the_sdk_declares() -> None:
     names = (
         "Bench Equipment Console PowerChannel Adapter Lease Run LogLine Assignment Result CaseResult Failure Step Frame"
+        " Agent Invitation Authority"
     )
     for name in names.split():
         declared = set(typing.get_type_hints(getattr(types, name)))

@@ -62,7 +62,7 @@ def test_agent_shows_its_name_as_a_server(tmp_path: Path) -> None:
 
 def test_holder_is_a_client_only(tmp_path: Path) -> None:
     authority = _authority(tmp_path)
-    issued = authority.lease_certificate(certificates.new_request("").request, "l-1", NOW + 60)
+    issued = authority.lease_certificate(certificates.new_request("").request, "l-1", 60)
     assert [lease_of(uri) for uri in _as_client(issued.chain, authority.trust)] == ["l-1"]
     with pytest.raises(verification.VerificationError):
         _as_server(issued.chain, authority.trust, "l-1")

@@ -1,0 +1,129 @@
+"""Agents, and the certificates of labd's authority."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Path, Query
+from pydantic import StringConstraints
+
+from labd.api import schemas
+from labd.api.context import ActorOf, LabOf, LeaseId
+from labd.api.idempotency import REPEATABLE
+from labd.api.paging import Page, PagingOf
+from labd.api.problems import body_responses, responses
+from labd.api.routing import Router
+from labd.api.schemas.common import PLAIN
+from labd.api.times import to_text
+from labd.model.agent import Agent
+from labd.services.enrolment import AgentView
+from labd.services.errors import Conflict
+
+AgentName = Annotated[str, Path(max_length=253, examples=["hil-host-1"])]
+router = Router(tags=["agents"])
+
+
+@router.get("/authority", responses=responses(HTTPStatus.CONFLICT), summary="labd's certificate authority")
+def get_authority(lab: LabOf) -> schemas.Authority:
+    """What everybody may know of it. Who was told the fingerprint by other means can trust it from here on."""
+    if lab.authority is None:
+        raise Conflict("this labd runs with --insecure: it has no certificate authority")
+    return schemas.Authority(fingerprint=lab.authority.fingerprint, trust=lab.authority.trust.decode())
+
+
+@router.get("/agents", responses=responses(), summary="List agents")
+def list_agents(lab: LabOf, paging: PagingOf) -> Page[schemas.Agent]:
+    """Every agent that was invited or is attached, by name."""
+    return paging.cut(lab.enrolment.agents(), lambda view: view.name, agent_answer)
+
+
+@router.get("/agents/{name}", responses=responses(HTTPStatus.NOT_FOUND), summary="One agent")
+def get_agent(lab: LabOf, name: AgentName) -> schemas.Agent:
+    """An agent, its certificate and its benches."""
+    return agent_answer(lab.enrolment.agent(name))
+
+
+@router.post(
+    "/agents/enrol",
+    status_code=HTTPStatus.CREATED,
+    openapi_extra=REPEATABLE,  # no secret and no certificate is kept for it
+    responses=body_responses(HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT),
+    summary="Enrol an agent",
+)
+def enrol_agent(lab: LabOf, wish: schemas.EnrolmentRequest) -> schemas.Certificate:
+    """Uses up a one-time token for a certificate. The common name of the request has to be the agent's name."""
+    issued = lab.enrolment.enrol(wish.token, wish.request.encode())
+    trust = b"" if lab.authority is None else lab.authority.trust
+    return schemas.Certificate(
+        certificate=issued.chain.decode(), trust=trust.decode(), expires_at=to_text(issued.expires_at)
+    )
+
+
+@router.post(
+    "/agents/{name}/invite",
+    status_code=HTTPStatus.CREATED,
+    openapi_extra=REPEATABLE,  # no secret and no certificate is kept for it
+    responses=body_responses(HTTPStatus.CONFLICT),
+    summary="Make a one-time token for an agent",
+)
+def invite_agent(lab: LabOf, actor: ActorOf, name: AgentName, wish: schemas.InvitationRequest) -> schemas.Invitation:
+    """For a new agent, or to enrol a known one anew. A former token for it is void."""
+    made = lab.enrolment.invite(actor, name, lifetime_s=wish.lifetime_s)
+    return schemas.Invitation(
+        agent=made.agent, token=made.token, expires_at=to_text(made.expires_at), fingerprint=made.fingerprint
+    )
+
+
+@router.delete("/agents/{name}", responses=responses(HTTPStatus.NOT_FOUND), summary="Revoke an agent")
+def revoke_agent(
+    lab: LabOf,
+    actor: ActorOf,
+    name: AgentName,
+    reason: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=500, pattern=PLAIN),
+        Query(description="Why; goes into the audit log, and to the agent.", examples=["the machine was stolen"]),
+    ],
+) -> schemas.Agent:
+    """Ends its stream, the leases of its benches, and its right to come back with the certificate that it has."""
+    return agent_answer(lab.enrolment.revoke(actor, name, reason))
+
+
+@router.post(
+    "/leases/{lease_id}/certificate",
+    tags=["leases"],
+    status_code=HTTPStatus.CREATED,
+    openapi_extra=REPEATABLE,  # no secret and no certificate is kept for it
+    responses=body_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    summary="A certificate to reach the lease's benches",
+)
+def certify_lease(lab: LabOf, lease_id: LeaseId, wish: schemas.LeaseCertificateRequest) -> schemas.LeaseCertificate:
+    """For the holder of a GRANTED lease. Agents ask for it beside the lease's token, and for both of the same lease."""
+    made = lab.lease_certificates.issue(lease_id, wish.request.encode())
+    return schemas.LeaseCertificate(
+        certificate=made.issued.chain.decode(),
+        trust=made.trust.decode(),
+        expires_at=to_text(made.issued.expires_at),
+        servers=made.servers,
+    )
+
+
+def agent_answer(view: AgentView) -> schemas.Agent:
+    """An agent."""
+    agent = view.agent or Agent(view.name)
+    state: schemas.AgentState = "enrolled" if agent.enrolment else "invited"
+    if agent.revoked_at is not None:
+        state = "revoked"
+    return schemas.Agent(
+        name=view.name,
+        state="unproved" if view.agent is None else state,
+        attached=view.address is not None,
+        address=view.address,
+        last_seen=to_text(view.last_seen),
+        benches=view.benches,
+        enrolled_at=to_text(agent.enrolled_at),
+        certificate_expires_at=to_text(agent.certificate_expires_at),
+        invited_until=to_text(agent.token_expires_at),
+        revoked_at=to_text(agent.revoked_at),
+        revoked_by=agent.revoked_by,
+        revoked_reason=agent.revoked_reason,
+    )

@@ -1,0 +1,106 @@
+"""``labctl agent``: which agents there are, who may join, and who may not any more."""
+
+import click
+
+from labd.cli.options import duration
+from labd.cli.output import ago, format_option, print_json, print_record, print_table
+from labd.cli.session import Session, pass_session
+from labd.client import Agent
+
+
+@click.group()
+def agent() -> None:
+    """Enrol, list and revoke bench agents."""
+
+
+@agent.command("ls")
+@format_option
+@pass_session
+def list_agents(session: Session, as_json: bool) -> None:
+    """List the agents."""
+    agents = session.lab.agents()
+    if as_json:
+        print_json(agents)
+        return
+    rows = [
+        (
+            one["name"],
+            one["state"],
+            one["address"] or "away",
+            ago(one["last_seen"]),
+            one["certificate_expires_at"] or "",
+            ",".join(one["benches"]),
+        )
+        for one in agents
+    ]
+    headings = ["agent", "state", "address", "last seen", "certificate until", "benches"]
+    print_table(headings, rows, empty="no agent was enrolled; make a token for one with: labctl agent enrol NAME")
+
+
+@agent.command("show")
+@click.argument("name")
+@format_option
+@pass_session
+def show_agent(session: Session, name: str, as_json: bool) -> None:
+    """Show an agent, its certificate and its benches."""
+    found = session.lab.agent(name)
+    if as_json:
+        print_json(found)
+    else:
+        print_record(_fields(found))
+
+
+@agent.command("enrol")
+@click.argument("name")
+@click.option(
+    "--for",
+    "lifetime_s",
+    type=duration,
+    default="1h",
+    show_default=True,
+    metavar="TIME",
+    help="How long it may be used.",
+)
+@format_option
+@pass_session
+def enrol_agent(session: Session, name: str, lifetime_s: float, as_json: bool) -> None:
+    """Make a one-time token with which the agent NAME can enrol: new, or anew.
+
+    The token has the fingerprint of labd's certificate authority in it: the agent gives it to this labd only. Of an
+    agent that was enrolled before, the present certificate is void once the token is used.
+    """
+    made = session.lab.invite_agent(name, lifetime_s)
+    if as_json:
+        print_json(made)
+        return
+    print_record({"token": made["token"], "authority": f"SHA-256 {made['fingerprint']}", "until": made["expires_at"]})
+    click.echo("\nOn the agent's machine, once:", err=True)
+    click.echo(f"  bench-agent enrol agent.yaml --labd {session.lab.url} --token {made['token']}", err=True)
+
+
+@agent.command("revoke")
+@click.argument("name")
+@click.option("--reason", required=True, help="Goes into the audit log, and to the agent.")
+@pass_session
+def revoke_agent(session: Session, name: str, reason: str) -> None:
+    """Put an agent out at once: its stream, the leases of its benches, and its certificate.
+
+    It comes back only with a new token.
+    """
+    revoked = session.lab.revoke_agent(name, reason)
+    click.echo(f"agent {revoked['name']} is revoked")
+
+
+def _fields(one: Agent) -> dict[str, str]:
+    revoked = f"{one['revoked_at']} by {one['revoked_by']}: {one['revoked_reason']}" if one["revoked_at"] else ""
+    return {
+        "agent": one["name"],
+        "state": one["state"],
+        "address": one["address"] or "away",
+        "last seen": ago(one["last_seen"]) or "never",
+        "benches": ", ".join(one["benches"]),
+        "enrolled": one["enrolled_at"] or "",
+        "certificate until": one["certificate_expires_at"] or "",
+        "token until": one["invited_until"] or "",
+        "revoked": revoked,
+    }
