@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from labd.api import schemas
 from labd.api.times import to_text
+from labd.model.identity import Actor, Role
 from labd.model.lease import Wanted
 from labd.model.run import LogLine
 from labd.services.fleet import BenchView
@@ -12,9 +13,11 @@ from labd.services.leasing import LeaseView
 from labd.services.running import AssignmentView, RunView
 
 
-def bench_answer(view: BenchView) -> schemas.Bench:
-    """A bench."""
+def bench_answer(view: BenchView, actor: Actor) -> schemas.Bench:
+    """A bench. Who has it is for the holder's team to see."""
     bench, lease = view.bench, view.lease
+    if lease is not None and not actor.may(Role.VIEWER, lease.team):
+        lease = None
     return schemas.Bench(
         name=bench.name,
         agent=bench.agent,
@@ -94,8 +97,10 @@ def lease_summary(view: LeaseView) -> schemas.LeaseSummary:
     )
 
 
-def lease_answer(view: LeaseView) -> schemas.Lease:
-    """A lease by itself, with its token."""
+def lease_answer(view: LeaseView, actor: Actor) -> schemas.Lease:
+    """A lease by itself; for its holder with its token, which nobody else sees."""
+    if not actor.is_holder(view.lease.holder, view.lease.run_id):
+        return schemas.Lease(**lease_summary(view).model_dump(), token=None)
     answer = schemas.Lease(**lease_summary(view).model_dump(), token=view.token)
     for bench, access in zip(answer.benches, view.benches, strict=True):
         bench.token = access.token

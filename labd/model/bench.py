@@ -7,7 +7,8 @@ from typing import Any
 from labd.model.selector import NAME_LABEL
 
 TEAM_LABEL = "team"
-"""Names the one team that may see and lease the bench."""
+"""Names the one team that may see and lease the bench. Of others it is ``shared``, for selectors to see."""
+SHARED = "shared"
 
 
 class Health(StrEnum):
@@ -68,13 +69,18 @@ class Bench:
 
     @property
     def selectable_labels(self) -> dict[str, str]:
-        """The labels that selectors see: the declared ones and the reserved ``name``."""
-        return {**self.labels, NAME_LABEL: self.name}
+        """The labels that selectors see: the declared ones, and the reserved ``name`` and ``team``."""
+        return {**self.labels, NAME_LABEL: self.name, TEAM_LABEL: self.owner or SHARED}
 
     @property
     def owner(self) -> str | None:
         """The team whose bench it is, by the label ``team``; None: every team may lease it."""
-        return self.labels.get(TEAM_LABEL) or None
+        team = self.labels.get(TEAM_LABEL)
+        return None if team in (None, "", SHARED) else team
+
+    def open_to(self, team: str) -> bool:
+        """Whether the team may lease it."""
+        return self.owner in (None, team)
 
     @property
     def fenced(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from labd.model.bench import SHARED, TEAM_LABEL
 from labd.model.lease import Lease
 from labd.model.policy import Policy
 from labd.model.selector import parse
@@ -40,9 +41,8 @@ def decide(queue: Iterable[Lease], benches: Sequence[FreeBench], policy: Policy)
     wishes: list[tuple[Lease, list[set[str]]]] = []
     for lease in ordered(queue, policy):
         selectors = [parse(part) for part in lease.parts]
-        wishes.append(
-            (lease, [{one.name for one in benches if selector.matches(one.labels)} for selector in selectors])
-        )
+        theirs = [one for one in benches if one.labels.get(TEAM_LABEL, SHARED) in (SHARED, lease.team)]
+        wishes.append((lease, [{one.name for one in theirs if selector.matches(one.labels)} for selector in selectors]))
     demand = {name: sum(name in wish for _, parts in wishes for wish in parts) for name in free}
     grants = []
     for lease, parts in wishes:

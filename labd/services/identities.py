@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from labd.model.bench import SHARED
 from labd.model.identity import DEFAULT_TEAM, WHOLE_LAB, Actor, ActorKind, ApiToken, Role, Scope, User
 from labd.services.api_tokens import new_token
 from labd.services.core import Core
@@ -87,7 +88,7 @@ class Identities:
 
     def create_team(self, actor: Actor, name: str) -> None:
         """A new team without members. Raises Invalid and Conflict."""
-        if not _TEAM.fullmatch(name):
+        if not _TEAM.fullmatch(name) or name == SHARED:
             message = "expected up to 63 lower-case letters, digits, '.', '_' and '-', such as powertrain"
             raise Invalid(f"{name!r} is no name for a team: {message}", FieldError("name", name, message))
         with self._core.transaction(actor) as ledger:

@@ -131,13 +131,21 @@ class Leasing:
             raise Conflict(f"lease {lease.id} has ended: {lease.end_reason}")
         return view
 
-    def release(self, actor: Actor, lease_id: str) -> LeaseView:
-        """Gives the benches back, or leaves the queue; an ended lease stays as it is. Raises NotFound."""
+    def release(self, actor: Actor, lease_id: str, why: str = "") -> LeaseView:
+        """Gives the benches back, or leaves the queue; an ended lease stays as it is. Raises NotFound.
+
+        Somebody else than the holder revokes it, and says why.
+        """
         with self._core.transaction(actor) as ledger:
             lease = _require(ledger.unit, lease_id)
             if not lease.state.over:
                 waiting = lease.state is LeaseState.QUEUED
-                lease = ledger.end_lease(lease, LeaseEnd.CANCELLED if waiting else LeaseEnd.RELEASED)
+                reason = LeaseEnd.CANCELLED if waiting else LeaseEnd.RELEASED
+                note = ""
+                if not actor.is_holder(lease.holder, lease.run_id):
+                    reason, note = LeaseEnd.REVOKED, f"{actor.name}: {why}"
+                    ledger.audit("lease.forced", f"lease/{lease.id}", before={"holder": lease.holder}, why=why)
+                lease = ledger.end_lease(lease, reason, note)
             return self._view(ledger.unit, lease)
 
     def _view(self, unit: Unit, lease: Lease) -> LeaseView:
@@ -172,7 +180,7 @@ def new_lease(
 
     Raises Invalid.
     """
-    require_possible(ledger.unit, wanted)
+    require_possible(ledger.unit, wanted, team)
     benches = sum(one.count for one in wanted)
     require_allowed(
         ledger.policy.objections(ledger.actor, team=team, priority=priority, duration_s=duration_s, benches=benches)

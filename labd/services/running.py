@@ -144,13 +144,18 @@ class Running:
             runs = unit.newest_runs(where, limit, before, benches_wanted(unit, where.selector))
             return [self._view(unit, run) for run in runs]
 
-    def cancel(self, actor: Actor, run_id: str) -> RunView:
-        """Ends a run before its time; one that is over stays as it is. Raises NotFound."""
+    def cancel(self, actor: Actor, run_id: str, why: str = "") -> RunView:
+        """Ends a run before its time; one that is over stays as it is. Raises NotFound.
+
+        Somebody else than who it is for says why.
+        """
         with self._core.transaction(actor) as ledger:
             run = _require(ledger.unit, run_id)
             if not run.state.final:
-                ledger.audit("run.cancelled", f"run/{run_id}", before={"state": run.state})
-                run = ledger.end_run(run, RunState.CANCELLED, "cancelled on request")
+                ledger.audit("run.cancelled", f"run/{run_id}", before={"state": run.state}, why=why)
+                own = actor.is_holder(run.holder, run.id)
+                reason = "cancelled on request" if own else _bounded(f"cancelled by {actor.name}: {why}")
+                run = ledger.end_run(run, RunState.CANCELLED, reason)
             return self._view(ledger.unit, run)
 
     def fail(self, run_id: str, reason: str) -> None:

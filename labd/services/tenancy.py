@@ -1,6 +1,6 @@
 """For whom somebody asks: themselves or another, and which team pays."""
 
-from labd.model.bench import Bench
+from labd.model.bench import SHARED, TEAM_LABEL, Bench
 from labd.model.identity import DEFAULT_TEAM, Actor, Role
 from labd.services.errors import FieldError, Forbidden, Invalid
 
@@ -32,6 +32,12 @@ def team_for(actor: Actor, asked: str | None, role: Role = Role.ENGINEER) -> str
     if not teams:
         raise Forbidden(f"this takes the role {str(role)!r} in some team")
     return min(teams)
+
+
+def within(selector: str, team: str) -> str:
+    """The selector, kept to benches that the team may lease: shared ones, and its own."""
+    term = f"{TEAM_LABEL} in ({team},{SHARED})"
+    return f"{selector},{term}" if selector else term
 
 
 def may_see(actor: Actor, bench: Bench) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from labd.model.bench import BenchState
+from labd.model.bench import Bench, BenchState
 from labd.model.lease import Lease, LeaseState, Wanted
 from labd.model.selector import Selector, SelectorError, obstacle, parse
 from labd.services.errors import FieldError, Invalid
@@ -47,9 +47,9 @@ def parse_wanted(selector: str, benches: Sequence[Wanted]) -> tuple[Wanted, ...]
     )
 
 
-def require_possible(unit: Unit, wanted: Sequence[Wanted]) -> None:
-    """Raises Invalid, naming the term in the way, when the benches that the lab knows could never do."""
-    known = {bench.name: bench.selectable_labels for bench in unit.benches() if not bench.removed}
+def require_possible(unit: Unit, wanted: Sequence[Wanted], team: str) -> None:
+    """Raises Invalid, naming the term in the way, when the benches that are open to the team could never do."""
+    known = {name: bench.selectable_labels for name, bench in _open_benches(unit, team).items()}
     for number, one in enumerate(wanted):
         field = "selector" if len(wanted) == 1 and one.count == 1 else f"benches.{number}.selector"
         selector = parse(one.selector)
@@ -61,6 +61,10 @@ def require_possible(unit: Unit, wanted: Sequence[Wanted]) -> None:
                 reason = f"{asked} are wanted, the lab has {matching} such benches"
         if reason is not None:
             raise Invalid(f"this can never be granted: {reason}", FieldError(field, one.selector, reason))
+
+
+def _open_benches(unit: Unit, team: str) -> dict[str, Bench]:
+    return {bench.name: bench for bench in unit.benches() if not bench.removed and bench.open_to(team)}
 
 
 def benches_wanted(unit: Unit, selector: str) -> list[str] | None:
@@ -78,13 +82,13 @@ def obstacle_now(unit: Unit, lease: Lease, attached: Callable[[str], bool]) -> s
     """
     if lease.state is not LeaseState.QUEUED:
         return None
-    reasons = (_obstacle_of(unit, one.selector, attached) for one in lease.wanted)
+    reasons = (_obstacle_of(unit, one.selector, lease.team, attached) for one in lease.wanted)
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _obstacle_of(unit: Unit, text: str, attached: Callable[[str], bool]) -> str | None:
+def _obstacle_of(unit: Unit, text: str, team: str, attached: Callable[[str], bool]) -> str | None:
     selector = parse(text)
-    known = {bench.name: bench for bench in unit.benches() if not bench.removed}
+    known = _open_benches(unit, team)
     reason = obstacle(selector, {name: bench.selectable_labels for name, bench in known.items()})
     if reason is not None:
         return reason

@@ -11,6 +11,8 @@ from labd.api.context import ActorOf, LabOf
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
+from labd.services.identities import require_reason
+from labd.services.tenancy import may_see
 
 router = Router(prefix="/benches", tags=["benches"])
 
@@ -18,17 +20,21 @@ router = Router(prefix="/benches", tags=["benches"])
 @router.get("", responses=responses(), summary="List benches")
 def list_benches(
     lab: LabOf,
+    actor: ActorOf,
     paging: PagingOf,
     selector: Annotated[str, Query(description="Label selector.", examples=["platform=meb"])] = "",
 ) -> Page[schemas.Bench]:
     """The benches that match the selector, by name."""
-    return paging.cut(lab.fleet.benches(selector), lambda view: view.bench.name, bench_answer)
+    views = (view for view in lab.fleet.benches(selector) if may_see(actor, view.bench))
+    return paging.cut(views, lambda view: view.bench.name, lambda view: bench_answer(view, actor))
 
 
 @router.get("/{name}", responses=responses(HTTPStatus.NOT_FOUND), summary="One bench")
-def get_bench(lab: LabOf, name: Annotated[str, Path(max_length=253, examples=["bench-1"])]) -> schemas.Bench:
+def get_bench(
+    lab: LabOf, actor: ActorOf, name: Annotated[str, Path(max_length=253, examples=["bench-1"])]
+) -> schemas.Bench:
     """A bench with its buses, ECUs and equipment."""
-    return bench_answer(lab.fleet.bench(name))
+    return bench_answer(lab.fleet.bench(name), actor)
 
 
 @router.post(
@@ -47,4 +53,5 @@ def clear_quarantine(
 
     The answer shows the bench as it was before: ask again for the outcome.
     """
-    return bench_answer(lab.fleet.clear_quarantine(actor, name, request.by, request.why))
+    require_reason(actor, request.why, "clearing a quarantine")
+    return bench_answer(lab.fleet.clear_quarantine(actor, name, request.by or actor.name, request.why), actor)

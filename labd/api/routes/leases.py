@@ -8,7 +8,7 @@ from fastapi import Query
 
 from labd.api import schemas
 from labd.api.answers import lease_answer, lease_summary, wanted_of
-from labd.api.context import ActorOf, FilterOf, LabOf, LeaseId
+from labd.api.context import ActorOf, FilterOf, LabOf, LeaseId, ReasonOf
 from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
@@ -36,7 +36,8 @@ def create_lease(lab: LabOf, actor: ActorOf, wish: schemas.LeaseRequest) -> sche
             ttl_s=wish.ttl_s,
             priority=wish.priority,
             held=wish.held,
-        )
+        ),
+        actor,
     )
 
 
@@ -53,9 +54,9 @@ def list_leases(
 
 
 @router.get("/{lease_id}", responses=responses(HTTPStatus.NOT_FOUND), summary="One lease")
-def get_lease(lab: LabOf, lease_id: LeaseId) -> schemas.Lease:
-    """A lease with its tokens while it is held."""
-    return lease_answer(lab.leasing.get(lease_id))
+def get_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId) -> schemas.Lease:
+    """A lease; its holder sees its tokens, while it is held."""
+    return lease_answer(lab.leasing.get(lease_id), actor)
 
 
 @router.post(
@@ -66,10 +67,10 @@ def get_lease(lab: LabOf, lease_id: LeaseId) -> schemas.Lease:
 )
 def heartbeat(lab: LabOf, actor: ActorOf, lease_id: LeaseId) -> schemas.Lease:
     """Keeps a waiting or live lease for another `ttl_s`."""
-    return lease_answer(lab.leasing.heartbeat(actor, lease_id))
+    return lease_answer(lab.leasing.heartbeat(actor, lease_id), actor)
 
 
 @router.delete("/{lease_id}", responses=responses(HTTPStatus.NOT_FOUND), summary="Give a bench back")
-def release_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId) -> schemas.Lease:
+def release_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId, reason: ReasonOf) -> schemas.Lease:
     """Ends a live lease, or leaves the queue. An ended lease stays as it is."""
-    return lease_answer(lab.leasing.release(actor, lease_id))
+    return lease_answer(lab.leasing.release(actor, lease_id, reason), actor)

@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from labd.api import schemas
 from labd.api.answers import line_answer, run_answer, wanted_of
-from labd.api.context import ActorOf, FilterOf, LabOf, RunId
+from labd.api.context import ActorOf, FilterOf, LabOf, ReasonOf, RunId
 from labd.api.following import follow_log
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
@@ -71,9 +71,9 @@ def get_run(lab: LabOf, run_id: RunId) -> schemas.Run:
 
 
 @router.post("/{run_id}/cancel", responses=_NOT_FOUND, summary="Cancel a run")
-def cancel_run(lab: LabOf, actor: ActorOf, run_id: RunId) -> schemas.Run:
+def cancel_run(lab: LabOf, actor: ActorOf, run_id: RunId, reason: ReasonOf) -> schemas.Run:
     """Ends a run before its time. A run that is over stays as it is."""
-    return run_answer(lab.running.cancel(actor, run_id))
+    return run_answer(lab.running.cancel(actor, run_id, reason))
 
 
 def _exists(lab: LabOf, run_id: RunId) -> None:

@@ -145,7 +145,7 @@ async def test_measured_power_follows_the_reports_without_being_stored(
         await call.write(lab_pb2.AgentMessage(report=report))
         wanted = {"battery": PowerReading(on=True, voltage=13.5, current=None, at=2.0)}
         await _until(lab, "bench-1", lambda view: view.power == wanted)
-        shown = bench_answer(lab.fleet.bench("bench-1")).equipment.power[0]
+        shown = bench_answer(lab.fleet.bench("bench-1"), ANONYMOUS).equipment.power[0]
         assert (shown.state, shown.measured_voltage, shown.measured_current) == ("on", 13.5, None)
         monkeypatch.undo()
         call.cancel()

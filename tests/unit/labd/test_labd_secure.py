@@ -198,3 +198,100 @@ def _agrees(answer: httpx2.Response, outcome: Outcome, what: str) -> None:
         assert answer.status_code < 500, f"{what}: {answer.text}"
     else:
         assert answer.status_code == refused[outcome], f"{what}: {answer.text}"
+
+
+def test_teams_see_their_own(lab: Lab, app: FastAPI) -> None:
+    ada = client(app, token_of(lab, "ada", {"blue": Role.ENGINEER}))
+    bob = client(app, token_of(lab, "bob", {"red": Role.ENGINEER}))
+    lease = ada.post("leases", json={"selector": "name=shared"}).json()
+    assert (lease["team"], lease["holder"]) == ("blue", "ada")
+    run = ada.post("runs", json={"script": "return 1", "selector": "name=own-bench"}).json()
+    for path in (f"leases/{lease['id']}", f"runs/{run['id']}", f"runs/{run['id']}/log", "benches/own-bench"):
+        assert bob.get(path).status_code == 404, path
+        assert ada.get(path, params={"follow": False}).status_code == 200, path
+    assert bob.get("leases").json()["items"] == bob.get("runs").json()["items"] == []
+    assert {one["id"] for one in ada.get("leases").json()["items"]} == {lease["id"], run["lease_id"]}
+    assert [one["name"] for one in bob.get("benches").json()["items"]] == ["shared"]
+    seen = bob.get("benches/shared").json()
+    assert (seen["state"], seen["holder"], seen["lease_id"]) == ("leased", None, None)
+    assert ada.get("benches/shared").json()["holder"] == "ada"
+    assert bob.post("leases", json={"team": "blue"}).status_code == 403
+    never = bob.post("leases", json={"selector": "name=own-bench"})
+    assert (never.status_code, "own-bench" in never.json()["detail"].replace("name=own-bench", "")) == (422, False)
+
+
+def test_a_bench_of_another_team_is_not_handed_out(lab: Lab, app: FastAPI) -> None:
+    ada = client(app, token_of(lab, "ada", {"blue": Role.ENGINEER}))
+    bob = client(app, token_of(lab, "bob", {"red": Role.ENGINEER}))
+    assert ada.post("leases", json={"selector": "name=shared"}).json()["state"] == "GRANTED"
+    waiting = bob.post("leases", json={}).json()
+    assert (waiting["state"], waiting["bench"]) == ("QUEUED", None)
+    assert ada.post("leases", json={}).json()["bench"] == "own-bench"
+
+
+def test_who_holds_a_lease_sees_its_token_and_nobody_else(lab: Lab, app: FastAPI) -> None:
+    ada = client(app, token_of(lab, "ada", {"blue": Role.ENGINEER}))
+    mate = client(app, token_of(lab, "mate", {"blue": Role.ENGINEER}))
+    chief = client(app, token_of(lab, "chief", {WHOLE_LAB: Role.ADMIN}))
+    lease = ada.post("leases", json={"selector": "name=shared"}).json()
+    assert lease["token"] and lease["benches"][0]["token"]
+    assert ada.get(f"leases/{lease['id']}").json()["token"] == lease["token"]
+    for other in (mate, chief):
+        seen = other.get(f"leases/{lease['id']}").json()
+        assert (seen["id"], seen["token"], seen["benches"][0]["token"]) == (lease["id"], None, None)
+    assert mate.post(f"leases/{lease['id']}/heartbeat").status_code == 403
+
+
+def test_an_operator_ends_what_another_holds_and_says_why(lab: Lab, app: FastAPI, executor: FakeExecutor) -> None:
+    ada = client(app, token_of(lab, "ada", {"blue": Role.ENGINEER}))
+    chief = client(app, token_of(lab, "chief", {"blue": Role.OPERATOR}))
+    boss = client(app, token_of(lab, "boss", {WHOLE_LAB: Role.ADMIN}))
+    lease = ada.post("leases", json={"selector": "name=shared"}).json()
+    run = ada.post("runs", json={"script": "return 1", "selector": "name=own-bench"}).json()
+    for method, path in (("DELETE", f"leases/{lease['id']}"), ("POST", f"runs/{run['id']}/cancel")):
+        unexplained = chief.request(method, path)
+        assert (unexplained.status_code, unexplained.json()["errors"][0]["field"]) == (422, "reason")
+    ended = chief.delete(f"leases/{lease['id']}", params={"reason": "the bench smokes"}).json()
+    assert (ended["end_reason"], ended["end_note"]) == ("revoked", "chief: the bench smokes")
+    cancelled = chief.post(f"runs/{run['id']}/cancel", params={"reason": "wrong firmware"}).json()
+    assert (cancelled["state"], cancelled["reason"]) == ("CANCELLED", "cancelled by chief: wrong firmware")
+    whys = {entry["action"]: entry["why"] for entry in boss.get("audit").json()["items"]}
+    assert (whys["lease.forced"], whys["run.cancelled"]) == ("the bench smokes", "wrong firmware")
+    own = ada.post("leases", json={"selector": "name=shared"}).json()
+    assert ada.delete(f"leases/{own['id']}").status_code == 200, "nobody says why for their own"
+
+
+def test_asking_for_another_takes_an_operator(lab: Lab, app: FastAPI) -> None:
+    ada = client(app, token_of(lab, "ada", {"blue": Role.ENGINEER}))
+    chief = client(app, token_of(lab, "chief", {"blue": Role.OPERATOR}))
+    refused = ada.post("leases", json={"holder": "bob"})
+    assert (refused.status_code, "operator" in refused.json()["detail"]) == (403, True)
+    granted = chief.post("leases", json={"holder": "ada", "team": "blue"}).json()
+    assert (granted["holder"], granted["token"]) == ("ada", None)
+    assert ada.get(f"leases/{granted['id']}").json()["token"]
+
+
+def test_a_runner_works_with_its_runs_token(lab: Lab, app: FastAPI, executor: FakeExecutor) -> None:
+    ada = client(app, token_of(lab, "ada", {"blue": Role.ENGINEER}))
+    run = ada.post("runs", json={"script": "return 1", "selector": "name=shared"}).json()
+    other = ada.post("leases", json={"selector": "name=own-bench"}).json()
+    settle(lab)
+    runner = client(app, executor.jobs[-1].token)
+    assert runner.get(f"runs/{run['id']}/assignment").json()["run_id"] == run["id"]
+    assert runner.post(f"leases/{run['lease_id']}/heartbeat").json()["token"]
+    assert runner.post(f"leases/{other['id']}/heartbeat").status_code in (401, 403)
+    assert runner.get("benches").status_code == 401
+    assert ada.get(f"runs/{run['id']}/assignment").status_code == 403
+    assert client(app, None).get(f"runs/{run['id']}/assignment").status_code == 401
+
+
+def test_who_asks_too_often_is_told_when_to_come_back(lab: Lab, app: FastAPI, clock: FakeClock) -> None:
+    ada, bob = (client(app, token_of(lab, name, {"blue": Role.VIEWER})) for name in ("ada", "bob"))
+    with ada, bob:
+        answers = [ada.get("whoami") for _ in range(405)]
+        assert [one.status_code for one in answers[:400]] == [200] * 400
+        assert (answers[-1].status_code, answers[-1].headers["retry-after"]) == (429, "1")
+        assert answers[-1].headers["content-type"] == "application/problem+json"
+        assert bob.get("whoami").status_code == 200
+        clock.advance(1)
+        assert ada.get("whoami").status_code == 200
