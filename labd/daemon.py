@@ -66,6 +66,14 @@ _database = click.option(
 @_data
 @_database
 @click.option(
+    "--keys",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    envvar="LABD_KEYS",
+    show_envvar=True,
+    help="Directory of the signing key, made when missing; several labds on one database share it. Default: --data.",
+)
+@click.option(
     "--http",
     default="127.0.0.1:8470",
     envvar="LABD_HTTP",
@@ -115,6 +123,7 @@ _database = click.option(
 def serve(
     data: Path,
     database: str | None,
+    keys: Path | None,
     http: str,
     agents: str,
     url: str | None,
@@ -128,7 +137,7 @@ def serve(
     """
     _set_up_logging(log_level)
     try:
-        _serve(data, database, http, agents, url, runner, insecure)
+        _serve(data, database, keys or data, http, agents, url, runner, insecure)
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
@@ -165,6 +174,7 @@ def migrate(data: Path, database: str | None, target: str | None) -> None:
 def _serve(
     data: Path,
     database: str | None,
+    keys: Path,
     http: str,
     agents: str,
     public_url: str | None,
@@ -198,30 +208,36 @@ def _serve(
         host, port = listener.getsockname()[:2]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
         url = f"http://{_join(local, port)}"
-        with _lab(data.resolve(), database, url, public_url or url, runner, insecure) as lab, _event_loop() as loop:
+        started = _lab(data.resolve(), database, keys, url, public_url or url, runner, insecure)
+        with started as lab, _event_loop() as loop:
             _bootstrap(lab, data, url)
             loop.run(_run(lab, listener, agents_address, data, url))
 
 
 @contextlib.contextmanager
 def _lab(
-    data: Path, database: str | None, url: str, public_url: str, runner: str | None, insecure: bool
+    data: Path, database: str | None, keys: Path, url: str, public_url: str, runner: str | None, insecure: bool
 ) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
     from labd.services.clock import CLOCK_NAME, LabClock
     from labd.services.lab import Lab
     from labd.services.limits import RunLimits
+    from labd.services.replicas import Replicas, replica_name
     from labd.services.signing import KeyUnusable, Signer
     from labd.store.errors import StoreError
+    from labd.store.postgresql import PostgreSQL
     from labd.store.store import Store
     from runners import launch
 
     try:
-        signer = Signer(data)
+        signer = Signer(keys)
         store = Store(data, database)
     except (StoreError, KeyUnusable) as error:
         raise StartError(str(error)) from error
+    replicas = None
+    if isinstance(store.database, PostgreSQL):
+        replicas = Replicas(store.database, replica_name(data), url, signer.key_id)
     command = launch.COMMAND if runner is None else shlex.split(runner)
     try:
         clock = LabClock(data / CLOCK_NAME)
@@ -238,6 +254,7 @@ def _lab(
             public_url=public_url,
             limits=RunLimits(),
             secure=not insecure,
+            replicas=replicas,
         )
     finally:
         store.close()
@@ -265,6 +282,7 @@ def _event_loop() -> asyncio.Runner:
 
 async def _run(lab: "Lab", listener: socket.socket, agents: tuple[str, int], data: Path, url: str) -> None:
     from labd.agents.server import AddressInUse, AgentsServer
+    from labd.services.replicas import KeyDiffers
     from labd.store.errors import StoreError
 
     loop = asyncio.get_running_loop()
@@ -293,7 +311,7 @@ async def _run(lab: "Lab", listener: socket.socket, agents: tuple[str, int], dat
         addresses = {"http": url, "agents": _join(agents[0], agents_port), "pid": os.getpid()}
         _announce(data, addresses)
         await stop.wait()
-    except StoreError as error:
+    except (KeyDiffers, StoreError) as error:
         raise StartError(str(error)) from error
     finally:
         (data / ADDRESS_FILE).unlink(missing_ok=True)

@@ -122,6 +122,20 @@ class BenchExecutor:
         with self._changed:
             self._runners |= {run_id: _Runner(bench, None) for run_id, bench in running.items()}
 
+    def adopt(self, running: Mapping[str, str]) -> None:
+        """These are RUNNING at benches of an agent that attaches, perhaps from another labd."""
+        with self._changed:
+            for run_id, bench in running.items():
+                self._runners.setdefault(run_id, _Runner(bench, None))
+
+    def leave(self, benches: Collection[str] | None = None) -> None:
+        """Another labd sees to the runners at these benches now, or at all; they go on."""
+        with self._changed:
+            gone = [one for one, runner in self._runners.items() if benches is None or runner.bench in benches]
+            for run_id in gone:
+                del self._runners[run_id]
+            self._changed.notify_all()
+
     def close(self) -> None:
         """See `Executor.close`."""
         with self._changed:

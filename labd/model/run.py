@@ -97,12 +97,17 @@ class Run:
     """Stored so far: the sequence number of the last one."""
     log_bytes: int = 0
     """Their text in UTF-8."""
+    replica: str | None = None
+    """Of several labds, the one beside which the process lives; None when there is only one."""
 
-    def start(self, now: float) -> "Run":
-        """The run with its bench. Raises IllegalTransition unless PENDING."""
+    def start(self, now: float, replica: str | None = None) -> "Run":
+        """The run with its bench; ``replica`` is the labd that sees to its process.
+
+        Raises IllegalTransition unless PENDING.
+        """
         if self.state is not RunState.PENDING:
             raise IllegalTransition(f"run {self.id} is {self.state}, only a PENDING one can start")
-        return replace(self, state=RunState.RUNNING, started_at=now)
+        return replace(self, state=RunState.RUNNING, started_at=now, replica=replica)
 
     def finish(self, state: RunState, reason: str, now: float, cases: CaseCounts | None = None) -> "Run":
         """The run with its verdict. Raises IllegalTransition when it is over already, or the verdict is none."""

@@ -25,6 +25,9 @@ class Clock(Protocol):
     def keep(self) -> None:
         """Has the clock survive labd; called about once a second."""
 
+    def agree(self, now: float) -> None:
+        """Goes on from ``now``, the time of the labds that this one joins; called before anybody has asked."""
+
 
 class LabClock:
     """The wall clock as labd first saw it, carried on by the machine's time since boot.
@@ -74,6 +77,11 @@ class LabClock:
             self._told = not self._told
             if self._told:
                 _log.warning("the wall clock was set: labd's time goes on as before", wall_ahead_s=round(off, 1))
+
+    def agree(self, now: float) -> None:
+        """See `Clock.agree`."""
+        self._offset = now - self._since_boot()
+        self.keep()
 
     def _resumed(self) -> float:
         fresh = self._wall() - self._since_boot()

@@ -15,6 +15,7 @@ from labd.model.lease import Lease
 from labd.model.run import ExecutorName, Run, RunState
 from labd.services.core import PULSE_S, Core
 from labd.services.ledger import CLOCK_MARGIN_S, Effects
+from labd.services.peers import LeadLost
 from labd.services.running import Running
 from labd.store.errors import StoreError
 
@@ -39,6 +40,9 @@ class Conductor:
         self._wake = threading.Condition()
         self._runs: set[str] = set()
         self._poked = False
+        self._unscheduled = False
+        self._known: set[str] = set()
+        """Runs that have, or may have, a runner of this labd's."""
         self._stopping = False
         self._linger: dict[str, float] = {}
         """Runs that have their result, and the time at which their runner is ended."""
@@ -50,7 +54,7 @@ class Conductor:
     def recover(self) -> None:
         """Takes over what a former labd left: its runners, and whoever waits."""
         with self._core.view() as unit:
-            runs = unit.runs_in(RunState.RUNNING)
+            runs = [run for run in unit.runs_in(RunState.RUNNING) if self._is_ours(run)]
             leases = {run.id: unit.lease(run.lease_id) for run in runs}
         for name, executor in self._executors.items():
             mine = [run.id for run in runs if run.executor is name]
@@ -58,9 +62,19 @@ class Conductor:
                 {run_id: lease.benches[0].bench for run_id in mine if (lease := leases[run_id]) and lease.benches}
             )
         with self._wake:
-            self._runs |= {run.id for run in runs}
+            self._known |= {run.id for run in runs}
+            self._runs |= self._known
         with self._core.transaction() as ledger:
             ledger.schedule()
+
+    def look_again(self) -> None:
+        """Looks at every run of this labd's, and whether anybody can be served: something may have been missed."""
+        with self._core.view() as unit:
+            running = [run.id for run in unit.runs_in(RunState.RUNNING) if self._is_ours(run)]
+        with self._wake:
+            self._runs |= {*running, *self._known}
+            self._poked = self._unscheduled = True
+            self._wake.notify_all()
 
     def start(self) -> None:
         """Conducts until `stop`."""
@@ -86,6 +100,7 @@ class Conductor:
         with self._wake:
             self._poked = False
             runs, self._runs = self._runs, set()
+            unscheduled, self._unscheduled = self._unscheduled, False
         for run_id, until in list(self._linger.items()):
             if now >= until:
                 runs.add(run_id)
@@ -97,6 +112,8 @@ class Conductor:
                 with self._wake:
                     self._runs |= {run_id, *runs}
                 raise
+        if not self._core.peers.leads and not unscheduled:
+            return min((IDLE_S, *(until - now for until in self._linger.values())))
         with self._core.view() as unit:
             deadlines = [unit.next_lease_deadline(), *self._linger.values()]
             timeout = unit.next_run_deadline()
@@ -109,9 +126,18 @@ class Conductor:
         if any(not self._core.presence.attached(one.bench) for one in given_up):
             deadlines.append(now)
         due = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        if due is not None and due <= now:
-            with self._core.transaction() as ledger:
-                ledger.schedule()
+        if unscheduled or (due is not None and due <= now):
+            try:
+                with self._core.transaction() as ledger:
+                    if not unscheduled:
+                        self._core.peers.confirm_lead(ledger.unit)
+                    ledger.schedule()
+            except StoreError:
+                with self._wake:
+                    self._unscheduled = self._unscheduled or unscheduled
+                raise
+            except LeadLost as error:
+                _log.warning("what is due is another labd's to do", error=str(error))
             return 0.0
         return IDLE_S if due is None else min(IDLE_S, due - now)
 
@@ -120,6 +146,11 @@ class Conductor:
             run = unit.run(run_id)
             lease = unit.lease(run.lease_id) if run is not None else None
             reported = unit.result(run_id) is not None
+        if run is not None and not self._is_ours(run):
+            return
+        at_bench = run is not None and run.executor is ExecutorName.BENCH and lease is not None
+        if at_bench and lease and lease.benches and self._core.presence.is_elsewhere(lease.benches[0].bench):
+            return
         executor = self._executor_of(run_id, run)
         status = executor.status(run_id)
         if run is not None and run.state is RunState.RUNNING:
@@ -137,6 +168,11 @@ class Conductor:
         else:
             self._linger.pop(run_id, None)
             executor.forget(run_id)
+            self._known.discard(run_id)
+
+    def _is_ours(self, run: Run) -> bool:
+        """Whether the run's process is for this labd to see to: one at a bench is for whom the agent is attached to."""
+        return run.executor is not ExecutorName.PROCESS or self._core.peers.sees_to(run)
 
     def _executor_of(self, run_id: str, run: Run | None) -> Executor:
         if run is not None:
@@ -150,6 +186,7 @@ class Conductor:
             return  # it has just ended
         signer, first = self._core.signer, lease.benches[0]
         job = Job(run.id, self._url, signer.run_token(run.id), first.bench, signer.lease_token(lease, first))
+        self._known.add(run.id)
         try:
             executor.start(job)
         except ExecutorError as error:
@@ -157,10 +194,11 @@ class Conductor:
             self._running.fail(run.id, str(error))
 
     def _follow(self, effects: Effects) -> None:
-        if effects.runs or effects.deadlines:
+        if effects.runs or effects.deadlines or effects.unscheduled:
             with self._wake:
                 self._runs |= effects.runs
                 self._poked = True
+                self._unscheduled = self._unscheduled or (effects.unscheduled and self._core.granting)
                 self._wake.notify_all()
 
     def _look_at(self, run_id: str) -> None:
@@ -172,7 +210,8 @@ class Conductor:
     def _loop(self) -> None:
         due_at = 0.0
         while True:
-            self._core.pulse()
+            if self._core.peers.replica is None:
+                self._core.pulse()
             with self._wake:
                 if self._stopping:
                     return

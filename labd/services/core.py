@@ -11,6 +11,7 @@ from labd.services.changes import Changes
 from labd.services.clock import Clock
 from labd.services.ledger import Effects, Ledger
 from labd.services.limits import RunLimits
+from labd.services.peers import Alone, Peers
 from labd.services.signing import Signer
 from labd.services.together import Together
 from labd.store.store import Store
@@ -31,28 +32,49 @@ class Presence:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._benches: dict[str, frozenset[str]] = {}
+        self._elsewhere: dict[str, frozenset[str]] = {}
+        self._attached: frozenset[str] = frozenset()
 
     def put(self, agent: str, benches: frozenset[str]) -> None:
         """The agent is attached, with these benches."""
         with self._lock:
             self._benches[agent] = benches
+            self._count()
 
     def drop(self, agent: str) -> None:
         """The agent is gone."""
         with self._lock:
             self._benches.pop(agent, None)
+            self._count()
+
+    def put_elsewhere(self, agents: dict[str, frozenset[str]]) -> bool:
+        """All that are attached to other labds, with their benches; whether there is a bench that was not before."""
+        with self._lock:
+            before = self._attached
+            self._elsewhere = agents
+            self._count()
+            return not self._attached <= before
 
     def attached(self, bench: str) -> bool:
         """Whether an attached agent speaks for the bench."""
-        with self._lock:
-            return any(bench in benches for benches in self._benches.values())
+        return bench in self._attached
+
+    def is_elsewhere(self, bench: str) -> bool:
+        """Whether the agent that speaks for the bench is attached to another labd."""
+        return any(bench in benches for benches in list(self._elsewhere.values()))
+
+    def _count(self) -> None:
+        self._attached = frozenset().union(*self._benches.values(), *self._elsewhere.values())
 
 
 class Core:
     """Opens transactions, and tells the followers what each has caused once it is durable."""
 
-    def __init__(self, store: Store, clock: Clock, signer: Signer, limits: RunLimits) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, signer: Signer, limits: RunLimits, peers: Peers | None = None
+    ) -> None:
         self.store = store
+        self.peers: Peers = peers or Alone()
         self.clock = clock
         self.signer = signer
         self.limits = limits
@@ -86,13 +108,17 @@ class Core:
     def _transaction(self, actor: Actor) -> Iterator[Ledger]:
         with self.store.write() as unit:
             ledger = Ledger(unit, self.clock.now(), self.presence.attached, self.limits, actor, granting=self.granting)
-            forgiving = self._has_stood_still()
-            if forgiving:
+            ledger.replica = self.peers.replica
+            stalled = self._has_stood_still()
+            if stalled and self.peers.take_stall(unit, ledger.now):
                 self._forgive(ledger)
             ledger.lenient = ledger.now < self.lenient_until
             yield ledger
             ledger.close()
-        if forgiving:
+            if not self.granting:
+                ledger.effects.unscheduled = True
+            self.peers.announce(unit, ledger.effects)
+        if stalled:
             self._stood_still = False
         self._tell(ledger.effects)
 
@@ -104,13 +130,19 @@ class Core:
         self.clock.keep()
 
     def forgive(self) -> None:
-        """Gives every holder a whole TTL from now, and every runner time to report: labd was away."""
+        """Gives every holder a whole TTL from now, and every runner time to report, if no labd lived until now."""
         with self.transaction() as ledger:
-            self._forgive(ledger)
+            if self.peers.take_stall(ledger.unit, ledger.now):
+                self._forgive(ledger)
+
+    def hear(self, effects: Effects) -> None:
+        """Takes in what a transaction of another labd has caused."""
+        self.lenient_until = max(self.lenient_until, effects.lenient_until)
+        self._tell(effects)
 
     def _forgive(self, ledger: Ledger) -> None:
         ledger.forgive()
-        self.lenient_until = ledger.now + self.limits.grace_s
+        self.lenient_until = ledger.effects.lenient_until = ledger.now + self.limits.grace_s
         ledger.effects.deadlines = True
 
     def _has_stood_still(self) -> bool:

@@ -128,7 +128,7 @@ class Enrolment:
                 before={"enrolment": agent.enrolment},
                 after={"enrolment": agent.enrolment + 1, "certificate_expires_at": issued.expires_at},
             )
-        self._fleet.hang_up(agent.name, f"agent {agent.name} was enrolled anew")
+            ledger.effects.hang_ups.add(agent.name)
         _log.info("agent enrolled", agent=agent.name, enrolment=agent.enrolment + 1)
         return issued
 

@@ -1,5 +1,6 @@
 """The fleet: agents come and go, benches are reported, fences are ordered and confirmed."""
 
+import secrets
 import threading
 import time
 from collections.abc import Collection
@@ -12,9 +13,10 @@ from labd.executors.bench import BenchExecutor, RunnerOrder, RunnerReport
 from labd.model.bench import Bench, BenchState, Health
 from labd.model.identity import Actor
 from labd.model.lease import Lease
+from labd.model.run import ExecutorName, RunState
 from labd.services.core import Core
 from labd.services.errors import Conflict, NotFound
-from labd.services.ledger import Effects, FenceOrder, Ledger
+from labd.services.ledger import ClearOrder, Effects, FenceOrder, Ledger
 from labd.services.wishes import parse_selector
 from labd.store.unit import Unit
 
@@ -67,14 +69,6 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class ClearOrder:
-    """An operator wants the quarantine of a bench to end."""
-
-    bench: str
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
 class CertificateAnswer:
     """The certificate that an agent has asked for; PEM."""
 
@@ -105,6 +99,10 @@ class Session:
     address: str
     link: AgentLink
     last_seen: float
+    key: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Its name among all attachments to all labds."""
+    settled: bool = False
+    """The attachment is durable."""
     benches: dict[str, BenchReport] = field(default_factory=dict)
     """Those that labd takes from this agent, as last reported."""
     ordered: dict[str, tuple[FenceOrder, float]] = field(default_factory=dict)
@@ -136,7 +134,7 @@ class Fleet:
         self._at_bench = at_bench
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
-        core.follow(self._pass_on_fences)
+        core.follow(self._pass_on)
 
     # What people ask
 
@@ -168,8 +166,7 @@ class Fleet:
         view = self.bench(name)
         if not view.bench.quarantined:
             raise Conflict(f"bench {name} is in no quarantine; it is {view.health}")
-        session = self._session_of(name)
-        if session is None:
+        if not self._core.presence.attached(name):
             raise Conflict(f"agent {view.bench.agent} of bench {name} is offline; only it can end the quarantine")
         with self._core.transaction(actor) as ledger:
             ledger.audit(
@@ -179,8 +176,8 @@ class Fleet:
                 after={"by": by},
                 why=why,
             )
+            ledger.effects.clears.append(ClearOrder(name, by))
         _log.info("quarantine to be cleared", bench=name, by=by)
-        session.link.send(ClearOrder(name, by))
         return view
 
     def traffic(self, bench: str) -> Traffic | None:
@@ -209,14 +206,13 @@ class Fleet:
             with self._core.transaction() as ledger:
                 former = self._take_over(ledger, session, reports)
                 orders = [_standing_order(ledger.unit, name) for name in session.benches]
+                self._at_bench.adopt(self._running_at(ledger.unit, session.benches))
         except BaseException:
             self._forget(session)
             raise
+        session.settled = True
         orders = [order for order in orders if order.epoch > 0]
-        with self._lock:
-            for order in orders:
-                if session.benches[order.bench].fenced_epoch < order.epoch:
-                    session.ordered.setdefault(order.bench, (order, time.monotonic()))
+        self._note_orders(session, orders)
         if former is not None:
             former.link.close(f"agent {agent} attached anew")
         for runner_order in self._at_bench.attached(session.benches, runners):
@@ -251,6 +247,8 @@ class Fleet:
             return
         _log.warning("agent detached", agent=session.agent, reason=reason)
         with self._core.transaction() as ledger:
+            self._core.peers.detach(ledger.unit, session.agent, session.key)
+            ledger.effects.attachments = True
             for name in session.benches:
                 bench = ledger.unit.bench(name)
                 if bench is not None:
@@ -296,10 +294,41 @@ class Fleet:
         for bench in ledger.unit.benches():
             if bench.agent == agent and not bench.removed:
                 self._remove(ledger, bench, "its agent was revoked")
+        ledger.effects.expelled.add(agent)
         session = self.sessions().get(agent)
         if session is None or not self._forget(session):
             return None
         return session.link
+
+    # Among several labds
+
+    def moved(self, agents: frozenset[str]) -> None:
+        """These agents are attached to other labds: what is left of their streams here is over."""
+        for agent, session in self.sessions().items():
+            if agent not in agents or not session.settled:
+                continue
+            with self._core.view() as unit:
+                here = self._core.peers.has(unit, agent, session.key)
+            if not here and self._forget(session):
+                session.link.close(f"agent {agent} attached to another labd")
+                self._at_bench.leave(session.benches)
+
+    def catch_up(self) -> None:
+        """Tells the other labds and the agents what they may have missed while this labd was cut off."""
+        sessions = [session for session in self.sessions().values() if session.settled]
+        with self._core.transaction() as ledger:
+            elsewhere = {one.agent for one in ledger.unit.attachments() if one.replica != self._core.peers.replica}
+            here = [session for session in sessions if session.agent not in elsewhere]
+            for session in here:
+                self._core.peers.attach(ledger.unit, session.agent, session.key, session.last_seen)
+            ledger.effects.attachments = True
+            orders = [(session, _standing_order(ledger.unit, name)) for session in here for name in session.benches]
+        self.moved(frozenset(elsewhere))
+        for session, order in orders:
+            report = session.benches.get(order.bench)
+            if report is not None and report.fenced_epoch < order.epoch:
+                self._note_orders(session, [order])
+                session.link.send(order)
 
     # Inside
 
@@ -308,7 +337,7 @@ class Fleet:
             session.power[report.name] = report.power
             return
         with self._core.transaction() as ledger:
-            if not self._touch(session):
+            if not (self._touch(session) and self._core.peers.has(ledger.unit, session.agent, session.key)):
                 return  # overtaken by a newer stream of the same agent
             self._take(ledger, session, report, attaching=False)
             self._core.presence.put(session.agent, frozenset(session.benches))
@@ -324,8 +353,26 @@ class Fleet:
             former = self._sessions.get(session.agent)
             self._sessions[session.agent] = session
         self._core.presence.put(session.agent, frozenset(session.benches))
+        self._core.peers.attach(ledger.unit, session.agent, session.key, session.last_seen)
+        ledger.effects.attachments = True
         ledger.schedule()
         return former
+
+    def _running_at(self, unit: Unit, benches: Collection[str]) -> dict[str, str]:
+        """The RUNNING runs whose processes are at these benches; those of other labds' are not known here yet."""
+        runs = unit.runs_in(RunState.RUNNING) if self._core.peers.replica is not None else []
+        leases = {run.id: unit.lease(run.lease_id) for run in runs if run.executor is ExecutorName.BENCH}
+        return {
+            run_id: lease.benches[0].bench
+            for run_id, lease in leases.items()
+            if lease is not None and lease.benches and lease.benches[0].bench in benches
+        }
+
+    def _note_orders(self, session: Session, orders: list[FenceOrder]) -> None:
+        with self._lock:
+            for order in orders:
+                if session.benches[order.bench].fenced_epoch < order.epoch:
+                    session.ordered.setdefault(order.bench, (order, time.monotonic()))
 
     def _forget(self, session: Session) -> bool:
         with self._lock:
@@ -402,13 +449,23 @@ class Fleet:
         with self._lock:
             return next((one for one in self._sessions.values() if bench in one.benches), None)
 
-    def _pass_on_fences(self, effects: Effects) -> None:
+    def _pass_on(self, effects: Effects) -> None:
         for order in effects.fences:
             session = self._session_of(order.bench)
             if session is not None:
                 with self._lock:
                     session.ordered[order.bench] = (order, time.monotonic())
                 session.link.send(order)
+        for clear in effects.clears:
+            session = self._session_of(clear.bench)
+            if session is not None:
+                session.link.send(clear)
+        for agent in effects.hang_ups:
+            self.hang_up(agent, f"agent {agent} was enrolled anew")
+        for agent in effects.expelled:
+            session = self.sessions().get(agent)
+            if session is not None and self._forget(session):
+                session.link.close(f"agent {agent} was revoked", revoked=True)
 
     def _view(self, bench: Bench, lease: Lease | None) -> BenchView:
         attached = self._core.presence.attached(bench.name)

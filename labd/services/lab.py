@@ -17,6 +17,7 @@ from labd.services.identities import Identities
 from labd.services.lease_certificates import LeaseCertificates
 from labd.services.leasing import Leasing
 from labd.services.limits import RunLimits
+from labd.services.replicas import Replicas
 from labd.services.running import Running
 from labd.services.sign_in import Provider, SignIn
 from labd.services.signing import Signer
@@ -39,8 +40,11 @@ class Lab:
         authority: Authority | None = None,
         secure: bool = False,
         providers: Sequence[Provider] = (),
+        replicas: Replicas | None = None,
     ) -> None:
-        """Without an ``authority``, there is no TLS: agents and holders prove nothing, and are promised nothing.
+        """``replicas``: the other labds on the same database; None when there can be none.
+
+        Without an ``authority``, there is no TLS: agents and holders prove nothing, and are promised nothing.
 
         ``url`` is the REST API as runners on this machine reach it, ``public_url`` as those on others do.
 
@@ -48,7 +52,8 @@ class Lab:
         """
         self.at_bench = at_bench = BenchExecutor(public_url or url)
         self._executors = {**executors, ExecutorName.BENCH: at_bench}
-        self.core = Core(store, clock, signer, limits)
+        self.core = Core(store, clock, signer, limits, replicas)
+        self.replicas = replicas
         self.identities = Identities(self.core)
         self.sign_in = SignIn(self.core, self.identities, providers) if secure else None
         self.fleet = Fleet(self.core, at_bench)
@@ -61,13 +66,22 @@ class Lab:
         self.auditing = Auditing(self.core)
         self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)
+        if replicas is not None:
+            replicas.connect(self.core, catch_up=self._catch_up, moved=self.fleet.moved)
         self.closing = False
 
     def start(self) -> None:
-        """Goes on where a former labd stopped, or was stopped."""
+        """Goes on where a former labd stopped, or was stopped. Raises StoreError, and KeyDiffers."""
+        if self.replicas is not None:
+            self.replicas.start()
         self.core.forgive()
         self.conductor.recover()
         self.conductor.start()
+
+    def _catch_up(self) -> None:
+        self.fleet.catch_up()
+        self.conductor.look_again()
+        self.core.changes.publish_all()
 
     def hang_up(self) -> None:
         """Ends what follows a run for ever, so that the doors can close."""
@@ -78,8 +92,12 @@ class Lab:
         """Ends every running run and its runner; leases and queue stay for the next labd."""
         self.core.granting = False
         self.conductor.stop()
+        if self.replicas is not None:
+            self.at_bench.leave()  # agents keep their runners, and attach to another labd
         try:
             self.running.fail_all("labd was stopped")
         finally:
+            if self.replicas is not None:
+                self.replicas.stop()
             for executor in self._executors.values():
                 executor.close()

@@ -32,6 +32,14 @@ class FenceOrder:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ClearOrder:
+    """An operator wants the quarantine of a bench to end."""
+
+    bench: str
+    by: str
+
+
 @dataclass(slots=True)
 class Effects:
     """What the rest of labd has to do once the transaction is durable."""
@@ -45,6 +53,17 @@ class Effects:
     """Runs with new log lines."""
     deadlines: bool = False
     """Something may be due earlier than was known."""
+    unscheduled: bool = False
+    """Somebody may be served who could not be in this transaction."""
+    attachments: bool = False
+    """Agents have come or gone."""
+    clears: list[ClearOrder] = field(default_factory=list)
+    expelled: set[str] = field(default_factory=set)
+    """Agents that were revoked."""
+    hang_ups: set[str] = field(default_factory=set)
+    """Agents that have to attach anew."""
+    lenient_until: float = 0.0
+    """No run is ended for its timeout before (s since the Unix epoch, labd's clock); 0 for no change."""
 
 
 class Ledger:
@@ -64,6 +83,8 @@ class Ledger:
         self.now = now
         self.actor = actor
         self.effects = Effects()
+        self.replica: str | None = None
+        """Of several labds, the one whose transaction this is."""
         self.lenient = False
         """labd was away until now: no run ends for its timeout yet."""
         self._attached = attached
@@ -224,7 +245,7 @@ class Ledger:
         self.effects.deadlines = True
         run = self.unit.run(lease.run_id) if lease.run_id is not None else None
         if run is not None:
-            self.unit.save_run(run.start(self.now))
+            self.unit.save_run(run.start(self.now, self.replica))
             self.effects.runs.add(run.id)
 
     def _end_lease(self, lease: Lease, reason: LeaseEnd, note: str = "") -> Lease:

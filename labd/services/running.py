@@ -166,10 +166,14 @@ class Running:
                 ledger.end_run(run, RunState.ERROR, _bounded(reason))
 
     def fail_all(self, reason: str) -> None:
-        """Ends every RUNNING run as ERROR."""
+        """Ends every RUNNING run whose process is this labd's to see to as ERROR."""
+        peers = self._core.peers
         with self._core.transaction() as ledger:
             for run in ledger.unit.runs_in(RunState.RUNNING):
-                ledger.end_run(run, RunState.ERROR, reason)
+                if run.executor is ExecutorName.BENCH and peers.replica is not None:
+                    continue  # its agent attaches to another labd, or to the next
+                if peers.sees_to(run):
+                    ledger.end_run(run, RunState.ERROR, reason)
 
     def lines(self, run_id: str, after: int, limit: int) -> tuple[list[LogLine], RunView]:
         """Log lines after sequence number ``after``, and the run, both as of one moment. Raises NotFound."""

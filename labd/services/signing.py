@@ -1,10 +1,12 @@
 """labd's keys: lease tokens for agents to verify offline, and run tokens for the runner-only routes."""
 
+import contextlib
 import hashlib
 import hmac
 import json
 import math
 import os
+import secrets
 from pathlib import Path
 
 from joserfc import jwt
@@ -37,6 +39,11 @@ class Signer:
         self._kid = key.thumbprint()
         self._key = OKPKey.import_key(key.as_dict(private=True), {"kid": self._kid, "use": "sig", "alg": ALGORITHM})
         self._run_secret = hashlib.sha256(b"labd run tokens\0" + path.read_bytes()).digest()
+
+    @property
+    def key_id(self) -> str:
+        """The thumbprint of the public half (RFC 7638)."""
+        return self._kid
 
     @property
     def jwks(self) -> str:
@@ -76,12 +83,15 @@ class Signer:
 
 def _create(path: Path) -> None:
     pem = OKPKey.generate_key("Ed25519", private=True).as_pem(private=True)
-    part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = path.with_suffix(f".part-{secrets.token_hex(4)}")
     file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(file, pem)
         os.fsync(file)
     finally:
         os.close(file)
-    part.rename(path)
+    # Several labds may be about to: the first one's is everybody's.
+    with contextlib.suppress(FileExistsError):
+        os.link(part, path)
+    part.unlink()

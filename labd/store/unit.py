@@ -7,8 +7,9 @@ from labd.store.units.idempotency import Idempotency
 from labd.store.units.identities import Identities
 from labd.store.units.leases import Leases
 from labd.store.units.policy import Policies
+from labd.store.units.replicas import Replicas
 from labd.store.units.runs import Runs
 
 
-class Unit(Agents, Audit, Benches, Idempotency, Identities, Leases, Policies, Runs):
+class Unit(Agents, Audit, Benches, Idempotency, Identities, Leases, Policies, Replicas, Runs):
     """One open transaction."""

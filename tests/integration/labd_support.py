@@ -36,8 +36,9 @@ def until(look: Callable[[], Found | None], what: str) -> Found:
 class Daemon:
     """``labd serve`` on a data directory, with addresses that stay the same over restarts."""
 
-    def __init__(self, data: Path, *, runner: str | None = None) -> None:
+    def __init__(self, data: Path, *options: str, runner: str | None = None) -> None:
         self.data = data
+        self._options = options
         self.http = self.agents = "127.0.0.1:0"
         self._runner = runner
         self.process: subprocess.Popen[str]
@@ -63,7 +64,7 @@ class Daemon:
 
     def popen(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "labd.daemon", "serve", "--data", str(self.data), "--log-level", "warning"]
-        command += ["--http", self.http, "--agents", self.agents, "--insecure"]
+        command += ["--http", self.http, "--agents", self.agents, "--insecure", *self._options]
         if self._runner is not None:
             command += ["--runner", self._runner]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -83,10 +84,11 @@ class Daemon:
 
 
 class StreamAgent:
-    """Attaches benches to labd, confirms every fence, and comes back when labd does."""
+    """Attaches benches to labd, confirms every fence, and comes back when labd does, or to the next of several."""
 
-    def __init__(self, address: str, *benches: str) -> None:
-        self._address = address
+    def __init__(self, address: str, *benches: str, name: str = "stream-agent") -> None:
+        self._addresses = address.split(",")
+        self._name = name
         self._fenced = dict.fromkeys(benches, 0)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
@@ -102,13 +104,15 @@ class StreamAgent:
 
     def _live(self) -> None:
         while not self._stopping.is_set():
-            with grpc.insecure_channel(self._address) as channel, contextlib.suppress(grpc.RpcError):
+            address = self._addresses[0]
+            with grpc.insecure_channel(address) as channel, contextlib.suppress(grpc.RpcError):
                 self._attach(lab_pb2_grpc.LabStub(channel))
+            self._addresses = [*self._addresses[1:], address]
             self._stopping.wait(0.05)
 
     def _attach(self, lab: lab_pb2_grpc.LabStub) -> None:
         outbox: queue.SimpleQueue[lab_pb2.AgentMessage] = queue.SimpleQueue()
-        hello = lab_pb2.Hello(agent="stream-agent", address="127.0.0.1:1", benches=map(self._report, self._fenced))
+        hello = lab_pb2.Hello(agent=self._name, address="127.0.0.1:1", benches=map(self._report, self._fenced))
         outbox.put(lab_pb2.AgentMessage(hello=hello))
 
         def requests() -> Iterator[lab_pb2.AgentMessage]:
@@ -117,7 +121,7 @@ class StreamAgent:
                     yield outbox.get(timeout=1.0)
 
         call = None
-        self._call = call = lab.Attach(requests(), wait_for_ready=True, timeout=600)
+        self._call = call = lab.Attach(requests(), wait_for_ready=len(self._addresses) == 1, timeout=600)
         for message in call:
             for fence in [*message.welcome.fences, message.fence]:
                 if fence.bench:

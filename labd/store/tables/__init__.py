@@ -8,22 +8,26 @@ from labd.store.tables.identities import api_tokens, memberships, teams, users
 from labd.store.tables.leases import lease_benches, leases
 from labd.store.tables.metadata import metadata
 from labd.store.tables.policy import policy
+from labd.store.tables.replicas import attachments, lab, replicas
 from labd.store.tables.runs import contents, run_data_files, run_inputs, run_log, run_results, runs
 
 __all__ = [
     "agents",
     "api_tokens",
+    "attachments",
     "audit",
     "audit_checkpoints",
     "audit_head",
     "benches",
     "contents",
     "idempotency_keys",
+    "lab",
     "lease_benches",
     "leases",
     "memberships",
     "metadata",
     "policy",
+    "replicas",
     "run_data_files",
     "run_inputs",
     "run_log",

@@ -27,6 +27,7 @@ runs = Table(
     Column("error", Integer),
     Column("log_lines", Integer, nullable=False),
     Column("log_bytes", Integer, nullable=False),
+    Column("replica", String(64)),
     sqlite_autoincrement=True,
 )
 

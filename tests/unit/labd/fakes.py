@@ -7,9 +7,9 @@ from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
 from labd.executors.bench import RunnerOrder
 from labd.model.run import ExecutorName
 from labd.services.authority import Authority
-from labd.services.fleet import BenchReport, CertificateAnswer, ClearOrder, Order, Session
+from labd.services.fleet import BenchReport, CertificateAnswer, Order, Session
 from labd.services.lab import Lab
-from labd.services.ledger import FenceOrder
+from labd.services.ledger import ClearOrder, FenceOrder
 from labd.services.limits import RunLimits
 from labd.services.sign_in import Provider
 from labd.services.signing import Signer
@@ -29,6 +29,9 @@ class FakeClock:
 
     def keep(self) -> None:
         pass
+
+    def agree(self, now: float) -> None:
+        self.time = now
 
     def advance(self, seconds: float) -> None:
         self.time += seconds

@@ -6,9 +6,10 @@ from labd.model.identity import ANONYMOUS
 from labd.model.lease import LeaseEnd, LeaseState
 from labd.services import fleet
 from labd.services.errors import Conflict, NotFound
-from labd.services.fleet import ClearOrder, Traffic
+from labd.services.fleet import Traffic
 from labd.services.lab import Lab
 from labd.services.leasing import LeaseView
+from labd.services.ledger import ClearOrder
 from tests.unit.labd.fakes import FakeClock, FakeLink, attach, report
 
 

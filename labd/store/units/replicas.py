@@ -1,0 +1,80 @@
+"""What a transaction on PostgreSQL has to do with the other labds on the database."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, insert, literal, select, update
+
+from labd.store import tables
+from labd.store.units.part import Part
+
+CHANNEL = "labd"
+"""On which labds tell each other what their transactions have caused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Where an agent is attached."""
+
+    agent: str
+    replica: str
+    session: str
+    last_seen: float
+
+
+class Replicas(Part):
+    """What a transaction on PostgreSQL has to do with the other labds on the database."""
+
+    def notify(self, messages: list[str]) -> None:
+        """Tells the labds that listen, once the transaction is durable. A message has at most 7999 bytes."""
+        for message in messages:
+            self._connection.execute(select(func.pg_notify(CHANNEL, message)))
+
+    def leads(self, replica: str, term: int) -> bool:
+        """Whether the replica still leads, with this term."""
+        columns = tables.lab.c
+        row = self._connection.execute(select(columns.term, columns.leader)).one()
+        return (row.leader, row.term) == (replica, term)
+
+    def take_stall(self, now: float, stall_s: float) -> bool:
+        """Whether the lab stood still, and nobody has made up for that yet: the caller does, in this transaction.
+
+        ``now`` in seconds on the lab's clock. It stood still when no replica lived for ``stall_s``.
+        """
+        columns = tables.lab.c
+        row = self._connection.execute(select(columns.stalls, columns.forgiven, columns.alive_at)).one()
+        if row.stalls == row.forgiven and row.alive_at is not None and now - row.alive_at <= stall_s:
+            return False
+        self._connection.execute(update(tables.lab).values(forgiven=columns.stalls, alive_at=now))
+        return True
+
+    def attach_agent(self, attachment: Attachment) -> None:
+        """The agent is attached there, and nowhere else."""
+        self._connection.execute(delete(tables.attachments).where(tables.attachments.c.agent == attachment.agent))
+        self._connection.execute(
+            insert(tables.attachments).values(
+                agent=attachment.agent,
+                replica=attachment.replica,
+                session=attachment.session,
+                last_seen=attachment.last_seen,
+            )
+        )
+
+    def detach_agent(self, agent: str, session: str) -> None:
+        """That session of the agent is over; a newer one stays."""
+        columns = tables.attachments.c
+        self._connection.execute(delete(tables.attachments).where(columns.agent == agent, columns.session == session))
+
+    def is_attached(self, agent: str, session: str) -> bool:
+        """Whether that session is the agent's latest, in the whole lab."""
+        columns = tables.attachments.c
+        query = select(literal(1)).where(columns.agent == agent, columns.session == session)
+        return self._connection.scalar(query) is not None
+
+    def attachments(self) -> list[Attachment]:
+        """Where agents are attached, also to labds that are gone."""
+        return [Attachment(**row) for row in self._connection.execute(select(tables.attachments)).mappings()]
+
+    def forget_replicas(self, ids: list[str]) -> None:
+        """Takes out replicas that are gone, with their agents."""
+        self._connection.execute(delete(tables.replicas).where(tables.replicas.c.id.in_(ids)))
+        self._connection.execute(delete(tables.attachments).where(tables.attachments.c.replica.in_(ids)))
