@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 PROTOS := $(wildcard bench_agent/protocol/*.proto)
 
-.PHONY: help setup demo test test-vcan bench lint proto docs lock clean
+.PHONY: help setup demo test test-vcan bench chaos lint proto docs lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -30,6 +30,9 @@ test-vcan: $(VENV)/ready ## only the tests on real SocketCAN
 
 bench: $(VENV)/ready ## the figures, each beside its baseline; writes build/bench.json
 	$(BIN)/python -m tests.benchmarks
+
+chaos: $(VENV)/ready ## a lab under load, hurt for half an hour; writes docs/reference/reliability.md
+	$(BIN)/python -m tests.chaos
 
 lint: $(VENV)/ready ## ruff, mypy, the layers of the house, stale generated code
 	$(BIN)/ruff check .

@@ -44,7 +44,8 @@ def wish(client: LabClient, name: str) -> Lease:
     """A lease with its bench."""
     lease = client.create_lease(selector="", holder=name, duration_s=600, ttl_s=60)
     while lease["state"] not in HELD:
-        lease = client.heartbeat(lease["id"])
+        time.sleep(0.01)
+        lease = client.lease(lease["id"])
     return lease
 
 

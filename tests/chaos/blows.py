@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.chaos.storm import Storm
+from tests.postgresql import PostgresServer
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 """Of Debian's faketime: preloaded, it sets the wall clock of one process wrong."""
@@ -119,3 +120,14 @@ class Island:
     @staticmethod
     def _run(*command: str) -> None:
         subprocess.run(command, check=True, timeout=10)
+
+
+def restart_server(server: PostgresServer, seconds: float) -> Callable[[], None]:
+    """A blow that stops PostgreSQL as a crash would, and starts it again after so long (s)."""
+
+    def blow() -> None:
+        server.stop()
+        time.sleep(seconds)
+        server.start()
+
+    return blow

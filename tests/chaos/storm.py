@@ -17,7 +17,7 @@ from tests.chaos.journal import read
 from tests.chaos.judge import Final, Violation, judge
 
 READY_S = 60.0
-LIVE = ("QUEUED", "GRANTED")
+LIVE = ("QUEUED", "GRANTED", "ACTIVE", "ENDING")
 SETTLE_S = 180.0
 """How long the lab may take to serve and end all that was asked for, once nobody hurts it any more."""
 

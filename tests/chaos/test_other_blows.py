@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.blows import FAKETIME, Island, fill_disk, pause_process, small_disk, step_clock
+from tests.chaos.blows import FAKETIME, Island, fill_disk, pause_process, restart_server, small_disk, step_clock
 from tests.chaos.storm import storm, weather
+from tests.postgresql import PostgresServer
 
 pytestmark = pytest.mark.timeout(400)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount and to make network namespaces")
@@ -44,3 +45,17 @@ def test_a_clock_that_jumps_by_an_hour_frees_and_prolongs_nothing(tmp_path: Path
     with storm(tmp_path, agents=6) as one:
         outcome = weather(one, step_clock(one), blows=3, holders=12, rate=40, calm_s=(1.0, 2.0))
     assert outcome.violations == []
+
+
+def test_labd_on_postgresql_survives_kill_9(tmp_path: Path) -> None:
+    with PostgresServer() as server, storm(tmp_path, agents=6, options=["--database", server.new_database()]) as one:
+        outcome = weather(one, one.kill, blows=3, holders=12, rate=40, calm_s=(0.5, 2.0))
+    assert outcome.violations == []
+    assert outcome.calls > 10
+
+
+def test_a_restart_of_postgresql_loses_nothing(tmp_path: Path) -> None:
+    with PostgresServer() as server, storm(tmp_path, agents=6, options=["--database", server.new_database()]) as one:
+        outcome = weather(one, restart_server(server, 2.0), blows=2, holders=12, rate=40, calm_s=(1.0, 3.0))
+    assert outcome.violations == []
+    assert outcome.unanswered > 0

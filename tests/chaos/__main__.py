@@ -1,0 +1,110 @@
+"""`make chaos`: hurts a lab for minutes, and writes what came of it into docs/reference/reliability.md.
+
+``python -m tests.chaos NAME...`` runs only the named storms; the page keeps the rows of the others.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.chaos.blows import Island, fill_disk, pause_process, restart_server, small_disk, step_clock
+from tests.chaos.report import PAGE, publish
+from tests.chaos.storm import Outcome, Storm, storm, weather
+from tests.postgresql import PostgresServer
+
+AGENTS, HOLDERS, RATE = 30, 60, 200.0
+Prepared = tuple[Storm, Callable[[], None], int, tuple[float, float]]
+"""A lab, what happens to it, how often, and after which pauses (s)."""
+
+
+@contextmanager
+def killed(folder: Path) -> Iterator[Prepared]:
+    """labd on SQLite, kill -9."""
+    with storm(folder, AGENTS) as one:
+        yield one, one.kill, 200, (0.1, 3.0)
+
+
+@contextmanager
+def killed_on_postgresql(folder: Path) -> Iterator[Prepared]:
+    """labd on PostgreSQL, kill -9."""
+    with (
+        PostgresServer(durable=True) as server,
+        storm(folder, AGENTS, options=["--database", server.new_database()]) as one,
+    ):
+        yield one, one.kill, 200, (0.1, 3.0)
+
+
+@contextmanager
+def agents_paused(folder: Path) -> Iterator[Prepared]:
+    """A third of the agents is stopped (SIGSTOP) for 12 s."""
+    with storm(folder, AGENTS, fleets=3) as one:
+        yield one, pause_process(one, ("fleet-1", "fleet-2", "fleet-3"), 12.0), 12, (1.0, 5.0)
+
+
+@contextmanager
+def agents_cut_off(folder: Path) -> Iterator[Prepared]:
+    """The network of a third of the agents is down for 12 s."""
+    with ExitStack() as stack:
+        island = stack.enter_context(Island())
+        one = stack.enter_context(storm(folder, 20, fleets=2, agents_host=island.HERE))
+        one.add_fleet("island", range(21, 31), listen=island.THERE, prefix=island.prefix)
+        one.wait_for_benches(30)
+        yield one, island.cut_off(12.0), 12, (1.0, 5.0)
+
+
+@contextmanager
+def postgresql_restarted(folder: Path) -> Iterator[Prepared]:
+    """PostgreSQL is stopped as by a crash, and started again after 3 s."""
+    with (
+        PostgresServer(durable=True) as server,
+        storm(folder, AGENTS, options=["--database", server.new_database()]) as one,
+    ):
+        yield one, restart_server(server, 3.0), 12, (2.0, 6.0)
+
+
+@contextmanager
+def disk_full(folder: Path) -> Iterator[Prepared]:
+    """The disk of the database is full for 5 s."""
+    with small_disk(folder / "disk") as disk, storm(folder, AGENTS, data=disk / "labd") as one:
+        yield one, fill_disk(disk, 5.0), 12, (2.0, 6.0)
+
+
+@contextmanager
+def clock_stepped(folder: Path) -> Iterator[Prepared]:
+    """labd is killed, and finds the wall clock an hour ahead, an hour behind, or right."""
+    with storm(folder, AGENTS) as one:
+        yield one, step_clock(one), 24, (1.0, 5.0)
+
+
+STORMS = (
+    killed, killed_on_postgresql, agents_paused, agents_cut_off, postgresql_restarted, disk_full, clock_stepped,
+)  # fmt: skip
+
+
+def main() -> int:
+    """Exit code: 0 no promise was broken, 1 one was, 2 unknown storm."""
+    known = {prepare.__name__.replace("_", "-"): prepare for prepare in STORMS}
+    chosen = sys.argv[1:] or list(known)
+    if unknown := sorted(set(chosen) - set(known)):
+        print(f"no storm is named {', '.join(unknown)}; there are {', '.join(known)}")
+        return 2
+    outcomes: dict[str, Outcome] = {}
+    for name in chosen:
+        print(f"{name} ...", flush=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="labd-chaos-") as folder,
+            known[name](Path(folder)) as (one, blow, blows, calm_s),
+        ):
+            outcome = weather(one, blow, blows=blows, holders=HOLDERS, rate=RATE, calm_s=calm_s)
+        outcomes[name] = outcome
+        print(f"  {outcome.requests} requests, {outcome.leases} leases, {len(outcome.violations)} promises broken")
+        for violation in outcome.violations[:20]:
+            print(f"  {violation.promise}: {violation.detail}")
+        publish(PAGE, outcomes, {key: str(prepare.__doc__) for key, prepare in known.items()})
+    return 1 if any(outcome.violations for outcome in outcomes.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""The page of what labs have survived: docs/reference/reliability.md."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.benchmarks.publish import machine
+from tests.chaos.storm import Outcome
+
+PAGE = Path("docs/reference/reliability.md")
+_MARK = "<!-- outcomes -->"
+_COLUMNS = (
+    "| what happened | times | load | requests | met no labd | leases | accepted calls | longest away "
+    "| promises broken | on |\n|---|---|---|---|---|---|---|---|---|---|\n"
+)
+
+
+def publish(page: Path, outcomes: Mapping[str, Outcome], storms: Mapping[str, str]) -> None:
+    """Puts the rows of these outcomes into the page's table; rows of other storms (name to words) stay."""
+    head, _, table = page.read_text().partition(_MARK)
+    rows = dict(line.rpartition(" <!-- ")[::2] for line in table.splitlines() if line.endswith(" -->"))
+    kept = {mark.removesuffix(" -->"): row for row, mark in rows.items()}
+    kept |= {name: _row(storms[name], outcome) for name, outcome in outcomes.items()}
+    lines = [f"{kept[name]} <!-- {name} -->" for name in storms if name in kept]
+    page.write_text(f"{head}{_MARK}\n\n{_COLUMNS}" + "\n".join(lines) + "\n")
+
+
+def _row(what: str, outcome: Outcome) -> str:
+    broken = f"**{len(outcome.violations)}**" if outcome.violations else "none"
+    return (
+        f"| {what.rstrip('.')} | {outcome.blows} | {outcome.rate:.0f} requests/s for {outcome.seconds:.0f} s "
+        f"| {outcome.requests} | {outcome.unanswered} | {outcome.leases} | {outcome.calls} "
+        f"| {outcome.longest_away_s:.1f} s | {broken} | {machine()} |"
+    )
