@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from labd.client import LabError, ProblemError
+from labd.client import LabError, Notices, ProblemError, RevokeNotice
 from labd.client.types import OVER, Lease
 from scenarios.shipping import is_passing
 
@@ -24,14 +24,24 @@ class Heartbeat:
     """Sends heartbeats from its own thread, three in a TTL.
 
     ``lost`` is called once, from that thread, with the reason, when the lease has ended. A labd that does not answer
-    is no reason: leases survive its restart, and the bench's agent judges the lease's hard end by itself.
+    is no reason: leases survive its restart, and the bench's agent judges the lease's hard end by itself. ``noticed``
+    is called when labd has given notice that it wants the lease back.
     """
 
-    def __init__(self, lab: LeaseKeeper, lease_id: str, ttl_s: float, lost: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        lab: LeaseKeeper,
+        lease_id: str,
+        ttl_s: float,
+        lost: Callable[[str], None],
+        noticed: Callable[[RevokeNotice], None] = lambda _notice: None,
+    ) -> None:
         self._lab = lab
         self._lease_id = lease_id
         self._interval_s = min(max(ttl_s / 3, SHORTEST_INTERVAL_S), LONGEST_INTERVAL_S)
         self._lost = lost
+        self._noticed = noticed
+        self._notices = Notices()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="lease-heartbeat", daemon=True)
 
@@ -60,4 +70,7 @@ class Heartbeat:
             return ""  # away or restarting
         if lease["state"] in OVER:
             return (lease["end_reason"] or "ended").replace("_", " ")
+        notice = self._notices.news(lease)
+        if notice is not None:
+            self._noticed(notice)
         return ""

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bench_agent.protocol.identity import AgentTls
-from labd.client import LabError
+from labd.client import LabError, RevokeNotice
 from labd.client.types import Assignment, Failure, Result
 from runners.launch import ADDRESS_VARIABLE, STOP_REASON_FILE
 from scenarios.bindings import Bindings, Context, too_long
 from scenarios.data_files import DataFiles
 from scenarios.lease import Heartbeat, LeaseKeeper
 from scenarios.record import Record
+from scenarios.revocation import Revocation
 from scenarios.sandbox import Sandbox
 from scenarios.shipping import LogShipper, LogTarget, is_passing, retry_delays
 from scenarios.stop import Stop
@@ -74,14 +75,14 @@ class _Event:
 
 
 class Runner:
-    """One run. ``open_bench`` is for tests; None connects to the assignment's bench."""
+    """One run. ``open_bench`` is for tests; None connects to the assignment's bench of that number, from 0."""
 
     def __init__(
         self,
         lab: Lab,
         run_id: str,
         *,
-        open_bench: "Callable[[], BenchClient] | None" = None,
+        open_bench: "Callable[[int], BenchClient] | None" = None,
         delivery_s: float = DELIVERY_S,
         may_test_nothing: bool = False,
     ) -> None:
@@ -112,6 +113,7 @@ class Runner:
             refused=lambda reason: self._tell_stop(f"labd does not take this run's log any more: {reason}"),
         )
         self._shipper = shipper
+        revocation = Revocation(stop)
         context = Context(
             assignment,
             record,
@@ -120,9 +122,15 @@ class Runner:
             deadline=self._started + assignment["limits"]["timeout_s"],
             open_bench=self._open_bench or _opener(self._lab, assignment),
             files=DataFiles(assignment["data_files"], self._fetch_file, Path(DATA_FOLDER).absolute()),
+            revocation=revocation,
         )
         bindings = Bindings(context)
-        heartbeat = Heartbeat(self._lab, assignment["lease_id"], assignment["ttl_s"], self._tell_stop)
+
+        def noticed(notice: RevokeNotice) -> None:
+            shipper.write("warning", str(notice))
+            revocation.tell(notice)
+
+        heartbeat = Heartbeat(self._lab, assignment["lease_id"], assignment["ttl_s"], self._tell_stop, noticed)
         shipper.start()
         heartbeat.start()
         if assignment["benches"]:
@@ -224,13 +232,13 @@ class Runner:
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
-def _opener(lab: Lab, assignment: Assignment) -> "Callable[[], BenchClient]":
-    def open_bench() -> "BenchClient":
+def _opener(lab: Lab, assignment: Assignment) -> "Callable[[int], BenchClient]":
+    def open_bench(number: int) -> "BenchClient":
         from bench_agent.client import BenchClient
 
-        bench = assignment["benches"][0]
-        # A runner at the bench reaches the agent by its unix socket, which takes no certificate.
-        local = os.environ.get(ADDRESS_VARIABLE)
+        bench = assignment["benches"][number]
+        # A runner at the bench, the first one, reaches its agent by the unix socket, which takes no certificate.
+        local = os.environ.get(ADDRESS_VARIABLE) if number == 0 else None
         tls = None if local else lab.agent_tls(assignment["lease_id"], bench["name"])
         return BenchClient(local or bench["address"], bench["name"], bench["token"], tls=tls)
 

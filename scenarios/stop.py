@@ -9,6 +9,7 @@ class Stop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._event = threading.Event()
+        self._stirred = threading.Event()
         self._reason = ""
 
     def set(self, reason: str) -> bool:
@@ -18,15 +19,21 @@ class Stop:
                 return False
             self._reason = reason
             self._event.set()
+            self._stirred.set()
             return True
+
+    def stir(self) -> None:
+        """Ends a `pause`, now or the next one: there is news for the script."""
+        self._stirred.set()
 
     def is_set(self) -> bool:
         """Whether the run is to end."""
         return self._event.is_set()
 
-    def wait(self, timeout_s: float) -> bool:
-        """Waits up to ``timeout_s``; True if the run is to end."""
-        return self._event.wait(timeout_s)
+    def pause(self, timeout_s: float) -> None:
+        """Waits up to ``timeout_s``, until the run is to end, or until it is stirred. For one thread."""
+        if self._stirred.wait(timeout_s) and not self._event.is_set():
+            self._stirred.clear()
 
     @property
     def reason(self) -> str:

@@ -4,7 +4,7 @@ import click
 
 from labd.cli.completion import complete_leases
 from labd.cli.exits import ExitCode, Failure, Interrupted
-from labd.cli.leasing import TTL_S, place, releasing, wait_until_granted, waiting
+from labd.cli.leasing import TTL_S, place, releasing, wait_until_granted, waiting, warn
 from labd.cli.options import duration, holder_option, priority_option, selector_option
 from labd.cli.output import ago, format_option, print_json, print_record, print_table, without_token
 from labd.cli.progress import Progress
@@ -91,7 +91,7 @@ def acquire(
 
 def _hold(session: Session, held: Lease) -> None:
     try:
-        with Heartbeats(session.lab, held) as heartbeats:
+        with Heartbeats(session.lab, held, warn) as heartbeats:
             click.echo("held until Ctrl-C", err=True)
             heartbeats.lost.wait()
     except KeyboardInterrupt as interrupt:

@@ -11,7 +11,7 @@ from labd.cli.exits import ExitCode, Failure
 from labd.cli.output import one_line
 from labd.cli.patience import paces, patiently
 from labd.cli.progress import Progress
-from labd.client import HELD, OVER, Heartbeats, LabClient, LabError, Lease, Run, end_text, part_of
+from labd.client import HELD, OVER, Heartbeats, LabClient, LabError, Lease, RevokeNotice, Run, end_text, part_of
 from labd.client.heartbeats import BEATS_PER_TTL
 
 TTL_S = 30.0
@@ -58,7 +58,7 @@ def leased(
     with releasing(lab, lease), Progress(stdout_is_data=True) as progress:
         lease = wait_until_granted(lab, lease, progress, timeout_s)
         progress.done()
-        with Heartbeats(lab, lease) as heartbeats:
+        with Heartbeats(lab, lease, warn) as heartbeats:
             yield lease, heartbeats
 
 
@@ -75,7 +75,7 @@ def borrowed(lab: LabClient, lease_id: str, bench: str) -> Iterator[tuple[Lease,
             f"lease {lease_id} is {lease['state']} ({why}); only a GRANTED or ACTIVE one can be used", ExitCode.REFUSED
         )
     lease = part_of(lease, bench)
-    with Heartbeats(lab, lease) as heartbeats:
+    with Heartbeats(lab, lease, warn) as heartbeats:
         yield lease, heartbeats
 
 
@@ -108,6 +108,11 @@ def releasing(lab: LabClient, lease: Lease) -> Iterator[threading.Event]:
                 f"it ends by itself within {lease['ttl_s']:g} s",
                 err=True,
             )
+
+
+def warn(notice: RevokeNotice) -> None:
+    """Tells on stderr that labd wants the lease back."""
+    click.echo(str(notice), err=True)
 
 
 def wanted(selector: str) -> str:

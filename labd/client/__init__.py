@@ -16,6 +16,7 @@ from labd.client.errors import LabError, LabUnreachable, ProblemError, Unexpecte
 from labd.client.heartbeats import Heartbeats, end_text
 from labd.client.held import NotHeld, default_holder, held_bench, held_lease, part_of
 from labd.client.lab import DEFAULT_URL, LabClient
+from labd.client.notices import Notices, RevokeNotice, notice_of
 from labd.client.types import (
     HELD,
     OVER,
@@ -83,10 +84,12 @@ __all__ = [
     "Limits",
     "LogLine",
     "NotHeld",
+    "Notices",
     "PowerChannel",
     "Problem",
     "ProblemError",
     "Result",
+    "RevokeNotice",
     "Run",
     "Step",
     "UnexpectedAnswer",
@@ -95,5 +98,6 @@ __all__ = [
     "end_text",
     "held_bench",
     "held_lease",
+    "notice_of",
     "part_of",
 ]

@@ -1,22 +1,33 @@
 """Keeping a lease alive for as long as something uses it."""
 
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError
 from labd.client.lab import LabClient
+from labd.client.notices import Notices, RevokeNotice
 from labd.client.types import OVER, Lease
 
 BEATS_PER_TTL = 3
+LONGEST_INTERVAL_S = 10.0
+"""Between two heartbeats, whatever the TTL: it is by them that labd gives notice."""
 
 
 class Heartbeats:
-    """Keeps a lease alive from a thread of its own, until it is stopped or the lease has ended."""
+    """Keeps a lease alive from a thread of its own, until it is stopped or the lease has ended.
 
-    def __init__(self, lab: LabClient, lease: Lease) -> None:
+    ``on_revoke`` is called from that thread when labd has given notice that it wants the lease back.
+    """
+
+    def __init__(
+        self, lab: LabClient, lease: Lease, on_revoke: Callable[[RevokeNotice], None] = lambda _notice: None
+    ) -> None:
         self._lab = lab
         self._id = lease["id"]
-        self._every_s = lease["ttl_s"] / BEATS_PER_TTL
+        self._on_revoke = on_revoke
+        self._notices = Notices()
+        self._every_s = min(lease["ttl_s"] / BEATS_PER_TTL, LONGEST_INTERVAL_S)
         self._stopped = threading.Event()
         self.lost = threading.Event()
         """Set when labd says that the lease is no more; `reason` tells why."""
@@ -47,6 +58,9 @@ class Heartbeats:
                 self.reason = end_text(lease)
                 self.lost.set()
                 return
+            notice = self._notices.news(lease)
+            if notice is not None:
+                self._on_revoke(notice)
 
 
 def end_text(lease: Lease) -> str:

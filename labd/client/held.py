@@ -4,11 +4,12 @@ import contextlib
 import getpass
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from labd.client.errors import LabError
 from labd.client.heartbeats import Heartbeats
 from labd.client.lab import DEFAULT_URL, LabClient
+from labd.client.notices import RevokeNotice
 from labd.client.types import HELD, Lease
 
 
@@ -72,14 +73,20 @@ def part_of(lease: Lease, bench: str) -> Lease:
 
 @contextlib.contextmanager
 def held_bench(
-    bench: str, *, url: str | None = None, lease_id: str | None = None, holder: str | None = None
+    bench: str,
+    *,
+    url: str | None = None,
+    lease_id: str | None = None,
+    holder: str | None = None,
+    on_revoke: Callable[[RevokeNotice], None] = lambda _notice: None,
 ) -> Iterator[tuple[str, str]]:
     """The agent's address and the token of a lease that is held, which is kept alive within the context.
 
     The lease is ``lease_id`` (or LABD_LEASE), else the one that ``holder`` (or LABD_HOLDER, or user@host) holds, asked
-    from the labd at ``url`` (or LABD_URL). Raises LabError.
+    from the labd at ``url`` (or LABD_URL). ``on_revoke`` is called from another thread when labd wants it back. Raises
+    LabError.
     """
     with LabClient(url or os.environ.get("LABD_URL") or DEFAULT_URL) as lab:
         lease = held_lease(lab, bench, lease_id=lease_id or os.environ.get("LABD_LEASE"), holder=holder)
-        with Heartbeats(lab, lease):
+        with Heartbeats(lab, lease, on_revoke):
             yield lease["address"] or "", lease.get("token") or ""

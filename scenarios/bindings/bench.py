@@ -1,7 +1,7 @@
 """The module bench: what the run has leased."""
 
 from scenarios.bindings.context import Context
-from scenarios.sandbox import Function
+from scenarios.sandbox import Function, ScenarioFault
 from scenarios.values import from_json
 
 
@@ -14,13 +14,29 @@ class BenchBindings:
     @property
     def functions(self) -> tuple[Function, ...]:
         """What scripts call, through the module."""
-        return (self.bench, self.describe, self.adapter_open, self.adapter_call)
+        return (self.bench, self.bench_number, self.at_bench, self.describe, self.adapter_open, self.adapter_call)
+
+    def bench_number(self, which: object) -> int:
+        """The number, from 1, of a bench of the run, by name or by that number."""
+        names = [bench["name"] for bench in self._context.assignment["benches"]]
+        if isinstance(which, int) and 1 <= which <= len(names):
+            return which
+        if which in names:
+            return names.index(str(which)) + 1
+        known = f"it has {', '.join(names)}, by name or as 1 to {len(names)}"
+        raise ScenarioFault("invalid", f"the run has leased no bench {which!r}; {known}")
+
+    def at_bench(self, number: int) -> None:
+        """The script's calls are for this bench from now on."""
+        self._context.bench = number - 1
 
     def bench(self) -> dict[str, object]:
         """What the run knows of its bench without asking it."""
-        bench = self._context.assignment["benches"][0]
+        benches = self._context.assignment["benches"]
+        bench = benches[self._context.bench]
         lease = {"id": self._context.assignment["lease_id"], "run": self._context.assignment["run_id"]}
-        return {"name": bench["name"], "labels": dict(bench["labels"]), "lease": lease}
+        names = [one["name"] for one in benches]
+        return {"name": bench["name"], "labels": dict(bench["labels"]), "lease": lease, "names": names}
 
     def adapter_open(self, name: str) -> str:
         """Looks whether there is such an adapter."""

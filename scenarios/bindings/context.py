@@ -10,6 +10,7 @@ from labd.client.types import Assignment, Frame, LogLevel
 from scenarios import durations
 from scenarios.data_files import DataFiles
 from scenarios.record import Record
+from scenarios.revocation import Revocation
 from scenarios.sandbox import ScenarioFault
 from scenarios.stop import Stop
 from scenarios.values import from_json
@@ -37,7 +38,8 @@ class Log(Protocol):
 class Context:
     """One script's way to its bench, its log and its record. Used by the script's thread alone, save `close`.
 
-    ``deadline`` is on the monotonic clock. ``open_bench`` connects to a bench. ``files`` came with the run.
+    ``deadline`` is on the monotonic clock. ``open_bench`` connects to the bench of that number, from 0, in the
+    assignment's order. ``files`` came with the run.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class Context:
         stop: Stop,
         *,
         deadline: float,
-        open_bench: "Callable[[], BenchClient]",
+        open_bench: "Callable[[int], BenchClient]",
         files: DataFiles,
+        revocation: Revocation,
     ) -> None:
         self.assignment = assignment
         self.record = record
@@ -58,8 +61,11 @@ class Context:
         self._deadline = deadline
         self._open_bench = open_bench
         self.files = files
+        self.revocation = revocation
+        self.bench = 0
+        """The number of the bench that the script's calls are for."""
         self._lock = threading.Lock()
-        self._client: BenchClient | None = None
+        self._clients: dict[int, BenchClient] = {}
         self._written = 0
         self.buses: list[BusClient] = []
         """Those that the script has opened; its bus objects are numbers of them."""
@@ -69,10 +75,11 @@ class Context:
         """Where the script was when it last called; "file:line"."""
 
     def close(self) -> None:
-        """Ends the connection to the bench, and with it a call that is still waiting. Any thread may call it."""
+        """Ends the connections to the benches, and with them a call that still waits. Any thread may call it."""
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
+            clients = list(self._clients.values())
+            self._clients.clear()
+        for client in clients:
             client.close()
 
     def write(self, level: LogLevel, text: str) -> None:
@@ -90,13 +97,13 @@ class Context:
             self.stop.set(too_long(self.assignment))
 
     def opened(self) -> "BenchClient":
-        """The bench; connects the first time. Raises what ``open_bench`` raises."""
+        """The bench that calls are for; connects the first time. Raises what ``open_bench`` raises."""
         with self._lock:
-            client = self._client
+            client = self._clients.get(self.bench)
         if client is None:
-            client = self._open_bench()
+            client = self._open_bench(self.bench)
             with self._lock:
-                self._client = client
+                self._clients[self.bench] = client
         return client
 
     def only(self, kind: str, function: str, found: tuple[Any, ...]) -> str:
@@ -117,22 +124,27 @@ class Context:
         return max(0.001, min(timeout_s, self.remaining()))
 
     def last_frames(self) -> list[Frame]:
-        """The last frames on the bench's buses; none if the bench was not used or cannot tell any more."""
+        """The last frames on the benches' buses; none of a bench that was not used or cannot tell any more.
+
+        In a run with several benches, a bus goes by the name ``bench/bus``.
+        """
         with self._lock:
-            client = self._client
-        if client is None:
+            clients = dict(self._clients)
+        if not clients:
             return []
         from bench_agent.client import BenchError
 
-        with suppress(BenchError):
-            buses = client.recent(FRAMES)
-            frames = [
-                Frame(bus=bus, time=frame.timestamp_ns / 1e9, frame=str(frame))
-                for bus, listed in buses.items()
-                for frame in listed[-FRAMES:]
-            ]
-            return sorted(frames, key=lambda frame: frame["time"])
-        return []
+        frames: list[Frame] = []
+        benches = self.assignment["benches"]
+        for number, client in clients.items():
+            prefix = f"{benches[number]['name']}/" if len(benches) > 1 else ""
+            with suppress(BenchError):
+                frames += [
+                    Frame(bus=f"{prefix}{bus}", time=frame.timestamp_ns / 1e9, frame=str(frame))
+                    for bus, listed in client.recent(FRAMES).items()
+                    for frame in listed[-FRAMES:]
+                ]
+        return sorted(frames, key=lambda frame: frame["time"])
 
     @contextmanager
     def bench_faults(self) -> Iterator[None]:

@@ -28,7 +28,7 @@ class RunBindings:
     @property
     def functions(self) -> tuple[Function, ...]:
         """What scripts call, through the modules."""
-        return (self.module, self.log, self.now, self.monotonic, self.sleep, self.check, self.step)
+        return (self.module, self.log, self.now, self.monotonic, self.sleep, self.notice, self.check, self.step)
 
     def script(self, _where: str) -> Source:
         """The scenario's text and name."""
@@ -136,10 +136,18 @@ class RunBindings:
         """Seconds on a clock that is never set."""
         return time.monotonic()
 
-    def sleep(self, duration: object) -> None:
-        """Waits; the end of the run interrupts."""
-        self._context.stop.wait(min(durations.parse(duration), self._context.remaining()))
+    def sleep(self, duration: object) -> float | None:
+        """Waits; the end of the run interrupts, and so does news for the script: then the seconds that are left."""
+        end = time.monotonic() + min(durations.parse(duration), self._context.remaining())
+        self._context.stop.pause(max(0.0, end - time.monotonic()))
         self._context.look_at_clock()
+        left = end - time.monotonic()
+        return left if left > 0 and not self._context.stop.is_set() else None
+
+    def notice(self) -> dict[str, object] | None:
+        """That labd wants the benches back, once for each time that it says so."""
+        notice = self._context.revocation.take()
+        return None if notice is None else {"reason": notice[0], "grace_s": notice[1]}
 
     def check(self) -> None:
         """A check is being evaluated."""

@@ -1,9 +1,10 @@
 -- bench: the bench that this run has leased.
 local kernel = ...
 local invoke, fail, encode = kernel.invoke, kernel.fail, kernel.encode
-local setmetatable, tostring, type = setmetatable, tostring, type
+local next, setmetatable, tostring, type = next, setmetatable, tostring, type
+local concat, sort = table.concat, table.sort
 
--- bench.name, bench.labels, bench.lease.id, bench.lease.run; what the agent says comes when it is asked for.
+-- bench.name, bench.labels, bench.names, bench.lease.id, bench.lease.run; what the agent says comes when it is asked for.
 local facts
 local asked = { buses = true, ecus = true, consoles = true, power = true, adapters = true }
 
@@ -56,7 +57,35 @@ function Gateway.stop(object)
   return invoke("gateway_stop", gateway_of(object))
 end
 
-local functions = { adapter = adapter, gateway = gateway }
+-- bench.on_revoke(function(notice) ... end): called when labd wants the benches back, with notice.reason and
+-- notice.grace_s, the seconds that are left. Between two calls of the script, or while it sleeps; nil: not any more.
+local function on_revoke(fn)
+  if fn ~= nil and type(fn) ~= "function" then
+    fail("invalid", "bench.on_revoke takes a function, not " .. kernel.show(fn))
+  end
+  kernel.on_revoke(fn)
+end
+
+-- Another bench of the run, by name or by number in the order in which they were asked for; bench.names lists them.
+local function open(which)
+  return kernel.open_bench(invoke("bench_number", kernel.flat(which, "bench")))
+end
+
+-- local can = bench.open(2).require("can"): a module that acts on this bench.
+local function own_module(name)
+  local found = type(name) == "string" and kernel.modules[name]
+  if not found then
+    local known = {}
+    for other in next, kernel.modules do
+      known[#known + 1] = other
+    end
+    sort(known)
+    fail("invalid", "a bench has no module " .. kernel.show(name) .. "; it has " .. concat(known, ", "))
+  end
+  return found
+end
+
+local functions = { adapter = adapter, gateway = gateway, on_revoke = on_revoke, open = open, require = own_module }
 
 return setmetatable({}, {
   __index = function(_, key)

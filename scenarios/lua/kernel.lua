@@ -150,7 +150,33 @@ local function settle(ok, value)
   raise(decode(value))
 end
 
+local on_revoke -- the script's function, for when labd wants the benches back
+local in_revoke = false -- it runs
+local bench = 1 -- the number of the bench that Python acts on
+
+-- Between two calls of the script. What the function raises is raised where the script is.
+local function safe_point()
+  if not on_revoke or in_revoke then
+    return
+  end
+  local notice = settle(call.notice(here()))
+  if notice then
+    in_revoke = true
+    local _ <close> = setmetatable({}, { __close = function() in_revoke = false end })
+    on_revoke(notice)
+  end
+end
+
+local function at_bench(number)
+  if bench ~= number then
+    settle(call.at_bench(here(), number))
+    bench = number
+  end
+end
+
 local function invoke(name, ...)
+  safe_point()
+  at_bench(1)
   return settle(call[name](here(), ...))
 end
 
@@ -490,10 +516,45 @@ function kernel.case(name, fn)
   return ok
 end
 
+local function load_module(name, given)
+  local chunk, message = load_chunk(sources[name], "=" .. name, _G)
+  if not chunk then
+    error(message, 0) -- memory
+  end
+  return chunk(given)
+end
+
+local SHARED = { log = true, time = true, test = true } -- the others belong to a bench
+kernel.modules = {}
+
 for _, name in ipairs(module_order) do
-  loaded[name] = assert(load(sources[name], "=" .. name, "t"))(kernel)
+  loaded[name] = load_module(name, kernel)
+  kernel.modules[name] = not SHARED[name] and loaded[name] or nil
   names[#names + 1] = name
 end
+
+local benches = { loaded.bench } -- by number
+
+-- The module bench of a further bench, which has modules of its own.
+function kernel.open_bench(number)
+  if not benches[number] then
+    local own = setmetatable({ modules = {} }, { __index = kernel })
+    function own.invoke(name, ...)
+      safe_point()
+      at_bench(number)
+      return settle(call[name](here(), ...))
+    end
+    for _, name in ipairs(module_order) do
+      if not SHARED[name] then
+        own.modules[name] = load_module(name, own)
+      end
+    end
+    benches[number] = own.modules.bench
+  end
+  return benches[number]
+end
+
+function kernel.on_revoke(fn) on_revoke = fn end
 env.print = loaded.log.print
 
 local loading = {}

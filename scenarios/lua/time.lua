@@ -18,7 +18,10 @@ function time.sleep(duration)
   if duration == nil then
     kernel.fail("invalid", "time.sleep needs a duration, for example '100ms'")
   end
-  invoke("sleep", kernel.flat(duration, "duration"))
+  local left = kernel.flat(duration, "duration")
+  while left do -- a notice of the lease's end interrupts it
+    left = invoke("sleep", left)
+  end
 end
 
 return time

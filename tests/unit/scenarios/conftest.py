@@ -1,7 +1,7 @@
 """A scenario played in this process: the real sandbox and modules, a bench made of lists."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from labd.client.types import Assignment, CaseResult, Failure, LogLevel, Result
 from scenarios.bindings import Bindings, Context
 from scenarios.data_files import DataFiles
 from scenarios.record import Record
+from scenarios.revocation import Revocation
 from scenarios.sandbox import Sandbox
 from scenarios.stop import Stop
 
@@ -225,18 +226,30 @@ def assignment(
 def play(tmp_path: Path) -> Play:
     """Plays a script to its end: ``play(script, bench=..., files=..., timeout_s=...)``."""
 
-    def play_script(script: str, *, bench: FakeBench | None = None, stop: Stop | None = None, **how: Any) -> Played:
+    def play_script(
+        script: str,
+        *,
+        bench: FakeBench | None = None,
+        further: Sequence[FakeBench] = (),
+        stop: Stop | None = None,
+        revocation: Revocation | None = None,
+        **how: Any,
+    ) -> Played:
         used = bench or FakeBench()
+        benches = [used, *further]
         run, log, end = assignment(script, **how), FakeLog(), stop or Stop()
-        record = Record(run["name"], ["b1"])
+        for number in range(2, len(benches) + 1):
+            run["benches"].append({**run["benches"][0], "name": f"b{number}", "labels": {"platform": "mqb"}})
+        record = Record(run["name"], [one["name"] for one in run["benches"]])
         context = Context(
             run,
             record,
             log,
             end,
             deadline=time.monotonic() + run["limits"]["timeout_s"],
-            open_bench=lambda: cast(BenchClient, used),
+            open_bench=lambda number: cast(BenchClient, benches[number]),
             files=DataFiles(run["data_files"], lambda name: how["data_files"][name], tmp_path / "data-files"),
+            revocation=revocation or Revocation(end),
         )
         sandbox = Sandbox(Bindings(context).functions(), memory_bytes=run["limits"]["memory_bytes"], stop=end)
         sandbox.run()
