@@ -62,6 +62,17 @@ _database = click.option(
 )
 
 
+_secrets_key = click.option(
+    "--secrets-key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    envvar="LABD_SECRETS_KEY",
+    show_envvar=True,
+    help="File with the key that secrets are sealed with: 32 bytes in Base64, one key a line, the first one seals. "
+    "Default: secrets-key in the data directory, made on first use.",
+)
+
+
 @main.command()
 @_data
 @_database
@@ -104,6 +115,7 @@ _database = click.option(
     show_envvar=True,
     help="Command that executes a run, instead of this Python's `-P -m scenarios`.",
 )
+@_secrets_key
 @click.option(
     "--log-level",
     type=click.Choice(_LEVELS),
@@ -128,6 +140,7 @@ def serve(
     agents: str,
     url: str | None,
     runner: str | None,
+    secrets_key: Path | None,
     log_level: str,
     insecure: bool,
 ) -> None:
@@ -137,7 +150,7 @@ def serve(
     """
     _set_up_logging(log_level)
     try:
-        _serve(data, database, keys or data, http, agents, url, runner, insecure)
+        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, insecure)
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
@@ -171,6 +184,35 @@ def migrate(data: Path, database: str | None, target: str | None) -> None:
     click.echo(str(done))
 
 
+@main.group()
+def secrets() -> None:
+    """Look after the key that secrets are sealed with."""
+
+
+@secrets.command()
+@_data
+@_database
+@_secrets_key
+def rotate(data: Path, database: str | None, secrets_key: Path | None) -> None:
+    """Seal all secrets with a new key, and forget the old one.
+
+    Stop every labd that uses the database first. The file must be writable; where it is not, write a new line of
+    `openssl rand -base64 32` at its beginning by other means, and restart labd: what is set from then on is sealed with
+    that, and the other lines go on opening what they sealed.
+    """
+    from labd.services.rotation import rotate as rotate_key
+    from labd.services.signing import KeyUnusable
+    from labd.services.vault import SecretUnreadable
+    from labd.store.errors import StoreError
+
+    _set_up_logging("warning")
+    try:
+        click.echo(rotate_key(data, database, secrets_key))
+    except (OSError, StoreError, KeyUnusable, SecretUnreadable) as error:
+        click.echo(f"labd: cannot rotate: {error}", err=True)
+        sys.exit(1)
+
+
 def _serve(
     data: Path,
     database: str | None,
@@ -179,6 +221,7 @@ def _serve(
     agents: str,
     public_url: str | None,
     runner: str | None,
+    secrets_key: Path | None,
     insecure: bool,
 ) -> None:
     # Imported here, so that --help and refusals are quick.
@@ -208,7 +251,7 @@ def _serve(
         host, port = listener.getsockname()[:2]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
         url = f"http://{_join(local, port)}"
-        started = _lab(data.resolve(), database, keys, url, public_url or url, runner, insecure)
+        started = _lab(data.resolve(), database, keys, url, public_url or url, runner, secrets_key, insecure)
         with started as lab, _event_loop() as loop:
             _bootstrap(lab, data, url)
             loop.run(_run(lab, listener, agents_address, data, url))
@@ -216,7 +259,14 @@ def _serve(
 
 @contextlib.contextmanager
 def _lab(
-    data: Path, database: str | None, keys: Path, url: str, public_url: str, runner: str | None, insecure: bool
+    data: Path,
+    database: str | None,
+    keys: Path,
+    url: str,
+    public_url: str,
+    runner: str | None,
+    secrets_key: Path | None,
+    insecure: bool,
 ) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
@@ -225,6 +275,7 @@ def _lab(
     from labd.services.limits import RunLimits
     from labd.services.replicas import Replicas, replica_name
     from labd.services.signing import KeyUnusable, Signer
+    from labd.services.vault import KEY_FILE, Vault
     from labd.store.errors import StoreError
     from labd.store.postgresql import PostgreSQL
     from labd.store.store import Store
@@ -232,6 +283,7 @@ def _lab(
 
     try:
         signer = Signer(keys)
+        vault = Vault(secrets_key or keys / KEY_FILE)
         store = Store(data, database)
     except (StoreError, KeyUnusable) as error:
         raise StartError(str(error)) from error
@@ -255,6 +307,7 @@ def _lab(
             limits=RunLimits(),
             secure=not insecure,
             replicas=replicas,
+            vault=vault,
         )
     finally:
         store.close()

@@ -25,7 +25,7 @@ RESERVE_BYTES = 32 * 1024
 """Memory kept free, beyond its own size, when a value goes back to Lua."""
 
 _LUA = Path(__file__).parent / "lua"
-MODULES = ("log", "time", "test", "bench", "can", "monitor", "traffic", "j1939", "uds", "serial", "power", "sim")
+MODULES = ("log", "time", "test", "env", "bench", "can", "monitor", "traffic", "j1939", "uds", "serial", "power", "sim")
 """What ``require`` finds beside the scenario's own folder, in loading order."""
 
 Function = Callable[..., object]

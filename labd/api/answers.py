@@ -159,6 +159,8 @@ def assignment_answer(view: AssignmentView) -> schemas.Assignment:
             )
             for one, labels in view.benches
         ],
+        environment={**view.given.variables, **view.given.secrets},
+        secrets=sorted(view.given.secrets),
         limits=schemas.Limits(
             timeout_s=run.timeout_s, memory_bytes=view.limits.memory_bytes, output_bytes=view.limits.output_bytes
         ),

@@ -8,7 +8,7 @@ from labd.api import problems
 from labd.api.body import BodyLimit
 from labd.api.context import listed
 from labd.api.guard import Guard
-from labd.api.routes import agents, audit, benches, identities, leases, meta, runner, runs
+from labd.api.routes import agents, audit, benches, environments, identities, leases, meta, runner, runs
 from labd.api.routing import Router
 from labd.api.version import VERSION
 from labd.services.lab import Lab
@@ -65,8 +65,9 @@ def _application() -> FastAPI:
     app.add_middleware(Guard)
     problems.install(app)
     api = Router(prefix=PREFIX)
-    for part in (agents, benches, leases, runs, audit, identities, runner, meta):
+    for part in (agents, benches, leases, runs, environments, audit, identities, runner, meta):
         api.include_router(part.router)
+    api.include_router(environments.secrets)
     app.include_router(api)
     app.include_router(meta.well_known)
     return app

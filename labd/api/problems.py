@@ -119,7 +119,7 @@ def problem(
     return Response(content, status, headers, MEDIA_TYPE)
 
 
-def _invalid_request(_request: Request, error: Exception) -> Response:
+def _invalid_request(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     errors = []
@@ -131,7 +131,8 @@ def _invalid_request(_request: Request, error: Exception) -> Response:
         message = entry["msg"]
         if body_broken:
             message = f"{message}: {entry['ctx']['error']} at character {path[0] if path else 0}"
-        value = None if body_broken or entry["type"] == "missing" else _shown(entry["input"])
+        secret = where == "body" and "/secrets/" in request.url.path
+        value = None if body_broken or secret or entry["type"] == "missing" else _shown(entry["input"])
         errors.append({"field": field, "value": value, "message": message})
     detail = "; ".join(f"{one['field']}: {one['message']}" for one in errors)
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)

@@ -28,10 +28,12 @@ _COMMANDS = (
     "can",
     "completion",
     "console",
+    "env",
     "flash",
     "lease",
     "power",
     "run",
+    "secret",
     "trace",
     "uds",
 )

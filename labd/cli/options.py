@@ -7,6 +7,7 @@ from typing import TypeVar
 import click
 
 from labd.client.held import default_holder
+from labd.client.lab import DEFAULT_TEAM
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -87,6 +88,13 @@ def holder_option(command: Command) -> Command:
         default=default_holder,
         show_default="user@host",
         help="Who asks; shown to everyone who waits.",
+    )(command)
+
+
+def team_option(command: Command) -> Command:
+    """Adds ``--team``: whose it is."""
+    return click.option(
+        "--team", envvar="LABD_TEAM", show_envvar=True, default=DEFAULT_TEAM, show_default=True, help="Whose it is."
     )(command)
 
 

@@ -124,6 +124,7 @@ def run() -> None:
     metavar="FILE",
     help="Upload a file that the script names: a log to replay, an image to flash. Repeatable; at most 16 MiB in all.",
 )
+@click.option("--env", "environment", metavar="NAME", help="Environment whose variables and secrets the script gets.")
 @click.option("--no-files", is_flag=True, help="Upload no other *.lua files.")
 @holder_option
 @priority_option
@@ -141,6 +142,7 @@ def submit(
     executor: ExecutorName,
     name: str | None,
     named: tuple[Path, ...],
+    environment: str | None,
     no_files: bool,
     holder: str,
     priority: str,
@@ -154,6 +156,7 @@ def submit(
         if file is not None and not file.absolute().parent.is_dir():
             raise click.BadParameter(f"the folder of {str(file)!r} does not exist; it is needed when the run has ended")
     submitted = session.lab.create_run(
+        environment=environment,
         script=read_script(script),
         name=name or script.name,
         files={} if no_files else files_beside(script),

@@ -18,15 +18,18 @@ from labd.client.types import (
     AuditVerdict,
     Authority,
     Bench,
+    Environment,
     ExecutorName,
     Invitation,
     Lease,
     LogLine,
     Result,
     Run,
+    Secret,
     WantedBenches,
 )
 
+DEFAULT_TEAM = "default"
 DEFAULT_URL = "http://127.0.0.1:8470"
 _API = "api/v1"
 PAGE_SIZE = 1000
@@ -220,12 +223,14 @@ class LabClient:
         timeout_s: float = 300,
         executor: ExecutorName = "process",
         data_files: Mapping[str, bytes] | None = None,
+        environment: str | None = None,
     ) -> Run:
         """Submits a Lua scenario. ``files`` are further Lua files by path relative to the script, for ``require``,
         and ``data_files`` what else it names, such as a log to replay (at most 16 MiB together).
 
         ``timeout_s`` counts from the moment that the run starts. The script runs beside labd (``executor`` "process")
-        or on the bench's own machine, beside the bus ("bench").
+        or on the bench's own machine, beside the bus ("bench"). It is given the variables and secrets of the
+        ``environment``.
         """
         body: dict[str, object] = {
             "script": script,
@@ -236,6 +241,8 @@ class LabClient:
             "timeout_s": timeout_s,
             "executor": executor,
         } | _wanted(selector, benches, same_site, affinity, team)
+        if environment is not None:
+            body["environment"] = environment
         if data_files:
             body["data_files"] = {path: b64encode(content).decode() for path, content in data_files.items()}
         return cast(Run, self._call("POST", "runs", body))
@@ -281,6 +288,44 @@ class LabClient:
     def junit(self, run_id: str) -> str:
         """The result of an ended run as JUnit XML."""
         return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/junit").decode(errors="replace")
+
+    # Environments
+
+    def secrets(self) -> Iterator[Secret]:
+        """The secrets of your teams, without their values."""
+        return self._items("secrets", {})
+
+    def set_secret(self, name: str, value: str, *, team: str = DEFAULT_TEAM) -> Secret:
+        """Adds a secret, or gives it another value."""
+        return cast(Secret, self._put(f"secrets/{_segment(name)}", {"value": value}, {"team": team}))
+
+    def remove_secret(self, name: str, *, team: str = DEFAULT_TEAM) -> None:
+        """Removes a secret that no environment has any more."""
+        self._delete(f"secrets/{_segment(name)}", {"team": team})
+
+    def environments(self) -> Iterator[Environment]:
+        """The environments of your teams."""
+        return self._items("environments", {})
+
+    def environment(self, name: str, *, team: str = DEFAULT_TEAM) -> Environment:
+        """One environment."""
+        return cast(Environment, self._get(f"environments/{_segment(name)}", {"team": team}))
+
+    def put_environment(
+        self,
+        name: str,
+        variables: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        *,
+        team: str = DEFAULT_TEAM,
+    ) -> Environment:
+        """Adds an environment, or replaces it as a whole; ``secrets`` are names of secrets by variable."""
+        body = {"variables": dict(variables or {}), "secrets": dict(secrets or {})}
+        return cast(Environment, self._put(f"environments/{_segment(name)}", body, {"team": team}))
+
+    def remove_environment(self, name: str, *, team: str = DEFAULT_TEAM) -> None:
+        """Removes an environment; its secrets stay."""
+        self._delete(f"environments/{_segment(name)}", {"team": team})
 
     # The audit log
 
@@ -337,6 +382,12 @@ class LabClient:
 
     def _call(self, method: str, path: str, body: object | None = None) -> Any:
         return self._http.json(self._http.request(method, f"{_API}/{path}", json=body))
+
+    def _put(self, path: str, body: object, params: Params) -> Any:
+        return self._http.json(self._http.request("PUT", f"{_API}/{path}", params=params, json=body))
+
+    def _delete(self, path: str, params: Params) -> None:
+        self._http.request("DELETE", f"{_API}/{path}", params=params)
 
 
 def _filters(

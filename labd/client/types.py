@@ -274,6 +274,10 @@ class Assignment(TypedDict):
     ttl_s: float
     benches: list[AssignedBench]
     limits: Limits
+    environment: dict[str, str]
+    """Variables, and secrets in the clear, by the names that scripts use."""
+    secrets: list[str]
+    """Which of them are secret."""
 
 
 class Frame(TypedDict):
@@ -403,3 +407,22 @@ class Authority(TypedDict):
 
     fingerprint: str
     trust: str
+
+
+class Secret(TypedDict):
+    """A secret of a team, without its value."""
+
+    team: str
+    name: str
+    updated_at: str
+    updated_by: str
+
+
+class Environment(TypedDict):
+    """Variables and secrets that runs of a team may be given."""
+
+    team: str
+    name: str
+    variables: dict[str, str]
+    secrets: dict[str, str]
+    """Name of a secret by the name that scripts know."""

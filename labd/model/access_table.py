@@ -25,6 +25,7 @@ _REVOKE_AGENT = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB, r
 _ADMIN = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.LAB)
 _REVOKE = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.LAB, reason=Reason.ALWAYS)
 _TEAM_ADMIN = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.PATH)
+_KEEP = Rule(role=Role.ENGINEER, scope=Scope.ADMIN)
 
 _API = "/api/v1"
 
@@ -61,6 +62,15 @@ REST = MappingProxyType(
         f"POST {_API}/agents/enrol": _PUBLIC,  # with a one-time token
         f"POST {_API}/agents/{{name}}/invite": _OPERATE_LAB,
         f"DELETE {_API}/agents/{{name}}": _REVOKE_AGENT,
+        # Environments: the use cases look at the team, which is in the query or in the body
+        f"GET {_API}/secrets": _SEE,
+        f"PUT {_API}/secrets/{{name}}": _KEEP,
+        f"DELETE {_API}/secrets/{{name}}": _KEEP,
+        f"GET {_API}/environments": _SEE,
+        f"POST {_API}/environments": _KEEP,
+        f"GET {_API}/environments/{{name}}": _SEE,
+        f"PUT {_API}/environments/{{name}}": _KEEP,
+        f"DELETE {_API}/environments/{{name}}": _KEEP,
         # Benches
         f"GET {_API}/benches": _SEE,
         f"GET {_API}/benches/{{name}}": _SEE_BENCH,

@@ -11,6 +11,7 @@ from labd.services.clock import Clock
 from labd.services.conductor import Conductor
 from labd.services.core import Core
 from labd.services.enrolment import Enrolment
+from labd.services.environments import Environments
 from labd.services.fleet import Fleet
 from labd.services.idempotency import Idempotency
 from labd.services.identities import Identities
@@ -21,6 +22,7 @@ from labd.services.replicas import Replicas
 from labd.services.running import Running
 from labd.services.sign_in import Provider, SignIn
 from labd.services.signing import Signer
+from labd.services.vault import Vault
 from labd.store.store import Store
 
 
@@ -37,6 +39,7 @@ class Lab:
         url: str,
         public_url: str | None = None,
         limits: RunLimits,
+        vault: Vault,
         authority: Authority | None = None,
         secure: bool = False,
         providers: Sequence[Provider] = (),
@@ -62,7 +65,8 @@ class Lab:
         at_bench.connect(self.fleet.order)
         self.leasing = Leasing(self.core)
         self.lease_certificates = LeaseCertificates(self.core, authority)
-        self.running = Running(self.core)
+        self.environments = Environments(self.core, vault)
+        self.running = Running(self.core, self.environments)
         self.auditing = Auditing(self.core)
         self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from labd.model.environment import Given
 from labd.model.filters import Filter
 from labd.model.identity import DEFAULT_TEAM, Actor
 from labd.model.lease import DEFAULT_PRIORITY, Lease, Wanted
+from labd.model.masking import Mask
 from labd.model.run import CaseCounts, ExecutorName, LogLevel, LogLine, Run, RunInput, RunState
 from labd.services.core import Core
+from labd.services.environments import Environments
 from labd.services.errors import Conflict, Forbidden, NotFound, TooLarge, Unauthenticated
 from labd.services.identifiers import new_run_id
 from labd.services.leasing import BenchAccess, new_lease, position
@@ -50,6 +53,7 @@ class AssignmentView:
     benches: list[tuple[BenchAccess, dict[str, str]]]
     """Each with its labels."""
     limits: RunLimits
+    given: Given
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,9 @@ class NewLine:
 class Running:
     """The use cases of runs."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, environments: Environments) -> None:
         self._core = core
+        self._environments = environments
 
     def create(
         self,
@@ -84,6 +89,7 @@ class Running:
         priority: str = DEFAULT_PRIORITY,
         executor: ExecutorName = ExecutorName.PROCESS,
         data_files: Mapping[str, bytes] | None = None,
+        environment: str | None = None,
     ) -> RunView:
         """Queues a run; when its benches are free it is RUNNING at once. Raises Invalid."""
         contents = [(path, _digest(content), content) for path, content in (data_files or {}).items()]
@@ -122,6 +128,8 @@ class Running:
             ledger.unit.add_run(run, RunInput(script, files))
             for path, digest, content in contents:
                 ledger.unit.add_data_file(run_id, path, digest, content)
+            if environment is not None:
+                self._environments.promise(ledger, run_id, team, environment)
             wished = {
                 "name": name,
                 "selector": lease.selector,
@@ -163,7 +171,7 @@ class Running:
         with self._core.transaction() as ledger:
             run = ledger.unit.run(run_id)
             if run is not None and not run.state.final:
-                ledger.end_run(run, RunState.ERROR, _bounded(reason))
+                ledger.end_run(run, RunState.ERROR, _bounded(self._environments.mask(run_id).text(reason)))
 
     def fail_all(self, reason: str) -> None:
         """Ends every RUNNING run whose process is this labd's to see to as ERROR."""
@@ -210,6 +218,7 @@ class Running:
 
     def assignment(self, run_id: str) -> AssignmentView:
         """What to execute, and where. Raises NotFound, and Conflict unless RUNNING."""
+        given = self._environments.give(run_id)
         with self._core.view() as unit:
             run = _require(unit, run_id)
             lease = unit.lease(run.lease_id)
@@ -225,7 +234,7 @@ class Running:
                     raise Conflict(f"run {run_id} holds bench {one.bench}, which labd does not know any more")
                 access = BenchAccess(one, bench.address, self._core.signer.lease_token(lease, one))
                 benches.append((access, bench.selectable_labels))
-            return AssignmentView(run, inputs, unit.data_files(run_id), lease, benches, self._core.limits)
+            return AssignmentView(run, inputs, unit.data_files(run_id), lease, benches, self._core.limits, given)
 
     def data_file(self, run_id: str, path: str) -> bytes:
         """What is in a data file that came with the run. Raises NotFound."""
@@ -240,6 +249,7 @@ class Running:
 
         Raises NotFound, Conflict on a gap or when the run is over, and TooLarge beyond the run's bound.
         """
+        mask = self._environments.mask(run_id)
         with self._core.transaction() as ledger:
             run = _require(ledger.unit, run_id)
             last = run.log_lines
@@ -256,6 +266,8 @@ class Running:
                 return last
             if run.state is not RunState.RUNNING:
                 raise Conflict(f"run {run_id} is {run.state}: its log is closed at line {last}")
+            if mask:
+                fresh = _masked(ledger.unit, run, fresh, mask)
             size = sum(len(line.text.encode("utf-8")) for line in fresh)
             most = self._core.limits.stored_output_bytes
             if run.log_bytes + size > most:
@@ -270,6 +282,8 @@ class Running:
 
         ``document`` is a valid result document. Raises NotFound, and Conflict when the run is over otherwise.
         """
+        mask = self._environments.mask(run_id)
+        document, junit = mask.document(document), mask.text(junit)
         text = json.dumps(document)
         with self._core.transaction() as ledger:
             run = _require(ledger.unit, run_id)
@@ -303,6 +317,16 @@ def _reason(document: dict[str, Any]) -> str:
 
 def _bounded(reason: str) -> str:
     return reason if len(reason) <= REASON_LENGTH else reason[: REASON_LENGTH - 1] + "…"
+
+
+def _masked(unit: Unit, run: Run, fresh: list[LogLine], mask: Mask) -> list[LogLine]:
+    """The lines without secrets; of one that was written in pieces, the piece in the last stored line goes too."""
+    stored = unit.lines(run.id, run.log_lines - 1, 1) if run.log_lines else []
+    before = stored[0].text if stored else ""
+    tail, texts = mask.lines([line.text for line in fresh], before)
+    if tail != before:
+        unit.replace_line(run.id, replace(stored[0], text=tail))
+    return [replace(line, text=text) for line, text in zip(fresh, texts, strict=True)]
 
 
 def _digest(content: bytes) -> str:

@@ -3,6 +3,7 @@
 from labd.store.units.agents import Agents
 from labd.store.units.audit import Audit
 from labd.store.units.benches import Benches
+from labd.store.units.environments import Environments
 from labd.store.units.idempotency import Idempotency
 from labd.store.units.identities import Identities
 from labd.store.units.leases import Leases
@@ -11,5 +12,5 @@ from labd.store.units.replicas import Replicas
 from labd.store.units.runs import Runs
 
 
-class Unit(Agents, Audit, Benches, Idempotency, Identities, Leases, Policies, Replicas, Runs):
+class Unit(Agents, Audit, Benches, Environments, Idempotency, Identities, Leases, Policies, Replicas, Runs):
     """One open transaction."""

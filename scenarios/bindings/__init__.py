@@ -8,6 +8,7 @@ from labd.client.types import Failure
 from scenarios.bindings.bench import BenchBindings
 from scenarios.bindings.can import CanBindings
 from scenarios.bindings.context import Context, too_long
+from scenarios.bindings.env import EnvBindings
 from scenarios.bindings.flash import FlashBindings
 from scenarios.bindings.gateway import GatewayBindings
 from scenarios.bindings.j1939 import J1939Bindings
@@ -25,6 +26,7 @@ __all__ = ["Bindings", "Context", "too_long"]
 
 _MODULES = (
     BenchBindings,
+    EnvBindings,
     GatewayBindings,
     CanBindings,
     MonitorBindings,

@@ -84,12 +84,19 @@ class Context:
 
     def write(self, level: LogLevel, text: str) -> None:
         """A line, or several, for the run's log; one too many ends the run."""
+        text = self.masked(text)
         limit = self.assignment["limits"]["output_bytes"]
         self._written += len(text.encode()) + 1
         if self._written > limit:
             self.stop.set(f"wrote more than {limit} bytes of log")
         else:
             self.log.write(level, text)
+
+    def masked(self, text: str) -> str:
+        """The text without the run's secrets: before it is cut into lines and pieces that hide them from labd."""
+        for name in self.assignment["secrets"]:
+            text = text.replace(self.assignment["environment"][name], "***")
+        return text
 
     def look_at_clock(self) -> None:
         """Ends the run when its time is over."""

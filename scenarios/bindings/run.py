@@ -108,7 +108,10 @@ class RunBindings:
             if name and number.isdecimal():
                 file, line = name, int(number)
         return Failure(
-            message=shorten(message, MESSAGE_LENGTH), file=file, line=line, traceback=shorten(traceback, MESSAGE_LENGTH)
+            message=shorten(self._context.masked(message), MESSAGE_LENGTH),
+            file=file,
+            line=line,
+            traceback=shorten(self._context.masked(traceback), MESSAGE_LENGTH),
         )
 
     def _judge(

@@ -25,6 +25,7 @@ from labd.api.schemas.benches import (
     PowerChannel,
 )
 from labd.api.schemas.common import Request, WantedBenches
+from labd.api.schemas.environments import Environment, EnvironmentBody, EnvironmentRequest, Secret, SecretRequest
 from labd.api.schemas.identities import (
     Login,
     LoginProvider,
@@ -64,6 +65,9 @@ __all__ = [
     "Did",
     "Ecu",
     "EnrolmentRequest",
+    "Environment",
+    "EnvironmentBody",
+    "EnvironmentRequest",
     "Equipment",
     "Failure",
     "Frame",
@@ -93,6 +97,8 @@ __all__ = [
     "ResultReport",
     "Run",
     "RunRequest",
+    "Secret",
+    "SecretRequest",
     "Step",
     "Team",
     "TeamRequest",

@@ -38,6 +38,8 @@ class Assignment(BaseModel):
     ttl_s: float
     benches: list[AssignedBench]
     limits: Limits
+    environment: dict[str, str] = Field(description="Variables, and secrets in the clear, by the names scripts use.")
+    secrets: list[str] = Field(description="Which of them are secret.")
 
 
 class NewLogLine(Request):

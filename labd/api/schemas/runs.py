@@ -74,6 +74,10 @@ class RunRequest(Request):
             "bus, for tests whose timing cannot cross a network.",
         ),
     ] = ExecutorName.PROCESS
+    environment: Annotated[
+        Annotated[str, StringConstraints(max_length=100)] | None,
+        Field(description="Of the team: the script gets its variables and secrets as `env.NAME`."),
+    ] = None
 
 
 class CaseCounts(BaseModel):

@@ -3,6 +3,7 @@
 from labd.store.tables.agents import agents
 from labd.store.tables.audit import audit, audit_checkpoints, audit_head
 from labd.store.tables.benches import benches
+from labd.store.tables.environments import environments, run_environments, secrets
 from labd.store.tables.idempotency import idempotency_keys
 from labd.store.tables.identities import api_tokens, memberships, teams, users
 from labd.store.tables.leases import lease_benches, leases
@@ -20,6 +21,7 @@ __all__ = [
     "audit_head",
     "benches",
     "contents",
+    "environments",
     "idempotency_keys",
     "lab",
     "lease_benches",
@@ -29,10 +31,12 @@ __all__ = [
     "policy",
     "replicas",
     "run_data_files",
+    "run_environments",
     "run_inputs",
     "run_log",
     "run_results",
     "runs",
+    "secrets",
     "teams",
     "users",
 ]

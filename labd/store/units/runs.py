@@ -134,6 +134,13 @@ class Runs(Part):
                 ],
             )
 
+    def replace_line(self, run_id: str, line: LogLine) -> None:
+        """Gives a stored line another text."""
+        columns = tables.run_log.c
+        self._connection.execute(
+            update(tables.run_log).where(columns.run_id == run_id, columns.seq == line.seq).values(text=line.text)
+        )
+
     def lines(self, run_id: str, after: int, limit: int) -> list[LogLine]:
         """Up to ``limit`` lines after sequence number ``after``."""
         columns = tables.run_log.c

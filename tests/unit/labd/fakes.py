@@ -13,6 +13,7 @@ from labd.services.ledger import ClearOrder, FenceOrder
 from labd.services.limits import RunLimits
 from labd.services.sign_in import Provider
 from labd.services.signing import Signer
+from labd.services.vault import KEY_FILE, Vault
 from labd.store.store import Store
 
 EPOCH = 1_800_000_000.0
@@ -120,6 +121,7 @@ def open_lab(
         {ExecutorName.PROCESS: executor or FakeExecutor()},
         url="http://labd.test",
         limits=limits or RunLimits(),
+        vault=Vault(directory / KEY_FILE),
         authority=authority,
         secure=secure,
         providers=providers,

@@ -208,6 +208,8 @@ def assignment(
     memory_bytes: int = MEMORY,
     output_bytes: int = 100_000,
     name: str = "s.lua",
+    environment: Mapping[str, str] | None = None,
+    secrets: Sequence[str] = (),
 ) -> Assignment:
     return Assignment(
         run_id="run-1",
@@ -218,6 +220,8 @@ def assignment(
         lease_id="lease-1",
         ttl_s=30.0,
         benches=[{"name": "b1", "address": "127.0.0.1:1", "token": "t", "labels": {"platform": "meb"}}],
+        environment=dict(environment or {}),
+        secrets=list(secrets),
         limits={"timeout_s": timeout_s, "memory_bytes": memory_bytes, "output_bytes": output_bytes},
     )
 
