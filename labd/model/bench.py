@@ -66,6 +66,8 @@ class Bench:
     draining: bool = False
     """It gets no new lease; a present one ends as planned."""
     drain_reason: str = ""
+    promised_to: str | None = None
+    """The waiting lease for which the former holder was given notice."""
 
     @property
     def selectable_labels(self) -> dict[str, str]:

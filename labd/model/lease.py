@@ -155,10 +155,11 @@ class Lease:
         """The part of it that is this bench."""
         return next((one for one in self.benches if one.bench == bench), None)
 
-    def grant(self, benches: Iterable[tuple[str, int]], now: float) -> "Lease":
+    def grant(self, benches: Iterable[tuple[str, int]], now: float, ends_at: float | None = None) -> "Lease":
         """The lease with its benches (name and epoch of each part); the heartbeat starts anew.
 
-        Raises IllegalTransition unless QUEUED, and ValueError unless there is one bench for each part.
+        ``ends_at`` is its hard end, ``duration_s`` from now unless given. Raises IllegalTransition unless QUEUED, and
+        ValueError unless there is one bench for each part.
         """
         if self.state is not LeaseState.QUEUED:
             raise IllegalTransition(f"lease {self.id} is {self.state}, only a QUEUED one can be granted")
@@ -166,8 +167,6 @@ class Lease:
             LeasedBench(part, selector, bench, epoch)
             for part, (selector, (bench, epoch)) in enumerate(zip(self.parts, benches, strict=True))
         )
-        # A booking that starts late ends when it was to end: others may have been promised the time after it.
-        start = now if self.starts_at is None else self.starts_at
         return replace(
             self,
             state=LeaseState.GRANTED,
@@ -175,7 +174,7 @@ class Lease:
             reserved=(),
             granted_at=now,
             used_at=now,
-            expires_at=start + self.duration_s,
+            expires_at=now + self.duration_s if ends_at is None else ends_at,
             heartbeat_by=now + self.ttl_s,
         )
 

@@ -33,7 +33,7 @@ class PriorityClass:
     """Only these teams; None: all."""
     may_preempt: bool = False
     """It may take benches from those who hold them by a preemptible class of a lower rank."""
-    preemptible: bool = True
+    preemptible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,14 @@ class Policy:
     """All of it. The defaults let everybody who may lease have what is free, first come, first served."""
 
     classes: tuple[PriorityClass, ...] = (
-        PriorityClass("low", 0),
+        PriorityClass("low", 0, preemptible=True),
         PriorityClass("normal", 10),
         PriorityClass("high", 20),
-        PriorityClass("urgent", 30, role=Role.OPERATOR, may_preempt=True, preemptible=False),
+        PriorityClass("urgent", 30, role=Role.OPERATOR, may_preempt=True),
     )
     teams: tuple[TeamPolicy, ...] = ()
     ageing_bound_s: float = 4 * HOUR_S
-    """Who has waited for this long is served before every class, oldest first."""
+    """Who has waited for this long stands before all who came later, whatever their class."""
     longest_lease_s: float = 30 * DAY_S
     """From the grant to the end, extensions included."""
     idle_release_s: float = 30 * 60.0
@@ -72,22 +72,14 @@ class Policy:
     """How long before that its holder is told."""
     preemption_grace_s: float = 5 * 60.0
     """From the notice until the bench is taken."""
+    clean_up_s: float = 60.0
+    """What a bench may take from the end of a lease to the next: kept free before a booking."""
     booking_horizon_s: float = 14 * DAY_S
     """How far ahead a booking may start."""
-
-    @property
-    def ranks(self) -> dict[str, int]:
-        """The rank of each class."""
-        return {one.name: one.rank for one in self.classes}
 
     def priority_class(self, name: str) -> PriorityClass | None:
         """The class of that name."""
         return next((one for one in self.classes if one.name == name), None)
-
-    def rank(self, name: str) -> int:
-        """The rank of a class; of one that the policy does not have any more, that of the lowest."""
-        found = self.priority_class(name)
-        return min(one.rank for one in self.classes) if found is None else found.rank
 
     def team(self, name: str) -> TeamPolicy:
         """What this team may have."""

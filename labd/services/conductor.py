@@ -23,6 +23,8 @@ IDLE_S = 60.0
 """Longest sleep: a look at the deadlines costs little, and forgives a clock that was adjusted."""
 RETRY_S = 1.0
 """After a step that failed."""
+RECONSIDER_S = 30.0
+"""How often the queue is looked at when nothing happens: who has waited longer may go before others then."""
 EXIT_GRACE_S = 5.0
 """How long a runner may live on after it has reported its result."""
 
@@ -44,6 +46,7 @@ class Conductor:
         self._known: set[str] = set()
         """Runs that have, or may have, a runner of this labd's."""
         self._stopping = False
+        self._scheduled_at = 0.0
         self._linger: dict[str, float] = {}
         """Runs that have their result, and the time at which their runner is ended."""
         self._thread = threading.Thread(target=self._loop, name="conductor", daemon=True)
@@ -115,7 +118,9 @@ class Conductor:
         if not self._core.peers.leads and not unscheduled:
             return min((IDLE_S, *(until - now for until in self._linger.values())))
         with self._core.view() as unit:
-            deadlines = [unit.next_lease_deadline(), *self._linger.values()]
+            deadlines = [unit.next_lease_deadline(), unit.next_booking_deadline(now), *self._linger.values()]
+            if unit.somebody_waits():
+                deadlines.append(self._scheduled_at + RECONSIDER_S)
             timeout = unit.next_run_deadline()
             ending = unit.next_expiry_of_ending(now - CLOCK_MARGIN_S)
             given_up = [one for lease in unit.leases_ending(now - CLOCK_MARGIN_S) for one in lease.benches if one.live]
@@ -127,6 +132,7 @@ class Conductor:
             deadlines.append(now)
         due = min((deadline for deadline in deadlines if deadline is not None), default=None)
         if unscheduled or (due is not None and due <= now):
+            self._scheduled_at = now
             try:
                 with self._core.transaction() as ledger:
                     if not unscheduled:

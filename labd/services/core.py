@@ -12,6 +12,7 @@ from labd.services.clock import Clock
 from labd.services.ledger import Effects, Ledger
 from labd.services.limits import RunLimits
 from labd.services.peers import Alone, Peers
+from labd.services.places import Places
 from labd.services.signing import Signer
 from labd.services.together import Together
 from labd.store.store import Store
@@ -81,6 +82,7 @@ class Core:
         self.presence = Presence()
         self.changes = Changes()
         self.together = Together()
+        self.places = Places(clock)
         self.granting = True
         """Cleared when labd stops: what was granted then would wait for the next labd with its time running."""
         self._followers: list[Follower] = []
@@ -164,6 +166,8 @@ class Core:
             yield unit
 
     def _tell(self, effects: Effects) -> None:
+        if effects.queue:
+            self.places.forget()
         for follower in self._followers:
             follower(effects)
         self.changes.publish(effects.runs | effects.logs | effects.leases)

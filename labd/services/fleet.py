@@ -419,6 +419,7 @@ class Fleet:
                 last_seen=ledger.now,
                 draining=known is not None and known.draining,
                 drain_reason=known.drain_reason if known is not None else "",
+                promised_to=known.promised_to if known is not None else None,
             )
         )
         session.benches[report.name], session.power[report.name] = report, report.power

@@ -7,7 +7,6 @@ from labd.model.filters import Filter
 from labd.model.identity import DEFAULT_TEAM, Actor
 from labd.model.lease import DEFAULT_PRIORITY, Lease, LeasedBench, LeaseEnd, LeaseState, Wanted
 from labd.model.policy import Mistake
-from labd.scheduling.queue import ordered
 from labd.services.core import Core
 from labd.services.errors import Conflict, FieldError, Invalid, NotFound
 from labd.services.identifiers import new_lease_id
@@ -90,7 +89,7 @@ class Leasing:
             )
             ledger.add_lease(lease)
             ledger.schedule()
-            return self._view(ledger.unit, _require(ledger.unit, lease.id))
+            return self._view(ledger.unit, _require(ledger.unit, lease.id), fresh=True)
 
     def get(self, lease_id: str) -> LeaseView:
         """One lease. Raises NotFound."""
@@ -100,14 +99,13 @@ class Leasing:
     def newest(self, where: Filter, limit: int, before: int | None = None) -> list[LeaseView]:
         """Leases without their tokens that arrived before number ``before``, newest first. Raises Invalid."""
         with self._core.view() as unit:
-            queue = ordered(unit.queue(), unit.policy())
-            positions = {lease.id: number for number, lease in enumerate(queue, start=1)}
+            places = self._core.places.now(unit)
             leases = unit.newest_leases(where, limit, before, benches_wanted(unit, where.selector))
             addresses = {bench.name: bench.address for bench in unit.benches()}
             return [
                 LeaseView(
                     lease,
-                    positions.get(lease.id),
+                    places.get(lease.id),
                     tuple(
                         BenchAccess(one, addresses.get(one.bench) if lease.state.held else None, None)
                         for one in lease.benches
@@ -148,7 +146,7 @@ class Leasing:
                 lease = ledger.end_lease(lease, reason, note)
             return self._view(ledger.unit, lease)
 
-    def _view(self, unit: Unit, lease: Lease) -> LeaseView:
+    def _view(self, unit: Unit, lease: Lease, *, fresh: bool = False) -> LeaseView:
         access = []
         for one in lease.benches:
             bench = unit.bench(one.bench) if lease.state.held else None
@@ -156,7 +154,7 @@ class Leasing:
                 access.append(BenchAccess(one, None, None))
             else:
                 access.append(BenchAccess(one, bench.address, self._core.signer.lease_token(lease, one)))
-        return LeaseView(lease, position(unit, lease), tuple(access), self._obstacle(unit, lease))
+        return LeaseView(lease, self._core.places.of(unit, lease, fresh), tuple(access), self._obstacle(unit, lease))
 
     def _obstacle(self, unit: Unit, lease: Lease) -> str | None:
         return obstacle_now(unit, lease, self._core.presence.attached)
@@ -210,14 +208,6 @@ def require_allowed(objections: Iterable[Mistake]) -> None:
     if errors:
         detail = "; ".join(f"{one.field} {one.value!r}: {one.message}" for one in errors)
         raise Invalid(f"the policy does not allow this: {detail}", *errors)
-
-
-def position(unit: Unit, lease: Lease) -> int | None:
-    """1 for the next in the queue; None unless QUEUED."""
-    if lease.state is not LeaseState.QUEUED:
-        return None
-    ids = [one.id for one in ordered(unit.queue(), unit.policy())]
-    return ids.index(lease.id) + 1 if lease.id in ids else None
 
 
 def _require(unit: Unit, lease_id: str) -> Lease:

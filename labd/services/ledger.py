@@ -10,13 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from labd.model.audit import Deed, link
-from labd.model.bench import Bench, BenchState
+from labd.model.bench import Bench
 from labd.model.identity import Actor
-from labd.model.lease import Lease, LeaseEnd, LeaseState
+from labd.model.lease import Lease, LeasedBench, LeaseEnd, LeaseState
 from labd.model.policy import Policy
 from labd.model.run import CaseCounts, Run, RunState
-from labd.scheduling.queue import FreeBench, decide
+from labd.scheduling.decide import decide
+from labd.scheduling.decisions import Grant, Notice
 from labd.services.limits import RunLimits
+from labd.services.planning import HOUR_S, lab_of, rules_of
 from labd.store.unit import Unit
 
 CLOCK_MARGIN_S = 60.0
@@ -47,6 +49,8 @@ class Effects:
     fences: list[FenceOrder] = field(default_factory=list)
     leases: set[str] = field(default_factory=set)
     """Leases that changed, for those who follow them."""
+    queue: bool = False
+    """A lease came to the queue, or left it."""
     runs: set[str] = field(default_factory=set)
     """Runs that changed their state: their runners have to follow."""
     logs: set[str] = field(default_factory=set)
@@ -139,16 +143,19 @@ class Ledger:
         queue = self.unit.queue() if self._granting else []
         if not queue:
             return
-        taken = self.unit.taken()
-        benches = {
-            bench.name: bench
-            for bench in self.unit.benches()
-            if bench.name not in taken and bench.state(self._attached(bench.name), leased=False) is BenchState.AVAILABLE
-        }
         leases = {lease.id: lease for lease in queue}
-        free = [FreeBench(bench.name, bench.selectable_labels) for bench in benches.values()]
-        for grant in decide(queue, free, self.policy):
-            self._grant(leases[grant.lease_id], [benches[name] for name in grant.benches])
+        lab = lab_of(self.unit, self.now, self._attached, queue)
+        decision = decide(lab, rules_of(self.policy))
+        for wish in decision.lapsed:
+            self.end_lease(leases[wish], LeaseEnd.EXPIRED, "its time had passed before its benches were free")
+        for move in decision.moves:
+            moved = replace(leases[move.wish], reserved=move.benches)
+            self._move("lease.booking_moved", leases[move.wish], moved)
+            leases[move.wish] = moved
+        for notice in decision.notices:
+            self._give_notice(notice, leases[notice.wish])
+        for grant in decision.grants:
+            self._grant(leases[grant.wish], grant)
 
     def expire(self) -> None:
         """Ends every lease and run whose time is over."""
@@ -171,16 +178,19 @@ class Ledger:
     def add_lease(self, lease: Lease) -> None:
         """Queues a lease that has just arrived."""
         self.unit.add_lease(lease)
+        wished = {"holder": lease.holder, "selector": lease.selector, "priority": lease.priority}
+        self.audit("lease.queued", f"lease/{lease.id}", after=wished | {"state": lease.state.value}, team=lease.team)
         self.effects.leases.add(lease.id)
+        self.effects.queue = True
         self.effects.deadlines = True
 
     def heartbeat(self, lease: Lease) -> Lease:
         """Keeps a lease alive for another TTL."""
-        return self._move(lease, lease.heartbeat(self.now))
+        return self._move("lease.activated", lease, lease.heartbeat(self.now))
 
     def activate(self, lease: Lease) -> Lease:
         """The holder has shown up at a bench."""
-        return self._move(lease, lease.activate(self.now))
+        return self._move("lease.activated", lease, lease.activate(self.now))
 
     def end_lease(self, lease: Lease, reason: LeaseEnd, note: str = "") -> Lease:
         """Ends a live lease, and the run that it served."""
@@ -210,7 +220,7 @@ class Ledger:
         if lease.state.held:
             lease = self.end_lease(lease, LeaseEnd.CANCELLED, "the agent of its bench refuses it")
         if lease.state is LeaseState.ENDING:
-            self._move(lease, lease.fenced(bench, self.now))
+            self._move("lease.ended", lease, lease.fenced(bench, self.now))
 
     def bench_gone(self, bench: str) -> None:
         """The bench left the lab, and whoever had it goes."""
@@ -219,7 +229,7 @@ class Ledger:
             return
         if lease.state.held:
             lease = self.end_lease(lease, LeaseEnd.BENCH_REMOVED)
-        self._move(lease, lease.fenced(bench, self.now))
+        self._move("lease.ended", lease, lease.fenced(bench, self.now))
 
     def beyond_reach(self, bench: Bench) -> bool:
         """Whether nobody can act on the bench through an agent that is away: every token of it has expired."""
@@ -233,31 +243,81 @@ class Ledger:
         for one in lease.benches:
             bench = self.unit.bench(one.bench) if one.live and not self._attached(one.bench) else None
             if bench is not None and self.beyond_reach(bench):
-                lease = self._move(lease, lease.fenced(one.bench, self.now))
+                lease = self._move("lease.ended", lease, lease.fenced(one.bench, self.now))
 
-    def _grant(self, lease: Lease, benches: list[Bench]) -> None:
-        epochs = []
-        for bench in benches:
-            granted = replace(bench, epoch=bench.epoch + 1)
-            self.unit.save_bench(granted)
-            epochs.append((granted.name, granted.epoch))
-        self._move(lease, lease.grant(epochs, self.now))
+    def _give_notice(self, notice: Notice, wish: Lease) -> None:
+        """Tells the holder when to be gone, and keeps the benches for who needs them."""
+        lease = self.unit.lease(notice.lease)
+        if lease is None or not lease.state.held:
+            return
+        reason = f"{wish.holder} needs the bench with priority {wish.priority} (lease {wish.id})"
+        self._move("lease.notice_given", lease, lease.notify(notice.revoke_at, reason), why=reason)
+        self.effects.deadlines = True
+        for name in notice.benches:
+            bench = self.unit.bench(name)
+            if bench is not None:
+                self.unit.save_bench(replace(bench, promised_to=wish.id))
+
+    def _grant(self, lease: Lease, grant: Grant) -> None:
+        epochs = [(name, self._next_epoch(name)) for name in grant.benches]
+        self._move("lease.granted", lease, lease.grant(epochs, self.now, grant.ends_at))
         self.effects.deadlines = True
         run = self.unit.run(lease.run_id) if lease.run_id is not None else None
         if run is not None:
             self.unit.save_run(run.start(self.now, self.replica))
             self.effects.runs.add(run.id)
 
+    def _next_epoch(self, name: str) -> int:
+        """Takes the bench, which nobody is promised any more."""
+        bench = self.unit.bench(name)
+        if bench is None:
+            raise LookupError(f"bench {name} was granted and is not there")
+        self.unit.save_bench(replace(bench, epoch=bench.epoch + 1, promised_to=None))
+        return bench.epoch + 1
+
     def _end_lease(self, lease: Lease, reason: LeaseEnd, note: str = "") -> Lease:
         self.effects.fences.extend(FenceOrder(one.bench, one.epoch, reason) for one in lease.benches if one.live)
         self.effects.deadlines = True
-        return self._move(lease, lease.end(reason, self.now, note))
+        ended = lease.end(reason, self.now, note)
+        action = "lease.ending" if ended.state is LeaseState.ENDING else "lease.ended"
+        return self._move(action, lease, ended, why=note or reason.value)
 
-    def _move(self, before: Lease, after: Lease) -> Lease:
-        """The one place where a lease changes its state."""
+    def _move(self, action: str, before: Lease, after: Lease, why: str = "") -> Lease:
+        """The one place where a lease changes: stored, on record, and told to those who follow it.
+
+        Heartbeats that change nothing else are not on record.
+        """
+        if after == before:
+            return after
         self.unit.save_lease(after, before)
         self.effects.leases.add(after.id)
+        self.effects.queue |= before.state is LeaseState.QUEUED and after.state is not LeaseState.QUEUED
+        if after.state is LeaseState.ENDED and after.granted_at is not None:
+            self._charge(after, after.granted_at)
+        changed = {
+            name: (_plain(getattr(before, name)), _plain(getattr(after, name)))
+            for name in _ON_RECORD
+            if getattr(before, name) != getattr(after, name)
+        }
+        if changed:
+            self.audit(
+                action,
+                f"lease/{after.id}",
+                before={name: values[0] for name, values in changed.items()},
+                after={name: values[1] for name, values in changed.items()},
+                why=why,
+                team=after.team,
+            )
         return after
+
+    def _charge(self, lease: Lease, start: float) -> None:
+        """Counts what the lease's benches were used against its team, hour by hour."""
+        hour = int(start // HOUR_S)
+        while hour * HOUR_S < self.now:
+            spent = min(self.now, (hour + 1) * HOUR_S) - max(start, hour * HOUR_S)
+            if spent > 0:
+                self.unit.add_usage(lease.team, hour, spent * len(lease.benches))
+            hour += 1
 
     def _end_run(self, run: Run, state: RunState, reason: str, cases: CaseCounts | None = None) -> Run:
         ended = run.finish(state, reason, self.now, cases)
@@ -265,6 +325,27 @@ class Ledger:
         self.audit("run.ended", f"run/{run.id}", before={"state": run.state}, after={"state": state})
         self.effects.runs.add(run.id)
         return ended
+
+
+_ON_RECORD = (
+    "state",
+    "holder",
+    "team",
+    "benches",
+    "reserved",
+    "duration_s",
+    "expires_at",
+    "revoke_at",
+    "end_reason",
+)
+"""What of a lease the audit log tells when it changes."""
+
+
+def _plain(value: object) -> Any:
+    """As JSON has it."""
+    if isinstance(value, tuple):
+        return [f"{one.bench} epoch {one.epoch}" if isinstance(one, LeasedBench) else one for one in value]
+    return value
 
 
 _LOST = {

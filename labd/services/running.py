@@ -16,7 +16,7 @@ from labd.services.core import Core
 from labd.services.environments import Environments
 from labd.services.errors import Conflict, Forbidden, NotFound, TooLarge, Unauthenticated
 from labd.services.identifiers import new_run_id
-from labd.services.leasing import BenchAccess, new_lease, position
+from labd.services.leasing import BenchAccess, new_lease
 from labd.services.limits import RunLimits
 from labd.services.wishes import benches_wanted, obstacle_now, parse_wanted
 from labd.store.unit import Unit
@@ -139,7 +139,7 @@ class Running:
             }
             ledger.audit("run.created", f"run/{run_id}", after=wished)
             ledger.schedule()
-            return self._view(ledger.unit, _require(ledger.unit, run_id))
+            return self._view(ledger.unit, _require(ledger.unit, run_id), fresh=True)
 
     def get(self, run_id: str) -> RunView:
         """One run. Raises NotFound."""
@@ -200,12 +200,14 @@ class Running:
             )
         return result
 
-    def _view(self, unit: Unit, run: Run) -> RunView:
+    def _view(self, unit: Unit, run: Run, *, fresh: bool = False) -> RunView:
         lease = unit.lease(run.lease_id)
         if lease is None:
             return RunView(run, (), None, None)
         obstacle = obstacle_now(unit, lease, self._core.presence.attached)
-        return RunView(run, tuple(one.bench for one in lease.benches), position(unit, lease), obstacle)
+        return RunView(
+            run, tuple(one.bench for one in lease.benches), self._core.places.of(unit, lease, fresh), obstacle
+        )
 
     # For the runner of the run only
 

@@ -10,7 +10,20 @@ from labd.store.units.leases import Leases
 from labd.store.units.policy import Policies
 from labd.store.units.replicas import Replicas
 from labd.store.units.runs import Runs
+from labd.store.units.usage import Usage
 
 
-class Unit(Agents, Audit, Benches, Environments, Idempotency, Identities, Leases, Policies, Replicas, Runs):
+class Unit(
+    Agents,
+    Audit,
+    Benches,
+    Environments,
+    Idempotency,
+    Identities,
+    Leases,
+    Policies,
+    Replicas,
+    Runs,
+    Usage,
+):
     """One open transaction."""

@@ -87,7 +87,7 @@ def test_a_session_lives_as_long_as_the_lease(lab: Lab) -> None:
     held = ("--lease", lease)
     assert "session extended" in labctl(lab, "uds", "bench-1", "ECM", "10", "03", *held).stdout
     assert "seed" in labctl(lab, "uds", "bench-1", "ECM", "27", "01", *held).stdout
-    assert "GRANTED" in labctl(lab, "lease", "renew", lease).stdout
+    assert "ACTIVE" in labctl(lab, "lease", "renew", lease).stdout
     taken = labctl(lab, "uds", "bench-1", "ECM", "22F190", "--timeout", "200ms", code=75)
     assert "did not come free" in taken.stderr
     labctl(lab, "lease", "release", lease)

@@ -6,11 +6,12 @@ from labd.store.tables.benches import benches
 from labd.store.tables.environments import environments, run_environments, secrets
 from labd.store.tables.idempotency import idempotency_keys
 from labd.store.tables.identities import api_tokens, memberships, teams, users
-from labd.store.tables.leases import lease_benches, leases
+from labd.store.tables.leases import lease_benches, lease_shares, leases
 from labd.store.tables.metadata import metadata
 from labd.store.tables.policy import policy
 from labd.store.tables.replicas import attachments, lab, replicas
 from labd.store.tables.runs import contents, run_data_files, run_inputs, run_log, run_results, runs
+from labd.store.tables.usage import usage
 
 __all__ = [
     "agents",
@@ -25,6 +26,7 @@ __all__ = [
     "idempotency_keys",
     "lab",
     "lease_benches",
+    "lease_shares",
     "leases",
     "memberships",
     "metadata",
@@ -38,5 +40,6 @@ __all__ = [
     "runs",
     "secrets",
     "teams",
+    "usage",
     "users",
 ]

@@ -24,4 +24,5 @@ benches = Table(
     Column("last_seen", Float),
     Column("draining", Boolean, nullable=False, server_default=false()),
     Column("drain_reason", Text, nullable=False, server_default=""),
+    Column("promised_to", String(32)),
 )

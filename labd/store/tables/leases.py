@@ -54,3 +54,11 @@ lease_benches = Table(
     ),
     Index("uq_lease_benches_bench_epoch", "bench", "epoch", unique=True),
 )
+
+lease_shares = Table(
+    "lease_shares",
+    metadata,
+    Column("lease_id", String(32), ForeignKey("leases.id"), primary_key=True),
+    Column("holder", String(200), primary_key=True),
+    Column("mode", String(16), nullable=False),
+)

@@ -87,6 +87,22 @@ class Leases(Part):
         found = [value for query in (beating, ending, revoked) if (value := self._connection.scalar(query)) is not None]
         return min(found, default=None)
 
+    def next_booking_deadline(self, now: float) -> float | None:
+        """When the next booking that waits starts, or, if its start is past, ends."""
+        columns = tables.leases.c
+        waiting = (columns.state == LeaseState.QUEUED) & columns.starts_at.is_not(None)
+        start = select(func.min(columns.starts_at)).where(waiting, columns.starts_at > now)
+        end = select(func.min(columns.starts_at + columns.duration_s)).where(waiting)
+        found = [value for query in (start, end) if (value := self._connection.scalar(query)) is not None]
+        return min(found, default=None)
+
+    def somebody_waits(self) -> bool:
+        """Whether there is a queue."""
+        columns = tables.leases.c
+        return (
+            self._connection.scalar(select(columns.id).where(columns.state == LeaseState.QUEUED).limit(1)) is not None
+        )
+
     def leases_ending(self, expired_by: float) -> list[Lease]:
         """ENDING leases whose tokens had all expired by then."""
         columns = tables.leases.c

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -22,7 +23,6 @@ from labd.model.lease import Lease, LeaseState, Wanted
 from labd.model.policy import Policy
 from labd.model.run import RunState
 from labd.model.selector import parse
-from labd.scheduling.queue import ordered
 from labd.services.errors import Conflict
 from labd.services.fleet import Session
 from labd.services.lab import Lab
@@ -232,7 +232,7 @@ class LabMachine(RuleBasedStateMachine):
             benches = {bench.name: bench for bench in unit.benches()}
             runs = unit.newest_runs(Filter(), 1000)
         held = [lease for lease in leases if lease.state.held]
-        queue = ordered((lease for lease in leases if lease.state is LeaseState.QUEUED), Policy())
+        queue = ordered(lease for lease in leases if lease.state is LeaseState.QUEUED)
         by_id = {lease.id: lease for lease in leases}
 
         live = [one.bench for lease in leases for one in lease.benches if one.live]
@@ -282,7 +282,7 @@ class LabMachine(RuleBasedStateMachine):
             assert self.agent.fenced[one.bench] >= one.epoch - 1, "granted before the former epoch was fenced"
             assert parse(one.selector).matches(labels_of(one.bench))
         got = {one.bench for one in lease.benches}
-        for other in ordered([*queue, lease], Policy()):
+        for other in ordered([*queue, lease]):
             if other.id == lease.id:
                 break
             assert not could_have(other, got), "a later or lesser wish was served first"
@@ -294,6 +294,12 @@ class LabMachine(RuleBasedStateMachine):
                 assert (claims.lease, claims.bench, claims.epoch) == (lease.id, access.part.bench, access.part.epoch)
                 assert lease.expires_at is not None
                 assert 0 <= claims.expires_at - lease.expires_at < 1
+
+
+def ordered(queue: Iterable[Lease]) -> list[Lease]:
+    """By class, then arrival: nobody here waits for so long that a higher class is reached, and there is one team."""
+    ranks = {one.name: one.rank for one in Policy().classes}
+    return sorted(queue, key=lambda lease: (-ranks[lease.priority], lease.seq))
 
 
 def labels_of(bench: str) -> dict[str, str]:

@@ -1,0 +1,103 @@
+"""What labd remembers, as the scheduler takes it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from labd.model.bench import SHARED, TEAM_LABEL, Bench, BenchState
+from labd.model.lease import HELD, Lease, LeaseState
+from labd.model.policy import Policy
+from labd.model.selector import VALUE
+from labd.scheduling import lab as scheduling
+from labd.scheduling.rules import PriorityClass, Rules, TeamRules
+from labd.scheduling.wish import Part, Wish
+from labd.store.unit import Unit
+
+HOUR_S = 3600.0
+"""The use of teams is remembered by the hour."""
+
+
+def rules_of(policy: Policy) -> Rules:
+    """The part of the policy that decisions follow."""
+    return Rules(
+        classes=tuple(PriorityClass(one.name, one.rank, one.may_preempt, one.preemptible) for one in policy.classes),
+        ageing_s=policy.ageing_bound_s,
+        teams={one.name: TeamRules(one.weight, one.benches, one.bench_hours_per_week) for one in policy.teams},
+        clean_up_s=policy.clean_up_s,
+        grace_s=policy.preemption_grace_s,
+    )
+
+
+def wish_of(lease: Lease, policy: Policy) -> Wish:
+    """A lease that waits. One whose class the policy does not have any more is of the lowest."""
+    known = policy.priority_class(lease.priority)
+    lowest = min(policy.classes, key=lambda one: one.rank)
+    return Wish(
+        id=lease.id,
+        seq=lease.seq,
+        parts=tuple(Part(_open_to(lease.team, one.selector), one.count) for one in lease.wanted),
+        duration_s=lease.duration_s,
+        asked_at=lease.created_at,
+        team=lease.team,
+        priority=(known or lowest).name,
+        same_site=lease.same_site,
+        affinity=lease.affinity or None,
+        avoid=frozenset(lease.avoid),
+        starts_at=lease.starts_at,
+        booked=lease.reserved,
+    )
+
+
+def _open_to(team: str, selector: str) -> str:
+    """The selector, narrowed to the benches that the team may lease."""
+    open_to = ",".join(sorted({SHARED, team})) if VALUE.fullmatch(team) else SHARED
+    return f"{selector},{TEAM_LABEL} in ({open_to})" if selector else f"{TEAM_LABEL} in ({open_to})"
+
+
+def lab_of(
+    unit: Unit, now: float, attached: Callable[[str], bool], queue: Iterable[Lease] | None = None
+) -> scheduling.Lab:
+    """The lab at this moment; ``queue`` are the QUEUED leases, if they have been read already."""
+    policy = unit.policy()
+    return scheduling.Lab(
+        now=now,
+        benches=tuple(_bench(bench, attached(bench.name)) for bench in unit.benches() if not bench.removed),
+        wishes=tuple(wish_of(lease, policy) for lease in (unit.queue() if queue is None else queue)),
+        held=tuple(_held(lease, policy, now) for lease in unit.leases_in((*HELD, LeaseState.ENDING))),
+        used=_used(unit),
+    )
+
+
+def _bench(bench: Bench, attached: bool) -> scheduling.Bench:
+    obstacle = None
+    if bench.state(attached, leased=False) is BenchState.UNAVAILABLE:
+        why = f" ({bench.health_reason})" if attached and bench.health_reason else ""
+        obstacle = f"{bench.health(attached)}{why}"
+    return scheduling.Bench(
+        name=bench.name,
+        labels=bench.selectable_labels,
+        obstacle=obstacle,
+        draining=bench.draining,
+        clean=bench.fenced,
+        promised_to=bench.promised_to,
+    )
+
+
+def _held(lease: Lease, policy: Policy, now: float) -> scheduling.Held:
+    known = policy.priority_class(lease.priority)
+    return scheduling.Held(
+        id=lease.id,
+        benches=tuple(one.bench for one in lease.benches if one.live),
+        granted_at=lease.granted_at or now,
+        ends_at=lease.expires_at or now,
+        team=lease.team,
+        priority=(known or min(policy.classes, key=lambda one: one.rank)).name,
+        revoke_at=lease.revoke_at,
+        ending=lease.state.over,
+    )
+
+
+def _used(unit: Unit) -> dict[str, tuple[scheduling.Used, ...]]:
+    used: dict[str, list[scheduling.Used]] = defaultdict(list)
+    for team, hour, bench_s in unit.usage():
+        used[team].append(scheduling.Used(hour * HOUR_S, (hour + 1) * HOUR_S, bench_s))
+    return {team: tuple(spans) for team, spans in used.items()}
