@@ -13,8 +13,6 @@ NAME_LABEL = "name"
 """Reserved label: every bench carries its own name under it."""
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-VALUE = _NAME
-"""What a label's value looks like."""
 _PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _WORD = re.compile(r"[A-Za-z0-9_./-]+")
 _SPACE = " \t"

@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from labd.model.bench import SHARED, TEAM_LABEL, Bench, BenchState
+from labd.model.bench import Bench, BenchState
 from labd.model.lease import HELD, Lease, LeaseState
 from labd.model.policy import Policy
-from labd.model.selector import VALUE
 from labd.scheduling import lab as scheduling
 from labd.scheduling.rules import PriorityClass, Rules, TeamRules
 from labd.scheduling.wish import Part, Wish
+from labd.services.tenancy import within
 from labd.store.unit import Unit
 
 HOUR_S = 3600.0
@@ -34,7 +34,7 @@ def wish_of(lease: Lease, policy: Policy) -> Wish:
     return Wish(
         id=lease.id,
         seq=lease.seq,
-        parts=tuple(Part(_open_to(lease.team, one.selector), one.count) for one in lease.wanted),
+        parts=tuple(Part(within(one.selector, lease.team), one.count) for one in lease.wanted),
         duration_s=lease.duration_s,
         asked_at=lease.created_at,
         team=lease.team,
@@ -45,12 +45,6 @@ def wish_of(lease: Lease, policy: Policy) -> Wish:
         starts_at=lease.starts_at,
         booked=lease.reserved,
     )
-
-
-def _open_to(team: str, selector: str) -> str:
-    """The selector, narrowed to the benches that the team may lease."""
-    open_to = ",".join(sorted({SHARED, team})) if VALUE.fullmatch(team) else SHARED
-    return f"{selector},{TEAM_LABEL} in ({open_to})" if selector else f"{TEAM_LABEL} in ({open_to})"
 
 
 def lab_of(
