@@ -120,6 +120,21 @@ def selector_option(command: Command) -> Command:
     )(command)
 
 
+def selectors_option(command: Command) -> Command:
+    """Adds ``-l/--selector``, repeatable, and ``--same-site``: one bench or several at once."""
+    several = click.option(
+        "-l",
+        "--selector",
+        "selectors",
+        multiple=True,
+        metavar="SELECTOR",
+        help="Labels of the bench: 'platform=meb, site in (a,b), !broken, name=bench-1'. Without it, any bench. "
+        "Repeatable: one bench for each, all at once or none.",
+    )
+    same_site = click.option("--same-site", is_flag=True, help="Of several benches: all with the same label 'site'.")
+    return several(same_site(command))
+
+
 def existing_lease_option(command: Command) -> Command:
     """Adds ``--lease``: use a lease that is held already."""
     from labd.cli.completion import complete_leases

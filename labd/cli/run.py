@@ -13,7 +13,7 @@ from labd.cli.completion import complete_runs
 from labd.cli.exits import OF_RUN, ExitCode, Failure, Interrupted
 from labd.cli.files import data_files, files_beside, read_script
 from labd.cli.leasing import place, waiting, wanted
-from labd.cli.options import duration, holder_option, priority_option, selector_option
+from labd.cli.options import duration, holder_option, priority_option, selectors_option
 from labd.cli.output import (
     ago,
     elapsed,
@@ -75,6 +75,7 @@ def run() -> None:
     \b
       labctl run identify.lua --selector platform=meb --wait
       labctl run timing.lua --at bench --wait
+      labctl run gateway.lua -l role=sender -l role=receiver --same-site --wait
       labctl run ls
       labctl run ./ls            (a script whose file is called ls)
 
@@ -90,7 +91,7 @@ def run() -> None:
 
 @click.command()
 @click.argument("script", type=click.Path(path_type=Path))
-@selector_option
+@selectors_option
 @click.option("--wait", is_flag=True, help="Follow the log to the end; the exit code is the verdict.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Save JUnit XML; implies --wait.")
 @click.option(
@@ -133,7 +134,8 @@ def run() -> None:
 def submit(
     session: Session,
     script: Path,
-    selector: str,
+    selectors: tuple[str, ...],
+    same_site: bool,
     wait: bool,
     junit: Path | None,
     result: Path | None,
@@ -148,7 +150,7 @@ def submit(
     priority: str,
     as_json: bool,
 ) -> None:
-    """Run a Lua scenario on a bench."""
+    """Run a Lua scenario on a bench, or on several at once."""
     if not script.is_file():
         commands = ", ".join(sorted(run.commands))
         raise click.BadParameter(f"{str(script)!r} is no file, nor a command ({commands}).", param_hint="SCRIPT")
@@ -161,7 +163,9 @@ def submit(
         name=name or script.name,
         files={} if no_files else files_beside(script),
         data_files=data_files(script, named),
-        selector=selector,
+        selector=selectors[0] if len(selectors) == 1 else "",
+        benches=[{"selector": selector, "count": 1} for selector in selectors] if len(selectors) > 1 else (),
+        same_site=same_site,
         holder=holder,
         priority=priority,
         timeout_s=timeout_s,

@@ -12,7 +12,7 @@ import structlog
 from labd.executors.bench import BenchExecutor, RunnerOrder, RunnerReport
 from labd.model.bench import Bench, BenchState, Health
 from labd.model.identity import Actor
-from labd.model.lease import Lease
+from labd.model.lease import Lease, LeaseState
 from labd.model.run import ExecutorName, RunState
 from labd.services.core import Core
 from labd.services.errors import Conflict, NotFound
@@ -424,8 +424,13 @@ class Fleet:
         )
         session.benches[report.name], session.power[report.name] = report, report.power
         lease = ledger.unit.live_on(report.name)
-        if lease is not None and lease.state.held and (part := lease.on(report.name)) and part.epoch <= fenced:
+        part = lease.on(report.name) if lease is not None and lease.state.held else None
+        if lease is None or part is None:
+            pass
+        elif part.epoch <= fenced:
             _log.error("agent refuses the live lease of a bench: it ends", bench=report.name, lease=lease.id)
+        elif part.epoch == report.active_epoch and lease.state is LeaseState.GRANTED:
+            ledger.activate(lease)
         ledger.bench_fenced(report.name, fenced)
         with self._lock:
             order, _ = session.ordered.get(report.name, (None, 0.0))

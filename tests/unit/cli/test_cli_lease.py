@@ -162,6 +162,36 @@ def test_hold_ends_when_the_lease_is_lost(labctl: Labctl, labd: FakeLabd, monkey
     assert "lease lease-1 is lost: its time was up" in result.stderr
 
 
+def test_notice_that_labd_wants_the_lease_back_is_told_once_on_stderr(
+    labctl: Labctl, labd: FakeLabd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeats, "BEATS_PER_TTL", 1000)
+
+    def beats() -> int:
+        return len(labd.asked("POST", "/leases/lease-1/heartbeat"))
+
+    def take_back() -> None:
+        labd.wait_for(lambda: beats() > 0)
+        with labd.changed:
+            labd.leases["lease-1"] |= {
+                "heartbeat_by": "2026-11-21T09:30:30Z",
+                "revoke_at": "2026-11-21T09:31:00Z",
+                "revoke_reason": "bob needs the bench with priority urgent",
+            }
+        seen = beats()
+        labd.wait_for(lambda: beats() > seen + 3)
+        with labd.changed:
+            labd.end_lease(labd.leases["lease-1"], "preempted")
+
+    taking = threading.Thread(target=take_back)
+    taking.start()
+    result = labctl("lease", "acquire", "--hold")
+    taking.join()
+    told = "labd takes lease lease-1 back in 60 s: bob needs the bench with priority urgent"
+    assert result.stderr.count(told) == 1
+    assert result.exit_code == 65
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_while_waiting_leaves_the_queue(
     labd: FakeLabd, labctl_process: Process, number: signal.Signals, code: int

@@ -39,6 +39,14 @@ def test_submitting_prints_the_run_and_how_to_follow_it(labctl: Labctl, labd: Fa
     }
 
 
+def test_several_selectors_ask_for_several_benches_at_once(labctl: Labctl, labd: FakeLabd, script: Path) -> None:
+    assert labctl("run", str(script), "-l", "role=sender", "-l", "role=receiver", "--same-site").exit_code == 0
+    asked = labd.asked("POST", "/runs")[0]
+    assert asked["benches"] == [{"selector": "role=sender", "count": 1}, {"selector": "role=receiver", "count": 1}]
+    assert asked["same_site"] is True
+    assert "selector" not in asked
+
+
 def test_options_may_come_before_the_script(labctl: Labctl, labd: FakeLabd, script: Path) -> None:
     assert labctl("run", "--name", "nightly", str(script)).exit_code == 0
     assert labd.asked("POST", "/runs")[0]["name"] == "nightly"

@@ -389,7 +389,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return lab.leases[name]
             case "POST", ["runs"]:
                 run = lab.add_run(
-                    **{key: body[key] for key in ("name", "selector", "holder", "priority", "timeout_s", "executor")}
+                    selector=body.get("selector", ", ".join(one["selector"] for one in body.get("benches", []))),
+                    **{key: body[key] for key in ("name", "holder", "priority", "timeout_s", "executor")},
                 )
                 if lab.free:
                     lab.start_run(run)

@@ -169,6 +169,16 @@ def test_a_fence_of_the_welcome_is_ordered_again_too(lab: Lab, monkeypatch: pyte
     assert [(order.bench, order.epoch) for order in link.orders] == [("bench-1", 1)]
 
 
+def test_the_first_call_that_an_agent_has_accepted_makes_the_lease_active(lab: Lab) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    lease = _ask(lab).lease
+    assert lease.state is LeaseState.GRANTED
+    lab.fleet.report(session, replace(report("bench-1"), active_epoch=(lease.epoch or 0) - 1))  # of the former holder
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.GRANTED
+    lab.fleet.report(session, replace(report("bench-1"), active_epoch=lease.epoch or 0))
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.ACTIVE
+
+
 def test_labd_knows_since_when_a_bench_is_not_used(lab: Lab, clock: FakeClock) -> None:
     session, _ = attach(lab, report("bench-1"))
     assert lab.fleet.traffic("bench-1") is None
