@@ -24,6 +24,9 @@ class Database(Protocol):
     def open(self) -> None:
         """Checks that it is sound and has the present schema. Raises StoreError."""
 
+    def claim(self, connection: Connection) -> None:
+        """Has the database for this transaction alone. Raises DatabaseInUse when a labd uses it."""
+
     def snapshot(self) -> Connection:
         """A connection whose transactions read one consistent state, and never wait for writers."""
 

@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from labd.store.postgresql import PostgreSQL
+from labd.store.errors import DatabaseInUse
+from labd.store.postgresql import USE_LOCK, PostgreSQL
 from labd.store.units.replicas import CHANNEL
 
 LEAD_LOCK = 0x6C616264_0002
@@ -44,7 +45,13 @@ class Line:
         return LabTime(alive_at, 0.0 if ago is None else ago)
 
     def join(self, url: str, key_id: str) -> str:
-        """Makes the replica known; returns the ID of the lab's signing key: of the first replica that ever came."""
+        """Makes the replica known; returns the ID of the lab's signing key: of the first replica that ever came.
+
+        Raises DatabaseInUse while the database is migrated.
+        """
+        (shared,) = self._row("SELECT pg_try_advisory_lock_shared(%s)", USE_LOCK)
+        if not shared:
+            raise DatabaseInUse("the database is being migrated: start labd once that is done")
         (key,) = self._row("UPDATE lab SET key_id = coalesce(key_id, %s) RETURNING key_id", key_id)
         self._connection.execute(
             "INSERT INTO replicas (id, url, beats, beat_at) VALUES (%s, %s, 0, 0) "

@@ -39,7 +39,7 @@ def migrate_database(data: Path, url: str | None, target: str | None) -> Migrate
         database = database_at(data, url)
         stack.callback(database.engine.dispose)
         try:
-            before = migrate(database.engine, database.name, target or SCHEMA_HEAD)
+            before = migrate(database.engine, database.name, target or SCHEMA_HEAD, database.claim)
         except DBAPIError as error:
             meaning = database.explain(error)
             if meaning is None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from labd.store.errors import (
     DatabaseBusy,
+    DatabaseInUse,
     DatabaseOlder,
     DatabaseUnwritable,
     DatabaseUrlInvalid,
@@ -22,6 +23,8 @@ from labd.store.schema import SCHEMA_HEAD, WRITE, migrate, newer, revision_of
 
 WRITE_LOCK = 0x6C616264_0001
 """Key of the advisory lock of writing transactions: "labd", 1."""
+USE_LOCK = 0x6C616264_0003
+"""Key of the advisory lock that every serving labd shares, and that a migration has alone: "labd", 3."""
 LOCK_TIMEOUT_S = 8.0
 """How long a transaction waits for those of other labds."""
 STATEMENT_TIMEOUT_S = 15.0
@@ -101,6 +104,11 @@ class PostgreSQL:
             raise self.explain(error) or DatabaseUnwritable(
                 f"the database {self.name} cannot be used: {_words(error)}"
             ) from error
+
+    def claim(self, connection: Connection) -> None:
+        """See `Database.claim`."""
+        if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": USE_LOCK}):
+            raise DatabaseInUse(f"the database {self.name} is in use by a labd: stop every labd that serves with it")
 
     def snapshot(self) -> Connection:
         """See `Database.snapshot`."""

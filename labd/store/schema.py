@@ -1,6 +1,6 @@
 """The version of the schema, and the way from one to another: Alembic's migrations, run on labd's own connection."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,11 +40,14 @@ def revision_of(connection: Connection, name: str) -> str | None:
     return None if revision is None else str(revision)
 
 
-def migrate(engine: Engine, name: str, target: str = SCHEMA_HEAD) -> str | None:
+def migrate(
+    engine: Engine, name: str, target: str = SCHEMA_HEAD, claim: Callable[[Connection], None] | None = None
+) -> str | None:
     """Brings the schema to revision ``target``, up or down, in one transaction; returns the revision before.
 
-    Downwards, what only the newer schema can hold is lost. Raises DatabaseNewer when this labd does not know the
-    present revision, SchemaUnknown when it does not know the target, and DatabaseCorrupt.
+    ``claim`` is called before anything is changed, and may refuse. Downwards, what only the newer schema can hold is
+    lost. Raises DatabaseNewer when this labd does not know the present revision, SchemaUnknown when it does not know
+    the target, and DatabaseCorrupt.
     """
     from alembic import command
     from alembic.script import ScriptDirectory
@@ -61,6 +64,8 @@ def migrate(engine: Engine, name: str, target: str = SCHEMA_HEAD) -> str | None:
         before = revision_of(connection, name)
         if before is not None and before not in known:
             raise newer(name, before)
+        if claim is not None and before not in (None, target):
+            claim(connection)
         config.attributes["connection"] = connection
         if target == "base" or (before is not None and target < before):
             command.downgrade(config, target)

@@ -45,6 +45,9 @@ class SQLite:
         except DatabaseError as error:
             raise self._refusal(error) from error
 
+    def claim(self, connection: Connection) -> None:
+        """See `Database.claim`: it is the data directory's lock that keeps labds out."""
+
     def snapshot(self) -> Connection:
         """See `Database.snapshot`."""
         return self.engine.connect()
