@@ -5,6 +5,7 @@ import sys
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.output import one_line
 from labd.client import LabError, LabUnreachable, NotHeld, ProblemError
+from labd.client.credentials import SignInError
 
 
 def as_failure(error: Exception) -> Failure | None:
@@ -15,6 +16,10 @@ def as_failure(error: Exception) -> Failure | None:
                 f"{one_line(str(error))}. Start one with 'labd serve', or name another with --labd URL or LABD_URL.",
                 ExitCode.UNAVAILABLE,
             )
+        case ProblemError(status=401):
+            return Failure(f"{one_line(str(error))}. Sign in with: labctl login", ExitCode.REFUSED)
+        case SignInError():
+            return Failure(one_line(str(error)), ExitCode.REFUSED)
         case ProblemError():
             return Failure(one_line(str(error)), ExitCode.REFUSED)
         case NotHeld():

@@ -119,11 +119,12 @@ def renew(session: Session, lease_id: str, as_json: bool) -> None:
 
 @lease.command()
 @click.argument("lease_ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_leases)
+@click.option("--reason", default="", help="Why; needed for what another holds.")
 @format_option
 @pass_session
-def release(session: Session, lease_ids: tuple[str, ...], as_json: bool) -> None:
+def release(session: Session, lease_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
     """Give benches back, or leave the queue. Releasing an ended lease changes nothing."""
-    ended = [session.lab.release(lease_id) for lease_id in lease_ids]
+    ended = [session.lab.release(lease_id, reason) for lease_id in lease_ids]
     if as_json:
         print_json([without_token(one) for one in ended])
         return

@@ -31,11 +31,17 @@ _COMMANDS = (
     "env",
     "flash",
     "lease",
+    "login",
+    "logout",
     "power",
     "run",
     "secret",
+    "team",
+    "token",
     "trace",
     "uds",
+    "user",
+    "whoami",
 )
 """Each in the module of its name."""
 

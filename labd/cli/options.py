@@ -6,7 +6,8 @@ from typing import TypeVar
 
 import click
 
-from labd.client.held import default_holder
+from labd.cli.session import Session
+from labd.client.held import default_holder, own_name
 from labd.client.lab import DEFAULT_TEAM
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -79,14 +80,21 @@ def parse_pdu(words: tuple[str, ...]) -> bytes:
     return bytes(data)
 
 
+def _holder(context: click.Context, _parameter: click.Parameter, given: str | None) -> str:
+    if given or context.resilient_parsing:
+        return given or ""
+    session = context.find_object(Session)
+    return default_holder() if session is None else own_name(session.lab)
+
+
 def holder_option(command: Command) -> Command:
     """Adds ``--holder``."""
     return click.option(
         "--holder",
         envvar="LABD_HOLDER",
         show_envvar=True,
-        default=default_holder,
-        show_default="user@host",
+        callback=_holder,
+        show_default="whose token it is, or user@host",
         help="Who asks; shown to everyone who waits.",
     )(command)
 

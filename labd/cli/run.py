@@ -276,11 +276,12 @@ def show_log(session: Session, run_id: str, follow: bool, after: int, as_json: b
 
 @run.command("cancel")
 @click.argument("run_ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_runs)
+@click.option("--reason", default="", help="Why; needed for what another holds.")
 @format_option
 @pass_session
-def cancel(session: Session, run_ids: tuple[str, ...], as_json: bool) -> None:
+def cancel(session: Session, run_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
     """Stop runs, or take them out of the queue. An ended run stays as it is."""
-    cancelled = [session.lab.cancel_run(run_id) for run_id in run_ids]
+    cancelled = [session.lab.cancel_run(run_id, reason) for run_id in run_ids]
     if as_json:
         print_json(cancelled)
         return

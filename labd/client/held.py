@@ -28,11 +28,18 @@ def default_holder() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+def own_name(lab: LabClient) -> str:
+    """Who one is to this labd: LABD_HOLDER, or whose token it is, or `default_holder` where labd asks nobody."""
+    if not os.environ.get("LABD_HOLDER") and lab.signed_in and not lab.login_ways()["insecure"]:
+        return lab.whoami()["name"]
+    return default_holder()
+
+
 def held_lease(lab: LabClient, bench: str, *, lease_id: str | None = None, holder: str | None = None) -> Lease:
     """The held lease of ``bench`` with its token, as `part_of` gives it: ``lease_id`` if given, or else the one that
     ``holder`` holds.
 
-    ``holder`` is `default_holder` unless given. Raises NotHeld, saying who holds the bench instead, or another
+    ``holder`` is `own_name` unless given. Raises NotHeld, saying who holds the bench instead, or another
     LabError.
     """
     if lease_id:
@@ -40,7 +47,7 @@ def held_lease(lab: LabClient, bench: str, *, lease_id: str | None = None, holde
         if lease["state"] not in HELD:
             raise NotHeld(f"lease {lease_id} is {lease['state']}; only a GRANTED or ACTIVE one can be used")
         return part_of(lease, bench)
-    mine = holder or default_holder()
+    mine = holder or own_name(lab)
     held = [lease for lease in lab.leases(*HELD) if any(one["name"] == bench for one in lease["benches"])]
     for candidate in held:
         if candidate["holder"] == mine:

@@ -1,5 +1,6 @@
 """LabClient: one method for each route of the REST API."""
 
+import functools
 import os
 from base64 import b64encode
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -11,6 +12,8 @@ from urllib.parse import quote
 from bench_agent.protocol.identity import AgentTls, Credentials
 from labd.client import log_stream
 from labd.client.audit import AuditQuery
+from labd.client.credentials import bearer
+from labd.client.identities import Identities, with_reason
 from labd.client.types import (
     Agent,
     Assignment,
@@ -39,12 +42,13 @@ LONG_S = 600.0
 """How long labd may take over what goes through a whole table."""
 
 
-class LabClient:
+class LabClient(Identities):
     """A client of one labd. Threads may share it.
 
     Every method raises `LabUnreachable` when labd does not answer within ``timeout_s``, `ProblemError` when it refuses
-    (its message names what is wrong), and `UnexpectedAnswer` when the URL is not labd's. ``token`` is the bearer token
-    of a run, which the runner-only routes ask for.
+    (its message names what is wrong), and `UnexpectedAnswer` when the URL is not labd's. ``token`` is a bearer
+    token: of a user, or of a run, which the runner-only routes ask for. Without it: LABD_TOKEN, or what
+    ``labctl login`` has stored for the URL.
 
     ``ca`` (or LABD_CA) is the file of the authorities (PEM) that labd's certificate is verified by; without it, those
     of the system. ``server_name`` (or LABD_SERVER_NAME) is the name that the certificate has to show; without it, the
@@ -64,7 +68,7 @@ class LabClient:
 
         self._http = Transport(
             url,
-            token=token,
+            bearer=(lambda: token) if token is not None else functools.partial(bearer, url),
             timeout_s=timeout_s,
             ca=ca or os.environ.get("LABD_CA") or None,
             server_name=server_name or os.environ.get("LABD_SERVER_NAME") or None,
@@ -82,6 +86,11 @@ class LabClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether there is a token to show."""
+        return self._http.signed_in
 
     def close(self) -> None:
         """Closes the connections."""
@@ -162,9 +171,12 @@ class LabClient:
         """Keeps a waiting or held lease alive for another TTL; the answer carries the tokens of a held one."""
         return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/heartbeat"))
 
-    def release(self, lease_id: str) -> Lease:
-        """Ends a lease, or takes it out of the queue. Releasing an ended one changes nothing."""
-        return cast(Lease, self._call("DELETE", f"leases/{_segment(lease_id)}"))
+    def release(self, lease_id: str, reason: str = "") -> Lease:
+        """Ends a lease, or takes it out of the queue. Releasing an ended one changes nothing.
+
+        An operator who takes it from another says why.
+        """
+        return cast(Lease, self._call("DELETE", with_reason(f"leases/{_segment(lease_id)}", reason)))
 
     def agent_tls(self, lease_id: str, bench: str) -> AgentTls | None:
         """What a `BenchClient` needs to reach the agent of a bench of this lease, which is GRANTED: a new certificate.
@@ -265,9 +277,9 @@ class LabClient:
         """
         return list(islice(self._items("runs", _filters(states, holder, selector, since), limit), limit))
 
-    def cancel_run(self, run_id: str) -> Run:
-        """Stops a run, or takes it out of the queue."""
-        return cast(Run, self._call("POST", f"runs/{_segment(run_id)}/cancel"))
+    def cancel_run(self, run_id: str, reason: str = "") -> Run:
+        """Stops a run, or takes it out of the queue. An operator who stops another's says why."""
+        return cast(Run, self._call("POST", with_reason(f"runs/{_segment(run_id)}/cancel", reason)))
 
     def follow_log(self, run_id: str, after: int = 0) -> Generator[LogLine, None, Run]:
         """The log from line ``after`` + 1 on, as it grows, until the run has ended; the generator returns the run.
@@ -381,7 +393,8 @@ class LabClient:
             params["cursor"] = page["next"]
 
     def _call(self, method: str, path: str, body: object | None = None) -> Any:
-        return self._http.json(self._http.request(method, f"{_API}/{path}", json=body))
+        answer = self._http.request(method, f"{_API}/{path}", json=body)
+        return self._http.json(answer) if answer else None
 
     def _put(self, path: str, body: object, params: Params) -> Any:
         return self._http.json(self._http.request("PUT", f"{_API}/{path}", params=params, json=body))

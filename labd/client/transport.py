@@ -41,7 +41,7 @@ class Transport:
         self,
         url: str,
         *,
-        token: str | None,
+        bearer: Callable[[], str | None],
         timeout_s: float,
         ca: str | os.PathLike[str] | None = None,
         server_name: str | None = None,
@@ -49,10 +49,19 @@ class Transport:
         self._base = _checked_path(url)
         self._tls = _tls(ca, server_name) if url.lower().startswith("https:") else {}
         self.url = url.rstrip("/")
-        self._headers = {"User-Agent": "labd-client"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._bearer = bearer
         self._timeout_s = timeout_s
         self._kept = self._pool()
         self._closed = False
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether there is a token to show."""
+        return self._bearer() is not None
+
+    def _headers(self) -> dict[str, str]:
+        token = self._bearer()
+        return {"User-Agent": "labd-client"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     def close(self) -> None:
         """Closes the connections; later requests raise LabError."""
@@ -145,7 +154,7 @@ class Transport:
                 method,
                 f"{self._base}/{path}" + (f"?{urlencode(params, doseq=True)}" if params else ""),
                 body,
-                self._headers | dict(headers),
+                self._headers() | dict(headers),
                 retries=False,
                 redirect=False,
                 timeout=Timeout(connect=self._timeout_s, read=read_timeout_s),

@@ -426,3 +426,66 @@ class Environment(TypedDict):
     variables: dict[str, str]
     secrets: dict[str, str]
     """Name of a secret by the name that scripts know."""
+
+
+class WhoAmI(TypedDict):
+    """Whose token it is, and what it may."""
+
+    name: str
+    kind: str
+    roles: dict[str, str]
+    """By team; ``*`` is the whole lab."""
+    scopes: list[str] | None
+
+
+class LoginProvider(TypedDict):
+    """Where people sign in by themselves."""
+
+    name: str
+    issuer: str
+    client_id: str
+    scope: str
+
+
+class LoginWays(TypedDict):
+    """How a labd wants to be signed in to."""
+
+    insecure: bool
+    """It asks nobody who they are."""
+    providers: list[LoginProvider]
+
+
+class User(TypedDict):
+    """A person or program that labd itself knows."""
+
+    name: str
+    kind: str
+    created_at: str
+    roles: dict[str, str]
+
+
+class Member(TypedDict):
+    """Somebody in a team."""
+
+    team: str
+    name: str
+    role: str
+
+
+class ApiToken(TypedDict):
+    """What labd keeps of a token."""
+
+    prefix: str
+    owner: str
+    name: str
+    scopes: list[str] | None
+    created_at: str
+    expires_at: str
+    revoked_at: str | None
+    last_used_at: str | None
+
+
+class NewApiToken(ApiToken):
+    """A token with its text."""
+
+    token: str

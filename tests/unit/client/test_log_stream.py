@@ -10,7 +10,7 @@ from labd.client.log_stream import _events
 from labd.client.transport import Transport
 from tests.unit.client.test_lab_client import unused_url
 
-TRANSPORT = Transport(unused_url(), token=None, timeout_s=1)
+TRANSPORT = Transport(unused_url(), bearer=lambda: None, timeout_s=1)
 
 
 def reader(stream: bytes) -> Callable[[int], bytes]:
