@@ -1,17 +1,15 @@
-"""Follows a run's log as it grows, without asking the database again and again."""
+"""Follows a run's log as it grows."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
+from labd.api.waiting import LOOK_S, changes
 from labd.model.run import LogLine
 from labd.services.lab import Lab
 from labd.services.running import RunView
 
 PAGE = 500
 """Lines read at once."""
-LOOK_S = 15.0
-"""Longest wait before the database is asked even so."""
 
 
 async def follow_log(lab: Lab, run_id: str, after: int, follow: bool) -> AsyncIterator[LogLine | RunView]:
@@ -19,16 +17,8 @@ async def follow_log(lab: Lab, run_id: str, after: int, follow: bool) -> AsyncIt
 
     When labd stops it ends without the run: the follower comes back and resumes.
     """
-    loop = asyncio.get_running_loop()
-    changed = asyncio.Event()
-
-    def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody follows any more
-            loop.call_soon_threadsafe(changed.set)
-
-    with lab.core.changes.listen(run_id, wake):
+    async with changes(lab, run_id) as wait:
         while not lab.closing:
-            changed.clear()
             lines, view = await asyncio.to_thread(lab.running.lines, run_id, after, PAGE)
             for line in lines:
                 yield line
@@ -38,5 +28,4 @@ async def follow_log(lab: Lab, run_id: str, after: int, follow: bool) -> AsyncIt
             if view.run.state.final or not follow:
                 yield view
                 return
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), LOOK_S)
+            await wait(LOOK_S)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from labd.services.errors import (
+    ChangedMeanwhile,
     Conflict,
     FieldError,
     Forbidden,
@@ -31,6 +32,7 @@ VALUE_LENGTH = 200
 """Longest text of a refused value that is sent back, in characters."""
 
 _STATUS: dict[type[ServiceError], HTTPStatus] = {
+    ChangedMeanwhile: HTTPStatus.PRECONDITION_FAILED,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
@@ -80,13 +82,18 @@ class Problem(BaseModel):
 
 
 def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI entries of the problems that a route may answer with."""
+    """OpenAPI entries of the problems that a route may answer with; those that any may are among them."""
+    return problem_entries(*statuses, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def problem_entries(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries of just these problems."""
     return {
         int(status): {
             "description": status.phrase,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status in (*statuses, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE)
+        for status in statuses
     }
 
 
@@ -157,6 +164,8 @@ def refusal(error: ServiceError | StoreError) -> Response:
         headers["Retry-After"] = "1"
     if isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if isinstance(error, ChangedMeanwhile) and error.etag:
+        headers["ETag"] = error.etag
     return problem(status, str(error), errors, headers)
 
 

@@ -1,30 +1,169 @@
-"""What every route of the API does beside its own: see `Router`."""
+"""What every route of the API does beside its own work, so that none can forget it.
+
+- POST: an `Idempotency-Key` (`labd.api.idempotency`).
+- GET of one thing: an `ETag`, 304 for `If-None-Match`, and where the route `waits_for` a topic, `wait`.
+- Changes: `If-Match` (`labd.api.preconditions`).
+"""
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, get_type_hints
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from http import HTTPStatus
+from typing import Annotated, Any, get_type_hints
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
-from labd.api.context import LabOf
+from labd.api.context import ActorOf, LabOf
+from labd.api.etags import etag, matches
 from labd.api.idempotency import REPEATABLE, KeyedOf, answer_once
-from labd.services.idempotency import KeyedRequest
+from labd.api.paging import Page
+from labd.api.preconditions import IfMatchOf, given, parent, require_match
+from labd.api.problems import problem_entries
+from labd.api.waiting import until
+from labd.model.identity import Actor
+from labd.services.errors import ChangedMeanwhile
 from labd.services.lab import Lab
 
-_LAB, _KEYED = "lab__", "keyed__"
+WAIT_S_MAX = 60.0
+Wait = Annotated[
+    float,
+    Query(
+        alias="wait",
+        ge=0,
+        le=WAIT_S_MAX,
+        description="Seconds to wait for another version than that of `If-None-Match`, or than the present one.",
+    ),
+]
+
+IfNoneMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-None-Match",
+        max_length=1000,
+        description="The `ETag` of a former answer: when the thing is still that version, the answer is 304.",
+        examples=['"0c5e0b8f4d1a9b7c3e2f1a0b"'],
+    ),
+]
+
+
+def _parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(f"{name}__", inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+
+
+_LAB, _ACTOR = _parameter("lab", LabOf), _parameter("actor", ActorOf)
+_KEYED, _IF_MATCH = _parameter("keyed", KeyedOf), _parameter("if_match", IfMatchOf)
+_WAIT, _IF_NONE_MATCH = _parameter("wait", Wait, 0.0), _parameter("if_none_match", IfNoneMatch, None)
+
+
+def waits_for(parameter: str) -> dict[str, Any]:
+    """`openapi_extra` of a GET that can wait for a change of the thing that this path parameter names."""
+    return {"x-topic": parameter}
 
 
 class Route(APIRoute):
-    """A route; one that takes POST also takes an Idempotency-Key."""
+    """A route with all that its method asks for."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        if "POST" in (options.get("methods") or ()):
-            repeatable = REPEATABLE.items() <= (options.get("openapi_extra") or {}).items()
-            endpoint = _once(endpoint, options.get("status_code") or 200, kept=not repeatable)
+        (self.method,) = options["methods"]
+        self.plain = endpoint
+        self.shown_by: Route | None = None
+        """The GET of the thing that this route changes."""
+        self._extra = options.get("openapi_extra") or {}
+        self._status = int(options.get("status_code") or HTTPStatus.OK)
+        returned = get_type_hints(endpoint, include_extras=True).get("return")
+        self._tagged = isinstance(returned, type) and issubclass(returned, BaseModel) and not issubclass(returned, Page)
+        answers_itself = isinstance(returned, type) and issubclass(returned, Response)
+        adapted: Any = returned if (self._tagged or self.method != "GET") and not answers_itself else Any
+        self._adapter = TypeAdapter[Any](adapted)
+        statuses = [HTTPStatus.UNPROCESSABLE_ENTITY]
+        if self.method != "GET":
+            if inspect.iscoroutinefunction(endpoint) or inspect.isasyncgenfunction(endpoint):
+                raise TypeError(f"{endpoint.__qualname__} changes something: a plain function can be one transaction")
+            more = [_LAB, _ACTOR]
+            if self.method == "POST":
+                more.append(_KEYED)
+                statuses += [HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE]
+            if "{" in path or self.method != "POST":
+                more.append(_IF_MATCH)
+                statuses.append(HTTPStatus.PRECONDITION_FAILED)
+            endpoint = _with(endpoint, more, self._change)
+        elif self._tagged:
+            more = [_IF_NONE_MATCH, *([_WAIT] if "x-topic" in self._extra else [])]
+            endpoint = _with(endpoint, more, lambda values, _hidden: self.plain(**values))
+        responses = problem_entries(*statuses)
+        if self._tagged and self.method == "GET":
+            responses[int(HTTPStatus.NOT_MODIFIED)] = {"description": "It is the version of `If-None-Match`."}
+        options["responses"] = {**responses, **(options.get("responses") or {})}
         super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's, with tags and waiting around it."""
+        handle = super().get_route_handler()
+
+        async def tagged(request: Request) -> Response:
+            response = await handle(request)
+            if self._tagged and response.status_code < HTTPStatus.MULTIPLE_CHOICES and getattr(response, "body", None):
+                response.headers["ETag"] = etag(bytes(response.body))
+                response.headers["Cache-Control"] = "private, no-cache"
+            return response
+
+        async def conditional(request: Request) -> Response:
+            response = await tagged(request)
+            tag, seen = response.headers.get("ETag"), request.headers.get("If-None-Match")
+            if tag is None:
+                return response
+            wait_s = float(request.query_params.get("wait", 0)) if "x-topic" in self._extra else 0.0
+            if wait_s and matches(seen or tag, tag):
+                response = await _changed(request, self._extra["x-topic"], wait_s, seen or tag, tagged)
+                tag = response.headers.get("ETag", "")
+            if seen is not None and response.status_code == HTTPStatus.OK and matches(seen, tag):
+                return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
+            return response
+
+        return conditional if self.method == "GET" else tagged
+
+    def show(self, values: dict[str, Any]) -> bytes:
+        """What this GET answers to the values of another route."""
+        return self._json(self.plain(**given(self.plain, values)))
+
+    def _change(self, values: dict[str, Any], hidden: dict[str, Any]) -> Any:
+        lab: Lab = hidden["lab"]
+        actor: Actor = hidden["actor"]
+        keyed, if_match = hidden.get("keyed"), hidden.get("if_match")
+
+        def act() -> Any:
+            if if_match is not None:
+                if self.shown_by is None:
+                    raise ChangedMeanwhile("this has no ETag: send it without If-Match", "")
+                require_match(lab, actor, if_match, self.shown_by.show, {**values, "lab": lab, "actor": actor})
+            return self.plain(**values)
+
+        if keyed is not None and not REPEATABLE.items() <= self._extra.items():
+            return answer_once(lab, keyed, lambda: self._response(act(), values))
+        if if_match is None:
+            return act()
+        with lab.core.together.scope():
+            return act()
+
+    def _json(self, value: Any) -> bytes:
+        return self._adapter.dump_json(value)
+
+    def _response(self, value: Any, values: dict[str, Any]) -> Response:
+        """What FastAPI would make of the value that the endpoint returned."""
+        if isinstance(value, Response):
+            return value
+        injected = next((one for one in values.values() if isinstance(one, Response)), None)
+        status = (injected.status_code if injected is not None else None) or self._status
+        response = (
+            Response(status_code=status)
+            if value is None
+            else Response(self._json(value), status, media_type="application/json")
+        )
+        if injected is not None:
+            response.headers.raw.extend(pair for pair in injected.headers.raw if pair[0] != b"content-length")
+        return response
 
 
 class Router(APIRouter):
@@ -40,39 +179,47 @@ class Router(APIRouter):
         super().include_router(router, **options)
 
 
-def _once(endpoint: Callable[..., Any], status: int, *, kept: bool) -> Callable[..., Any]:
-    if inspect.iscoroutinefunction(endpoint) or inspect.isasyncgenfunction(endpoint):
-        raise TypeError(f"{endpoint.__qualname__} takes POST: a plain function, so that it can be one transaction")
-    adapter = TypeAdapter[Any](get_type_hints(endpoint, include_extras=True)["return"])
+def relate(routers: Iterable[Router]) -> None:
+    """Tells each change which GET shows the thing that it changes."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    shown = {route.path: route for route in routes if route.method == "GET" and route._tagged}
+    for route in routes:
+        if route.method != "GET":
+            route.shown_by = shown.get(parent(route.path, shown) or "")
+
+
+def _with(
+    endpoint: Callable[..., Any],
+    more: Sequence[inspect.Parameter],
+    call: Callable[[dict[str, Any], dict[str, Any]], Any],
+) -> Callable[..., Any]:
+    """The endpoint with more parameters, called as ``call(its own values, the values of the others)``."""
 
     @functools.wraps(endpoint)
-    def once(**values: Any) -> Any:
-        lab: Lab = values.pop(_LAB)
-        keyed: KeyedRequest | None = values.pop(_KEYED)
-        if keyed is None or not kept:
-            return endpoint(**values)
-        return answer_once(lab, keyed, lambda: _response(adapter, status, endpoint(**values), values))
+    def called(**values: Any) -> Any:
+        others = {one.name.removesuffix("__"): values.pop(one.name) for one in more}
+        return call(values, others)
 
     signature = inspect.signature(endpoint)
-    more = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
-        for name, kind in ((_LAB, LabOf), (_KEYED, KeyedOf))
-    ]
-    once.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *more])  # type: ignore[attr-defined]  # read by inspect
-    return once
+    whole = signature.replace(parameters=[*signature.parameters.values(), *more])
+    called.__signature__ = whole  # type: ignore[attr-defined]  # read by inspect
+    return called
 
 
-def _response(adapter: TypeAdapter[Any], status: int, value: Any, values: dict[str, Any]) -> Response:
-    """What FastAPI would make of the value that an endpoint returned."""
-    if isinstance(value, Response):
-        return value
-    injected = next((one for one in values.values() if isinstance(one, Response)), None)
-    status = (injected.status_code if injected is not None else None) or status
-    response = (
-        Response(status_code=status)
-        if value is None
-        else Response(adapter.dump_json(value, by_alias=True), status, media_type="application/json")
-    )
-    if injected is not None:
-        response.headers.raw.extend(pair for pair in injected.headers.raw if pair[0] != b"content-length")
-    return response
+async def _changed(
+    request: Request,
+    topic: str,
+    wait_s: float,
+    seen: str,
+    answer: Callable[[Request], Coroutine[Any, Any, Response]],
+) -> Response:
+    """The first answer with another tag than those seen, or else the last one when the time is over."""
+    last: list[Response] = []
+
+    async def attempt() -> bool:
+        last[:] = [await answer(request)]
+        tag = last[0].headers.get("ETag")
+        return tag is None or not matches(seen, tag)
+
+    await until(request.app.state.lab, request.path_params[topic], wait_s, attempt)
+    return last[0]

@@ -39,6 +39,14 @@ class InProgress(Conflict):
     """The same request is being worked on; it may be sent again in a moment."""
 
 
+class ChangedMeanwhile(ServiceError):
+    """The thing is another than the one that was seen; ``etag`` is its present one's."""
+
+    def __init__(self, detail: str, etag: str) -> None:
+        super().__init__(detail)
+        self.etag = etag
+
+
 class TooLarge(ServiceError):
     """A bound is exceeded."""
 

@@ -12,7 +12,7 @@ from labd.api.context import ActorOf, FilterOf, LabOf, LeaseId, ReasonOf
 from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
-from labd.api.routing import Router
+from labd.api.routing import Router, waits_for
 from labd.model.lease import LeaseState
 from labd.services.tenancy import holder_for, team_for
 
@@ -53,7 +53,9 @@ def list_leases(
     return paging.page(views, lambda view: view.lease.seq, lease_summary)
 
 
-@router.get("/{lease_id}", responses=responses(HTTPStatus.NOT_FOUND), summary="One lease")
+@router.get(
+    "/{lease_id}", openapi_extra=waits_for("lease_id"), responses=responses(HTTPStatus.NOT_FOUND), summary="One lease"
+)
 def get_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId) -> schemas.Lease:
     """A lease; its holder sees its tokens, while it is held."""
     return lease_answer(lab.leasing.get(lease_id), actor)

@@ -15,7 +15,7 @@ from labd.api.context import ActorOf, FilterOf, LabOf, ReasonOf, RunId
 from labd.api.following import follow_log
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
-from labd.api.routing import Router
+from labd.api.routing import Router, waits_for
 from labd.model.run import LogLine, RunState
 from labd.services.tenancy import holder_for, team_for
 
@@ -65,7 +65,7 @@ def list_runs(
     return paging.page(views, lambda view: view.run.seq, run_answer)
 
 
-@router.get("/{run_id}", responses=_NOT_FOUND, summary="One run")
+@router.get("/{run_id}", openapi_extra=waits_for("run_id"), responses=_NOT_FOUND, summary="One run")
 def get_run(lab: LabOf, run_id: RunId) -> schemas.Run:
     """A run and how it went."""
     return run_answer(lab.running.get(run_id))

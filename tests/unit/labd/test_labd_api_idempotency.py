@@ -80,8 +80,8 @@ def test_a_refusal_after_something_was_done_is_kept_with_it(
 ) -> None:
     create = lab.leasing.create
 
-    def create_then_refuse(**wish: object) -> None:
-        create(**wish)  # type: ignore[arg-type]
+    def create_then_refuse(*actor: object, **wish: object) -> None:
+        create(*actor, **wish)  # type: ignore[arg-type]
         raise Conflict("too late")
 
     monkeypatch.setattr(lab.leasing, "create", create_then_refuse)
@@ -113,10 +113,10 @@ def test_a_request_that_is_worked_on_is_not_begun_twice(
     began, go_on = threading.Event(), threading.Event()
     create = lab.leasing.create
 
-    def slow(**wish: object) -> object:
+    def slow(*actor: object, **wish: object) -> object:
         began.set()
         assert go_on.wait(30)
-        return create(**wish)  # type: ignore[arg-type]
+        return create(*actor, **wish)  # type: ignore[arg-type]
 
     monkeypatch.setattr(lab.leasing, "create", slow)
     with ThreadPoolExecutor(1) as pool:
