@@ -35,15 +35,15 @@ def lease(web: TestClient) -> str:
 
 
 def test_what_has_not_changed_is_not_sent_again(web: TestClient, lease: str, clock: FakeClock) -> None:
-    first = web.get(f"leases/{lease}")
-    tag = first.headers["etag"]
+    web.post(f"leases/{lease}/heartbeat")
+    tag = web.get(f"leases/{lease}").headers["etag"]
     clock.advance(1)
     web.post(f"leases/{lease}/heartbeat")
     again = web.get(f"leases/{lease}", headers={"If-None-Match": f'"other", {tag}'})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
     web.delete(f"leases/{lease}")
     changed = web.get(f"leases/{lease}", headers={"If-None-Match": tag})
-    assert (changed.status_code, changed.json()["state"]) == (200, "ENDED")
+    assert (changed.status_code, changed.json()["state"]) == (200, "ENDING")
     assert changed.headers["etag"] != tag
 
 
@@ -58,7 +58,7 @@ def test_a_change_is_made_to_the_version_that_was_seen_only(web: TestClient, lea
     assert (refused.status_code, refused.headers["etag"]) == (412, tag)
     assert refused.headers["content-type"] == "application/problem+json"
     assert web.get(f"leases/{lease}").json()["state"] == "GRANTED"
-    assert web.delete(f"leases/{lease}", headers={"If-Match": tag}).json()["state"] == "ENDED"
+    assert web.delete(f"leases/{lease}", headers={"If-Match": tag}).json()["state"] == "ENDING"
     assert web.delete(f"leases/{lease}", headers={"If-Match": tag}).status_code == 412
     assert web.delete(f"leases/{lease}", headers={"If-Match": "*"}).status_code == 200
     assert web.delete("leases/l-0", headers={"If-Match": "*"}).status_code == 404
