@@ -4,6 +4,7 @@ labd may be away for as long as it likes. The agent dials again for ever, and me
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -242,15 +243,29 @@ class Attachment:
         gate.start_fence(fence.epoch, fence.reason or "ended by labd").add_done_callback(confirm)
 
     async def _report(self, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
+        """Reports benches that have changed at once; those in use, and one in any case, every `REPORT_S`."""
+        loop = asyncio.get_running_loop()
+        told: dict[str, bytes] = {}
+        due_at = loop.time() + REPORT_S
         while True:
-            try:
-                async with asyncio.timeout(REPORT_S):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due_at):
                     await self._changed.wait()
-            except TimeoutError:
-                pass  # a sign of life is due
             self._changed.clear()
-            for bench in self._benches.values():
-                await outbox.put(lab_pb2.AgentMessage(report=report(bench, self._guard)))
+            due = loop.time() >= due_at
+            reports = []
+            for name, bench in self._benches.items():
+                now = report(bench, self._guard)
+                stands = _lasting(now)
+                if told.get(name) != stands or (due and self._guard.gates[name].holder is not None):
+                    told[name] = stands
+                    reports.append(now)
+            if due:
+                due_at = loop.time() + REPORT_S
+                if not reports:  # a sign of life
+                    reports = [report(bench, self._guard) for bench in list(self._benches.values())[:1]]
+            for one in reports:
+                await outbox.put(lab_pb2.AgentMessage(report=one))
 
     async def _write(
         self,
@@ -292,6 +307,14 @@ def report(bench: Bench, guard: Guard) -> lab_pb2.BenchReport:
         active_epoch=gate.activity.epoch,
         idle_ms=gate.activity.idle_ms,
     )
+
+
+def _lasting(one: lab_pb2.BenchReport) -> bytes:
+    """What of a report does not change by time alone."""
+    copy = lab_pb2.BenchReport()
+    copy.CopyFrom(one)
+    copy.ClearField("idle_ms")
+    return copy.SerializeToString(deterministic=True)
 
 
 def agent_version() -> str:

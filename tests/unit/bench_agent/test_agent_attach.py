@@ -47,10 +47,20 @@ def test_the_keys_of_the_welcome_open_the_door(labd: FakeLabd, start_agent: Star
                 assert time.monotonic() < deadline
 
 
-def test_benches_report_again_and_again(labd: FakeLabd, start_agent: StartAgent) -> None:
+def test_every_bench_is_reported_and_signs_of_life_go_on(labd: FakeLabd, start_agent: StartAgent) -> None:
     start_agent()
-    for bench in ("bench-1", "bench-2", "bench-1", "bench-2"):
+    for bench in ("bench-1", "bench-2", "bench-1", "bench-1"):
         labd.wait(lambda message, bench=bench: message.report.description.name == bench)  # type: ignore[misc]
+
+
+def test_a_bench_that_is_used_is_reported_at_once(labd: FakeLabd, start_agent: StartAgent, signer: Signer) -> None:
+    running = start_agent()
+    for bench in ("bench-1", "bench-2"):
+        labd.wait(lambda message, bench=bench: message.report.description.name == bench)  # type: ignore[misc]
+    with BenchClient(running.address, "bench-2", signer.token("bench-2")) as client:
+        client.describe()
+    told = labd.wait(lambda message: message.report.active_epoch == 1).report
+    assert told.description.name == "bench-2"
 
 
 def test_a_fence_cuts_cleans_and_is_confirmed(labd: FakeLabd, start_agent: StartAgent, signer: Signer) -> None:
