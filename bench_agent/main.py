@@ -121,13 +121,8 @@ def serve(
     show_envvar=True,
     help="From 'labctl agent enrol NAME'; for one use. '-' reads it from standard input.",
 )
-@click.option(
-    "--ca",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Authorities (PEM) that labd's REST API is known by, if it was given a certificate other than labd's own.",
-)
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Overrides agent.data_dir.")
-def enrol_agent(file: Path, url: str, token: str, ca: Path | None, data: Path | None) -> None:
+def enrol_agent(file: Path, url: str, token: str, data: Path | None) -> None:
     """Get a certificate for the agent of FILE, with a one-time token.
 
     The key is made here and stays here. The certificate renews itself while the agent is attached. An agent that was
@@ -144,7 +139,7 @@ def enrol_agent(file: Path, url: str, token: str, ca: Path | None, data: Path | 
         token = sys.stdin.readline().strip()
     try:
         config.agent.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        enrol(url, token, config.agent.name, config.agent.data_dir, ca=ca)
+        enrol(url, token, config.agent.name, config.agent.data_dir)
     except (EnrolError, CertificateError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"agent {config.agent.name} is enrolled; its key is in {config.agent.data_dir}")

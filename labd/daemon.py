@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,7 +19,11 @@ from urllib.parse import urlsplit
 import click
 import structlog
 
+from bench_agent.protocol.identity import CONTROLLER_NAME
+
 if TYPE_CHECKING:
+    import ssl
+
     import uvicorn
 
     from labd.agents.server import AgentsServer
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
 
 ADDRESS_FILE = "labd.json"
 """In the data directory while labd serves: where it listens, and its process ID."""
+CA_FOLDER = "ca"
+"""In the directory of keys."""
 DRAIN_S = 3
 """How long open requests may go on once labd stops."""
 _BACKLOG = 256
@@ -61,7 +68,6 @@ _database = click.option(
     "password in the environment or in libpq's password file: others can read command lines.",
 )
 
-
 _secrets_key = click.option(
     "--secrets-key",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -71,19 +77,33 @@ _secrets_key = click.option(
     help="File with the key that secrets are sealed with: 32 bytes in Base64, one key a line, the first one seals. "
     "Default: secrets-key in the data directory, made on first use.",
 )
-
-
-@main.command()
-@_data
-@_database
-@click.option(
+_keys = click.option(
     "--keys",
     type=click.Path(file_okay=False, path_type=Path),
     default=None,
     envvar="LABD_KEYS",
     show_envvar=True,
-    help="Directory of the signing key, made when missing; several labds on one database share it. Default: --data.",
+    help="Directory of the signing key and the certificate authority (`ca`), made when missing; several labds on one "
+    "database share it. Default: --data.",
 )
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tls:
+    """How labd proves who it is."""
+
+    authority: Path
+    names: tuple[str, ...]
+    certificate: Path | None
+    key: Path | None
+    lifetime_s: float
+
+
+@main.command()
+@_data
+@_database
+@_keys
 @click.option(
     "--http",
     default="127.0.0.1:8470",
@@ -126,11 +146,50 @@ _secrets_key = click.option(
     help="Least important log lines to write to standard error.",
 )
 @click.option(
+    "--name",
+    "names",
+    multiple=True,
+    envvar="LABD_NAMES",
+    show_envvar=True,
+    metavar="HOST",
+    help="Name or address by which people reach labd, for its certificate; repeatable. This machine's name, loopback "
+    "and the hosts of --http and --url are in it anyway.",
+)
+@click.option(
+    "--tls-cert",
+    type=_FILE,
+    envvar="LABD_TLS_CERT",
+    show_envvar=True,
+    help="Certificate chain (PEM) for the REST API, such as a public one, instead of one by labd's own authority. Read "
+    "again when it changes.",
+)
+@click.option(
+    "--tls-key", type=_FILE, envvar="LABD_TLS_KEY", show_envvar=True, help="Its key, if in a file of its own."
+)
+@click.option(
+    "--certificate-lifetime",
+    type=click.FloatRange(1, 31_536_000),
+    default=2_592_000,
+    envvar="LABD_CERTIFICATE_LIFETIME",
+    show_envvar=True,
+    show_default=True,
+    metavar="SECONDS",
+    help="Of the certificates of agents and of labd; they are renewed after two thirds of it.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     envvar="LABD_INSECURE",
     show_envvar=True,
-    help="Ask nobody who they are: everybody who reaches labd may do everything. For a demo on one machine only.",
+    help="No TLS, and nobody is asked who they are: everybody who reaches labd may do everything. For a demo on one "
+    "machine; listens on loopback only.",
+)
+@click.option(
+    "--insecure-on-network",
+    is_flag=True,
+    envvar="LABD_INSECURE_ON_NETWORK",
+    show_envvar=True,
+    help="The same, on any address.",
 )
 def serve(
     data: Path,
@@ -142,18 +201,56 @@ def serve(
     runner: str | None,
     secrets_key: Path | None,
     log_level: str,
+    names: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    certificate_lifetime: float,
     insecure: bool,
+    insecure_on_network: bool,
 ) -> None:
     """Serve the lab until SIGTERM or SIGINT.
+
+    People and programs reach it by HTTPS, agents by mutually authenticated TLS. The certificates are by labd's own
+    authority, whose own certificate is in DATA/ca/ca.pem: give that to clients as LABD_CA.
 
     The first start puts a token for a first admin into DATA/admin.token: labctl login URL --token-file DATA/admin.token
     """
     _set_up_logging(log_level)
     try:
-        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, insecure)
+        tls = None
+        if insecure or insecure_on_network:
+            _warn_insecure(http, agents, on_network=insecure_on_network)
+        else:
+            tls = _Tls((keys or data) / CA_FOLDER, names, tls_cert, tls_key, certificate_lifetime)
+        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, tls)
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
+
+
+@main.command("rotate-ca")
+@_data
+@_keys
+@click.option(
+    "--distrust-former",
+    is_flag=True,
+    help="Trust the former authority no more, because its key is known to others: every agent has to enrol anew.",
+)
+def rotate_ca(data: Path, keys: Path | None, distrust_former: bool) -> None:
+    """Put a new certificate authority in the place of labd's present one.
+
+    It takes effect when labd is started the next time. Agents and clients that trust the former one go on: it vouches
+    for the new one, which agents take over when they attach.
+    """
+    from labd.services.authority import AuthorityUnusable, rotate
+
+    os.umask(0o077)
+    try:
+        fingerprint = rotate((keys or data) / CA_FOLDER, distrust_former=distrust_former)
+    except AuthorityUnusable as error:
+        click.echo(f"labd: {error}", err=True)
+        sys.exit(1)
+    click.echo(f"the new authority's certificate has SHA-256 {fingerprint}; restart labd")
 
 
 @main.command()
@@ -222,7 +319,7 @@ def _serve(
     public_url: str | None,
     runner: str | None,
     secrets_key: Path | None,
-    insecure: bool,
+    tls: _Tls | None,
 ) -> None:
     # Imported here, so that --help and refusals are quick.
     from labd.store.errors import StoreError
@@ -241,20 +338,14 @@ def _serve(
     except StoreError as error:
         raise StartError(str(error)) from error
     with lock, _listen(*http_address) as listener:
-        if insecure:
-            here = http_address[0] in ("127.0.0.1", "::1", "localhost")
-            structlog.get_logger().warning(
-                "THIS LAB IS INSECURE: labd asks nobody who they are. Everybody who reaches it controls the lab"
-                + ("" if here else ", AND THE REST API IS OPEN TO THE NETWORK"),
-                address=http,
-            )
         host, port = listener.getsockname()[:2]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
-        url = f"http://{_join(local, port)}"
-        started = _lab(data.resolve(), database, keys, url, public_url or url, runner, secrets_key, insecure)
+        url = f"{'http' if tls is None else 'https'}://{_join(local, port)}"
+        started = _lab(data.resolve(), database, keys, url, public_url or url, runner, secrets_key, tls)
         with started as lab, _event_loop() as loop:
+            context = None if tls is None else _https(lab, tls, [host, urlsplit(public_url or url).hostname or host])
             _bootstrap(lab, data, url)
-            loop.run(_run(lab, listener, agents_address, data, url))
+            loop.run(_run(lab, listener, agents_address, data, url, context))
 
 
 @contextlib.contextmanager
@@ -266,10 +357,11 @@ def _lab(
     public_url: str,
     runner: str | None,
     secrets_key: Path | None,
-    insecure: bool,
+    tls: _Tls | None,
 ) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
+    from labd.services.authority import Authority, AuthorityUnusable
     from labd.services.clock import CLOCK_NAME, LabClock
     from labd.services.lab import Lab
     from labd.services.limits import RunLimits
@@ -284,8 +376,9 @@ def _lab(
     try:
         signer = Signer(keys)
         vault = Vault(secrets_key or keys / KEY_FILE)
+        authority = None if tls is None else Authority(tls.authority, lifetime_s=tls.lifetime_s)
         store = Store(data, database)
-    except (StoreError, KeyUnusable) as error:
+    except (StoreError, KeyUnusable, AuthorityUnusable) as error:
         raise StartError(str(error)) from error
     replicas = None
     if isinstance(store.database, PostgreSQL):
@@ -296,7 +389,8 @@ def _lab(
         with store.read() as unit:
             if not unit.live_leases():
                 clock.take_wall_clock()
-        executor = ProcessExecutor(data / "runs", command=command)
+        variables = {} if authority is None else launch.tls_variables(authority.trust_file, CONTROLLER_NAME)
+        executor = ProcessExecutor(data / "runs", command=command, variables=variables)
         yield Lab(
             store,
             clock,
@@ -305,12 +399,46 @@ def _lab(
             url=url,
             public_url=public_url,
             limits=RunLimits(),
-            secure=not insecure,
+            secure=tls is not None,
             replicas=replicas,
             vault=vault,
+            authority=authority,
         )
     finally:
         store.close()
+
+
+def _https(lab: "Lab", tls: _Tls, hosts: list[str]) -> "ssl.SSLContext":
+    from labd.api.https import CertificateUnusable, GivenContext, OwnContext, server_context
+    from labd.services.own_certificate import OwnCertificate
+
+    if lab.authority is None:
+        raise RuntimeError("HTTPS takes an authority")
+    here = ["localhost", "127.0.0.1", "::1", socket.gethostname()]
+    try:
+        own = OwnContext(OwnCertificate(lab.authority, [*tls.names, *hosts, *here]))
+        given = None if tls.certificate is None else GivenContext(tls.certificate, tls.key)
+    except CertificateUnusable as error:
+        raise StartError(str(error)) from error
+    except ValueError as error:
+        raise StartError(f"one of --name {' '.join(tls.names)} is no name of a host: {error}") from error
+    return server_context(own, given)
+
+
+def _warn_insecure(http: str, agents: str, *, on_network: bool) -> None:
+    """Raises StartError when labd would listen where others are."""
+    for option, address in (("--http", http), ("--agents", agents)):
+        if _address(address, option)[0] not in ("127.0.0.1", "::1", "localhost") and not on_network:
+            raise StartError(
+                f"--insecure listens on loopback only, not on {address} ({option}); if everybody who reaches that "
+                "address may control the lab, say --insecure-on-network"
+            )
+    here = "" if not on_network else " IT IS OPEN TO THE NETWORK."
+    click.echo(
+        f"WARNING: THIS LAB IS INSECURE.{here} labd asks nobody who they are, and nothing is encrypted: everybody who "
+        "reaches it controls the lab, and whoever is on the way reads along.",
+        err=True,
+    )
 
 
 def _bootstrap(lab: "Lab", data: Path, url: str) -> None:
@@ -333,7 +461,14 @@ def _event_loop() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
-async def _run(lab: "Lab", listener: socket.socket, agents: tuple[str, int], data: Path, url: str) -> None:
+async def _run(
+    lab: "Lab",
+    listener: socket.socket,
+    agents: tuple[str, int],
+    data: Path,
+    url: str,
+    context: "ssl.SSLContext | None",
+) -> None:
     from labd.agents.server import AddressInUse, AgentsServer
     from labd.services.replicas import KeyDiffers
     from labd.store.errors import StoreError
@@ -349,7 +484,7 @@ async def _run(lab: "Lab", listener: socket.socket, agents: tuple[str, int], dat
     except AddressInUse as error:
         await agents_server.stop()
         raise StartError(f"{error} (is another labd running? choose another --agents address)") from error
-    server = _web_server(lab)
+    server = _web_server(lab, context)
     web: asyncio.Task[None] | None = None
     try:
         # Before anybody is let in: a request must not find leases that ran out only because labd was down.
@@ -361,7 +496,8 @@ async def _run(lab: "Lab", listener: socket.socket, agents: tuple[str, int], dat
                 web.result()
                 raise StartError("the web server ended at once")
             await asyncio.sleep(0.005)
-        addresses = {"http": url, "agents": _join(agents[0], agents_port), "pid": os.getpid()}
+        ca = None if lab.authority is None else str(lab.authority.trust_file.absolute())
+        addresses = {"http": url, "agents": _join(agents[0], agents_port), "ca": ca, "pid": os.getpid()}
         _announce(data, addresses)
         await stop.wait()
     except (KeyDiffers, StoreError) as error:
@@ -382,7 +518,7 @@ async def _stop(lab: "Lab", server: "uvicorn.Server", web: "asyncio.Task[None] |
         await asyncio.gather(*([] if web is None else [web]), agents.stop(), return_exceptions=True)
 
 
-def _web_server(lab: "Lab") -> "uvicorn.Server":
+def _web_server(lab: "Lab", context: "ssl.SSLContext | None") -> "uvicorn.Server":
     import uvicorn
 
     from labd.api.app import create_app
@@ -395,6 +531,7 @@ def _web_server(lab: "Lab") -> "uvicorn.Server":
             log_config=None,
             access_log=False,
             server_header=False,
+            ssl_context_factory=None if context is None else lambda *_: context,
             timeout_graceful_shutdown=DRAIN_S,
         )
     )

@@ -25,6 +25,11 @@ def environment() -> dict[str, str]:
     return inherited
 
 
+def tls_variables(ca: Path, server_name: str) -> dict[str, str]:
+    """The environment variables by which a runner knows labd: its authorities, and the name that it shows."""
+    return {"LABD_CA": str(ca.absolute()), "LABD_SERVER_NAME": server_name}
+
+
 def run_variables(url: str, run_id: str, token: str) -> dict[str, str]:
     """The environment variables that tell a runner its run: labd's REST API at ``url``, and the run's token."""
     return {"LABD_URL": url, "LABD_RUN_ID": run_id, "LABD_RUN_TOKEN": token}

@@ -54,19 +54,11 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 def uris(certificate: x509.Certificate) -> list[str]:
     """The URIs among its names."""
-    return _names(certificate).get_values_for_type(x509.UniformResourceIdentifier)
-
-
-def dns_names(certificate: x509.Certificate) -> list[str]:
-    """The DNS names among its names."""
-    return _names(certificate).get_values_for_type(x509.DNSName)
-
-
-def _names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
     try:
-        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return x509.SubjectAlternativeName([])
+        return []
+    return names.get_values_for_type(x509.UniformResourceIdentifier)
 
 
 def seconds(moment: datetime.datetime) -> float:

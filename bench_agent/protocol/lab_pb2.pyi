@@ -432,7 +432,6 @@ class StartRunner(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     RUN_TOKEN_FIELD_NUMBER: _builtins.int
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
-    TRUST_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     bench: _builtins.str
     url: _builtins.str
@@ -441,8 +440,6 @@ class StartRunner(_message.Message):
     """Opens the runner-only routes of the run."""
     lease_token: _builtins.str
     """The run's right to the bench; the agent judges it as it does any call's."""
-    trust: _builtins.bytes
-    """The authorities by which the runner knows labd's REST API, as PEM; empty where it has no TLS, or a public one."""
     def __init__(
         self,
         *,
@@ -451,11 +448,10 @@ class StartRunner(_message.Message):
         url: _builtins.str = ...,
         run_token: _builtins.str = ...,
         lease_token: _builtins.str = ...,
-        trust: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bench", b"bench", "lease_token", b"lease_token", "run_id", b"run_id", "run_token", b"run_token", "trust", b"trust", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bench", b"bench", "lease_token", b"lease_token", "run_id", b"run_id", "run_token", b"run_token", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from bench_agent.protocol import bench_pb2, lab_pb2
+from bench_agent.protocol.identity import CONTROLLER_NAME
 from bench_agent.protocol.transport import server_credentials
 from bench_agent.server import holder_log
 from bench_agent.server.attach import Attachment, agent_version, report
@@ -159,6 +160,8 @@ class Agent:
         runners = self._runners = Runners(keeper, self.guard, self.benches, self.config.agent.labd)
         if self._socket is not None:
             runners.address = self._socket.address
+        if self._certificate is not None:
+            runners.variables = launch.tls_variables(self._certificate.trust_file, CONTROLLER_NAME)
         await runners.recover()
         return runners
 

@@ -52,6 +52,8 @@ class Runners:
 
     def __init__(self, keeper: RunnerKeeper, guard: Guard, benches: Mapping[str, Bench], labd: str) -> None:
         """``labd`` is the host:port that the agent dials."""
+        self.variables: Mapping[str, str] = {}
+        """Further ones of every runner's environment."""
         self._keeper = keeper
         self._guard = guard
         self._benches = benches
@@ -152,7 +154,11 @@ class Runners:
 
     async def _launch(self, runner: _Runner, order: lab_pb2.StartRunner) -> None:
         url = reachable_url(order.url, self._labd)
-        variables = launch.run_variables(url, order.run_id, order.run_token) | {launch.ADDRESS_VARIABLE: self.address}
+        variables = {
+            **self.variables,
+            **launch.run_variables(url, order.run_id, order.run_token),
+            launch.ADDRESS_VARIABLE: self.address,
+        }
         try:
             await asyncio.to_thread(self._keeper.start, order.run_id, variables)
         except StartError as error:

@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
 from labd.client import LabClient
 
 ROOT = Path(__file__).parents[2]
@@ -30,11 +32,15 @@ class Lab:
     """labd's base URL."""
     agents: str = ""
     """host:port at which labd takes agents."""
+    ca: str | None = None
+    """File of labd's certificate authority; None: it runs with --insecure."""
+    token: str | None = None
+    """Of the first admin, where labd asks who one is."""
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def client(self) -> LabClient:
         """A new client of this lab's REST API."""
-        return LabClient(self.http)
+        return LabClient(self.http, token=self.token, ca=self.ca)
 
     def wait_for(self, what: str, ready: Callable[[], bool], *, deadline_s: float = START_DEADLINE_S) -> None:
         """Returns once ``ready`` answers True; raises LabStartError when a process died or the deadline (s) is over."""
@@ -82,32 +88,60 @@ def service(
             process.wait()
 
 
-def labd_command(folder: Path, http: str, agents: str) -> list[str]:
+def labd_command(folder: Path, http: str, agents: str, *, secure: bool = False) -> list[str]:
     """Arguments of `service` for a labd with its data in ``folder/labd``; addresses are host:port, port 0 is any."""
-    return ["labd.daemon", "serve", "--data", str(folder / "labd"), "--http", http, "--agents", agents, "--insecure"]
+    command = ["labd.daemon", "serve", "--data", str(folder / "labd"), "--http", http, "--agents", agents]
+    return command if secure else [*command, "--insecure"]
 
 
-def agent_command(configuration: Path, labd: str, data: Path) -> list[str]:
+def agent_command(configuration: Path, labd: str, data: Path, *, secure: bool = False) -> list[str]:
     """Arguments of `service` for an agent on a free port of loopback that attaches to ``labd`` (host:port)."""
     files = [str(configuration), "--data", str(data)]
-    return ["bench_agent.main", "serve", *files, "--listen", "127.0.0.1:0", "--labd", labd, "--insecure"]
+    command = ["bench_agent.main", "serve", *files, "--listen", "127.0.0.1:0", "--labd", labd]
+    return command if secure else [*command, "--insecure"]
+
+
+def enrol(lab: Lab, configuration: Path, data: Path) -> None:
+    """Enrols the agent of a configuration file with a secure lab. Raises LabStartError."""
+    name = yaml.safe_load(configuration.read_text())["agent"]["name"]
+    with lab.client() as client:
+        token = client.invite_agent(name)["token"]
+    command = ["bench_agent.main", "enrol", str(configuration), "--data", str(data), "--labd", lab.http, "--token", "-"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        input=token,
+        text=True,
+        capture_output=True,
+        timeout=START_DEADLINE_S,
+        check=False,
+    )
+    if done.returncode:
+        raise LabStartError(f"agent {name} is not enrolled: {done.stderr}")
 
 
 @contextmanager
-def running_lab(folder: Path, *agents: Path) -> Iterator[Lab]:
-    """labd with its data in ``folder/labd`` and one agent per configuration file, on free ports of loopback."""
+def running_lab(folder: Path, *agents: Path, secure: bool = False, options: Sequence[str] = ()) -> Iterator[Lab]:
+    """labd with its data in ``folder/labd`` and one agent per configuration file, on free ports of loopback.
+
+    ``secure``: as they run by default, with TLS and enrolled agents; otherwise ``--insecure``. ``options`` are further
+    ones of `labd serve`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lab = Lab(folder)
     ready_file = folder / "labd" / "labd.json"
     ready_file.unlink(missing_ok=True)
     with ExitStack() as stack:
-        command = labd_command(folder, "127.0.0.1:0", "127.0.0.1:0")
+        command = [*labd_command(folder, "127.0.0.1:0", "127.0.0.1:0", secure=secure), *options]
         lab.processes["labd"] = stack.enter_context(service("labd", command, folder))
         lab.wait_for("ready labd", ready_file.exists)
         endpoints = json.loads(ready_file.read_text())
-        lab.http, lab.agents = endpoints["http"], endpoints["agents"]
+        lab.http, lab.agents, lab.ca = endpoints["http"], endpoints["agents"], endpoints["ca"]
+        if secure:
+            lab.token = (folder / "labd" / "admin.token").read_text().strip()
         for number, configuration in enumerate(agents, start=1):
             name = f"agent-{number}" if len(agents) > 1 else "agent"
-            command = agent_command(configuration, lab.agents, folder / name)
+            if secure:
+                enrol(lab, configuration, folder / name)
+            command = agent_command(configuration, lab.agents, folder / name, secure=secure)
             lab.processes[name] = stack.enter_context(service(name, command, folder))
         yield lab

@@ -234,10 +234,7 @@ def _tls(ca: str | os.PathLike[str] | None, server_name: str | None) -> dict[str
         context = ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
         raise LabError(f"the authorities in {os.fspath(ca or '')} (LABD_CA) cannot be used: {error}") from error
-    if server_name is None:
-        return {"ssl_context": context}
-    context.check_hostname = False  # urllib3 compares the name itself
-    return {"ssl_context": context, "assert_hostname": server_name}
+    return {"ssl_context": context} if server_name is None else {"ssl_context": context, "server_hostname": server_name}
 
 
 def _origin(error: BaseException) -> BaseException:

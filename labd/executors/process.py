@@ -2,20 +2,29 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from labd.executors.base import ExecutorError, Job, Status
 from runners import launch
 from runners.keeper import STOP_GRACE_S, RunnerKeeper
 from runners.status import StartError
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+
 
 class ProcessExecutor:
     """See `Executor`. Every method may be called from any thread."""
 
     def __init__(
-        self, directory: Path, *, command: Sequence[str] = launch.COMMAND, stop_grace_s: float = STOP_GRACE_S
+        self,
+        directory: Path,
+        *,
+        command: Sequence[str] = launch.COMMAND,
+        variables: Mapping[str, str] = _NONE,
+        stop_grace_s: float = STOP_GRACE_S,
     ) -> None:
-        """Keeps the runners' scratch directories in ``directory``."""
+        """Keeps the runners' scratch directories in ``directory``; ``variables`` are added to their environment."""
+        self._variables = variables
         self._keeper = RunnerKeeper(directory, keeper="labd", command=command, stop_grace_s=stop_grace_s)
 
     def on_change(self, callback: Callable[[str], None]) -> None:
@@ -25,7 +34,7 @@ class ProcessExecutor:
     def start(self, job: Job) -> None:
         """See `Executor.start`."""
         try:
-            self._keeper.start(job.run_id, launch.run_variables(job.url, job.run_id, job.token))
+            self._keeper.start(job.run_id, {**self._variables, **launch.run_variables(job.url, job.run_id, job.token)})
         except StartError as error:
             raise ExecutorError(str(error)) from error
 

@@ -156,13 +156,14 @@ class Authority:
         return Issued(_pem(certificate, *self._links), seconds(certificate.not_valid_after_utc))
 
 
-def rotate(directory: Path, now: float, *, distrust_former: bool = False) -> str:
+def rotate(directory: Path, now: float | None = None, *, distrust_former: bool = False) -> str:
     """Puts a new authority in the place of the present one; returns its fingerprint. Takes effect when labd starts.
 
     Those who trust the former one go on unless ``distrust_former``: then everybody has to enrol anew. Raises
     AuthorityUnusable.
     """
     path = directory / FILE_NAME
+    now = time.time() if now is None else now
     try:
         former = _load(path.read_bytes(), now)
         new = _new_material(now)
