@@ -19,7 +19,7 @@ from labd.services.core import STALL_S, Core
 from labd.services.ledger import Effects
 from labd.services.peers import LeadLost
 from labd.store.errors import StoreError
-from labd.store.line import Line, open_line
+from labd.store.line import LabTime, Line, open_line
 from labd.store.postgresql import PostgreSQL
 from labd.store.unit import Unit
 from labd.store.units.replicas import Attachment
@@ -77,13 +77,22 @@ class Replicas:
         with open_line(self._database, self.replica) as line:
             self._join(line)
             last = line.lab_time()
-            if last.alive_at is not None:
-                # The others' time, or else no earlier than it ever was.
-                others = last.alive_at + last.ago_s if last.ago_s < STALL_S else self._core.clock.now()
-                self._core.clock.agree(max(others, last.alive_at))
+            self._set_clock(last)
             self._beat(line)
             self._look_around()
         self._thread.start()
+
+    def _set_clock(self, last: LabTime) -> None:
+        """The lab has one time: that of the labds that are there, or else no earlier than a live lease has seen it."""
+        if last.alive_at is None:
+            return
+        clock = self._core.clock
+        if last.ago_s < STALL_S:
+            clock.agree(last.alive_at + last.ago_s)
+        elif last.alive_at > clock.now():
+            with self._core.view() as unit:
+                if unit.live_leases():
+                    clock.agree(last.alive_at)
 
     def stop(self) -> None:
         """Leaves the others; one of them takes the lead at once."""

@@ -75,7 +75,7 @@ class Line:
         """
         self._connection.execute(
             "UPDATE lab SET stalls = stalls + CASE WHEN %(now)s - alive_at > %(stall)s THEN 1 ELSE 0 END, "
-            "alive_at = greatest(alive_at, %(now)s), alive_at_server = extract(epoch FROM clock_timestamp())",
+            "alive_at = %(now)s, alive_at_server = extract(epoch FROM clock_timestamp())",
             {"now": now, "stall": stall_s},
         )
         beaten = self._connection.execute(

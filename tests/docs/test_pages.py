@@ -84,6 +84,8 @@ def test_page(page: Path, desk: Path, request: pytest.FixtureRequest) -> None:
     own_labd = any(block.directive == "background" and "labd serve" in block.code for block in todo)
     if not own_labd and any(block.directive in (None, "exit", "background") for block in todo):
         environment["LABD_URL"] = request.getfixturevalue("lab").http
+    if "LABD_DATABASE" in page.read_text():
+        environment["LABD_DATABASE"] = request.getfixturevalue("postgresql").new_database()
     with ExitStack() as running:
         for block in todo:
             match block.directive, block.language:
