@@ -54,8 +54,9 @@ class LabdBus(can.BusABC):
 
         The lease is the one named by ``lease`` (or LABD_LEASE), else the one that ``holder`` (or LABD_HOLDER, or
         user@host) holds, asked from the labd at ``url`` (or LABD_URL). With ``address`` (host:port of the agent) and
-        ``token`` of the lease, no labd is asked. ``receive_own_messages``: also what the agent itself sends, as frames
-        with ``is_rx`` False. Filters work on the agent. Bit rates and the like are the bench's own and are ignored.
+        ``token`` of the lease, no labd is asked, and there is no TLS. ``receive_own_messages``: also what the agent
+        itself sends, as frames with ``is_rx`` False. Filters work on the agent. Bit rates and the like are the bench's
+        own and are ignored.
 
         Raises ValueError for a channel that is none, CanInitializationError when there is no such lease or bus.
         """
@@ -71,9 +72,11 @@ class LabdBus(can.BusABC):
         self._cleanup = contextlib.ExitStack()
         try:
             with self._cleanup as opening:
+                tls = None
                 if address is None or token is None:
-                    address, token = opening.enter_context(held_bench(bench, url=url, lease_id=lease, holder=holder))
-                client = opening.enter_context(BenchClient(address, bench, token))
+                    held = held_bench(bench, url=url, lease_id=lease, holder=holder)
+                    address, token, tls = opening.enter_context(held)
+                client = opening.enter_context(BenchClient(address, bench, token, tls=tls))
                 self._bus = client.bus(bus)
                 [described] = [one for one in client.describe().buses if one.name == bus]
                 self._can_protocol = can.CanProtocol.CAN_FD if described.fd else can.CanProtocol.CAN_20

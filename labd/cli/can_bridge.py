@@ -10,7 +10,7 @@ import click
 
 from labd.cli.completion import complete_benches, complete_buses
 from labd.cli.exits import ExitCode, Failure, Interrupted
-from labd.cli.leasing import using
+from labd.cli.leasing import open_bench, using
 from labd.cli.options import can_filter, duration, lease_options
 from labd.cli.session import Session, pass_session
 
@@ -79,9 +79,9 @@ def bridge(
     lab = session.lab
     holding = using(lab, bench_name, lease_id=lease_id, holder=holder, priority=priority, timeout_s=timeout_s)
     with holding as (lease, heartbeats):
-        from bench_agent.client import BenchClient, FrameFilter
+        from bench_agent.client import FrameFilter
 
-        with BenchClient(lease["address"] or "", bench_name, lease.get("token") or "") as bench:
+        with open_bench(lab, lease, bench_name) as bench:
             fd = next((bus.fd for bus in bench.describe().buses if bus.name == bus_name), False)
             passing = [FrameFilter(identifier, mask) for identifier, mask in filters]
             with (

@@ -8,7 +8,7 @@ import click
 
 from labd.cli.completion import complete_benches, complete_buses
 from labd.cli.exits import ExitCode, Failure
-from labd.cli.leasing import using
+from labd.cli.leasing import open_bench, using
 from labd.cli.options import can_filter, lease_options
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
@@ -71,7 +71,7 @@ def replay(
     lab = session.lab
     holding = using(lab, bench_name, lease_id=lease_id, holder=holder, priority=priority, timeout_s=timeout_s)
     with holding as (lease, heartbeats), Progress() as progress:
-        from bench_agent.client import BenchClient, FrameFilter
+        from bench_agent.client import FrameFilter
 
         said = time.monotonic()
 
@@ -82,7 +82,7 @@ def replay(
                 said = time.monotonic()
                 progress.state(f"{now.sent} frames sent, {now.position_s:.0f} s into the log")
 
-        with BenchClient(lease["address"] or "", bench_name, lease.get("token") or "") as bench:
+        with open_bench(lab, lease, bench_name) as bench:
             end = bench.bus(bus_name).replay(
                 log,
                 speed=0 if flat_out else speed,

@@ -11,7 +11,7 @@ import click
 from labd.cli.can import candump_line
 from labd.cli.completion import complete_benches, complete_buses
 from labd.cli.exits import ExitCode, Failure, Interrupted
-from labd.cli.leasing import using
+from labd.cli.leasing import open_bench, using
 from labd.cli.options import duration, lease_options
 from labd.cli.output import format_option, print_json, print_table
 from labd.cli.session import Session, pass_session
@@ -70,21 +70,18 @@ def send(
     values = dict(map(_signal, signals))
     lab = session.lab
     holding = using(lab, bench_name, lease_id=lease_id, holder=holder, priority=priority, timeout_s=timeout_s)
-    with holding as (lease, heartbeats):
-        from bench_agent.client import BenchClient
-
-        with BenchClient(lease["address"] or "", bench_name, lease.get("token") or "") as bench:
-            bus = bench.bus(bus_name)
-            if period_s is None:
-                if frame is not None:
-                    sent = frame._replace(timestamp_ns=bus.send(frame))
-                else:
-                    sent = bus.send_message(what, values, force=force).frame
-                click.echo(candump_line(bus_name, sent))
-                return
-            cyclic = bus.cyclic(frame if frame is not None else what, values, period_s=period_s, force=force)
-            what = f"{cyclic.name} every {period_s * 1000:g} ms"
-            _stay(what, heartbeats, for_s, lambda: cyclic.state, lambda: [cyclic.stop()])
+    with holding as (lease, heartbeats), open_bench(lab, lease, bench_name) as bench:
+        bus = bench.bus(bus_name)
+        if period_s is None:
+            if frame is not None:
+                sent = frame._replace(timestamp_ns=bus.send(frame))
+            else:
+                sent = bus.send_message(what, values, force=force).frame
+            click.echo(candump_line(bus_name, sent))
+            return
+        cyclic = bus.cyclic(frame if frame is not None else what, values, period_s=period_s, force=force)
+        what = f"{cyclic.name} every {period_s * 1000:g} ms"
+        _stay(what, heartbeats, for_s, lambda: cyclic.state, lambda: [cyclic.stop()])
 
 
 @click.command()
@@ -133,22 +130,17 @@ def restbus(
     """
     lab = session.lab
     holding = using(lab, bench_name, lease_id=lease_id, holder=holder, priority=priority, timeout_s=timeout_s)
-    with holding as (lease, heartbeats):
-        from bench_agent.client import BenchClient
+    with holding as (lease, heartbeats), open_bench(lab, lease, bench_name) as bench:
+        rest = bench.bus(bus_name).restbus(absent, include=include, except_messages=except_message, database=database)
+        _list(rest, as_json=as_json)
+        numbers = {state.id for state in rest.begun}
 
-        with BenchClient(lease["address"] or "", bench_name, lease.get("token") or "") as bench:
-            rest = bench.bus(bus_name).restbus(
-                absent, include=include, except_messages=except_message, database=database
-            )
-            _list(rest, as_json=as_json)
-            numbers = {state.id for state in rest.begun}
+        def stop() -> "list[CyclicState]":
+            states = [state for state in bench.traffic() if state.id in numbers]
+            rest.stop()
+            return states
 
-            def stop() -> "list[CyclicState]":
-                states = [state for state in bench.traffic() if state.id in numbers]
-                rest.stop()
-                return states
-
-            _stay(f"{len(rest.messages)} messages", heartbeats, for_s, bench.traffic, stop)
+        _stay(f"{len(rest.messages)} messages", heartbeats, for_s, bench.traffic, stop)
 
 
 def _stay(

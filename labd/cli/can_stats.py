@@ -10,7 +10,7 @@ import click
 
 from labd.cli.completion import complete_benches, complete_buses
 from labd.cli.exits import ExitCode, Failure
-from labd.cli.leasing import using
+from labd.cli.leasing import open_bench, using
 from labd.cli.options import existing_lease_option, holder_option, lease_timeout_option, priority_option
 from labd.cli.output import format_option, print_json, print_record
 from labd.cli.session import Session, pass_session
@@ -77,11 +77,8 @@ def _bus(
         known = ", ".join(buses) or "none"
         raise Failure(f"bench {bench_name} has no bus {bus_name!r}; it has {known}", ExitCode.REFUSED)
     holding = using(lab, bench_name, lease_id=lease_id, holder=holder, priority=priority, timeout_s=timeout_s)
-    with holding as (lease, _):
-        from bench_agent.client import BenchClient
-
-        with BenchClient(lease["address"] or "", bench_name, lease.get("token") or "") as bench:
-            yield bench.bus(bus_name)
+    with holding as (lease, _), open_bench(lab, lease, bench_name) as bench:
+        yield bench.bus(bus_name)
 
 
 def _print(stats: "BusStats", *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ import click
 
 from labd.cli.completion import complete_benches, complete_consoles
 from labd.cli.exits import ExitCode, Failure, Interrupted
-from labd.cli.leasing import using
+from labd.cli.leasing import open_bench, using
 from labd.cli.options import duration, lease_options
 from labd.cli.raw_terminal import SUPPORTED, raw
 from labd.cli.session import Session, pass_session
@@ -88,15 +88,16 @@ def console(
     found = _find(session, bench_name, console_name)
     lab = session.lab
     holding = using(lab, bench_name, lease_id=lease_id, holder=holder, priority=priority, timeout_s=timeout_s)
-    with log_path.open("ab") if log_path else contextlib.nullcontext() as log, holding as (lease, heartbeats):
-        from bench_agent.client import BenchClient
-
-        with BenchClient(lease["address"] or "", bench_name, lease.get("token") or "") as bench:
-            client = bench.console(console_name, f"labctl console of {holder}")
-            with client.watch(from_start=from_start) if watch else client.stream(from_start=from_start) as stream:
-                _Conversation(stream, heartbeats, found, log, stay=stay, watch=watch, crlf=crlf).run(duration_s)
-            if stream.dropped:
-                click.echo(f"{stream.dropped} bytes of output are lost: this end was too slow", err=True)
+    with (
+        log_path.open("ab") if log_path else contextlib.nullcontext() as log,
+        holding as (lease, heartbeats),
+        open_bench(lab, lease, bench_name) as bench,
+    ):
+        client = bench.console(console_name, f"labctl console of {holder}")
+        with client.watch(from_start=from_start) if watch else client.stream(from_start=from_start) as stream:
+            _Conversation(stream, heartbeats, found, log, stay=stay, watch=watch, crlf=crlf).run(duration_s)
+        if stream.dropped:
+            click.echo(f"{stream.dropped} bytes of output are lost: this end was too slow", err=True)
 
 
 def _find(session: Session, bench_name: str, console_name: str) -> Console:

@@ -10,7 +10,7 @@ import click
 
 from labd.cli.completion import complete_benches, complete_ecus
 from labd.cli.exits import ExitCode, Failure
-from labd.cli.leasing import borrowed, leased
+from labd.cli.leasing import borrowed, leased, open_bench
 from labd.cli.options import lease_options
 from labd.cli.output import duration as duration_text
 from labd.cli.output import format_option, print_json, print_record
@@ -91,9 +91,9 @@ def flash(
         else leased(lab, bench_name, holder=holder, priority=priority, timeout_s=timeout_s)
     )
     with holding as (lease, _):
-        from bench_agent.client import BenchClient, FlashFailed
+        from bench_agent.client import FlashFailed
 
-        with BenchClient(lease["address"] or "", bench_name, lease.get("token") or "") as bench, _bar() as show:
+        with open_bench(lab, lease, bench_name) as bench, _bar() as show:
             try:
                 result = _write(bench.ecu(ecu_name), image, address, resume, show)
             except FlashFailed as error:

@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,9 @@ from labd.cli.patience import paces, patiently
 from labd.cli.progress import Progress
 from labd.client import HELD, OVER, Heartbeats, LabClient, LabError, Lease, RevokeNotice, Run, end_text, part_of
 from labd.client.heartbeats import BEATS_PER_TTL
+
+if TYPE_CHECKING:
+    from bench_agent.client import BenchClient
 
 TTL_S = 30.0
 """How long a lease outlives the labctl that holds it."""
@@ -86,6 +90,14 @@ def using(
     if lease_id:
         return borrowed(lab, lease_id, bench)
     return leased(lab, bench, holder=holder, priority=priority, timeout_s=timeout_s)
+
+
+def open_bench(lab: LabClient, lease: Lease, bench: str) -> "BenchClient":
+    """The bench of a held lease, with its token, and over TLS where labd has it. Raises LabError."""
+    from bench_agent.client import BenchClient
+
+    tls = lab.agent_tls(lease["id"], bench)
+    return BenchClient(lease["address"] or "", bench, lease.get("token") or "", tls=tls)
 
 
 @contextlib.contextmanager

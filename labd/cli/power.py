@@ -8,7 +8,7 @@ import click
 
 from labd.cli.completion import POWER_ACTIONS, complete_benches, complete_power
 from labd.cli.exits import ExitCode, Failure
-from labd.cli.leasing import using
+from labd.cli.leasing import open_bench, using
 from labd.cli.options import duration, lease_options
 from labd.cli.output import duration as duration_text
 from labd.cli.output import format_option, print_json, print_record, print_table
@@ -84,15 +84,12 @@ def power(
     channels = _channels(session, bench_name, order)
     lab = session.lab
     holding = using(lab, bench_name, lease_id=lease_id, holder=holder, priority=priority, timeout_s=timeout_s)
-    with holding as (lease, _):
-        from bench_agent.client import BenchClient
-
-        with BenchClient(lease["address"] or "", bench_name, lease.get("token") or "") as bench:
-            if order.action == "profile":
-                _play(bench, channels[0], order, points, as_json)
-                return
-            faults = _act(bench, channels, order)
-            states = [state for state in bench.power.channels() if state.name in channels]
+    with holding as (lease, _), open_bench(lab, lease, bench_name) as bench:
+        if order.action == "profile":
+            _play(bench, channels[0], order, points, as_json)
+            return
+        faults = _act(bench, channels, order)
+        states = [state for state in bench.power.channels() if state.name in channels]
     if as_json:
         print_json({"bench": bench_name, "channels": [asdict(state) for state in states]})
     else:

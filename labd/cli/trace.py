@@ -9,6 +9,7 @@ import click
 
 from labd.cli.completion import complete_benches, complete_buses, complete_consoles
 from labd.cli.exits import ExitCode, Failure
+from labd.cli.leasing import open_bench
 from labd.cli.options import duration, held_lease_option, holder_option
 from labd.cli.output import format_option, one_line, print_json, print_table
 from labd.cli.session import Session, pass_session
@@ -137,11 +138,7 @@ def console_log(
 
 
 def _bench(session: Session, bench_name: str, lease_id: str | None, holder: str) -> "BenchClient":
-    lease = held_lease(session.lab, bench_name, lease_id=lease_id, holder=holder)
-
-    from bench_agent.client import BenchClient
-
-    return BenchClient(lease["address"] or "", bench_name, lease.get("token") or "")
+    return open_bench(session.lab, held_lease(session.lab, bench_name, lease_id=lease_id, holder=holder), bench_name)
 
 
 def _time(time_ns: int) -> str:

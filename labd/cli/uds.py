@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 
 from labd.cli.completion import complete_benches, complete_ecus
 from labd.cli.exits import ExitCode, Failure
-from labd.cli.leasing import using
+from labd.cli.leasing import open_bench, using
 from labd.cli.options import duration, lease_options
 from labd.cli.options import (
     functional_id as parse_functional_id,
@@ -113,18 +113,15 @@ def uds(
     ecu = None if functional else _find(session, bench_name, words[0])
     lab = session.lab
     holding = using(lab, bench_name, lease_id=lease_id, holder=holder, priority=priority, timeout_s=timeout_s)
-    with holding as (lease, _):
-        from bench_agent.client import BenchClient
-
-        with BenchClient(lease["address"] or "", bench_name, lease.get("token") or "") as bench:
-            if ecu is None:
-                ask_all(bench, bench_name, request, bus, functional_id, within_s or _FUNCTIONAL_S, as_json)
-                return
-            client = bench.ecu(ecu["name"])
-            if isinstance(request, Named):
-                answer = _call(client, request, within_s or _PHYSICAL_S)
-            else:
-                answer = _ask(client, ecu, request, within_s or _PHYSICAL_S)
+    with holding as (lease, _), open_bench(lab, lease, bench_name) as bench:
+        if ecu is None:
+            ask_all(bench, bench_name, request, bus, functional_id, within_s or _FUNCTIONAL_S, as_json)
+            return
+        client = bench.ecu(ecu["name"])
+        if isinstance(request, Named):
+            answer = _call(client, request, within_s or _PHYSICAL_S)
+        else:
+            answer = _ask(client, ecu, request, within_s or _PHYSICAL_S)
     if as_json:
         print_json({"bench": bench_name, "ecu": ecu["name"], **_document(answer)})
     else:

@@ -5,7 +5,9 @@ import getpass
 import os
 import socket
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
+from bench_agent.protocol.identity import AgentTls
 from labd.client.errors import LabError
 from labd.client.heartbeats import Heartbeats
 from labd.client.lab import DEFAULT_URL, LabClient
@@ -78,6 +80,15 @@ def part_of(lease: Lease, bench: str) -> Lease:
     raise NotHeld(f"lease {lease['id']} is of bench {names}, not of {bench}")
 
 
+class HeldBench(NamedTuple):
+    """What `BenchClient` needs: the agent's address, the lease's token, and what proves the holder to the agent."""
+
+    address: str
+    token: str
+    tls: AgentTls | None
+    """None: labd and its agents run with ``--insecure``."""
+
+
 @contextlib.contextmanager
 def held_bench(
     bench: str,
@@ -86,8 +97,8 @@ def held_bench(
     lease_id: str | None = None,
     holder: str | None = None,
     on_revoke: Callable[[RevokeNotice], None] = lambda _notice: None,
-) -> Iterator[tuple[str, str]]:
-    """The agent's address and the token of a lease that is held, which is kept alive within the context.
+) -> Iterator[HeldBench]:
+    """What it takes to use a bench whose lease is held; the lease is kept alive within the context.
 
     The lease is ``lease_id`` (or LABD_LEASE), else the one that ``holder`` (or LABD_HOLDER, or user@host) holds, asked
     from the labd at ``url`` (or LABD_URL). ``on_revoke`` is called from another thread when labd wants it back. Raises
@@ -96,4 +107,5 @@ def held_bench(
     with LabClient(url or os.environ.get("LABD_URL") or DEFAULT_URL) as lab:
         lease = held_lease(lab, bench, lease_id=lease_id or os.environ.get("LABD_LEASE"), holder=holder)
         with Heartbeats(lab, lease, on_revoke):
-            yield lease["address"] or "", lease.get("token") or ""
+            tls = lab.agent_tls(lease["id"], bench)
+            yield HeldBench(lease["address"] or "", lease.get("token") or "", tls)

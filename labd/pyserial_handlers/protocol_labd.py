@@ -49,8 +49,8 @@ class Serial(SerialBase):
         held = held_bench(bench, url=options.get("url"), lease_id=options.get("lease"), holder=options.get("holder"))
         with contextlib.ExitStack() as opening:
             with _as_serial(f"{self.port} cannot be opened: "):
-                address, token = opening.enter_context(held)
-                client = opening.enter_context(BenchClient(address, bench, token))
+                address, token, tls = opening.enter_context(held)
+                client = opening.enter_context(BenchClient(address, bench, token, tls=tls))
                 door = client.console(console)
                 self._bit_rate = next(one.baudrate for one in client.describe().consoles if one.name == console)
                 stream = opening.enter_context(door.watch() if "watch" in options else door.stream())

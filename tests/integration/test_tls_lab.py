@@ -1,6 +1,7 @@
 """A lab as it runs by default: TLS everywhere, enrolled agents, people with tokens; real processes."""
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -237,3 +238,13 @@ def test_a_rotated_authority_needs_nobody_to_do_anything(tmp_path: Path) -> None
         lab.wait_for_benches("bench-1")
         with lab.client() as client, _held(client) as lease, _bench(client, lease) as bench:
             assert "WVW" in _vin(bench)
+
+
+def test_commands_go_over_tls_too(lab: Lab, client: LabClient) -> None:
+    environment = {**os.environ, "LABD_URL": lab.http, "LABD_CA": str(lab.ca), "LABD_TOKEN": str(lab.token)}
+    read = ["labd.cli", "uds", "bench-1", "ECM", "22F190"]
+    done = subprocess.run(
+        [sys.executable, "-m", *read], env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "62 F1 90" in done.stdout or "62F190" in done.stdout, done.stdout
