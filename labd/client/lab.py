@@ -10,7 +10,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from bench_agent.protocol.identity import AgentTls, Credentials
-from labd.client import log_stream
+from labd.client import event_stream, log_stream
 from labd.client.audit import AuditQuery
 from labd.client.credentials import bearer
 from labd.client.identities import Identities, with_reason
@@ -167,6 +167,28 @@ class LabClient(Identities):
         leases: list[Lease] = list(islice(self._items("leases", params), limit))
         return sorted(leases, key=lambda lease: lease["position"] or 0)
 
+    def follow_lease(self, lease_id: str) -> Generator[Lease, None, Lease]:
+        """The lease as it is and each time it changes, other than by heartbeats; the generator returns the ended one.
+
+        A broken connection is resumed; states that came and went meanwhile are left out.
+        """
+        last = yield from event_stream.follow(self._http, f"{_API}/leases/{_segment(lease_id)}/events")
+        return cast(Lease, last)
+
+    def follow_leases(
+        self, *states: str, holder: str | None = None, selector: str | None = None, since: str | None = None
+    ) -> Iterator[Lease]:
+        """The leases there are, without their tokens, and from then on each one that changes, for ever.
+
+        Filtered like `leases`. After a broken connection all come once more.
+        """
+        return event_stream.follow_all(
+            self._http,
+            f"{_API}/leases/events",
+            _filters(states, holder, selector, since),
+            lambda: self.leases(*states, holder=holder, selector=selector, since=since),
+        )
+
     def heartbeat(self, lease_id: str) -> Lease:
         """Keeps a waiting or held lease alive for another TTL; the answer carries the tokens of a held one."""
         return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/heartbeat"))
@@ -280,6 +302,11 @@ class LabClient(Identities):
     def cancel_run(self, run_id: str, reason: str = "") -> Run:
         """Stops a run, or takes it out of the queue. An operator who stops another's says why."""
         return cast(Run, self._call("POST", with_reason(f"runs/{_segment(run_id)}/cancel", reason)))
+
+    def follow_run(self, run_id: str) -> Generator[Run, None, Run]:
+        """The run as it is and each time it changes; the generator returns it once it is over."""
+        last = yield from event_stream.follow(self._http, f"{_API}/runs/{_segment(run_id)}/events")
+        return cast(Run, last)
 
     def follow_log(self, run_id: str, after: int = 0) -> Generator[LogLine, None, Run]:
         """The log from line ``after`` + 1 on, as it grows, until the run has ended; the generator returns the run.

@@ -34,12 +34,12 @@ def follow(transport: "Transport", path: str, *, after: int, until_now: bool) ->
             params: dict[str, str | int] = {"after": after} | ({"follow": "false"} if until_now else {})
             headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(after)} if after else {})
             with transport.stream(path, params=params, headers=headers, read_timeout_s=QUIET_S) as read_line:
-                for event, data in _events(transport, read_line):
+                for event, data, _ in events(transport, read_line):
                     if event == "end":
-                        return cast(Run, _object(transport, data))
+                        return cast(Run, json_object(transport, data))
                     if event != "line":
                         continue
-                    line = cast(LogLine, _object(transport, data))
+                    line = cast(LogLine, json_object(transport, data))
                     if line["seq"] <= after:
                         continue
                     if line["seq"] != after + 1:
@@ -55,9 +55,9 @@ def follow(transport: "Transport", path: str, *, after: int, until_now: bool) ->
         time.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**fruitless))
 
 
-def _events(transport: "Transport", read_line: Callable[[int], bytes]) -> Iterator[tuple[str, str]]:
-    """(event, data) of each whole event (HTML Living Standard, 9.2.6); one that is cut off is left out."""
-    event, data = "", list[str]()
+def events(transport: "Transport", read_line: Callable[[int], bytes]) -> Iterator[tuple[str, str, str]]:
+    """(event, data, id) of each whole event (HTML Living Standard, 9.2.6); one that is cut off is left out."""
+    event, data, version = "", list[str](), ""
     while raw := read_line(MAX_EVENT_BYTES):
         if not raw.endswith(b"\n"):
             if len(raw) >= MAX_EVENT_BYTES:
@@ -67,17 +67,20 @@ def _events(transport: "Transport", read_line: Callable[[int], bytes]) -> Iterat
         value = value.removeprefix(" ")
         if field == "event":
             event = value
+        elif field == "id":
+            version = value
         elif field == "data":
             if sum(map(len, data)) > MAX_EVENT_BYTES:
                 raise UnexpectedAnswer(f"{transport.url} sends a log event of more than {MAX_EVENT_BYTES} bytes")
             data.append(value)
         elif not raw.strip():
             if data:
-                yield event or "message", "\n".join(data)
+                yield event or "message", "\n".join(data), version
             event, data = "", []
 
 
-def _object(transport: "Transport", text: str) -> dict[str, Any]:
+def json_object(transport: "Transport", text: str) -> dict[str, Any]:
+    """The data of an event; raises UnexpectedAnswer when it is no JSON object."""
     try:
         value = json.loads(text)
     except ValueError as error:

@@ -79,6 +79,8 @@ REST = MappingProxyType(
         f"GET {_API}/leases": _SEE,
         f"POST {_API}/leases": Rule(role=Role.ENGINEER, scope=Scope.LEASE),
         f"GET {_API}/leases/{{lease_id}}": Rule(team=TeamOf.LEASE, runner=True),
+        f"GET {_API}/leases/events": _SEE,
+        f"GET {_API}/leases/{{lease_id}}/events": Rule(team=TeamOf.LEASE, runner=True),
         f"POST {_API}/leases/{{lease_id}}/heartbeat": Rule(
             role=Role.ENGINEER, scope=Scope.LEASE, team=TeamOf.LEASE, own=True, runner=True
         ),
@@ -91,6 +93,7 @@ REST = MappingProxyType(
         f"POST {_API}/runs": Rule(role=Role.ENGINEER, scope=Scope.RUN),
         f"GET {_API}/runs/{{run_id}}": _SEE_RUN,
         f"POST {_API}/runs/{{run_id}}/cancel": _END_RUN,
+        f"GET {_API}/runs/{{run_id}}/events": _SEE_RUN,
         f"GET {_API}/runs/{{run_id}}/log": _SEE_RUN,
         f"GET {_API}/runs/{{run_id}}/result": _SEE_RUN,
         f"GET {_API}/runs/{{run_id}}/junit": _SEE_RUN,

@@ -10,6 +10,8 @@ class Filter:
 
     states: Sequence[str] = ()
     """One of them; none given: any."""
+    ids: Sequence[str] | None = None
+    """One of them."""
     holder: str | None = None
     selector: str = ""
     """Of the labels of the bench that the lease has or had; one without a bench matches the empty selector only."""

@@ -1,19 +1,23 @@
 """Leases."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Depends, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from labd.api import schemas
 from labd.api.answers import lease_answer, lease_summary, wanted_of
 from labd.api.context import ActorOf, FilterOf, LabOf, LeaseId, ReasonOf
+from labd.api.events import LastEventId, follow_many, follow_thing
 from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router, waits_for
 from labd.model.lease import LeaseState
+from labd.services.identifiers import LEASE
 from labd.services.tenancy import holder_for, team_for
 
 router = Router(prefix="/leases", tags=["leases"])
@@ -54,11 +58,64 @@ def list_leases(
 
 
 @router.get(
+    "/events",
+    response_class=EventSourceResponse,
+    responses=responses(),
+    summary="Follow all leases",
+)
+async def follow_leases(
+    lab: LabOf,
+    where: FilterOf,
+    state: Annotated[list[LeaseState], Query(description="Only in these states.")] = [],  # noqa: B006 - FastAPI copies
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `ready`, then `lease` with each lease that has changed, as it is by then.
+
+    List the leases after `ready`: from then on no change is missed. The stream ends after 15 minutes, or when its
+    reader falls too far behind: come back, and list again.
+    """
+
+    def look(ids: list[str]) -> list[schemas.LeaseSummary]:
+        views = lab.leasing.newest(replace(where, states=state, ids=ids), len(ids))
+        return [lease_summary(view) for view in reversed(views)]
+
+    async for event in follow_many(lab, "lease", LEASE, look):
+        yield event
+
+
+@router.get(
     "/{lease_id}", openapi_extra=waits_for("lease_id"), responses=responses(HTTPStatus.NOT_FOUND), summary="One lease"
 )
 def get_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId) -> schemas.Lease:
     """A lease; its holder sees its tokens, while it is held."""
     return lease_answer(lab.leasing.get(lease_id), actor)
+
+
+def _exists(lab: LabOf, lease_id: LeaseId) -> None:
+    # Before the stream begins: afterwards no problem document can be sent.
+    lab.leasing.get(lease_id)
+
+
+@router.get(
+    "/{lease_id}/events",
+    response_class=EventSourceResponse,
+    dependencies=[Depends(_exists)],
+    responses=responses(HTTPStatus.NOT_FOUND),
+    summary="Follow a lease",
+)
+async def follow_lease(
+    lab: LabOf, actor: ActorOf, lease_id: LeaseId, last_event_id: LastEventId = None
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `lease` with each version (as of `ETag`) that was not seen, at last `end` with the last one.
+
+    The stream ends without `end` after 15 minutes, or when labd stops: come back with `Last-Event-ID`.
+    """
+
+    def look() -> tuple[schemas.Lease, bool]:
+        view = lab.leasing.get(lease_id)
+        return lease_answer(view, actor), view.lease.state is LeaseState.ENDED
+
+    async for event in follow_thing(lab, lease_id, "lease", look, last_event_id):
+        yield event
 
 
 @router.post(

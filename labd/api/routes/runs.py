@@ -12,6 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from labd.api import schemas
 from labd.api.answers import line_answer, run_answer, wanted_of
 from labd.api.context import ActorOf, FilterOf, LabOf, ReasonOf, RunId
+from labd.api.events import LastEventId, follow_thing
 from labd.api.following import follow_log
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
@@ -80,6 +81,27 @@ def cancel_run(lab: LabOf, actor: ActorOf, run_id: RunId, reason: ReasonOf) -> s
 def _exists(lab: LabOf, run_id: RunId) -> None:
     # Before the stream begins: afterwards no problem document can be sent.
     lab.running.get(run_id)
+
+
+@router.get(
+    "/{run_id}/events",
+    response_class=EventSourceResponse,
+    dependencies=[Depends(_exists)],
+    responses=_NOT_FOUND,
+    summary="Follow a run",
+)
+async def follow_run(lab: LabOf, run_id: RunId, last_event_id: LastEventId = None) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `run` with each version (as of `ETag`) that was not seen, at last `end` with the run.
+
+    The stream ends without `end` after 15 minutes, or when labd stops: come back with `Last-Event-ID`.
+    """
+
+    def look() -> tuple[schemas.Run, bool]:
+        view = lab.running.get(run_id)
+        return run_answer(view), view.run.state.final
+
+    async for event in follow_thing(lab, run_id, "run", look, last_event_id):
+        yield event
 
 
 @router.get(

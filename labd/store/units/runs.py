@@ -77,6 +77,8 @@ class Runs(Part):
         query = select(tables.runs).order_by(columns.seq.desc()).limit(limit)
         if where.states:
             query = query.where(columns.state.in_(where.states))
+        if where.ids is not None:
+            query = query.where(columns.id.in_(where.ids))
         if where.holder is not None:
             query = query.where(columns.holder == where.holder)
         if where.teams is not None:

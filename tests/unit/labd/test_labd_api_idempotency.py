@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from labd.api.app import create_app
 from labd.api.routing import Router
-from labd.model.identity import SYSTEM
+from labd.model.identity import ANONYMOUS, SYSTEM
 from labd.services.errors import Conflict
 from labd.services.lab import Lab
 from labd.store.errors import DatabaseBusy
@@ -192,13 +192,13 @@ def test_uses_in_one_transaction_see_each_other_and_end_together(
     other = Store(tmp_path, database)
     wish = {"selector": "", "holder": "ada", "duration_s": 60.0, "ttl_s": 30.0}
     with pytest.raises(ZeroDivisionError), lab.core.together.scope():
-        made = lab.leasing.create(**wish).lease.id  # type: ignore[arg-type]
+        made = lab.leasing.create(ANONYMOUS, **wish).lease.id  # type: ignore[arg-type]
         assert lab.leasing.get(made).lease.holder == "ada"
         with other.read() as unit:
             assert unit.lease(made) is None
         raise ZeroDivisionError
     with lab.core.together.scope():
-        first, second = (lab.leasing.create(**wish).lease.id for _ in range(2))  # type: ignore[arg-type]
+        first, second = (lab.leasing.create(ANONYMOUS, **wish).lease.id for _ in range(2))  # type: ignore[arg-type]
     with other.read() as unit:
         assert unit.lease(made) is None
         assert unit.lease(first) is not None
@@ -210,7 +210,7 @@ def test_a_failure_that_is_passed_over_leaves_nothing_half_done(lab: Lab) -> Non
     attach(lab, report("bench-1"))
     wish = {"selector": "", "holder": "ada", "duration_s": 60.0, "ttl_s": 30.0}
     with pytest.raises(RuntimeError, match="undone"), lab.core.together.scope():
-        made = lab.leasing.create(**wish).lease.id  # type: ignore[arg-type]
+        made = lab.leasing.create(ANONYMOUS, **wish).lease.id  # type: ignore[arg-type]
         with pytest.raises(Conflict), lab.core.transaction(SYSTEM):
             raise Conflict("no")
     with lab.core.view() as unit:

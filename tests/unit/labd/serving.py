@@ -1,0 +1,26 @@
+"""labd's own web server on a real socket, in a thread."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from labd.daemon import _web_server
+from labd.services.lab import Lab
+
+
+@contextmanager
+def serving(lab: Lab) -> Iterator[tuple[str, int]]:
+    """The address of the lab's REST API, for as long as the block lasts."""
+    import asyncio
+
+    server = _web_server(lab)
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+        thread = threading.Thread(target=lambda: asyncio.run(server._serve([listener])), daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()
+        finally:
+            lab.hang_up()
+            server.should_exit = True
+            thread.join(30)
