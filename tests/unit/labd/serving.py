@@ -14,7 +14,7 @@ def serving(lab: Lab) -> Iterator[tuple[str, int]]:
     """The address of the lab's REST API, for as long as the block lasts."""
     import asyncio
 
-    server = _web_server(lab)
+    server = _web_server(lab, None)
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server._serve([listener])), daemon=True)
         thread.start()
