@@ -310,6 +310,37 @@ def rotate(data: Path, database: str | None, secrets_key: Path | None) -> None:
         sys.exit(1)
 
 
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_data
+@_database
+@_keys
+@click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Its first line opens the keys in the backup.",
+)
+def restore(file: Path, data: Path, database: str | None, keys: Path | None, passphrase_file: Path | None) -> None:
+    """Restore a backup into an empty data directory, or an empty PostgreSQL database.
+
+    Leases that were live in the backup end, those who waited still wait. Agents end whatever they serve before labd
+    hands out their benches again.
+    """
+    from labd.backup_file import BackupDamaged
+    from labd.services.restoring import restore as restore_backup
+    from labd.store.errors import StoreError
+
+    _set_up_logging("warning")
+    os.umask(0o077)
+    try:
+        passphrase = None if passphrase_file is None else passphrase_file.read_text("utf-8").split("\n")[0]
+        for line in restore_backup(file, data, database, keys=keys, passphrase=passphrase):
+            click.echo(line)
+    except (OSError, StoreError, BackupDamaged) as error:
+        click.echo(f"labd: cannot restore: {error}", err=True)
+        sys.exit(1)
+
+
 def _serve(
     data: Path,
     database: str | None,
@@ -361,12 +392,12 @@ def _lab(
 ) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
-    from labd.services.authority import Authority, AuthorityUnusable
+    from labd.services.authority import FILE_NAME, Authority, AuthorityUnusable
     from labd.services.clock import CLOCK_NAME, LabClock
     from labd.services.lab import Lab
     from labd.services.limits import RunLimits
     from labd.services.replicas import Replicas, replica_name
-    from labd.services.signing import KeyUnusable, Signer
+    from labd.services.signing import KEY_NAME, KeyUnusable, Signer
     from labd.services.vault import KEY_FILE, Vault
     from labd.store.errors import StoreError
     from labd.store.postgresql import PostgreSQL
@@ -403,6 +434,11 @@ def _lab(
             replicas=replicas,
             vault=vault,
             authority=authority,
+            keys={
+                KEY_NAME: keys / KEY_NAME,
+                f"ca/{FILE_NAME}": (keys / "ca" if tls is None else tls.authority) / FILE_NAME,
+                KEY_FILE: secrets_key or keys / KEY_FILE,
+            },
         )
     finally:
         store.close()

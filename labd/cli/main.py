@@ -24,6 +24,7 @@ from labd.client import DEFAULT_URL
 _COMMANDS = (
     "agent",
     "audit",
+    "backup",
     "bench",
     "can",
     "completion",

@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
-from typing import Any, cast
+from typing import IO, Any, cast
 from urllib.parse import quote
 
 from bench_agent.protocol.identity import AgentTls, Credentials
@@ -365,6 +365,13 @@ class LabClient(Identities):
     def remove_environment(self, name: str, *, team: str = DEFAULT_TEAM) -> None:
         """Removes an environment; its secrets stay."""
         self._delete(f"environments/{_segment(name)}", {"team": team})
+
+    # Backups
+
+    def backup(self, target: IO[bytes], passphrase: str | None = None) -> None:
+        """Writes a backup to the file; with a passphrase, labd's keys are sealed into it."""
+        headers = {} if passphrase is None else {"Labd-Passphrase": passphrase}
+        self._http.download(f"{_API}/backup", target, headers=headers, timeout_s=LONG_S)
 
     # The audit log
 

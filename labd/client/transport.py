@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import BadStatusLine, RemoteDisconnected
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlencode
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout, connection_from_url
@@ -30,6 +30,7 @@ _TRUST_HINT = "name the file of labd's authority (ca.pem in its data directory) 
 _PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 """What OpenSSL says to an answer without TLS."""
 _EXAMPLE = "it would look like http://127.0.0.1:8470"
+_CHUNK = 256 * 1024
 _IDLE_CONNECTIONS = 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
@@ -123,6 +124,22 @@ class Transport:
                 self._body(response)
                 raise UnexpectedAnswer(f"{self.url} does not answer as labd does: {kind or 'no type'} for a log")
             yield io.BufferedReader(_AsItComes(response)).readline
+
+    def download(self, path: str, target: IO[bytes], *, headers: Mapping[str, str], timeout_s: float) -> None:
+        """Writes the body of an answer of any length to a file; nothing comes within ``timeout_s``: LabUnreachable.
+
+        Raises as `request` does, and UnexpectedAnswer when the body is cut off.
+        """
+        late = f"nothing came within {timeout_s:g} s"
+        with (
+            contextlib.closing(self._pool()) as pool,
+            self._response(pool, "GET", path, None, headers, None, timeout_s, late) as response,
+        ):
+            if response.status >= 300:
+                self._body(response)
+                raise UnexpectedAnswer(f"{self.url} does not answer as labd does: status {response.status}")
+            for chunk in response.stream(_CHUNK):
+                target.write(chunk)
 
     def json(self, body: bytes) -> Any:
         """The JSON value of a body; raises UnexpectedAnswer when it is none."""

@@ -6,7 +6,7 @@ Health = Literal["healthy", "unhealthy", "quarantined", "offline"]
 BenchState = Literal["available", "leased", "recovering", "drained", "unavailable"]
 LeaseState = Literal["QUEUED", "GRANTED", "ACTIVE", "ENDING", "ENDED"]
 LeaseEnd = Literal[
-    "released", "expired", "heartbeat_lost", "idle", "cancelled", "preempted", "revoked", "bench_removed"
+    "released", "expired", "heartbeat_lost", "idle", "cancelled", "preempted", "revoked", "bench_removed", "restored"
 ]
 RunState = Literal["PENDING", "RUNNING", "PASSED", "FAILED", "ERROR", "CANCELLED"]
 LogLevel = Literal["debug", "info", "warning", "error"]

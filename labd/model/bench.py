@@ -11,6 +11,9 @@ TEAM_LABEL = "team"
 SHARED = "shared"
 
 
+_YEAR_2020 = 1_577_836_800
+
+
 class Health(StrEnum):
     """What the agent says of the bench; offline when no agent speaks for it.
 
@@ -35,6 +38,14 @@ class BenchState(StrEnum):
     RECOVERING = "recovering"
     DRAINED = "drained"
     UNAVAILABLE = "unavailable"
+
+
+def epoch_floor(now: float) -> int:
+    """An epoch above all that any labd has given out by ``now`` (s since the Unix epoch): one a second since 2020.
+
+    No bench is granted more often than once a second in the long run, so a later moment always has a higher floor.
+    """
+    return max(1, int(now - _YEAR_2020))
 
 
 @dataclass(frozen=True, slots=True)

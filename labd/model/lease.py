@@ -55,6 +55,7 @@ class LeaseEnd(StrEnum):
     PREEMPTED = "preempted"
     REVOKED = "revoked"
     BENCH_REMOVED = "bench_removed"
+    RESTORED = "restored"
 
 
 @dataclass(frozen=True, slots=True)

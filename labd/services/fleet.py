@@ -395,9 +395,12 @@ class Fleet:
             _log.error("bench refused: another agent has it", bench=report.name, agent=session.agent, other=known.agent)
             return
         epoch, fenced = report.fenced_epoch, report.fenced_epoch
+        if known is None and attaching and max(report.fenced_epoch, report.active_epoch) > 0:
+            # Another database has known the bench: whoever holds it by that, holds it no longer.
+            epoch = max(report.fenced_epoch, report.active_epoch) + 1
         if known is not None:
             # A database older than the agent's memory: later epochs than the agent has seen, or it refuses them.
-            epoch = max(known.epoch, report.fenced_epoch)
+            epoch = max(known.epoch, report.fenced_epoch, report.active_epoch)
             # An agent that attaches may have lost its memory; one that is attached may be overtaken by its own answer.
             fenced = report.fenced_epoch if attaching else max(known.fenced_epoch, report.fenced_epoch)
         ledger.unit.save_bench(

@@ -1,12 +1,14 @@
 """The lab, put together: what the doors (REST and gRPC) are given."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from labd.executors.base import Executor
 from labd.executors.bench import BenchExecutor
 from labd.model.run import ExecutorName
 from labd.services.auditing import Auditing
 from labd.services.authority import Authority
+from labd.services.backups import Backups
 from labd.services.clock import Clock
 from labd.services.conductor import Conductor
 from labd.services.core import Core
@@ -40,6 +42,7 @@ class Lab:
         public_url: str | None = None,
         limits: RunLimits,
         vault: Vault,
+        keys: Mapping[str, Path] | None = None,
         authority: Authority | None = None,
         secure: bool = False,
         providers: Sequence[Provider] = (),
@@ -68,6 +71,7 @@ class Lab:
         self.environments = Environments(self.core, vault)
         self.running = Running(self.core, self.environments)
         self.auditing = Auditing(self.core)
+        self.backups = Backups(self.core, keys or {})
         self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)
         if replicas is not None:

@@ -357,6 +357,7 @@ _LOST = {
     LeaseEnd.PREEMPTED: "its bench was needed for something more urgent",
     LeaseEnd.REVOKED: "its lease was revoked",
     LeaseEnd.BENCH_REMOVED: "its bench was removed from the lab",
+    LeaseEnd.RESTORED: "labd was restored from a backup",
 }
 
 

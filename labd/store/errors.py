@@ -29,6 +29,10 @@ class SchemaUnknown(StoreError):
     """There is no such revision of the schema."""
 
 
+class DatabaseNotEmpty(StoreError):
+    """A backup is to be restored into something that is in use."""
+
+
 class DatabaseInUse(StoreError):
     """Another labd uses the data directory."""
 

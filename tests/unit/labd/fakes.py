@@ -12,7 +12,7 @@ from labd.services.lab import Lab
 from labd.services.ledger import ClearOrder, FenceOrder
 from labd.services.limits import RunLimits
 from labd.services.sign_in import Provider
-from labd.services.signing import Signer
+from labd.services.signing import KEY_NAME, Signer
 from labd.services.vault import KEY_FILE, Vault
 from labd.store.store import Store
 
@@ -122,6 +122,7 @@ def open_lab(
         url="http://labd.test",
         limits=limits or RunLimits(),
         vault=Vault(directory / KEY_FILE),
+        keys={KEY_NAME: directory / KEY_NAME, KEY_FILE: directory / KEY_FILE},
         authority=authority,
         secure=secure,
         providers=providers,
