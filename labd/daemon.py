@@ -9,7 +9,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from labd.agents.server import AgentsServer
     from labd.services.lab import Lab
+    from labd.services.sign_in import Provider
 
 ADDRESS_FILE = "labd.json"
 """In the data directory while labd serves: where it listens, and its process ID."""
@@ -177,6 +178,28 @@ class _Tls:
     help="Of the certificates of agents and of labd; they are renewed after two thirds of it.",
 )
 @click.option(
+    "--access",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="LABD_ACCESS",
+    show_envvar=True,
+    help="YAML file with the identity providers to trust: OpenID Connect issuers of people and of CI systems, "
+    "Kubernetes clusters.",
+)
+@click.option(
+    "--oidc-issuer",
+    metavar="URL",
+    envvar="LABD_OIDC_ISSUER",
+    show_envvar=True,
+    help="The one OpenID Connect issuer that people sign in at, named `oidc`, without a file.",
+)
+@click.option(
+    "--oidc-client-id",
+    metavar="ID",
+    envvar="LABD_OIDC_CLIENT_ID",
+    show_envvar=True,
+    help="What labd is registered as there.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     envvar="LABD_INSECURE",
@@ -205,6 +228,9 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     certificate_lifetime: float,
+    access: Path | None,
+    oidc_issuer: str | None,
+    oidc_client_id: str | None,
     insecure: bool,
     insecure_on_network: bool,
 ) -> None:
@@ -217,12 +243,15 @@ def serve(
     """
     _set_up_logging(log_level)
     try:
+        providers = _providers(access, oidc_issuer, oidc_client_id)
         tls = None
         if insecure or insecure_on_network:
+            if providers:
+                raise StartError("--insecure asks nobody who they are: identity providers do not go with it")
             _warn_insecure(http, agents, on_network=insecure_on_network)
         else:
             tls = _Tls((keys or data) / CA_FOLDER, names, tls_cert, tls_key, certificate_lifetime)
-        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, tls)
+        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, tls, providers)
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
@@ -351,6 +380,7 @@ def _serve(
     runner: str | None,
     secrets_key: Path | None,
     tls: _Tls | None,
+    providers: "Sequence[Provider]",
 ) -> None:
     # Imported here, so that --help and refusals are quick.
     from labd.store.errors import StoreError
@@ -372,7 +402,7 @@ def _serve(
         host, port = listener.getsockname()[:2]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
         url = f"{'http' if tls is None else 'https'}://{_join(local, port)}"
-        started = _lab(data.resolve(), database, keys, url, public_url or url, runner, secrets_key, tls)
+        started = _lab(data.resolve(), database, keys, url, public_url or url, runner, secrets_key, tls, providers)
         with started as lab, _event_loop() as loop:
             context = None if tls is None else _https(lab, tls, [host, urlsplit(public_url or url).hostname or host])
             _bootstrap(lab, data, url)
@@ -389,6 +419,7 @@ def _lab(
     runner: str | None,
     secrets_key: Path | None,
     tls: _Tls | None,
+    providers: "Sequence[Provider]",
 ) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
@@ -431,6 +462,7 @@ def _lab(
             public_url=public_url,
             limits=RunLimits(),
             secure=tls is not None,
+            providers=providers,
             replicas=replicas,
             vault=vault,
             authority=authority,
@@ -475,6 +507,29 @@ def _warn_insecure(http: str, agents: str, *, on_network: bool) -> None:
         "reaches it controls the lab, and whoever is on the way reads along.",
         err=True,
     )
+
+
+def _providers(access: Path | None, issuer: str | None, client_id: str | None) -> "list[Provider]":
+    if (issuer is None) != (client_id is None):
+        raise StartError("--oidc-issuer and --oidc-client-id go together")
+    if access is None and issuer is None:
+        return []
+    from pydantic import ValidationError
+
+    from labd.services.oidc import OidcProvider
+    from labd.services.providers import AccessFile, AccessFileError, Oidc, read_access_file
+    from labd.services.token_review import TokenReviewProvider
+
+    try:
+        trusted = AccessFile() if access is None else read_access_file(access)
+        if issuer is not None:
+            simple = Oidc(name="oidc", issuer=issuer, client_id=client_id)
+            trusted = AccessFile(oidc=(*trusted.oidc, simple), kubernetes=trusted.kubernetes)
+    except AccessFileError as error:
+        raise StartError(str(error)) from error
+    except ValidationError as error:
+        raise StartError(f"--oidc-issuer {issuer}: {error.errors()[0]['msg']}") from error
+    return [*map(OidcProvider, trusted.oidc), *map(TokenReviewProvider, trusted.kubernetes)]
 
 
 def _bootstrap(lab: "Lab", data: Path, url: str) -> None:

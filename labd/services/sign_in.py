@@ -1,14 +1,16 @@
 """Who sends a bearer token: a user with an API token, or somebody whom an identity provider vouches for."""
 
 import hashlib
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
-import structlog
+from joserfc import jws
+from joserfc.errors import JoseError
 
 from labd.model.identity import Actor, ActorKind, Role, Scope
 from labd.services.api_tokens import matches, prefix_of
@@ -22,8 +24,6 @@ REMEMBERED_MAX = 4096
 LAST_USED_S = 60.0
 """How exactly the last use of a token is kept."""
 TOKEN_LENGTH_MAX = 16 * 1024
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +132,12 @@ class SignIn:
                 ledger.unit.save_api_token(replace(token, last_used_at=now))
 
     def _foreigner(self, token: str, now: float) -> tuple[Actor, float]:
-        issuer = issuer_of(token)
-        provider = next((one for one in self._providers if one.issued(issuer)), None) if issuer is not None else None
+        issuer = unproven_claims(token).get("iss")
+        if not isinstance(issuer, str):
+            raise Unauthenticated("labd knows no such token")
+        provider = next((one for one in self._providers if one.issued(issuer)), None)
         if provider is None:
-            known = "labd knows no such token" if issuer is None else f"labd does not know the issuer {issuer!r}"
-            raise Unauthenticated(known)
+            raise Unauthenticated(f"labd does not know the issuer {issuer!r}")
         vouched = provider.vouch(token, now)
         with self._core.view() as unit:
             roles = {**vouched.roles}
@@ -146,19 +147,13 @@ class SignIn:
         return Actor(vouched.name, vouched.kind, MappingProxyType(roles), vouched.scopes), vouched.expires_at
 
 
-def issuer_of(token: str) -> str | None:
-    """What a JWT says of who issued it, unproven; None for what is no JWT."""
-    import json
-
-    from joserfc import jws
-    from joserfc.errors import JoseError
-
+def unproven_claims(token: str) -> dict[str, Any]:
+    """What a JWT says, which anybody may have written; empty for what is no JWT."""
     try:
         claims = json.loads(jws.extract_compact(token.encode("ascii")).payload)
     except (JoseError, ValueError, RecursionError):
-        return None
-    issuer = claims.get("iss") if isinstance(claims, dict) else None
-    return issuer if isinstance(issuer, str) else None
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def _key(token: str) -> bytes:
