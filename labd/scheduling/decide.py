@@ -85,8 +85,8 @@ class Pass:
                         self._serve(wish, ends_at)
                         continue
                     in_vain.add(shape)
-                if len(self._reservations) < RESERVATIONS and self._held_for(wish):
-                    self._reserve(wish)
+            if len(self._reservations) < RESERVATIONS and self._held_for(wish):
+                self._reserve(wish)
             unserved.append(wish)
         notices = self._preempt(unserved)
         got = self._placing.benches()

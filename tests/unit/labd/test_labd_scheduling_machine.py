@@ -1,0 +1,393 @@
+"""A lab that lives for weeks on a fake clock, driven at random: what must hold holds after every single decision."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import permutations
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from labd.model.selector import parse
+from labd.scheduling.booking import Booked, Refused, book, extend
+from labd.scheduling.decide import decide
+from labd.scheduling.decisions import Decision
+from labd.scheduling.explain import explain
+from labd.scheduling.lab import Bench, Held, Lab, Used
+from labd.scheduling.ordering import aged, in_order, recent_use
+from labd.scheduling.rules import WEEK_S, Rules, TeamRules
+from labd.scheduling.wish import Part, Wish
+
+HOUR = 3600.0
+CLEAN_UP_S = 0.25 * HOUR
+LONGEST_S = 12 * HOUR
+AHEAD_S = 24 * HOUR
+"""How long before its start a booking is made at most."""
+MOST_WAITING = 10
+RULES = Rules(
+    ageing_s=24 * HOUR,
+    clean_up_s=CLEAN_UP_S,
+    grace_s=0.5 * HOUR,
+    teams={
+        "a": TeamRules(weight=2.0),
+        "b": TeamRules(benches_at_once=2),
+        "c": TeamRules(bench_hours_per_week=30.0),
+    },
+)
+LABELS: dict[str, dict[str, str]] = {
+    "hil-1": {"site": "graz", "can": "1"},
+    "hil-2": {"site": "graz", "can": "2", "lin": "yes"},
+    "hil-3": {"site": "graz", "can": "2"},
+    "hil-4": {"site": "wob", "can": "2", "lin": "yes"},
+    "hil-5": {"site": "wob", "can": "1"},
+}
+SELECTORS = ("", "can=1", "can=2", "lin", "!lin", "site=wob", "name=hil-3")
+BOUND_S = RULES.ageing_s + AHEAD_S + LONGEST_S + (MOST_WAITING + 1) * (LONGEST_S + CLEAN_UP_S)
+"""After this a wish that could be served has been: it came above all classes, the bookings made until then have passed,
+and everybody ahead had a turn."""
+
+durations = st.sampled_from([0.5 * HOUR, 2 * HOUR, 5 * HOUR, LONGEST_S])
+teams = st.sampled_from("abcd")
+parts = st.lists(st.builds(Part, st.sampled_from(SELECTORS), st.integers(1, 2)), min_size=1, max_size=2).map(tuple)
+names = st.sampled_from(sorted(LABELS))
+
+
+def serves(wish: Wish, benches: Sequence[str]) -> bool:
+    selectors = [parse(wish.parts[part].selector) for part in wish.slots]
+    fit = all(
+        selector.matches({**LABELS[name], "name": name}) for selector, name in zip(selectors, benches, strict=True)
+    )
+    return fit and (not wish.same_site or len({LABELS[name]["site"] for name in benches}) == 1)
+
+
+def could_be_served(wish: Wish, among: Sequence[str]) -> bool:
+    return any(serves(wish, chosen) for chosen in permutations(sorted(among), len(wish.slots)))
+
+
+class SchedulingMachine(RuleBasedStateMachine):
+    steps = 0
+    seen: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1_000_000.0
+        self.seq = 0
+        self.wishes: dict[str, Wish] = {}
+        self.held: dict[str, Held] = {}
+        self.clean_at: dict[str, float] = {}
+        """Leases that are ending, and when their benches will be clean."""
+        self.promised: dict[str, str] = {}
+        self.faults: dict[str, dict[str, Any]] = {}
+        self.use: list[tuple[str, int, float, float]] = []
+        """What each team has used: team, benches, from, until."""
+        self.waits_since: dict[str, float] = {}
+
+    # What people do
+
+    @precondition(lambda self: len(self.wishes) < MOST_WAITING)
+    @rule(
+        parts=parts,
+        duration_s=durations,
+        team=teams,
+        priority=st.sampled_from(["low", "low", "normal", "high", "urgent"]),
+        same_site=st.booleans(),
+        avoid=st.frozensets(names, max_size=1),
+        affinity=st.sampled_from([None, "firmware"]),
+    )
+    def ask(self, parts: tuple[Part, ...], **more: Any) -> None:
+        wish = self.new_wish(parts, **more)
+        self.wishes[wish.id] = wish
+        self.waits_since[wish.id] = self.now
+        self.schedule()
+
+    @precondition(lambda self: len(self.wishes) < MOST_WAITING)
+    @rule(parts=parts, duration_s=durations, team=teams, starts_in_s=st.sampled_from([0.0, HOUR, 7 * HOUR, AHEAD_S]))
+    def book(self, parts: tuple[Part, ...], starts_in_s: float, **more: Any) -> None:
+        wish = self.new_wish(parts, starts_at=self.now + starts_in_s, **more)
+        answer = book(wish, self.lab(), RULES)
+        if isinstance(answer, Booked):
+            self.wishes[wish.id] = replace(wish, booked=answer.benches)
+            self.schedule()
+        else:
+            self.check_refusal(wish, answer)
+
+    @precondition(lambda self: self.wishes)
+    @rule(number=st.integers(0, MOST_WAITING))
+    def cancel(self, number: int) -> None:
+        del self.wishes[sorted(self.wishes)[number % len(self.wishes)]]
+        self.schedule()
+
+    @precondition(lambda self: self.held)
+    @rule(number=st.integers(0, 5))
+    def release(self, number: int) -> None:
+        self.end(sorted(self.held)[number % len(self.held)])
+        self.schedule()
+
+    @precondition(lambda self: self.held)
+    @rule(number=st.integers(0, 5), more_s=durations)
+    def extend(self, number: int, more_s: float) -> None:
+        held = self.held[sorted(self.held)[number % len(self.held)]]
+        if not held.ending and held.revoke_at is None and held.ends_at + more_s - held.granted_at <= LONGEST_S:
+            refused = extend(held.id, held.ends_at + more_s, self.lab(), RULES)
+            if refused is None:
+                self.held[held.id] = replace(held, ends_at=held.ends_at + more_s)
+                self.seen["extended"] += 1
+
+    @precondition(lambda self: self.wishes)
+    @rule(number=st.integers(0, MOST_WAITING))
+    def ask_why(self, number: int) -> None:
+        wish = self.wishes[sorted(self.wishes)[number % len(self.wishes)]]
+        explanation = explain(wish.id, self.lab(), RULES)
+        assert explanation.expected_start is None or explanation.expected_start >= min(
+            self.now, wish.starts_at or self.now
+        )
+        assert wish.id not in explanation.ahead and set(explanation.ahead) <= self.wishes.keys()
+
+    # What happens
+
+    @rule(name=names, fault=st.sampled_from([{"obstacle": "offline"}, {"draining": True}]))
+    def fall_ill(self, name: str, fault: dict[str, Any]) -> None:
+        self.faults[name] = fault
+        self.schedule()
+
+    @precondition(lambda self: self.faults)
+    @rule()
+    def get_well(self) -> None:
+        self.faults.clear()
+        self.schedule()
+
+    @rule(hours=st.sampled_from([0.1, 1.0, 6.0, 30.0]))
+    def time_passes(self, hours: float) -> None:
+        until = self.now + hours * HOUR
+        while self.now < until:
+            coming = [until, *self.clean_at.values()]
+            coming += [held.gone_at for held in self.held.values() if not held.ending]
+            coming += [wish.starts_at for wish in self.wishes.values() if wish.starts_at is not None]
+            coming += [wish.ends_at for wish in self.wishes.values() if wish.ends_at is not None]
+            self.now = min(moment for moment in coming if moment > self.now)
+            for held in list(self.held.values()):
+                if not held.ending and held.gone_at <= self.now:
+                    self.end(held.id)
+            for lease, clean_at in list(self.clean_at.items()):
+                if clean_at <= self.now:
+                    del self.held[lease], self.clean_at[lease]
+            self.schedule()
+
+    @invariant()
+    def count(self) -> None:
+        type(self).steps += 1
+
+    # The lab
+
+    def new_wish(self, parts: tuple[Part, ...], **more: Any) -> Wish:
+        self.seq += 1
+        return Wish(f"l-{self.seq:04}", self.seq, parts, asked_at=self.now, **more)
+
+    def end(self, lease: str) -> None:
+        held = self.held[lease]
+        if not held.ending:
+            self.held[lease] = replace(held, ending=True)
+            self.clean_at[lease] = self.now + CLEAN_UP_S * (1 if len(lease) % 2 else 0.5)
+            self.use.append((held.team, len(held.benches), held.granted_at, self.now))
+
+    def lab(self) -> Lab:
+        return Lab(
+            self.now,
+            tuple(
+                Bench(name, {**labels, "name": name}, promised_to=self.promised.get(name), **self.faults.get(name, {}))
+                for name, labels in LABELS.items()
+            ),
+            tuple(self.wishes.values()),
+            tuple(self.held.values()),
+            {
+                team: tuple(
+                    Used(since, until, benches * (until - since))
+                    for user, benches, since, until in self.use
+                    if user == team and until > since and until > self.now - WEEK_S and not self.still_held(team, since)
+                )
+                for team in "abcd"
+            },
+        )
+
+    def still_held(self, team: str, since: float) -> bool:
+        return any(held.team == team and held.granted_at == since for held in self.held.values())
+
+    def schedule(self) -> None:
+        lab = self.lab()
+        decision = decide(lab, RULES)
+        self.check(lab, decision)
+        for move in decision.moves:
+            self.wishes[move.wish] = replace(self.wishes[move.wish], booked=move.benches)
+        for grant in decision.grants:
+            wish = self.wishes.pop(grant.wish)
+            self.held[wish.id] = Held(wish.id, grant.benches, self.now, grant.ends_at, wish.team, wish.priority)
+        for notice in decision.notices:
+            self.held[notice.lease] = replace(self.held[notice.lease], revoke_at=notice.revoke_at)
+            self.promised.update(dict.fromkeys(notice.benches, notice.wish))
+        for lapsed in decision.lapsed:
+            del self.wishes[lapsed]
+        for kind in ("grants", "notices", "moves", "stranded", "reservations", "over_quota"):
+            self.seen[kind] += len(getattr(decision, kind))
+        self.check_quotas()
+        self.check_waits(decision)
+
+    # What must hold
+
+    def check(self, lab: Lab, decision: Decision) -> None:
+        taken = {name for held in self.held.values() for name in held.benches}
+        handed_out = [name for grant in decision.grants for name in grant.benches]
+        assert len(handed_out) == len({*handed_out}) and not taken & {*handed_out}, "no bench has two holders"
+        assert not self.faults.keys() & {*handed_out}
+        bookings = self.bookings(decision)
+        for grant in decision.grants:
+            wish = self.wishes[grant.wish]
+            assert serves(wish, grant.benches), "all that was asked for, or nothing"
+            assert all(self.promised.get(name) not in self.wishes.keys() - {wish.id} for name in grant.benches)
+            assert grant.ends_at == (wish.ends_at or self.now + wish.duration_s)
+            assert self.ends_before(bookings, wish.id, grant.benches, grant.ends_at)
+        self.check_bookings(decision, taken, bookings)
+        self.check_order(lab, decision, taken, bookings)
+        for reservation in decision.reservations:
+            wish = self.wishes[reservation.wish]
+            assert aged(wish, RULES, self.now) or wish.id in self.promised.values()
+            assert serves(wish, reservation.benches)
+        for notice in decision.notices:
+            victim = self.held[notice.lease]
+            assert self.wishes[notice.wish].priority == "urgent" and victim.priority == "low"
+            assert victim.revoke_at is None and notice.revoke_at == self.now + RULES.grace_s
+
+    def bookings(self, decision: Decision) -> dict[str, tuple[float, tuple[str, ...]]]:
+        moved = {move.wish: move.benches for move in decision.moves}
+        return {
+            wish.id: (wish.starts_at, moved.get(wish.id, wish.booked))
+            for wish in self.wishes.values()
+            if wish.starts_at is not None and wish.id not in decision.lapsed
+        }
+
+    @staticmethod
+    def ends_before(
+        starts: dict[str, tuple[float, tuple[str, ...]]], wish: str, benches: Sequence[str], ends_at: float
+    ) -> bool:
+        return all(
+            ends_at + CLEAN_UP_S <= starts_at
+            for other, (starts_at, theirs) in starts.items()
+            if other != wish and {*theirs} & {*benches}
+        )
+
+    def check_bookings(
+        self, decision: Decision, taken: set[str], bookings: dict[str, tuple[float, tuple[str, ...]]]
+    ) -> None:
+        granted = {grant.wish: grant for grant in decision.grants}
+        for booking, (starts_at, benches) in bookings.items():
+            if booking not in decision.stranded:
+                assert not self.faults.keys() & {*benches}, "a booking is on benches that work"
+                if starts_at <= self.now and booking not in granted:
+                    assert taken & {*benches}
+                    assert self.late(benches), "a booking starts at its time"
+            if booking in granted:
+                assert granted[booking].benches == benches
+                self.seen["booked"] += 1
+
+    def late(self, benches: Sequence[str]) -> bool:
+        """Whether one of these could not be clean in time: the booking came to it just now."""
+        return any(
+            held.ending and {*held.benches} & {*benches} and self.clean_at[held.id] > self.now
+            for held in self.held.values()
+        )
+
+    def check_order(
+        self, lab: Lab, decision: Decision, taken: set[str], bookings: dict[str, tuple[float, tuple[str, ...]]]
+    ) -> None:
+        """Who goes without could not have been served with what is left and what those behind it got."""
+        got = {grant.wish: grant.benches for grant in decision.grants}
+        starts = bookings | {held.wish: (held.starts_at, held.benches) for held in decision.reservations}
+        left = LABELS.keys() - taken - self.faults.keys()
+        for wish in in_order(lab.wishes, RULES, self.now, recent_use(lab, RULES)):
+            if wish.id in got:
+                left -= {*got[wish.id]}
+            elif wish.starts_at is None and wish.id not in decision.over_quota:
+                among = [
+                    name
+                    for name in left - wish.avoid
+                    if self.promised.get(name) not in self.wishes.keys() - {wish.id}
+                    and self.ends_before(starts, wish.id, (name,), self.now + wish.duration_s)
+                ]
+                assert not could_be_served(wish, among), f"{wish.id} was passed over"
+
+    def check_quotas(self) -> None:
+        at_once = sum(len(held.benches) for held in self.held.values() if held.team == "b" and not held.ending)
+        assert at_once <= 2
+        spans = [(benches, since, until) for team, benches, since, until in self.use if team == "c"]
+        spans += [
+            (len(held.benches), held.granted_at, self.now)
+            for held in self.held.values()
+            if held.team == "c" and not held.ending
+        ]
+        week = self.now - WEEK_S
+        used_s = sum(benches * max(until - max(since, week), 0.0) for benches, since, until in spans)
+        assert used_s <= 30 * HOUR + 1
+
+    def check_waits(self, decision: Decision) -> None:
+        usable = LABELS.keys() - self.faults.keys()
+        for wish in self.wishes.values():
+            if wish.starts_at is None:
+                hampered = wish.id in decision.over_quota or self.faults or not could_be_served(wish, sorted(usable))
+                if hampered:
+                    self.waits_since[wish.id] = self.now
+                assert self.now - self.waits_since[wish.id] <= BOUND_S, f"{wish.id} waits for ever"
+
+    def check_refusal(self, wish: Wish, answer: Refused) -> None:
+        """There is a reason, and the slot that is offered instead is one."""
+        if answer.shortfall is not None:
+            self.seen["refused for quota"] += 1
+            return
+        if answer.next_free is not None:
+            assert answer.in_the_way and answer.next_free > (wish.starts_at or 0)
+            later = book(replace(wish, starts_at=answer.next_free, team="d"), self.lab(), RULES)
+            assert isinstance(later, Booked)
+            self.seen["refused, with another slot"] += 1
+
+
+@pytest.mark.timeout(600)
+def test_a_lab_of_ten_thousand_steps() -> None:
+    SchedulingMachine.steps = 0
+    SchedulingMachine.seen.clear()
+    run_state_machine_as_test(SchedulingMachine, settings=settings(max_examples=130, stateful_step_count=100))
+    assert SchedulingMachine.steps >= 10_000
+    rare = ("grants", "notices", "moves", "stranded", "reservations", "over_quota", "booked", "extended")
+    assert all(SchedulingMachine.seen[kind] for kind in rare), SchedulingMachine.seen
+
+
+class Flood(SchedulingMachine):
+    """A lab in which more is asked for than there ever is."""
+
+    def check(self, lab: Lab, decision: Decision) -> None:
+        """Left to the other machine: here the queue is too long to try everything."""
+
+    def check_waits(self, decision: Decision) -> None:
+        """Left to the test: the many may wait, this one not."""
+
+
+@settings(max_examples=10)
+@given(st.data())
+def test_the_lowest_wish_for_most_benches_is_served_within_the_bound_whoever_comes_after(data: st.DataObject) -> None:
+    lab = Flood()
+    crowd = {"same_site": False, "avoid": frozenset(), "affinity": None}
+    for name in LABELS:
+        lab.ask((Part(f"name={name}"),), duration_s=LONGEST_S, team="a", priority="normal", **crowd)
+    lab.ask((Part("can=2", 3), Part("")), duration_s=LONGEST_S, team="d", priority="low", **crowd)
+    [patient] = lab.wishes
+    latest = lab.now + RULES.ageing_s + AHEAD_S + HOUR + CLEAN_UP_S + 2 * HOUR
+    """Above all classes, and behind the last booking that was there before; looked at every hour."""
+    while patient in lab.wishes:
+        assert lab.now <= latest
+        while len(lab.wishes) < MOST_WAITING:
+            part = Part(data.draw(st.sampled_from(SELECTORS)))
+            priority = data.draw(st.sampled_from(["normal", "high", "urgent"]))
+            lab.ask((part,), duration_s=data.draw(durations), team="a", priority=priority, **crowd)
+        part = Part(data.draw(st.sampled_from(SELECTORS)))
+        lab.book((part,), data.draw(st.sampled_from([0.0, 7 * HOUR, AHEAD_S])), duration_s=HOUR, team="a")
+        lab.time_passes(1.0)
