@@ -55,7 +55,7 @@ def book(wish: Wish, lab: Lab, rules: Rules) -> Booked | Refused:
     wish = replace(wish, starts_at=starts_at)
     lab_pass = Pass(lab, rules)
     lab_pass.settle()
-    shortfall = lab_pass.quotas.shortfall(wish.team, len(wish.slots), starts_at, ends_at)
+    shortfall = lab_pass.quotas.shortfall(wish.team, wish.count, starts_at, ends_at)
     if shortfall is not None:
         return Refused(shortfall=shortfall)
     benches = lab_pass.find(wish)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from labd.scheduling.lab import Lab
-from labd.scheduling.matching import Fleet, Preference
+from labd.scheduling.matching import Fleet, Indifference, Preference
 from labd.scheduling.placing import Placing, Seat
 from labd.scheduling.wish import Part, Wish
 
@@ -13,8 +13,8 @@ class Candidates:
 
     def __init__(self, lab: Lab, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._sites = fleet.sites()
-        self._indifferent = Preference(fleet, ())
+        self._sites = fleet.sites
+        self._indifferent = Indifference()
         self._known: dict[tuple[tuple[Part, ...], bool, frozenset[str]], tuple[int, ...]] = {}
         waiting = {wish.id for wish in lab.wishes}
         self._promised: dict[str, int] = {}
@@ -24,8 +24,8 @@ class Candidates:
         self._all_promised = sum(self._promised.values())
 
     def shape(self, wish: Wish) -> object:
-        """Equal for wishes that could take each other's place: where one finds no benches, neither do the others."""
-        return (wish.parts, wish.same_site, wish.avoid, self._promised.get(wish.id, 0))
+        """Equal for wishes that could take each other's place: when one finds no benches, neither do the others."""
+        return (wish.parts, wish.duration_s, wish.same_site, wish.avoid, self._promised.get(wish.id, 0))
 
     def masks(self, wish: Wish) -> tuple[int, ...]:
         """The set for each part, without the benches that are promised to others.

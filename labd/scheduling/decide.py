@@ -52,10 +52,9 @@ class Pass:
         self.order = in_order(lab.wishes, rules, lab.now, recent_use(lab, rules))
         holders = lab.holders
         free = self.fleet.where(bench.clean and bench.name not in holders for bench in self.fleet.benches)
-        self.preference = Preference(self.fleet, (wish for wish in lab.wishes if wish.starts_at is None))
+        self.preference = Preference(self.fleet, (wish for wish in lab.wishes if wish.starts_at is None), free)
         self._placing = self.candidates.placing(free & self.fleet.usable, self.preference)
         self._ends: dict[str, float] = {}
-        self._noted: set[str] = set()
         self._reservations: list[Reservation] = []
         self._promised = {bench.promised_to for bench in lab.benches}
 
@@ -73,15 +72,14 @@ class Pass:
                     self._start_booking(wish, moved.get(wish.id, wish.booked))
                 continue
             ends_at = self.lab.now + wish.duration_s
-            shortfall = self.quotas.shortfall(wish.team, len(wish.slots), self.lab.now, ends_at)
+            shortfall = self.quotas.shortfall(wish.team, wish.count, self.lab.now, ends_at)
             if shortfall is not None:
                 over_quota[wish.id] = shortfall
                 continue
             if self._placing.free:
-                allowed = self.timeline.allowed(ends_at)
-                shape = (self.candidates.shape(wish), allowed)
+                shape = self.candidates.shape(wish)
                 if shape not in in_vain:
-                    if self.candidates.place(wish, self._placing, allowed):
+                    if self.candidates.place(wish, self._placing, self.timeline.allowed(ends_at)):
                         self._serve(wish, ends_at)
                         continue
                     in_vain.add(shape)
@@ -103,7 +101,7 @@ class Pass:
     def _serve(self, wish: Wish, ends_at: float) -> None:
         self._ends[wish.id] = ends_at
         if wish.starts_at is None:
-            self.quotas.charge(wish.team, len(wish.slots), self.lab.now, ends_at)
+            self.quotas.charge(wish.team, wish.count, self.lab.now, ends_at)
 
     def _move_bookings(self) -> tuple[list[Move], list[str]]:
         """Other benches for the bookings that have one which cannot be used, and those for which there are none."""
@@ -149,14 +147,9 @@ class Pass:
 
     def _note_grants(self) -> None:
         """Puts the grants so far into the timeline, and leaves them where they are."""
-        new = self._ends.keys() - self._noted
-        if new:
-            placed = self._placing.benches()
-            for wish in new:
-                benches = self._names(placed[wish])
-                self.timeline.add(benches, Stay(self.lab.now, self._ends[wish], wish))
-                self._placing.settle(self.fleet.named(benches))
-            self._noted.update(new)
+        for number, seat in self._placing.unsettled():
+            self.timeline.occupy(self._names((number,)), Stay(self.lab.now, self._ends[seat.wish], seat.wish))
+            self._placing.settle(1 << number)
 
     def _held_for(self, wish: Wish) -> bool:
         return wish.id in self._promised or aged(wish, self.rules, self.lab.now)
@@ -184,13 +177,17 @@ class Pass:
             bench for held in self.lab.held if held.ending or held.gone_at <= revoke_at for bench in held.benches
         ) | self.fleet.where(not bench.clean for bench in self.fleet.benches)
         coming = self.candidates.placing(self._placing.free | soon & self.fleet.usable, self.preference)
+        self._benches_of = {held.id: self.fleet.named(held.benches) for held in self.lab.held}
+        lower: dict[str, list[Held]] = {}
         noticed: set[str] = set()
         notices: list[Notice] = []
         for wish in entitled:
             allowed = self.timeline.unclaimed(revoke_at + wish.duration_s, besides=wish.id)
             if self.candidates.place(wish, coming, allowed):
                 continue
-            victims = [held for held in preemptible(self.lab, self.rules, wish) if held.id not in noticed]
+            if wish.priority not in lower:
+                lower[wish.priority] = preemptible(self.lab, self.rules, wish.priority)
+            victims = [held for held in lower[wish.priority] if held.id not in noticed]
             chosen = self._victims(wish, coming, allowed, victims)
             if chosen:
                 coming.free |= self._benches(chosen) & self.fleet.usable
@@ -203,15 +200,18 @@ class Pass:
         wanted = 0
         for mask in self.candidates.masks(wish):
             wanted |= mask & allowed
-        useful = [held for held in victims if self.fleet.named(held.benches) & wanted]
+        useful = [held for held in victims if self._benches_of[held.id] & wanted]
         return fewest(
             useful,
-            len(wish.slots),
+            wish.count,
             lambda trial: self.candidates.fit(wish, (coming.free | self._benches(trial)) & allowed),
         )
 
     def _benches(self, leases: Iterable[Held]) -> int:
-        return self.fleet.named(bench for held in leases for bench in held.benches)
+        mask = 0
+        for held in leases:
+            mask |= self._benches_of[held.id]
+        return mask
 
     def _names(self, numbers: Iterable[int]) -> tuple[str, ...]:
         return tuple(self.fleet.names[number] for number in numbers)

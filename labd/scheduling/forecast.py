@@ -62,7 +62,7 @@ class Forecast:
         """The expected start of the next wish, which then has its benches; None if there are not enough for it."""
         lasting_s = self._lasting.expected_s(wish.duration_s)
         masks = self._candidates.masks(wish)
-        sites = self._fleet.sites() if wish.same_site else [self._fleet.everything]
+        sites = self._fleet.sites if wish.same_site else [self._fleet.everything]
         found = [self._soonest(wish, [mask & site for mask in masks], wish.duration_s) for site in sites]
         start, numbers = min(found, default=(inf, ()))
         if start == inf:

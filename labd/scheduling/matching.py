@@ -5,18 +5,22 @@ always prefer; then the one with the most common labels, so that a rich bench st
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from operator import attrgetter
 
 from labd.model.selector import NAME_LABEL, Operator, Selector, parse
 from labd.scheduling.bits import members, union
 from labd.scheduling.lab import SITE_LABEL, Bench
 from labd.scheduling.wish import Wish
 
-_GROUP = 24
+Labels = tuple[tuple[str, str], ...]
 
-_parse = lru_cache(maxsize=4096)(parse)
+_SELECTORS = 4096
+"""So many selectors are remembered."""
+_FEW = 64
+"""Among so many the best is looked for; of more, the order is remembered."""
 
 
 def rendezvous(affinity: str, bench: str) -> int:
@@ -24,7 +28,7 @@ def rendezvous(affinity: str, bench: str) -> int:
 
     A bench that comes or goes changes only the preference of the keys that it wins.
     """
-    return _mix(_digest(affinity) ^ _digest(bench))
+    return _weight(_digest(affinity), _digest(bench))
 
 
 @lru_cache(maxsize=16384)
@@ -32,62 +36,52 @@ def _digest(word: str) -> int:
     return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
 
 
-def _mix(number: int) -> int:
-    number = ((number ^ number >> 30) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    number = ((number ^ number >> 27) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    return number ^ number >> 31
+def _weight(key: int, bench: int) -> int:
+    return (key ^ bench) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
 
 
-class Fleet:
-    """The benches by number, in the order of their names, and what selectors match, as sets (see ``bits``)."""
+class Index:
+    """What selectors match among benches with these labels, as sets (see ``bits``)."""
 
-    def __init__(self, benches: Iterable[Bench]) -> None:
-        self.benches = sorted(benches, key=lambda bench: bench.name)
-        self.names = [bench.name for bench in self.benches]
-        self.numbers = {name: number for number, name in enumerate(self.names)}
-        self.everything = (1 << len(self.benches)) - 1
-        self.usable = self.where(bench.usable for bench in self.benches)
+    def __init__(self, labels: Sequence[Labels]) -> None:
+        """``labels`` are those of each bench, in the order of the names."""
+        self._size = len(labels)
         found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for number, bench in enumerate(self.benches):
-            for key, value in bench.labels.items():
+        for number, own in enumerate(labels):
+            for key, value in own:
                 found[key][value].append(number)
-        size = len(self.benches)
         self._values = {
-            key: {value: union(numbers, size) for value, numbers in values.items()} for key, values in found.items()
+            key: {value: self._set(numbers) for value, numbers in values.items()} for key, values in found.items()
         }
         self._matching: dict[str, int] = {}
-        self._common = self._commonness()
-
-    def where(self, flags: Iterable[bool]) -> int:
-        """The set of the benches whose flag, in their order, is set."""
-        return union((number for number, flag in enumerate(flags) if flag), len(self.benches))
-
-    def named(self, names: Iterable[str]) -> int:
-        """The set of those of the names that are benches."""
-        return union((self.numbers[name] for name in names if name in self.numbers), len(self.benches))
+        rarity = {
+            (key, value): 1.0 / len(numbers)
+            for key, values in found.items()
+            if key != NAME_LABEL
+            for value, numbers in values.items()
+        }
+        self.richness = [sum(rarity.get(label, 0.0) for label in own) for own in labels]
+        """How special each bench is: for each of its labels the rarer it is the more, 1 where no other has it."""
 
     def matching(self, selector: str) -> int:
-        """The set of the benches that match, usable or not. Raises SelectorError."""
+        """The set of the benches that match. Raises SelectorError."""
         mask = self._matching.get(selector)
         if mask is None:
-            mask = self._matching[selector] = self._match(_parse(selector))
+            if len(self._matching) >= _SELECTORS:
+                self._matching.clear()
+            mask = self._matching[selector] = self._match(parse(selector))
         return mask
 
     def sites(self) -> list[int]:
         """The benches of each site."""
         values = self._values.get(SITE_LABEL, {})
-        labelled = 0
+        rest = (1 << self._size) - 1
         for mask in values.values():
-            labelled |= mask
-        rest = self.everything & ~labelled
+            rest &= ~mask
         return [values[value] for value in sorted(values)] + ([rest] if rest else [])
 
-    def commonness(self, number: int) -> float:
-        """How ordinary a bench is: 0 without labels, down to -1 more for each label that no other has."""
-        return self._common[number]
-
     def _match(self, selector: Selector) -> int:
-        mask = self.everything
+        mask = (1 << self._size) - 1
         for term in selector.terms:
             values = self._values.get(term.key, {})
             if term.operator in (Operator.IN, Operator.NOT_IN):
@@ -95,62 +89,97 @@ class Fleet:
             else:
                 chosen = list(values.values())
             named = 0
-            for members_of_value in chosen:
-                named |= members_of_value
+            for having in chosen:
+                named |= having
             mask &= named if term.operator in (Operator.IN, Operator.EXISTS) else ~named
         return mask
 
-    def _commonness(self) -> list[float]:
-        shares = {
-            (key, value): 1.0 / mask.bit_count()
-            for key, values in self._values.items()
-            if key != NAME_LABEL
-            for value, mask in values.items()
-        }
-        return [
-            -sum(shares[label] for label in bench.labels.items() if label[0] != NAME_LABEL) for bench in self.benches
-        ]
+    def _set(self, numbers: Sequence[int]) -> int:
+        return union(numbers, self._size) if len(numbers) > 1 else 1 << numbers[0]
+
+
+_index = lru_cache(maxsize=4)(Index)
+"""Labels seldom change from one decision to the next."""
+
+
+class Fleet:
+    """The benches by number, in the order of their names."""
+
+    def __init__(self, benches: Iterable[Bench]) -> None:
+        self.benches = sorted(benches, key=attrgetter("name"))
+        self.names = [bench.name for bench in self.benches]
+        self.numbers = {name: number for number, name in enumerate(self.names)}
+        self.everything = (1 << len(self.benches)) - 1
+        self.usable = self.where(bench.usable for bench in self.benches)
+        self.digests = [_digest(name) for name in self.names]
+        """What ``rendezvous`` makes of the names."""
+        index = _index(tuple(tuple(sorted(bench.labels.items())) for bench in self.benches))
+        self.matching = index.matching
+        """The set of the benches that match a selector, usable or not. Raises SelectorError."""
+        self.richness = index.richness
+        self.sites = index.sites()
+
+    def where(self, flags: Iterable[bool]) -> int:
+        """The set of the benches whose flag, in their order, is set."""
+        return union((number for number, flag in enumerate(flags) if flag), len(self.benches))
+
+    def named(self, names: Iterable[str]) -> int:
+        """The set of those of the names that are benches."""
+        mask = 0
+        for name in names:
+            if name in self.numbers:
+                mask |= 1 << self.numbers[name]
+        return mask
 
 
 class Preference:
-    """Which benches are needed least by those who wait, and in which order a wish likes them."""
+    """Which bench suits a wish best: the one needed least by those who wait."""
 
-    def __init__(self, fleet: Fleet, wishes: Iterable[Wish]) -> None:
-        self._fleet = fleet
-        self._need = _needs(fleet, wishes)
-        self._ranked: dict[tuple[int, str | None], list[tuple[int, Sequence[int]]]] = {}
+    def __init__(self, fleet: Fleet, wishes: Iterable[Wish], free: int) -> None:
+        """Of the benches that are free now; of the others only their labels tell."""
+        self._need = _needs(fleet, wishes, free)
+        self._digests = fleet.digests
+        self._rank = list(zip(self._need, fleet.richness, range(len(self._need)), strict=True))
+        self._ranked: dict[tuple[int, str | None], list[int]] = {}
 
     def need(self, number: int) -> float:
         """How many waiting wishes would miss the bench, each shared out among the benches that match it."""
         return self._need[number]
 
-    def best(self, candidates: int, mask: int, affinity: str | None) -> int:
-        """The most suitable of the candidates, some of those in ``mask``: the benches that the selector matches."""
+    def best(self, candidates: int, liked: int, affinity: str | None) -> int:
+        """The most suitable of the candidates, some of those in ``liked``: the benches that the selector matches."""
         if candidates & (candidates - 1) == 0:
             return candidates.bit_length() - 1
-        for group, numbers in self._ranking(mask, affinity):
-            if group & candidates:
-                return next(number for number in numbers if candidates >> number & 1)
-        raise ValueError("the candidates are not in the mask")
-
-    def _ranking(self, mask: int, affinity: str | None) -> list[tuple[int, Sequence[int]]]:
-        """The members of the mask, the most suitable first, in groups that can be skipped as a whole."""
-        ranked = self._ranked.get((mask, affinity))
+        if candidates.bit_count() <= _FEW:
+            return min(members(candidates), key=self._order(affinity))
+        ranked = self._ranked.get((liked, affinity))
         if ranked is None:
-            need, common, names = self._need, self._fleet.commonness, self._fleet.names
-            if affinity is None:
-                order = sorted(members(mask), key=lambda number: (need[number], -common(number), number))
-            else:
-                order = sorted(
-                    members(mask), key=lambda number: (need[number], -rendezvous(affinity, names[number]), number)
-                )
-            groups = [order[start : start + _GROUP] for start in range(0, len(order), _GROUP)]
-            ranked = [(union(group, len(names)), group) for group in groups]
-            self._ranked[mask, affinity] = ranked
-        return ranked
+            ranked = self._ranked[liked, affinity] = sorted(members(liked), key=self._order(affinity))
+        return next(number for number in ranked if candidates >> number & 1)
+
+    def _order(self, affinity: str | None) -> Callable[[int], tuple[float, ...]]:
+        if affinity is None:
+            return self._rank.__getitem__
+        need, key, digests = self._need, _digest(affinity), self._digests
+        return lambda number: (need[number], -_weight(key, digests[number]))
 
 
-def _needs(fleet: Fleet, wishes: Iterable[Wish]) -> list[float]:
+class Indifference(Preference):
+    """Any bench is as good as another: for questions whether there is one at all."""
+
+    def __init__(self) -> None:
+        """Knows nothing of benches."""
+
+    def need(self, number: int) -> float:
+        """Nobody."""
+        return 0.0
+
+    def best(self, candidates: int, liked: int, affinity: str | None) -> int:
+        """The first."""
+        return (candidates & -candidates).bit_length() - 1
+
+
+def _needs(fleet: Fleet, wishes: Iterable[Wish], free: int) -> list[float]:
     asked: dict[str, int] = defaultdict(int)
     for wish in wishes:
         for part in wish.parts:
@@ -162,6 +191,6 @@ def _needs(fleet: Fleet, wishes: Iterable[Wish]) -> list[float]:
     for mask, weight in weights.items():
         if mask and mask != fleet.usable:  # what any bench can do makes no difference between them
             share = weight / mask.bit_count()
-            for number in members(mask):
+            for number in members(mask & free):
                 needs[number] += share
     return needs

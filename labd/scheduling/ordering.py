@@ -8,16 +8,19 @@ first served.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 
 from labd.scheduling.lab import Lab
 from labd.scheduling.rules import Rules
 from labd.scheduling.wish import Wish
 
+_ARRIVAL = attrgetter("seq")
+
 
 def level(wish: Wish, rules: Rules, now: float) -> int:
     """The class's level and what waiting has added; ``rules.top`` once above all classes."""
-    climbed = int(max(now - wish.asked_at, 0.0) * rules.top / rules.ageing_s)
-    return min(rules.levels[wish.priority] + climbed, rules.top)
+    reached = rules.levels[wish.priority] + int((now - wish.asked_at) * rules.top / rules.ageing_s)
+    return reached if reached < rules.top else rules.top
 
 
 def aged(wish: Wish, rules: Rules, now: float) -> bool:
@@ -44,32 +47,28 @@ def in_order(wishes: Iterable[Wish], rules: Rules, now: float, use: Mapping[str,
     A wish counts with what it will use against those of its team behind it: of two teams with equal use and weight,
     each gets every other turn.
     """
-    due: list[tuple[float, int, Wish]] = []
-    over: list[tuple[int, Wish]] = []
-    waiting: dict[tuple[int, str], list[tuple[int, Wish]]] = defaultdict(list)
+    due: list[tuple[float, int, str, Wish]] = []
+    over: list[Wish] = []
+    waiting: dict[tuple[int, str], list[Wish]] = defaultdict(list)
     for wish in wishes:
         if wish.starts_at is not None:
             if wish.starts_at <= now:
-                due.append((wish.starts_at, wish.seq, wish))
+                due.append((wish.starts_at, wish.seq, wish.id, wish))
             continue
         reached = level(wish, rules, now)
         if reached == rules.top:
-            over.append((wish.seq, wish))
+            over.append(wish)
         else:
-            waiting[reached, wish.team].append((wish.seq, wish))
-    turns: list[tuple[int, float, int, Wish]] = []
+            waiting[reached, wish.team].append(wish)
+    turns: list[tuple[int, float, int, str, Wish]] = []
     for (reached, team), own in waiting.items():
         spent = use.get(team, 0.0)
         weight = rules.team(team).weight
-        own.sort(key=_arrival)
-        for seq, wish in own:
-            turns.append((-reached, spent / weight, seq, wish))
-            spent += len(wish.slots) * wish.duration_s
-    due.sort(key=lambda turn: turn[:2])
-    over.sort(key=_arrival)
-    turns.sort(key=lambda turn: turn[:3])
-    return [turn[-1] for turn in due] + [wish for _, wish in over] + [turn[-1] for turn in turns]
-
-
-def _arrival(turn: tuple[int, Wish]) -> int:
-    return turn[0]
+        own.sort(key=_ARRIVAL)
+        for wish in own:
+            turns.append((-reached, spent / weight, wish.seq, wish.id, wish))
+            spent += wish.count * wish.duration_s
+    due.sort()
+    over.sort(key=_ARRIVAL)
+    turns.sort()
+    return [turn[-1] for turn in due] + over + [turn[-1] for turn in turns]

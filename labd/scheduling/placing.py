@@ -8,12 +8,12 @@ nothing is held while waiting for the rest: no deadlock can come of it.
 
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from labd.scheduling.bits import members
 from labd.scheduling.matching import Preference
 
-TRIALS = 256
+TRIALS = 64
 """Ways to spread earlier wishes over the sites that one pass tries in order to serve a later one."""
 
 
@@ -36,12 +36,15 @@ class Placing:
     def __init__(self, free: int, preference: Preference, sites: Sequence[int] = ()) -> None:
         """``sites`` are the benches of each site: what ``together`` means."""
         self.free = free
+        self._all = free
         self._preference = preference
         self._sites = sites
         self._settled = 0
         self._at: dict[int, Seat] = {}
         self._taken: dict[int, int] = {}
         """For each mask the benches on which seats with this mask are."""
+        self._hopeless = 0
+        """Benches all taken by seats that have no others: no path leads from these to a free bench."""
         self._together: list[Sequence[Seat]] = []
         """The seats of each wish that found its benches at one site, as if there were no sites."""
         self._trials = TRIALS
@@ -49,11 +52,15 @@ class Placing:
     def settle(self, benches: int) -> None:
         """No seat moves to or from these benches any more; new ones may still take them."""
         self._settled |= benches
+        stay = {self._at[number].wish for number in members(benches & self._all & ~self.free)}
+        self._together = [group for group in self._together if group[0].wish not in stay]
 
     def place(self, seats: Sequence[Seat], together: bool = False) -> bool:
         """A bench for every seat, all at one site if ``together``; or no change."""
-        if any(not seat.mask & self.free for seat in seats) and not self.free & ~self._settled:
-            return False
+        if not self.free & ~self._settled:
+            for seat in seats:
+                if not seat.mask & self.free:
+                    return False
         together = together and len(seats) > 1 and len(self._sites) > 1
         if self._place_at_best_site(seats) if together else self._place(seats):
             if together:
@@ -62,12 +69,11 @@ class Placing:
         return self._place_elsewhere(seats, together)
 
     def _place(self, seats: Sequence[Seat]) -> bool:
-        if len(seats) == 1:
-            return self._seat(seats[0])
-        before = self._state()
-        for seat in seats:
-            if not self._seat(seat):
-                self._restore(before)
+        before = self._state() if len(seats) > 1 else None
+        for number, seat in enumerate(seats):
+            if not self._seat(seat, certain=number == 0):
+                if before is not None:
+                    self._restore(before)
                 return False
         return True
 
@@ -81,26 +87,24 @@ class Placing:
                 if best is None or need < best[0]:
                     best = (need, local)
                 self._restore(before)
+                if not need:
+                    break
         return best is not None and self._place(best[1])
 
     def _place_elsewhere(self, seats: Sequence[Seat], together: bool) -> bool:
         """Has earlier wishes go to other sites, if that makes room: tries all ways, as long as the trials last."""
-        movable = [
-            group
-            for group in self._together
-            if not any(self._settled >> number & 1 for number, seat in self._at.items() if seat.wish == group[0].wish)
-        ]
-        if not movable or not self._trials:
+        if not self._together or not self._trials:
             return False
         before = self._state()
-        wishes = {group[0].wish for group in movable}
+        wishes = {group[0].wish for group in self._together}
         for number, seat in before[1].items():
             if seat.wish in wishes:
                 del self._at[number]
                 self._taken[seat.mask] ^= 1 << number
                 self.free |= 1 << number
-        rest = [(seats, together), *((group, True) for group in movable)]
+        rest = [(seats, together), *((group, True) for group in self._together)]
         if self._arrange(rest):
+            self._hopeless = 0
             if together:
                 self._together.append(seats)
             return True
@@ -124,13 +128,17 @@ class Placing:
     def _at_sites(self, seats: Sequence[Seat]) -> Iterator[list[Seat]]:
         for site in self._sites:
             if all(seat.mask & site for seat in seats):
-                yield [replace(seat, mask=seat.mask & site) for seat in seats]
+                yield [Seat(seat.wish, seat.slot, seat.mask & site, seat.liked, seat.affinity) for seat in seats]
 
     def _state(self) -> tuple[int, dict[int, Seat], dict[int, int]]:
         return self.free, dict(self._at), dict(self._taken)
 
     def _restore(self, state: tuple[int, dict[int, Seat], dict[int, int]]) -> None:
         self.free, self._at, self._taken = state[0], dict(state[1]), dict(state[2])
+
+    def unsettled(self) -> list[tuple[int, Seat]]:
+        """The seats that may still move, with their benches."""
+        return [(number, self._at[number]) for number in members(self._all & ~self.free & ~self._settled)]
 
     def benches(self) -> dict[str, list[int]]:
         """What each wish got, in the order of its slots."""
@@ -139,22 +147,32 @@ class Placing:
             found[seat.wish].append((seat.slot, number))
         return {wish: [number for _, number in sorted(slots)] for wish, slots in found.items()}
 
-    def _seat(self, seat: Seat) -> bool:
+    def _seat(self, seat: Seat, certain: bool) -> bool:
+        """A bench for this seat, if need be by moving others. ``certain``: nothing that is placed may be undone."""
         if seat.mask & self.free:
             self._sit(seat, self._best(seat, seat.mask & self.free))
             return True
         targets = self.free & ~self._settled
+        if not targets or not seat.mask & ~self._hopeless:
+            return False
         came_from = {seat.mask: seat.mask}
         line = deque(came_from)
-        while targets and line:
+        reached = self._hopeless
+        while line:
             mask = line.popleft()
+            if not mask & ~reached:
+                continue
+            reached |= mask
+            movable = mask & ~self._settled
             for other, benches in self._taken.items():
-                if benches & mask & ~self._settled and other not in came_from:
+                if benches & movable and other not in came_from:
                     came_from[other] = mask
                     if other & targets:
                         self._sit(seat, self._vacate(seat.mask, other, came_from))
                         return True
                     line.append(other)
+        if certain:
+            self._hopeless = reached
         return False
 
     def _vacate(self, wanted: int, last: int, came_from: dict[int, int]) -> int:

@@ -49,17 +49,10 @@ class Quotas:
 
     def __init__(self, lab: Lab, rules: Rules) -> None:
         self._rules = rules
-        self._now = lab.now
         self._committed: dict[str, list[_Span]] = defaultdict(list)
-        self._used = {
-            team: [
-                _Span(used.starts_at, used.ends_at, used.bench_s / max(used.ends_at - used.starts_at, _ROUNDING_S))
-                for used in spans
-                if used.ends_at > lab.now - WEEK_S
-            ]
-            for team, spans in lab.used.items()
-        }
-        self._known: dict[tuple[str, int, float, float], Shortfall | None] = {}
+        self._lab = lab
+        self._used: dict[str, list[_Span]] = {}
+        self._known: dict[str, dict[tuple[int, float, float], Shortfall | None]] = defaultdict(dict)
         for held in lab.held:
             if held.ending:
                 self._committed[held.team].append(_Span(held.granted_at, lab.now, len(held.benches)))
@@ -72,14 +65,18 @@ class Quotas:
     def charge(self, team: str, benches: int, starts_at: float, ends_at: float) -> None:
         """From now on the team has these as well."""
         self._committed[team].append(_Span(starts_at, ends_at, benches))
-        self._known.clear()
+        self._known[team].clear()
 
     def shortfall(self, team: str, benches: int, starts_at: float, ends_at: float) -> Shortfall | None:
         """Why the team may not have so many benches for that time in addition; None if it may."""
-        key = (team, benches, starts_at, ends_at)
-        if key not in self._known:
-            self._known[key] = self._too_many(*key) or self._too_long(*key)
-        return self._known[key]
+        rules = self._rules.team(team)
+        if rules.benches_at_once is None and rules.bench_hours_per_week is None:
+            return None
+        known = self._known[team]
+        key = (benches, starts_at, ends_at)
+        if key not in known:
+            known[key] = self._too_many(team, *key) or self._too_long(team, *key)
+        return known[key]
 
     def _too_many(self, team: str, benches: int, starts_at: float, ends_at: float) -> Shortfall | None:
         limit = self._rules.team(team).benches_at_once
@@ -97,7 +94,7 @@ class Quotas:
         if limit is None:
             return None
         limit_s = limit * 3600 + _ROUNDING_S
-        spans = [*self._used.get(team, ()), *self._committed[team]]
+        spans = [*self._used_by(team), *self._committed[team]]
         asked_s = benches * (ends_at - starts_at)
         if sum((span.ends_at - span.starts_at) * span.benches for span in spans) + asked_s <= limit_s:
             return None
@@ -105,6 +102,15 @@ class Quotas:
         if most_s <= limit_s:
             return None
         return Shortfall(team, "bench-hours per week", limit, max(most_s - asked_s, 0.0) / 3600, asked_s / 3600)
+
+    def _used_by(self, team: str) -> list[_Span]:
+        if team not in self._used:
+            self._used[team] = [
+                _Span(used.starts_at, used.ends_at, used.bench_s / max(used.ends_at - used.starts_at, _ROUNDING_S))
+                for used in self._lab.used.get(team, ())
+                if used.ends_at > self._lab.now - WEEK_S
+            ]
+        return self._used[team]
 
 
 def busiest_week(spans: Sequence[_Span], own: _Span) -> float:
@@ -141,4 +147,4 @@ class _Cumulated:
 def never(wish: Wish, rules: Rules) -> Shortfall | None:
     """Why the quota of the wish's team forbids it even to an otherwise idle team; None if it may come true."""
     idle = Quotas(Lab(now=wish.asked_at, benches=()), rules)
-    return idle.shortfall(wish.team, len(wish.slots), wish.asked_at, wish.asked_at + wish.duration_s)
+    return idle.shortfall(wish.team, wish.count, wish.asked_at, wish.asked_at + wish.duration_s)

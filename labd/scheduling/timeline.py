@@ -5,13 +5,13 @@ its hard end, and the clean-up after it, come before the booking's start (backfi
 """
 
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import groupby
 from math import inf
 
-from labd.scheduling.bits import union
+from labd.scheduling.bits import members, union
 from labd.scheduling.candidates import Candidates
 from labd.scheduling.lab import Lab
 from labd.scheduling.matching import Fleet
@@ -41,8 +41,7 @@ class Timeline:
         self._busy_until = [lab.now] * len(fleet.benches)
         """With the clean-up."""
         self._coming: dict[int, list[Stay]] = {}
-        self._gaps: list[tuple[float, float, int]] = []
-        self._changed = set(fleet.numbers.values())
+        self._gaps: dict[int, list[tuple[float, float]]] = {}
         self._allowed: dict[float, int] = {}
         for held in lab.held:
             gone_at = lab.now if held.ending else max(held.gone_at, lab.now)
@@ -65,14 +64,23 @@ class Timeline:
         """These benches are taken then; those that do not exist any more are left out."""
         for number in self._numbers(benches):
             insort(self._coming.setdefault(number, []), stay)
-            self._changed.add(number)
-        self._allowed.clear()
+            self._gaps.pop(number, None)
+            for ends_at, allowed in self._allowed.items():
+                if self._clash(stay, self._now, ends_at):
+                    self._allowed[ends_at] = allowed & ~(1 << number)
+
+    def occupy(self, benches: Iterable[str], stay: Stay) -> None:
+        """These benches, which nobody had, are taken from now on."""
+        for number in self._numbers(benches):
+            self._present[number] = stay
+            self._busy_until[number] = stay.ends_at + self._clean_up_s
+            self._gaps.pop(number, None)
 
     def remove(self, benches: Iterable[str], by: str) -> None:
         """Takes the coming stays of this one off these benches."""
         for number in self._numbers(benches):
             self._coming[number] = [stay for stay in self._coming.get(number, ()) if stay.by != by]
-            self._changed.add(number)
+            self._gaps.pop(number, None)
         self._allowed.clear()
 
     def stays(self, bench: str) -> list[Stay]:
@@ -110,11 +118,12 @@ class Timeline:
         for mask in masks:
             wanted |= mask
         lasting_s = wish.duration_s + self._clean_up_s
-        fitting = [
+        fitting = sorted(
             (max(opens_at, not_before), closes_at - lasting_s, number)
-            for opens_at, closes_at, number in self._all_gaps()
-            if wanted >> number & 1 and max(opens_at, not_before) + lasting_s <= closes_at
-        ]
+            for number in members(wanted)
+            for opens_at, closes_at in self._gaps_of(number)
+            if max(opens_at, not_before) + lasting_s <= closes_at
+        )
         closing: list[tuple[float, int]] = []
         free = 0
         for start, gaps in groupby(fitting, key=lambda gap: gap[0]):
@@ -136,33 +145,26 @@ class Timeline:
             (
                 number
                 for number, stays in self._coming.items()
-                if any(
-                    stay.starts_at < ends_at + self._clean_up_s and stay.ends_at + self._clean_up_s > starts_at
-                    for stay in stays
-                    if stay.by != besides
-                )
+                if any(stay.by != besides and self._clash(stay, starts_at, ends_at) for stay in stays)
             ),
             len(self._fleet.benches),
         )
 
+    def _clash(self, stay: Stay, starts_at: float, ends_at: float) -> bool:
+        return stay.starts_at < ends_at + self._clean_up_s and stay.ends_at + self._clean_up_s > starts_at
+
     def _numbers(self, benches: Iterable[str]) -> list[int]:
         return [self._fleet.numbers[name] for name in benches if name in self._fleet.numbers]
 
-    def _all_gaps(self) -> list[tuple[float, float, int]]:
-        """When each usable bench is free, from now on: from, until, number; by time."""
-        if self._changed:
-            self._gaps = [gap for gap in self._gaps if gap[2] not in self._changed]
-            for number in self._changed:
-                if self._fleet.usable >> number & 1:
-                    self._gaps.extend(self._gaps_of(number))
-            self._gaps.sort()
-            self._changed.clear()
-        return self._gaps
-
-    def _gaps_of(self, number: int) -> Iterator[tuple[float, float, int]]:
-        since = self._busy_until[number]
-        for stay in self._coming.get(number, ()):
-            if stay.starts_at > since:
-                yield since, stay.starts_at, number
-            since = max(since, stay.ends_at + self._clean_up_s)
-        yield since, inf, number
+    def _gaps_of(self, number: int) -> list[tuple[float, float]]:
+        """From when until when a bench is free, from now on."""
+        gaps = self._gaps.get(number)
+        if gaps is None:
+            gaps = self._gaps[number] = []
+            since = self._busy_until[number]
+            for stay in self._coming.get(number, ()):
+                if stay.starts_at > since:
+                    gaps.append((since, stay.starts_at))
+                since = max(since, stay.ends_at + self._clean_up_s)
+            gaps.append((since, inf))
+        return gaps

@@ -42,6 +42,11 @@ class Wish:
         return tuple(number for number, part in enumerate(self.parts) for _ in range(part.count))
 
     @property
+    def count(self) -> int:
+        """How many benches it asks for."""
+        return self.parts[0].count if len(self.parts) == 1 else sum(part.count for part in self.parts)
+
+    @property
     def ends_at(self) -> float | None:
         """The end of a booking; None for a wish that waits."""
         return None if self.starts_at is None else self.starts_at + self.duration_s

@@ -207,7 +207,9 @@ def test_bench_hours_count_what_was_used_in_the_week_and_what_present_leases_may
 
 def test_need_is_shared_out_among_the_benches_that_match() -> None:
     fleet = Fleet([bench("hil-1", a="x"), bench("hil-2", a="x"), bench("hil-3", b="x")])
-    preference = Preference(fleet, [wish(1, "a"), wish(2, "a"), wish(3, "a"), wish(4, Part("b", 2)), wish(5)])
+    preference = Preference(
+        fleet, [wish(1, "a"), wish(2, "a"), wish(3, "a"), wish(4, Part("b", 2)), wish(5)], fleet.everything
+    )
     assert [preference.need(number) for number in range(3)] == [1.5, 1.5, 2.0]
 
 

@@ -114,7 +114,7 @@ def test_no_smaller_set_of_leases_would_be_enough_for_a_preemption(
     if not queue or decision.grants or decision.over_quota:
         assert not decision.notices
         return
-    victims = preemptible(lab, RULES, queue[0])
+    victims = preemptible(lab, RULES, "urgent")
     assert all(one.priority == "low" for one in victims)
     enough = [
         size
