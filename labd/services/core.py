@@ -62,7 +62,9 @@ class Presence:
 
     def is_elsewhere(self, bench: str) -> bool:
         """Whether the agent that speaks for the bench is attached to another labd."""
-        return any(bench in benches for benches in list(self._elsewhere.values()))
+        with self._lock:
+            here, elsewhere = [*self._benches.values()], [*self._elsewhere.values()]
+        return not any(bench in benches for benches in here) and any(bench in benches for benches in elsewhere)
 
     def _count(self) -> None:
         self._attached = frozenset().union(*self._benches.values(), *self._elsewhere.values())

@@ -71,6 +71,7 @@ class Replicas:
         And ``moved(agents)`` with those that are attached elsewhere.
         """
         self._core, self._catch_up, self._moved = core, catch_up, moved
+        core.follow(self._note)
 
     def start(self) -> None:
         """Joins the others. Raises StoreError, and KeyDiffers."""
@@ -207,8 +208,11 @@ class Replicas:
     def _hear(self, message: str) -> None:
         sender, effects = bulletins.decode(message)
         if sender != self.replica:
-            self._stale = self._stale or effects.attachments
             self._core.hear(effects)
+
+    def _note(self, effects: Effects) -> None:
+        if effects.attachments:
+            self._stale = True
 
     def _look_around(self) -> None:
         """Learns which agents are attached elsewhere, and has those served who wait for their benches."""

@@ -11,9 +11,11 @@ from labd.services.fleet import BenchReport, CertificateAnswer, Order, Session
 from labd.services.lab import Lab
 from labd.services.ledger import ClearOrder, FenceOrder
 from labd.services.limits import RunLimits
+from labd.services.replicas import Replicas
 from labd.services.sign_in import Provider
 from labd.services.signing import KEY_NAME, Signer
 from labd.services.vault import KEY_FILE, Vault
+from labd.store.postgresql import PostgreSQL
 from labd.store.store import Store
 
 EPOCH = 1_800_000_000.0
@@ -112,12 +114,20 @@ def open_lab(
     database: str | None = None,
     secure: bool = False,
     providers: Sequence[Provider] = (),
+    replica: str | None = None,
 ) -> Lab:
-    """A lab whose conductor is stepped by the test, on an SQLite file or the database of a URL."""
+    """A lab whose conductor is stepped by the test, on an SQLite file or the database of a URL.
+
+    ``replica`` names this labd among several on that database.
+    """
+    store, signer = Store(directory, database), Signer(directory)
+    replicas = None
+    if replica is not None and isinstance(store.database, PostgreSQL):
+        replicas = Replicas(store.database, replica, f"http://{replica}.test", signer.key_id)
     return Lab(
-        Store(directory, database),
+        store,
         clock,
-        Signer(directory),
+        signer,
         {ExecutorName.PROCESS: executor or FakeExecutor()},
         url="http://labd.test",
         limits=limits or RunLimits(),
@@ -126,6 +136,7 @@ def open_lab(
         authority=authority,
         secure=secure,
         providers=providers,
+        replicas=replicas,
     )
 
 

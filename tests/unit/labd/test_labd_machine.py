@@ -1,4 +1,4 @@
-"""Leases, queue, fences and runs, driven at random through the services on a real SQLite file."""
+"""Leases, queue, fences and runs, driven at random through the services on a real database."""
 
 import shutil
 import tempfile
@@ -6,11 +6,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
@@ -26,6 +35,7 @@ from labd.model.selector import parse
 from labd.services.errors import Conflict
 from labd.services.fleet import Session
 from labd.services.lab import Lab
+from tests.postgresql import PostgresServer
 from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, FakeLink, open_lab, report, settle
 
 LABELS: dict[str, dict[str, str]] = {
@@ -68,10 +78,15 @@ class LabMachine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="labd-machine-"))
         self.clock = FakeClock()
         self.executor = FakeExecutor()
-        self.lab: Lab = open_lab(self.directory, self.clock, self.executor)
+        self.database = self.new_database()
+        self.lab: Lab = open_lab(self.directory, self.clock, self.executor, database=self.database)
         self.agent = Agent()
         self.seen: dict[str, Lease] = {}
         self.epochs = dict.fromkeys(LABELS, 0)
+
+    def new_database(self) -> str | None:
+        """None: an SQLite file."""
+        return None
 
     def teardown(self) -> None:
         self.lab.core.store.close()
@@ -213,7 +228,7 @@ class LabMachine(RuleBasedStateMachine):
             before = [(one.id, one.state, one.benches, one.expires_at) for one in unit.newest_leases(Filter(), 1000)]
             queue = [lease.id for lease in unit.queue()]
         self.lab.core.store.close()
-        self.lab = open_lab(self.directory, self.clock, self.executor)
+        self.lab = open_lab(self.directory, self.clock, self.executor, database=self.database)
         self.agent.session = None
         self.lab.core.forgive()
         with self.lab.core.view() as unit:
@@ -317,3 +332,17 @@ def could_have(lease: Lease, benches: set[str]) -> bool:
 TestLab = LabMachine.TestCase
 TestLab.pytestmark = [pytest.mark.timeout(900)]  # type: ignore[attr-defined]  # for shrinking what was found
 TestLab.settings = settings(max_examples=20, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+
+
+class LabMachineOnPostgresql(LabMachine):
+    server: ClassVar[PostgresServer]
+
+    def new_database(self) -> str | None:
+        return self.server.fresh_labd_database()
+
+
+@pytest.mark.timeout(900)
+def test_lab_on_postgresql(postgresql: PostgresServer) -> None:
+    LabMachineOnPostgresql.server = postgresql
+    few = settings(max_examples=6, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(LabMachineOnPostgresql, settings=few)
