@@ -6,8 +6,9 @@ from dataclasses import asdict
 from labd.api import schemas
 from labd.api.times import to_text
 from labd.model.identity import Actor, Role
-from labd.model.lease import Wanted
+from labd.model.lease import Share, Wanted
 from labd.model.run import LogLine
+from labd.services.explaining import WhyView
 from labd.services.fleet import BenchView
 from labd.services.leasing import LeaseView
 from labd.services.running import AssignmentView, RunView
@@ -88,6 +89,10 @@ def lease_summary(view: LeaseView) -> schemas.LeaseSummary:
         active_at=to_text(lease.active_at),
         expires_at=to_text(lease.expires_at),
         heartbeat_by=to_text(lease.heartbeat_by),
+        starts_at=to_text(lease.starts_at),
+        reserved=list(lease.reserved),
+        avoid=list(lease.avoid),
+        idle_release_at=to_text(view.idle_release_at),
         revoke_at=to_text(lease.revoke_at),
         revoke_reason=lease.revoke_reason,
         ending_at=to_text(lease.ending_at),
@@ -97,14 +102,56 @@ def lease_summary(view: LeaseView) -> schemas.LeaseSummary:
     )
 
 
-def lease_answer(view: LeaseView, actor: Actor) -> schemas.Lease:
-    """A lease by itself; for its holder with its token, which nobody else sees."""
-    if not actor.is_holder(view.lease.holder, view.lease.run_id):
-        return schemas.Lease(**lease_summary(view).model_dump(), token=None)
-    answer = schemas.Lease(**lease_summary(view).model_dump(), token=view.token)
-    for bench, access in zip(answer.benches, view.benches, strict=True):
+def lease_answer(view: LeaseView, actor: Actor, shared: LeaseView | None = None) -> schemas.Lease:
+    """A lease by itself; its holder sees its tokens, somebody with whom it is shared theirs, and nobody else any."""
+    summary = lease_summary(view).model_dump()
+    shares = [schemas.LeaseShare(holder=one.holder, mode=one.mode) for one in view.shares]
+    seen = view if actor.is_holder(view.lease.holder, view.lease.run_id) else shared
+    answer = schemas.Lease(**summary, token=None if seen is None else seen.token, shares=shares)
+    for bench, access in zip(answer.benches, () if seen is None else seen.benches, strict=False):
         bench.token = access.token
     return answer
+
+
+def shared_answer(view: LeaseView, share: Share) -> schemas.SharedLease:
+    """A lease for somebody with whom it is shared, with their tokens."""
+    benches = lease_summary(view).benches
+    for bench, access in zip(benches, view.benches, strict=True):
+        bench.token = access.token
+    return schemas.SharedLease(
+        id=view.lease.id,
+        holder=share.holder,
+        mode=share.mode,
+        expires_at=to_text(view.lease.expires_at),
+        benches=benches,
+    )
+
+
+def why_answer(view: WhyView) -> schemas.LeaseWhy:
+    """Why a lease waits."""
+    found = view.explanation
+    return schemas.LeaseWhy(
+        id=view.lease.id,
+        position=found.position,
+        ahead=list(found.ahead),
+        parts=[
+            schemas.PartInQuestion(
+                selector=part.selector,
+                count=part.count,
+                excluded={term: list(names) for term, names in part.excluded.items()},
+                matching=[
+                    schemas.BenchInQuestion(
+                        bench=one.bench, why=one.why, detail=one.detail, by=one.by, until=to_text(one.until)
+                    )
+                    for one in part.matching
+                ],
+            )
+            for part in found.parts
+        ],
+        quota=None if found.over_quota is None else str(found.over_quota),
+        held_for_it_from=None if found.reservation is None else to_text(found.reservation.starts_at),
+        expected_start=to_text(found.expected_start),
+    )
 
 
 def run_answer(view: RunView) -> schemas.Run:

@@ -8,7 +8,19 @@ from labd.api import problems
 from labd.api.body import BodyLimit
 from labd.api.context import listed
 from labd.api.guard import Guard
-from labd.api.routes import agents, audit, backup, benches, environments, identities, leases, meta, runner, runs
+from labd.api.routes import (
+    agents,
+    audit,
+    backup,
+    benches,
+    environments,
+    identities,
+    leases,
+    meta,
+    policy,
+    runner,
+    runs,
+)
 from labd.api.routing import Router, relate
 from labd.api.version import VERSION
 from labd.services.lab import Lab
@@ -65,7 +77,7 @@ def _application() -> FastAPI:
     app.add_middleware(Guard)
     problems.install(app)
     api = Router(prefix=PREFIX)
-    parts = (agents, benches, leases, runs, environments, audit, backup, identities, runner, meta)
+    parts = (agents, benches, leases, policy, runs, environments, audit, backup, identities, runner, meta)
     relate([*(part.router for part in parts), environments.secrets])
     for part in parts:
         api.include_router(part.router)

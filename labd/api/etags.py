@@ -4,7 +4,17 @@ import hashlib
 import json
 from typing import Any
 
-UNSTEADY = frozenset({"heartbeat_by", "token", "last_seen", "measured_at", "measured_voltage", "measured_current"})
+UNSTEADY = frozenset(
+    {
+        "heartbeat_by",
+        "idle_release_at",
+        "token",
+        "last_seen",
+        "measured_at",
+        "measured_voltage",
+        "measured_current",
+    }
+)
 """Fields that change by themselves all the time and are no part of a version, in every answer: who changes a lease with
 If-Match means its terms, not its pulse."""
 

@@ -25,10 +25,14 @@ from labd.client.types import (
     ExecutorName,
     Invitation,
     Lease,
+    LeaseWhy,
     LogLine,
+    Policy,
     Result,
     Run,
     Secret,
+    SharedLease,
+    ShareMode,
     WantedBenches,
 )
 
@@ -114,6 +118,32 @@ class LabClient(Identities):
         body = {"by": by, "why": why}
         return cast(Bench, self._call("POST", f"benches/{_segment(name)}/clear-quarantine", body))
 
+    def drain_bench(self, name: str, why: str = "") -> Bench:
+        """Keeps new leases from a bench; a present one ends as planned."""
+        return cast(Bench, self._call("POST", f"benches/{_segment(name)}/drain", {"why": why}))
+
+    def undrain_bench(self, name: str, why: str = "") -> Bench:
+        """Lets a bench be leased again."""
+        return cast(Bench, self._call("POST", f"benches/{_segment(name)}/undrain", {"why": why}))
+
+    def drain_agent(self, name: str, why: str = "") -> list[Bench]:
+        """Keeps new leases from all benches of an agent."""
+        return cast(list[Bench], self._call("POST", f"agents/{_segment(name)}/drain", {"why": why}))
+
+    def undrain_agent(self, name: str, why: str = "") -> list[Bench]:
+        """Lets the benches of an agent be leased again."""
+        return cast(list[Bench], self._call("POST", f"agents/{_segment(name)}/undrain", {"why": why}))
+
+    # The policy
+
+    def policy(self) -> Policy:
+        """Who may ask for what, how much of it, and for how long."""
+        return cast(Policy, self._get("policy"))
+
+    def put_policy(self, document: Policy | Mapping[str, Any]) -> Policy:
+        """Sets another policy as a whole; what the document leaves out has its default."""
+        return cast(Policy, self._call("PUT", "policy", dict(document)))
+
     # Leases
 
     def create_lease(
@@ -129,6 +159,8 @@ class LabClient(Identities):
         ttl_s: float = 30,
         priority: str = "normal",
         held: bool = False,
+        avoid: Sequence[str] = (),
+        starts_at: str | None = None,
     ) -> Lease:
         """Asks for a bench that matches ``selector``: QUEUED until one is free, then GRANTED, and ACTIVE once it is
         used. ``benches`` asks for several, all or none of them: ``[{"selector": "platform=meb", "count": 2}]``.
@@ -142,8 +174,8 @@ class LabClient(Identities):
             "ttl_s": ttl_s,
             "priority": priority,
         } | _wanted(selector, benches, same_site, affinity, team)
-        if held:
-            body["held"] = True
+        more = {"held": held, "avoid": list(avoid), "starts_at": starts_at}
+        body |= {name: value for name, value in more.items() if value}
         return cast(Lease, self._call("POST", "leases", body))
 
     def lease(self, lease_id: str) -> Lease:
@@ -192,6 +224,24 @@ class LabClient(Identities):
     def heartbeat(self, lease_id: str) -> Lease:
         """Keeps a waiting or held lease alive for another TTL; the answer carries the tokens of a held one."""
         return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/heartbeat"))
+
+    def why(self, lease_id: str) -> LeaseWhy:
+        """Why a lease waits: its place, who is ahead, what keeps each bench from it, and the start to expect."""
+        return cast(LeaseWhy, self._get(f"leases/{_segment(lease_id)}/why"))
+
+    def extend(self, lease_id: str, by_s: float) -> Lease:
+        """Puts the hard end of a held lease off; the tokens in the answer are good until then."""
+        return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/extend", {"by_s": by_s}))
+
+    def transfer(self, lease_id: str, holder: str, team: str | None = None) -> Lease:
+        """Gives a lease to somebody else; the tokens of the former holder are refused from then on."""
+        body = {"holder": holder} | ({"team": team} if team else {})
+        return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/transfer", body))
+
+    def share(self, lease_id: str, holder: str, mode: ShareMode = "observer") -> SharedLease:
+        """Lets somebody look on, or act ("co-driver"), beside the holder; the tokens in the answer are for them."""
+        body = {"holder": holder, "mode": mode}
+        return cast(SharedLease, self._call("POST", f"leases/{_segment(lease_id)}/shares", body))
 
     def release(self, lease_id: str, reason: str = "") -> Lease:
         """Ends a lease, or takes it out of the queue. Releasing an ended one changes nothing.

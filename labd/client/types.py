@@ -8,6 +8,8 @@ LeaseState = Literal["QUEUED", "GRANTED", "ACTIVE", "ENDING", "ENDED"]
 LeaseEnd = Literal[
     "released", "expired", "heartbeat_lost", "idle", "cancelled", "preempted", "revoked", "bench_removed", "restored"
 ]
+ShareMode = Literal["observer", "co-driver"]
+"""Looks on, or acts beside the holder."""
 RunState = Literal["PENDING", "RUNNING", "PASSED", "FAILED", "ERROR", "CANCELLED"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ExecutorName = Literal["process", "bench"]
@@ -144,6 +146,13 @@ class LeasedBench(TypedDict):
     """While the lease is held; only in answers about one lease."""
 
 
+class LeaseShare(TypedDict):
+    """Somebody with whom a lease is shared."""
+
+    holder: str
+    mode: ShareMode
+
+
 class Lease(TypedDict):
     """A lease, waiting, live or ended."""
 
@@ -179,6 +188,13 @@ class Lease(TypedDict):
     expires_at: str | None
     """Hard end of a granted lease."""
     heartbeat_by: str
+    starts_at: str | None
+    """Of a booking."""
+    reserved: list[str]
+    """Of a booking that waits: the benches that it is to get."""
+    avoid: list[str]
+    idle_release_at: str | None
+    """A held lease ends then, unless something goes to or from its benches."""
     revoke_at: str | None
     """Its holder has to be gone by then."""
     revoke_reason: str
@@ -190,6 +206,93 @@ class Lease(TypedDict):
     end_note: str
     token: NotRequired[str | None]
     """The signed lease token of a single bench, while it is held; only in answers about one lease."""
+    shares: NotRequired[list[LeaseShare]]
+    """With whom it is shared; only in answers about one lease."""
+
+
+class SharedLease(TypedDict):
+    """A lease for somebody with whom it is shared: the tokens are theirs, and end with the lease."""
+
+    id: str
+    holder: str
+    mode: ShareMode
+    expires_at: str | None
+    benches: list[LeasedBench]
+
+
+class BenchInQuestion(TypedDict):
+    """A bench that matches, and why a waiting lease does not have it."""
+
+    bench: str
+    why: Literal["unusable", "draining", "failed_before", "held", "cleaning_up", "promised", "booked", "free"]
+    """free: others are missing, or somebody ahead gets it."""
+    detail: str | None
+    by: str | None
+    """The lease that has it, or is to get it."""
+    until: str | None
+
+
+class PartInQuestion(TypedDict):
+    """One selector of a waiting lease."""
+
+    selector: str
+    count: int
+    excluded: dict[str, list[str]]
+    """By term of the selector, the benches that do not meet it."""
+    matching: list[BenchInQuestion]
+
+
+class LeaseWhy(TypedDict):
+    """Why a lease waits, and until when."""
+
+    id: str
+    position: int | None
+    """1 is next; None for a booking."""
+    ahead: list[str]
+    """The leases before it that want a bench that it wants, in order."""
+    parts: list[PartInQuestion]
+    quota: str | None
+    """What its team would have too much of."""
+    held_for_it_from: str | None
+    """It waited so long that benches are held for it from then on."""
+    expected_start: str | None
+    """An estimate from how long recent leases lasted; None: it cannot be served as things are."""
+
+
+class PriorityClass(TypedDict):
+    """A class of priority, and who may ask for it."""
+
+    name: str
+    rank: int
+    role: Literal["viewer", "engineer", "operator", "admin"]
+    teams: list[str] | None
+    may_preempt: bool
+    preemptible: bool
+
+
+class TeamPolicy(TypedDict):
+    """What a team may have; None: no bound of its own."""
+
+    name: str
+    weight: float
+    benches: int | None
+    bench_hours_per_week: float | None
+    classes: list[str] | None
+    longest_lease_s: float | None
+
+
+class Policy(TypedDict):
+    """The lab's policy."""
+
+    classes: list[PriorityClass]
+    teams: list[TeamPolicy]
+    ageing_bound_s: float
+    longest_lease_s: float
+    idle_release_s: float
+    idle_notice_s: float
+    preemption_grace_s: float
+    clean_up_s: float
+    booking_horizon_s: float
 
 
 HELD: tuple[LeaseState, ...] = ("GRANTED", "ACTIVE")

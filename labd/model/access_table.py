@@ -16,12 +16,14 @@ _SEE = Rule()
 _SEE_BENCH = Rule(team=TeamOf.BENCH)
 _SEE_RUN = Rule(team=TeamOf.RUN)
 _END_LEASE = Rule(role=Role.ENGINEER, scope=Scope.LEASE, team=TeamOf.LEASE, own=True, reason=Reason.OTHERS)
+_HOLD_LEASE = Rule(role=Role.ENGINEER, scope=Scope.LEASE, team=TeamOf.LEASE, own=True)
 _END_RUN = Rule(role=Role.ENGINEER, scope=Scope.RUN, team=TeamOf.RUN, own=True, reason=Reason.OTHERS)
 _OPERATE_BENCH = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.BENCH, reason=Reason.IN_BODY)
 _RUNNER = Rule(admits=Admits.RUNNER, team=TeamOf.RUN)
 _SEE_LAB = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB)
 _OPERATE_LAB = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB)
 _REVOKE_AGENT = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB, reason=Reason.ALWAYS)
+_DRAIN_AGENT = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB, reason=Reason.IN_BODY)
 _ADMIN = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.LAB)
 _REVOKE = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.LAB, reason=Reason.ALWAYS)
 _TEAM_ADMIN = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.PATH)
@@ -63,6 +65,8 @@ REST = MappingProxyType(
         f"POST {_API}/agents/{{name}}/invite": _OPERATE_LAB,
         f"DELETE {_API}/agents/{{name}}": _REVOKE_AGENT,
         f"GET {_API}/backup": _ADMIN,
+        f"POST {_API}/agents/{{name}}/drain": _DRAIN_AGENT,
+        f"POST {_API}/agents/{{name}}/undrain": _DRAIN_AGENT,
         # Environments: the use cases look at the team, which is in the query or in the body
         f"GET {_API}/secrets": _SEE,
         f"PUT {_API}/secrets/{{name}}": _KEEP,
@@ -76,6 +80,11 @@ REST = MappingProxyType(
         f"GET {_API}/benches": _SEE,
         f"GET {_API}/benches/{{name}}": _SEE_BENCH,
         f"POST {_API}/benches/{{name}}/clear-quarantine": _OPERATE_BENCH,
+        f"POST {_API}/benches/{{name}}/drain": _OPERATE_BENCH,
+        f"POST {_API}/benches/{{name}}/undrain": _OPERATE_BENCH,
+        # What the lab allows
+        f"GET {_API}/policy": _SEE,
+        f"PUT {_API}/policy": _ADMIN,
         # Leases
         f"GET {_API}/leases": _SEE,
         f"POST {_API}/leases": Rule(role=Role.ENGINEER, scope=Scope.LEASE),
@@ -88,6 +97,10 @@ REST = MappingProxyType(
         f"POST {_API}/leases/{{lease_id}}/certificate": Rule(
             role=Role.ENGINEER, scope=Scope.LEASE, team=TeamOf.LEASE, own=True, runner=True
         ),
+        f"GET {_API}/leases/{{lease_id}}/why": Rule(team=TeamOf.LEASE),
+        f"POST {_API}/leases/{{lease_id}}/extend": _HOLD_LEASE,
+        f"POST {_API}/leases/{{lease_id}}/transfer": _HOLD_LEASE,
+        f"POST {_API}/leases/{{lease_id}}/shares": _HOLD_LEASE,
         f"DELETE {_API}/leases/{{lease_id}}": _END_LEASE,
         # Runs
         f"GET {_API}/runs": _SEE,

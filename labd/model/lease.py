@@ -44,6 +44,21 @@ LIVE = (LeaseState.QUEUED, *HELD)
 """The end is not decided."""
 
 
+class ShareMode(StrEnum):
+    """What somebody may do with whom a lease is shared: look on, or act beside the holder."""
+
+    OBSERVER = "observer"
+    CO_DRIVER = "co-driver"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Somebody with whom a lease is shared."""
+
+    holder: str
+    mode: ShareMode
+
+
 class LeaseEnd(StrEnum):
     """Why a lease ended."""
 
@@ -204,6 +219,22 @@ class Lease:
         if self.revoke_at is not None and self.revoke_at <= revoke_at:
             return self
         return replace(self, revoke_at=revoke_at, revoke_reason=reason)
+
+    def extend(self, ends_at: float) -> "Lease":
+        """The lease with a later hard end. Raises IllegalTransition unless it is held."""
+        if not self.state.held or self.granted_at is None:
+            raise IllegalTransition(f"lease {self.id} is {self.state}, only a held one is extended")
+        return replace(self, expires_at=ends_at, duration_s=ends_at - self.granted_at)
+
+    def transfer(self, holder: str, team: str, epochs: Iterable[int], now: float) -> "Lease":
+        """The lease in other hands, with new epochs for its benches: tokens of the former holder are no good any more.
+
+        Raises IllegalTransition once it is over.
+        """
+        if self.state.over:
+            raise IllegalTransition(f"lease {self.id} has ended ({self.end_reason})")
+        benches = tuple(replace(one, epoch=epoch) for one, epoch in zip(self.benches, epochs, strict=True))
+        return replace(self, holder=holder, team=team, benches=benches, used_at=now, heartbeat_by=now + self.ttl_s)
 
     def end(self, reason: LeaseEnd, now: float, note: str = "") -> "Lease":
         """The lease whose end is decided: ENDING, or ENDED when it had no bench. Raises IllegalTransition when it was

@@ -121,6 +121,9 @@ class Conductor:
             deadlines = [unit.next_lease_deadline(), unit.next_booking_deadline(now), *self._linger.values()]
             if unit.somebody_waits():
                 deadlines.append(self._scheduled_at + RECONSIDER_S)
+            used_at = unit.longest_unused()
+            if used_at is not None:
+                deadlines.append(used_at + unit.policy().idle_release_s)
             timeout = unit.next_run_deadline()
             ending = unit.next_expiry_of_ending(now - CLOCK_MARGIN_S)
             given_up = [one for lease in unit.leases_ending(now - CLOCK_MARGIN_S) for one in lease.benches if one.live]

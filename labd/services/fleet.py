@@ -20,6 +20,10 @@ from labd.services.ledger import ClearOrder, Effects, FenceOrder, Ledger
 from labd.services.wishes import parse_selector
 from labd.store.unit import Unit
 
+USE_STORED_S = 60.0
+"""How often labd stores that a lease of a person's is in use."""
+IDLE_FROM_S = 5.0
+"""Without traffic for this long, it is idle."""
 FENCE_REPEAT_S = 30.0
 """An order to fence that an attached agent has not confirmed for this long is given again, with a warning."""
 
@@ -109,6 +113,8 @@ class Session:
     """Fences not confirmed yet, and the monotonic time of the order."""
     power: dict[str, dict[str, PowerReading]] = field(default_factory=dict)
     """By bench and channel, as last reported."""
+    stored: dict[str, float] = field(default_factory=dict)
+    """By bench: of what is in ``traffic``, the time that the store has (s since the Unix epoch)."""
     traffic: dict[str, Traffic] = field(default_factory=dict)
     """By bench, as last reported; none for a bench that no lease has used."""
 
@@ -180,6 +186,27 @@ class Fleet:
         _log.info("quarantine to be cleared", bench=name, by=by)
         return view
 
+    def drain(self, actor: Actor, name: str, draining: bool, why: str) -> BenchView:
+        """Keeps new leases from the bench, or lets it be leased again; present ones end as planned. Raises NotFound."""
+        self.bench(name)
+        with self._core.transaction(actor) as ledger:
+            bench = ledger.unit.bench(name)
+            if bench is not None:
+                ledger.drain(bench, draining, why)
+                ledger.schedule()
+        return self.bench(name)
+
+    def drain_agent(self, actor: Actor, agent: str, draining: bool, why: str) -> list[BenchView]:
+        """The same for all benches of an agent. Raises NotFound when it has none."""
+        with self._core.transaction(actor) as ledger:
+            benches = [one for one in ledger.unit.benches() if one.agent == agent and not one.removed]
+            if not benches:
+                raise NotFound(f"there is no agent {agent!r} with benches")
+            for bench in benches:
+                ledger.drain(bench, draining, why)
+            ledger.schedule()
+        return [self.bench(bench.name) for bench in benches]
+
     def traffic(self, bench: str) -> Traffic | None:
         """When the lease that uses the bench last had traffic; None when its agent is away, or no lease has used it."""
         session = self._session_of(bench)
@@ -225,6 +252,7 @@ class Fleet:
         if self._touch(session):
             self._note_traffic(session, report)
             self._accept(session, report)
+            self._store_traffic(session, report)
 
     def fenced(self, session: Session, bench: str, epoch: int) -> None:
         """The agent has ended all that ran under this or a lower epoch."""
@@ -443,6 +471,23 @@ class Fleet:
     def _note_traffic(self, session: Session, report: BenchReport) -> None:
         if report.active_epoch > 0:
             session.traffic[report.name] = Traffic(report.active_epoch, self._core.clock.now() - report.idle_s)
+
+    def _store_traffic(self, session: Session, report: BenchReport) -> None:
+        """Remembers the use of a lease that a person holds: now and then while it lasts, at once when it stops."""
+        traffic = session.traffic.get(report.name)
+        since = session.stored.get(report.name, 0.0)
+        if traffic is None or traffic.last_at - since < (USE_STORED_S if report.idle_s < IDLE_FROM_S else 1.0):
+            return
+        session.stored[report.name] = traffic.last_at
+        with self._core.view() as unit:
+            lease = unit.live_on(report.name)
+        if lease is None or not lease.held:
+            return
+        with self._core.transaction() as ledger:
+            lease = ledger.unit.live_on(report.name)
+            part = lease.on(report.name) if lease is not None and lease.state.held else None
+            if lease is not None and part is not None and part.epoch == traffic.epoch:
+                ledger.note_use(lease, traffic.last_at)
 
     def _may_move(self, ledger: Ledger, bench: Bench) -> bool:
         """Whether nobody can act on the bench through its former agent any more."""

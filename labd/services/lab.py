@@ -14,12 +14,15 @@ from labd.services.conductor import Conductor
 from labd.services.core import Core
 from labd.services.enrolment import Enrolment
 from labd.services.environments import Environments
+from labd.services.explaining import Explaining
 from labd.services.fleet import Fleet
+from labd.services.holding import Holding
 from labd.services.idempotency import Idempotency
 from labd.services.identities import Identities
 from labd.services.lease_certificates import LeaseCertificates
 from labd.services.leasing import Leasing
 from labd.services.limits import RunLimits
+from labd.services.policing import Policing
 from labd.services.replicas import Replicas
 from labd.services.running import Running
 from labd.services.sign_in import Provider, SignIn
@@ -67,6 +70,9 @@ class Lab:
         self.enrolment = Enrolment(self.core, self.fleet, authority)
         at_bench.connect(self.fleet.order)
         self.leasing = Leasing(self.core)
+        self.holding = Holding(self.core, self.leasing)
+        self.explaining = Explaining(self.core)
+        self.policing = Policing(self.core)
         self.lease_certificates = LeaseCertificates(self.core, authority)
         self.environments = Environments(self.core, vault)
         self.running = Running(self.core, self.environments)

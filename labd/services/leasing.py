@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from labd.model.filters import Filter
 from labd.model.identity import DEFAULT_TEAM, Actor
-from labd.model.lease import DEFAULT_PRIORITY, Lease, LeasedBench, LeaseEnd, LeaseState, Wanted
+from labd.model.lease import DEFAULT_PRIORITY, Lease, LeasedBench, LeaseEnd, LeaseState, Share, Wanted
 from labd.model.policy import Mistake
+from labd.services.booking import booked
 from labd.services.core import Core
 from labd.services.errors import Conflict, FieldError, Invalid, NotFound
 from labd.services.identifiers import new_lease_id
@@ -36,6 +37,10 @@ class LeaseView:
     benches: tuple[BenchAccess, ...]
     obstacle: str | None
     """While QUEUED: why no bench can come as things are, other than that all are in use."""
+    idle_release_at: float | None = None
+    """A held lease ends then, unless something goes to or from its benches."""
+    shares: tuple[Share, ...] = ()
+    """With whom it is shared; only in answers about one lease."""
 
     @property
     def address(self) -> str | None:
@@ -68,10 +73,13 @@ class Leasing:
         ttl_s: float,
         priority: str = DEFAULT_PRIORITY,
         held: bool = False,
+        avoid: Sequence[str] = (),
+        starts_at: float | None = None,
     ) -> LeaseView:
         """Queues a lease, and grants it at once when its benches are free. Raises Invalid.
 
-        ``selector`` asks for one bench, ``benches`` for as many as they say, all or none of them.
+        ``selector`` asks for one bench, ``benches`` for as many as they say, all or none of them. With ``starts_at``
+        (seconds since the Unix epoch) it books them from then on, or raises Conflict, naming what is in the way.
         """
         wanted = parse_wanted(selector, benches)
         with self._core.transaction(actor) as ledger:
@@ -86,15 +94,19 @@ class Leasing:
                 ttl_s=ttl_s,
                 priority=priority,
                 held=held,
+                avoid=avoid,
+                starts_at=starts_at,
             )
+            if starts_at is not None:
+                lease = booked(ledger, lease, self._core.presence.attached)
             ledger.add_lease(lease)
             ledger.schedule()
-            return self._view(ledger.unit, _require(ledger.unit, lease.id), fresh=True)
+            return self.view(ledger.unit, require(ledger.unit, lease.id), fresh=True)
 
     def get(self, lease_id: str) -> LeaseView:
         """One lease. Raises NotFound."""
         with self._core.view() as unit:
-            return self._view(unit, _require(unit, lease_id))
+            return self.view(unit, require(unit, lease_id))
 
     def newest(self, where: Filter, limit: int, before: int | None = None) -> list[LeaseView]:
         """Leases without their tokens that arrived before number ``before``, newest first. Raises Invalid."""
@@ -111,6 +123,7 @@ class Leasing:
                         for one in lease.benches
                     ),
                     self._obstacle(unit, lease),
+                    _idle_release_at(unit, lease),
                 )
                 for lease in leases
             ]
@@ -118,13 +131,13 @@ class Leasing:
     def heartbeat(self, actor: Actor, lease_id: str) -> LeaseView:
         """Keeps a lease alive for another TTL. Raises NotFound, and Conflict once it has ended."""
         with self._core.transaction(actor) as ledger:
-            lease = _require(ledger.unit, lease_id)
+            lease = require(ledger.unit, lease_id)
             overdue = lease.overdue(ledger.now)
             if overdue is not None:
                 lease = ledger.end_lease(lease, overdue)
             elif not lease.state.over:
                 lease = ledger.heartbeat(lease)
-            view = self._view(ledger.unit, lease)
+            view = self.view(ledger.unit, lease)
         if lease.state.over:
             raise Conflict(f"lease {lease.id} has ended: {lease.end_reason}")
         return view
@@ -135,7 +148,7 @@ class Leasing:
         Somebody else than the holder revokes it, and says why.
         """
         with self._core.transaction(actor) as ledger:
-            lease = _require(ledger.unit, lease_id)
+            lease = require(ledger.unit, lease_id)
             if not lease.state.over:
                 waiting = lease.state is LeaseState.QUEUED
                 reason = LeaseEnd.CANCELLED if waiting else LeaseEnd.RELEASED
@@ -144,17 +157,25 @@ class Leasing:
                     reason, note = LeaseEnd.REVOKED, f"{actor.name}: {why}"
                     ledger.audit("lease.forced", f"lease/{lease.id}", before={"holder": lease.holder}, why=why)
                 lease = ledger.end_lease(lease, reason, note)
-            return self._view(ledger.unit, lease)
+            return self.view(ledger.unit, lease)
 
-    def _view(self, unit: Unit, lease: Lease, *, fresh: bool = False) -> LeaseView:
+    def view(self, unit: Unit, lease: Lease, *, share: Share | None = None, fresh: bool = False) -> LeaseView:
+        """The lease as its holder sees it, or somebody with whom it is shared."""
         access = []
         for one in lease.benches:
             bench = unit.bench(one.bench) if lease.state.held else None
             if bench is None:
                 access.append(BenchAccess(one, None, None))
             else:
-                access.append(BenchAccess(one, bench.address, self._core.signer.lease_token(lease, one)))
-        return LeaseView(lease, self._core.places.of(unit, lease, fresh), tuple(access), self._obstacle(unit, lease))
+                access.append(BenchAccess(one, bench.address, self._core.signer.lease_token(lease, one, share)))
+        return LeaseView(
+            lease,
+            self._core.places.of(unit, lease, fresh),
+            tuple(access),
+            self._obstacle(unit, lease),
+            _idle_release_at(unit, lease),
+            tuple(unit.shares(lease.id)) if lease.state.held else (),
+        )
 
     def _obstacle(self, unit: Unit, lease: Lease) -> str | None:
         return obstacle_now(unit, lease, self._core.presence.attached)
@@ -173,6 +194,8 @@ def new_lease(
     team: str = DEFAULT_TEAM,
     priority: str = DEFAULT_PRIORITY,
     held: bool = False,
+    avoid: Sequence[str] = (),
+    starts_at: float | None = None,
 ) -> Lease:
     """A lease that has just arrived, and that the policy lets its actor have; the store gives it its number.
 
@@ -199,7 +222,15 @@ def new_lease(
         same_site=same_site,
         affinity=affinity,
         held=held,
+        avoid=tuple(avoid),
+        starts_at=starts_at,
     )
+
+
+def _idle_release_at(unit: Unit, lease: Lease) -> float | None:
+    if not lease.held or not lease.state.held or lease.used_at is None:
+        return None
+    return lease.used_at + unit.policy().idle_release_s
 
 
 def require_allowed(objections: Iterable[Mistake]) -> None:
@@ -210,7 +241,8 @@ def require_allowed(objections: Iterable[Mistake]) -> None:
         raise Invalid(f"the policy does not allow this: {detail}", *errors)
 
 
-def _require(unit: Unit, lease_id: str) -> Lease:
+def require(unit: Unit, lease_id: str) -> Lease:
+    """The lease. Raises NotFound."""
     lease = unit.lease(lease_id)
     if lease is None:
         raise NotFound(f"there is no lease {lease_id!r}")

@@ -6,13 +6,13 @@ the agent has confirmed the end of every former lease.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from labd.model.audit import Deed, link
 from labd.model.bench import Bench
 from labd.model.identity import Actor
-from labd.model.lease import Lease, LeasedBench, LeaseEnd, LeaseState
+from labd.model.lease import Lease, LeasedBench, LeaseEnd, LeaseState, Share
 from labd.model.policy import Policy
 from labd.model.run import CaseCounts, Run, RunState
 from labd.scheduling.decide import decide
@@ -163,6 +163,7 @@ class Ledger:
             reason = lease.overdue(self.now)
             if reason is not None:
                 self.end_lease(lease, reason)
+        self._release_idle()
         for lease in self.unit.leases_ending(self.now - CLOCK_MARGIN_S):
             self._let_go(lease)
         if self.lenient:
@@ -191,6 +192,39 @@ class Ledger:
     def activate(self, lease: Lease) -> Lease:
         """The holder has shown up at a bench."""
         return self._move("lease.activated", lease, lease.activate(self.now))
+
+    def extend(self, lease: Lease, ends_at: float) -> Lease:
+        """Gives a held lease a later hard end."""
+        self.effects.deadlines = True
+        return self._move("lease.extended", lease, lease.extend(ends_at))
+
+    def transfer(self, lease: Lease, holder: str, team: str) -> Lease:
+        """Puts a lease into other hands; the agents undo what the former holder did, and refuse their tokens."""
+        self.effects.fences.extend(FenceOrder(one.bench, one.epoch, "transferred") for one in lease.benches)
+        after = lease.transfer(holder, team, [self._next_epoch(one.bench) for one in lease.benches], self.now)
+        if lease.granted_at is not None and team != lease.team:
+            # At the end the new team is charged for all of it: what the former one has used is taken off now.
+            self._charge(lease, lease.granted_at)
+            self._charge(after, lease.granted_at, -1.0)
+        self.unit.drop_shares(lease.id)
+        self.effects.queue = True
+        return self._move("lease.transferred", lease, after)
+
+    def share(self, lease: Lease, share: Share) -> None:
+        """Lets somebody look on, or act, beside the holder."""
+        self.unit.save_share(lease.id, share)
+        self.effects.leases.add(lease.id)
+        self.audit("lease.shared", f"lease/{lease.id}", after=asdict(share), team=lease.team)
+
+    def drain(self, bench: Bench, draining: bool, why: str) -> Bench:
+        """Keeps new leases from a bench, or lets it be leased again."""
+        after = replace(bench, draining=draining, drain_reason=why if draining else "")
+        self.unit.save_bench(after)
+        action = "bench.drained" if draining else "bench.undrained"
+        self.audit(
+            action, f"bench/{bench.name}", before={"draining": bench.draining}, after={"draining": draining}, why=why
+        )
+        return after
 
     def end_lease(self, lease: Lease, reason: LeaseEnd, note: str = "") -> Lease:
         """Ends a live lease, and the run that it served."""
@@ -237,6 +271,19 @@ class Ledger:
             return False
         last = self.unit.last_expiry(bench.name)
         return bench.fenced or last is None or self.now > last + CLOCK_MARGIN_S
+
+    def _release_idle(self) -> None:
+        """Ends what people hold and do not use. Where an agent is away, nobody knows: that counts as use."""
+        idle_s = self.policy.idle_release_s
+        for lease in self.unit.held_unused_since(self.now - idle_s):
+            if all(self._attached(one.bench) for one in lease.benches):
+                self.end_lease(lease, LeaseEnd.IDLE, f"nothing went to or from its benches for {idle_s:g} s")
+            else:
+                self.note_use(lease, self.now)
+
+    def note_use(self, lease: Lease, used_at: float) -> None:
+        """Something went between a held lease's people and a bench."""
+        self._move("lease.used", lease, replace(lease, used_at=max(used_at, lease.used_at or 0.0)))
 
     def _let_go(self, lease: Lease) -> None:
         """Waits no longer for agents that are away and whose tokens have all expired."""
@@ -310,13 +357,13 @@ class Ledger:
             )
         return after
 
-    def _charge(self, lease: Lease, start: float) -> None:
+    def _charge(self, lease: Lease, start: float, sign: float = 1.0) -> None:
         """Counts what the lease's benches were used against its team, hour by hour."""
         hour = int(start // HOUR_S)
         while hour * HOUR_S < self.now:
             spent = min(self.now, (hour + 1) * HOUR_S) - max(start, hour * HOUR_S)
             if spent > 0:
-                self.unit.add_usage(lease.team, hour, spent * len(lease.benches))
+                self.unit.add_usage(lease.team, hour, sign * spent * len(lease.benches))
             hour += 1
 
     def _end_run(self, run: Run, state: RunState, reason: str, cases: CaseCounts | None = None) -> Run:

@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, KeySetSerialization, OKPKey
 
 from bench_agent.protocol.claims import ALGORITHM, LeaseClaims, Scope
-from labd.model.lease import Lease, LeasedBench
+from labd.model.lease import Lease, LeasedBench, Share
 
 KEY_NAME = "signing-key.pem"
 
@@ -55,9 +55,10 @@ class Signer:
         """The same as a dictionary."""
         return KeySet([self._key]).as_dict(private=False)
 
-    def lease_token(self, lease: Lease, part: LeasedBench) -> str:
-        """The token of a held lease for one of its benches; it expires at the lease's hard end, rounded up to a whole
-        second.
+    def lease_token(self, lease: Lease, part: LeasedBench, share: Share | None = None) -> str:
+        """The token of a held lease for one of its benches, of its holder or of somebody with whom it is shared.
+
+        It expires at the lease's hard end, rounded up to a whole second.
         """
         if lease.expires_at is None:
             raise ValueError(f"lease {lease.id} is {lease.state}: it has no bench to sign for")
@@ -65,8 +66,8 @@ class Signer:
             lease=lease.id,
             bench=part.bench,
             epoch=part.epoch,
-            holder=lease.holder,
-            scope=Scope.HOLDER,
+            holder=lease.holder if share is None else share.holder,
+            scope=Scope.HOLDER if share is None else Scope(share.mode.value),
             expires_at=math.ceil(lease.expires_at),
         )
         header = {"alg": ALGORITHM, "kid": self._kid}

@@ -7,6 +7,7 @@ from fastapi import Path, Query
 from pydantic import StringConstraints
 
 from labd.api import schemas
+from labd.api.answers import bench_answer
 from labd.api.context import ActorOf, LabOf, LeaseId
 from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
@@ -17,6 +18,7 @@ from labd.api.times import to_text
 from labd.model.agent import Agent
 from labd.services.enrolment import AgentView
 from labd.services.errors import Conflict
+from labd.services.identities import require_reason
 
 AgentName = Annotated[str, Path(max_length=253, examples=["hil-host-1"])]
 router = Router(tags=["agents"])
@@ -127,3 +129,27 @@ def agent_answer(view: AgentView) -> schemas.Agent:
         revoked_by=agent.revoked_by,
         revoked_reason=agent.revoked_reason,
     )
+
+
+@router.post(
+    "/agents/{name}/drain",
+    openapi_extra=REPEATABLE,
+    responses=body_responses(HTTPStatus.NOT_FOUND),
+    summary="Keep new leases from an agent's benches",
+)
+def drain_agent(lab: LabOf, actor: ActorOf, name: AgentName, request: schemas.DrainRequest) -> list[schemas.Bench]:
+    """Nobody new gets one of its benches; who holds one keeps it until their lease ends as planned."""
+    require_reason(actor, request.why, "draining an agent")
+    return [bench_answer(view, actor) for view in lab.fleet.drain_agent(actor, name, True, request.why)]
+
+
+@router.post(
+    "/agents/{name}/undrain",
+    openapi_extra=REPEATABLE,
+    responses=body_responses(HTTPStatus.NOT_FOUND),
+    summary="Let an agent's benches be leased again",
+)
+def undrain_agent(lab: LabOf, actor: ActorOf, name: AgentName, request: schemas.DrainRequest) -> list[schemas.Bench]:
+    """Ends the draining of all its benches."""
+    require_reason(actor, request.why, "undraining an agent")
+    return [bench_answer(view, actor) for view in lab.fleet.drain_agent(actor, name, False, request.why)]

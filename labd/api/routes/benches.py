@@ -8,6 +8,7 @@ from fastapi import Path, Query
 from labd.api import schemas
 from labd.api.answers import bench_answer
 from labd.api.context import ActorOf, LabOf
+from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
@@ -55,3 +56,37 @@ def clear_quarantine(
     """
     require_reason(actor, request.why, "clearing a quarantine")
     return bench_answer(lab.fleet.clear_quarantine(actor, name, request.by or actor.name, request.why), actor)
+
+
+@router.post(
+    "/{name}/drain",
+    openapi_extra=REPEATABLE,
+    responses=body_responses(HTTPStatus.NOT_FOUND),
+    summary="Keep new leases from a bench",
+)
+def drain_bench(
+    lab: LabOf,
+    actor: ActorOf,
+    name: Annotated[str, Path(max_length=253, examples=["bench-1"])],
+    request: schemas.DrainRequest,
+) -> schemas.Bench:
+    """Nobody new gets the bench; who holds it keeps it until their lease ends as planned."""
+    require_reason(actor, request.why, "draining a bench")
+    return bench_answer(lab.fleet.drain(actor, name, True, request.why), actor)
+
+
+@router.post(
+    "/{name}/undrain",
+    openapi_extra=REPEATABLE,
+    responses=body_responses(HTTPStatus.NOT_FOUND),
+    summary="Let a bench be leased again",
+)
+def undrain_bench(
+    lab: LabOf,
+    actor: ActorOf,
+    name: Annotated[str, Path(max_length=253, examples=["bench-1"])],
+    request: schemas.DrainRequest,
+) -> schemas.Bench:
+    """Ends the draining."""
+    require_reason(actor, request.why, "undraining a bench")
+    return bench_answer(lab.fleet.drain(actor, name, False, request.why), actor)

@@ -9,21 +9,24 @@ from fastapi import Depends, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from labd.api import schemas
-from labd.api.answers import lease_answer, lease_summary, wanted_of
+from labd.api.answers import lease_answer, lease_summary, shared_answer, wanted_of, why_answer
 from labd.api.context import ActorOf, FilterOf, LabOf, LeaseId, ReasonOf
 from labd.api.events import LastEventId, follow_many, follow_thing
 from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router, waits_for
-from labd.model.lease import LeaseState
+from labd.api.times import to_seconds
+from labd.model.lease import LeaseState, Share
 from labd.services.identifiers import LEASE
 from labd.services.tenancy import holder_for, team_for
 
 router = Router(prefix="/leases", tags=["leases"])
 
 
-@router.post("", status_code=HTTPStatus.CREATED, responses=body_responses(), summary="Ask for a bench")
+@router.post(
+    "", status_code=HTTPStatus.CREATED, responses=body_responses(HTTPStatus.CONFLICT), summary="Ask for a bench"
+)
 def create_lease(lab: LabOf, actor: ActorOf, wish: schemas.LeaseRequest) -> schemas.Lease:
     """Queues a lease; it is GRANTED at once when all its benches are free. Keep it alive with heartbeats."""
     team = team_for(actor, wish.team)
@@ -40,6 +43,8 @@ def create_lease(lab: LabOf, actor: ActorOf, wish: schemas.LeaseRequest) -> sche
             ttl_s=wish.ttl_s,
             priority=wish.priority,
             held=wish.held,
+            avoid=wish.avoid,
+            starts_at=None if wish.starts_at is None else to_seconds(wish.starts_at),
         ),
         actor,
     )
@@ -86,8 +91,8 @@ async def follow_leases(
     "/{lease_id}", openapi_extra=waits_for("lease_id"), responses=responses(HTTPStatus.NOT_FOUND), summary="One lease"
 )
 def get_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId) -> schemas.Lease:
-    """A lease; its holder sees its tokens, while it is held."""
-    return lease_answer(lab.leasing.get(lease_id), actor)
+    """A lease; its holder sees its tokens, while it is held, and who shares it sees theirs."""
+    return lease_answer(lab.leasing.get(lease_id), actor, lab.holding.shared_with(lease_id, actor.name))
 
 
 def _exists(lab: LabOf, lease_id: LeaseId) -> None:
@@ -133,3 +138,49 @@ def heartbeat(lab: LabOf, actor: ActorOf, lease_id: LeaseId) -> schemas.Lease:
 def release_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId, reason: ReasonOf) -> schemas.Lease:
     """Ends a live lease, or leaves the queue. An ended lease stays as it is."""
     return lease_answer(lab.leasing.release(actor, lease_id, reason), actor)
+
+
+@router.get(
+    "/{lease_id}/why", responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT), summary="Why a lease waits"
+)
+def why_lease(lab: LabOf, lease_id: LeaseId) -> schemas.LeaseWhy:
+    """Its place, who is ahead, what keeps each bench from it, and when it can be expected to start."""
+    return why_answer(lab.explaining.why(lease_id))
+
+
+@router.post(
+    "/{lease_id}/extend",
+    responses=body_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    summary="Put the end of a lease off",
+)
+def extend_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId, wish: schemas.ExtendRequest) -> schemas.Lease:
+    """Gives a held lease a later hard end, if the policy and those who have booked its benches allow. The tokens in the
+    answer are good until then.
+    """
+    return lease_answer(lab.holding.extend(actor, lease_id, wish.by_s), actor)
+
+
+@router.post(
+    "/{lease_id}/transfer",
+    responses=body_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    summary="Give a lease to somebody else",
+)
+def transfer_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId, wish: schemas.TransferRequest) -> schemas.Lease:
+    """To another person, or team. The benches are brought to their safe state, and the former tokens are refused."""
+    team = None if wish.team is None else team_for(actor, wish.team)
+    return lease_answer(lab.holding.transfer(actor, lease_id, wish.holder, team), actor)
+
+
+@router.post(
+    "/{lease_id}/shares",
+    status_code=HTTPStatus.CREATED,
+    responses=body_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    summary="Share a lease",
+)
+def share_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId, wish: schemas.ShareRequest) -> schemas.SharedLease:
+    """Lets somebody look on (`observer`) or act (`co-driver`) beside the holder, until the lease ends.
+
+    The tokens in the answer are for them; they see them at the lease, too.
+    """
+    share = Share(wish.holder, wish.mode)
+    return shared_answer(lab.holding.share(actor, lease_id, share), share)

@@ -121,3 +121,9 @@ class ClearQuarantine(Request):
 
     by: Name | None = Field(default=None, description="Who has looked at the bench; null: whoever asks.")
     why: Why = Field(default="", description="What was found; goes into the audit log.")
+
+
+class DrainRequest(Request):
+    """Keeps new leases away, or lets them come again."""
+
+    why: Why = Field(default="", description="Goes into the audit log, and is told to those who wait.")

@@ -91,6 +91,8 @@ def check_time(text: str) -> str:
 FilePath = Annotated[str, AfterValidator(check_path)]
 Content = Annotated[bytes, BeforeValidator(decoded), WithJsonSchema({"type": "string", "contentEncoding": "base64"})]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+TimeText = Annotated[Time, AfterValidator(check_time)]
+"""In a request."""
 
 
 class Request(BaseModel):

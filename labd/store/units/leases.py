@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, insert, or_, select, update
+from sqlalchemy import Select, delete, func, insert, or_, select, update
 
 from labd.model.filters import Filter
-from labd.model.lease import HELD, LIVE, Lease, LeasedBench, LeaseState
+from labd.model.lease import HELD, LIVE, Lease, LeasedBench, LeaseState, Share, ShareMode
 from labd.store import tables
 from labd.store.rows import lease_bench_values, lease_of, lease_values, leased_bench_of
 from labd.store.units.part import Part
@@ -37,11 +37,11 @@ class Leases(Part):
             return
         columns = tables.lease_benches.c
         for one, former in zip(lease.benches, before.benches, strict=True):
-            if one.live != former.live:
+            if one != former:
                 self._connection.execute(
                     update(tables.lease_benches)
                     .where(columns.lease_id == lease.id, columns.part == one.part)
-                    .values(live=one.live)
+                    .values(live=one.live, epoch=one.epoch)
                 )
 
     def lease(self, lease_id: str) -> Lease | None:
@@ -102,6 +102,51 @@ class Leases(Part):
         return (
             self._connection.scalar(select(columns.id).where(columns.state == LeaseState.QUEUED).limit(1)) is not None
         )
+
+    def held_unused_since(self, moment: float) -> list[Lease]:
+        """Leases that people hold and that were last known to be used then, or before."""
+        columns = tables.leases.c
+        return self._leases(
+            select(tables.leases).where(columns.held, columns.state.in_(HELD), columns.used_at <= moment)
+        )
+
+    def longest_unused(self) -> float | None:
+        """When the lease that a person holds and has not used for longest was used, as far as is known."""
+        columns = tables.leases.c
+        value = self._connection.scalar(select(func.min(columns.used_at)).where(columns.held, columns.state.in_(HELD)))
+        return None if value is None else float(value)
+
+    def recent_durations(self, limit: int) -> list[tuple[float, float]]:
+        """Of the last leases that ended: the duration that was asked for, and how long they lasted, in s."""
+        columns = tables.leases.c
+        rows = self._connection.execute(
+            select(columns.duration_s, columns.ending_at - columns.granted_at)
+            .where(columns.state == LeaseState.ENDED, columns.granted_at.is_not(None))
+            .order_by(columns.seq.desc())
+            .limit(limit)
+        )
+        return [(float(asked), float(lasted)) for asked, lasted in rows if lasted is not None]
+
+    def save_share(self, lease_id: str, share: Share) -> None:
+        """Shares a lease with somebody, or changes how."""
+        columns = tables.lease_shares.c
+        same = (columns.lease_id == lease_id) & (columns.holder == share.holder)
+        done = self._connection.execute(update(tables.lease_shares).where(same).values(mode=share.mode))
+        if done.rowcount == 0:
+            values = {"lease_id": lease_id, "holder": share.holder, "mode": share.mode}
+            self._connection.execute(insert(tables.lease_shares).values(values))
+
+    def shares(self, lease_id: str) -> list[Share]:
+        """With whom a lease is shared, by name."""
+        columns = tables.lease_shares.c
+        rows = self._connection.execute(
+            select(columns.holder, columns.mode).where(columns.lease_id == lease_id).order_by(columns.holder)
+        )
+        return [Share(row.holder, ShareMode(row.mode)) for row in rows]
+
+    def drop_shares(self, lease_id: str) -> None:
+        """Shares a lease with nobody any more."""
+        self._connection.execute(delete(tables.lease_shares).where(tables.lease_shares.c.lease_id == lease_id))
 
     def leases_ending(self, expired_by: float) -> list[Lease]:
         """ENDING leases whose tokens had all expired by then."""

@@ -1,0 +1,117 @@
+"""What becomes of a lease while it is held: made longer, given to somebody else, shared."""
+
+from dataclasses import replace
+
+from labd.model.identity import Actor
+from labd.model.lease import Lease, LeaseState, Share, ShareMode
+from labd.model.moment import moment
+from labd.scheduling.booking import extend
+from labd.scheduling.lab import Lab
+from labd.scheduling.quotas import Quotas
+from labd.services.booking import in_the_way
+from labd.services.core import Core
+from labd.services.errors import Conflict, FieldError, Invalid
+from labd.services.leasing import LeaseView, Leasing, require, require_allowed
+from labd.services.ledger import Ledger
+from labd.services.planning import lab_of, rules_of
+
+
+class Holding:
+    """The use cases of holders. Each asks the policy what creation asks it."""
+
+    def __init__(self, core: Core, leasing: Leasing) -> None:
+        self._core = core
+        self._leasing = leasing
+
+    def extend(self, actor: Actor, lease_id: str, by_s: float) -> LeaseView:
+        """Puts the hard end off by ``by_s``. Raises NotFound; Invalid beyond what the policy allows; and Conflict when
+        the lease is not held, has to end, or would be in the way of a booking, of who waited longest, or of a quota.
+        """
+        with self._core.transaction(actor) as ledger:
+            lease = self._held(ledger, lease_id)
+            if lease.expires_at is None or lease.granted_at is None:
+                raise Conflict(f"lease {lease_id} has no end to be put off")
+            if lease.revoke_at is not None:
+                raise Conflict(f"lease {lease_id} has to end by {moment(lease.revoke_at)}: {lease.revoke_reason}")
+            ends_at = lease.expires_at + by_s
+            require_allowed(
+                replace(one, field="by_s") if one.field == "duration_s" else one
+                for one in ledger.policy.objections(
+                    actor,
+                    team=lease.team,
+                    priority=lease.priority,
+                    duration_s=ends_at - lease.granted_at,
+                    benches=len(lease.benches),
+                )
+            )
+            lab = lab_of(ledger.unit, ledger.now, self._core.presence.attached)
+            refused = extend(lease.id, ends_at, lab, rules_of(ledger.policy))
+            if refused is not None:
+                raise Conflict(f"lease {lease_id} cannot last until {moment(ends_at)}: {in_the_way(refused)}")
+            return self._leasing.view(ledger.unit, ledger.extend(lease, ends_at))
+
+    def transfer(self, actor: Actor, lease_id: str, holder: str, team: str | None) -> LeaseView:
+        """Gives the lease to another person, or team. Agents undo what the former holder did, and refuse their tokens.
+
+        Raises NotFound; Invalid where the policy does not let the team have it; and Conflict when it is neither held
+        nor waiting, or over the team's quota.
+        """
+        with self._core.transaction(actor) as ledger:
+            lease = require(ledger.unit, lease_id)
+            if lease.state is not LeaseState.QUEUED:
+                lease = self._held(ledger, lease_id)
+            self._not_of_a_run(lease)
+            to = team or lease.team
+            duration_s = lease.duration_s
+            require_allowed(
+                ledger.policy.objections(
+                    actor, team=to, priority=lease.priority, duration_s=duration_s, benches=len(lease.parts)
+                )
+            )
+            for one in lease.benches:
+                bench = ledger.unit.bench(one.bench)
+                if bench is not None and not bench.open_to(to):
+                    message = f"bench {bench.name} is not open to this team"
+                    raise Invalid(f"team {to!r}: {message}", FieldError("team", to, message))
+            if lease.expires_at is not None and to != lease.team:
+                lab = lab_of(ledger.unit, ledger.now, self._core.presence.attached)
+                self._require_quota(ledger, lab, lease, to, lease.expires_at)
+            return self._leasing.view(ledger.unit, ledger.transfer(lease, holder, to))
+
+    def share(self, actor: Actor, lease_id: str, share: Share) -> LeaseView:
+        """Lets somebody look on, or act, beside the holder until the lease ends; returns their view of it.
+
+        Raises NotFound, and Conflict when it is not held.
+        """
+        with self._core.transaction(actor) as ledger:
+            lease = self._held(ledger, lease_id)
+            if share.holder == lease.holder:
+                message = "this is the holder"
+                raise Invalid(f"holder {share.holder!r}: {message}", FieldError("holder", share.holder, message))
+            ledger.share(lease, share)
+            return self._leasing.view(ledger.unit, lease, share=share)
+
+    def shared_with(self, lease_id: str, name: str) -> LeaseView | None:
+        """The lease as somebody with whom it is shared sees it, with tokens; None when it is not. Raises NotFound."""
+        with self._core.view() as unit:
+            lease = require(unit, lease_id)
+            mode = next((one.mode for one in unit.shares(lease_id) if one.holder == name), None)
+            return None if mode is None else self._leasing.view(unit, lease, share=Share(name, ShareMode(mode)))
+
+    def _held(self, ledger: Ledger, lease_id: str) -> Lease:
+        lease = require(ledger.unit, lease_id)
+        if not lease.state.held or lease.overdue(ledger.now) is not None:
+            raise Conflict(f"lease {lease_id} is {lease.state}: nobody holds it")
+        self._not_of_a_run(lease)
+        return lease
+
+    def _not_of_a_run(self, lease: Lease) -> None:
+        if lease.run_id is not None:
+            raise Conflict(f"lease {lease.id} is run {lease.run_id}'s, and ends with it")
+
+    def _require_quota(self, ledger: Ledger, lab: Lab, lease: Lease, team: str, ends_at: float) -> None:
+        others = replace(lab, held=tuple(one for one in lab.held if one.id != lease.id))
+        quotas = Quotas(others, rules_of(ledger.policy))
+        shortfall = quotas.shortfall(team, len(lease.benches), ledger.now, ends_at)
+        if shortfall is not None:
+            raise Conflict(str(shortfall))
