@@ -541,7 +541,8 @@ def _bootstrap(lab: "Lab", data: Path, url: str) -> None:
         raise StartError(f"the first admin's token cannot be written into {data}: {error}") from error
     if path is not None:
         click.echo(f"labd knows nobody yet: a token for a first admin is in {path}", err=True)
-        click.echo(f"sign in with: labctl login {url} --token-file {path}", err=True)
+        known_by = "" if lab.authority is None else f" --fingerprint {lab.authority.fingerprint}"
+        click.echo(f"sign in with: labctl login {url}{known_by} --token-file {path}", err=True)
 
 
 def _event_loop() -> asyncio.Runner:

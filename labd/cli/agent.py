@@ -73,9 +73,9 @@ def enrol_agent(session: Session, name: str, lifetime_s: float, as_json: bool) -
     if as_json:
         print_json(made)
         return
-    print_record({"token": made["token"], "authority": f"SHA-256 {made['fingerprint']}", "until": made["expires_at"]})
-    click.echo("\nOn the agent's machine, once:", err=True)
-    click.echo(f"  bench-agent enrol agent.yaml --labd {session.lab.url} --token {made['token']}", err=True)
+    click.echo(made["token"])
+    click.echo(f"\nOn the machine of {name}, before {made['expires_at']}, once:", err=True)
+    click.echo(f"  bench-agent enrol agent.yaml --labd {session.lab.url} --token TOKEN", err=True)
 
 
 @agent.command("revoke")

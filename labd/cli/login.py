@@ -10,6 +10,7 @@ from labd.cli.exits import ExitCode, Failure
 from labd.cli.session import Session, pass_session
 from labd.client import LabClient, ProblemError
 from labd.client.credentials import Credential, credentials_path, store
+from labd.client.trust import trust
 from labd.client.types import LoginProvider
 
 
@@ -19,11 +20,22 @@ from labd.client.types import LoginProvider
 @click.option(
     "--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with an API token in it."
 )
+@click.option(
+    "--fingerprint",
+    metavar="SHA256",
+    help="Of labd's certificate authority, as whoever runs it has told you: know this labd by it from now on.",
+)
 @click.option("--provider", metavar="NAME", help="Which identity provider, where there are several.")
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page to approve it on.")
 @pass_session
 def login(
-    session: Session, url: str | None, token: str | None, token_file: Path | None, provider: str | None, browser: bool
+    session: Session,
+    url: str | None,
+    token: str | None,
+    token_file: Path | None,
+    fingerprint: str | None,
+    provider: str | None,
+    browser: bool,
 ) -> None:
     """Sign in to the labd at URL, and stay signed in.
 
@@ -31,6 +43,8 @@ def login(
     of it is stored for you alone, in labd/credentials.json under XDG_CONFIG_HOME.
     """
     url = (url or session.url).rstrip("/")
+    if fingerprint is not None:
+        trust(url, fingerprint)
     if token_file is not None:
         token = token_file.read_text("utf-8").strip()
     elif token == "-":  # noqa: S105 - stands for stdin

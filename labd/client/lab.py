@@ -9,11 +9,12 @@ from types import TracebackType
 from typing import IO, Any, cast
 from urllib.parse import quote
 
-from bench_agent.protocol.identity import AgentTls, Credentials
+from bench_agent.protocol.identity import CONTROLLER_NAME, AgentTls, Credentials
 from labd.client import event_stream, log_stream
 from labd.client.audit import AuditQuery
 from labd.client.credentials import bearer
 from labd.client.identities import Identities, with_reason
+from labd.client.trust import trusted
 from labd.client.types import (
     Agent,
     Assignment,
@@ -54,9 +55,9 @@ class LabClient(Identities):
     token: of a user, or of a run, which the runner-only routes ask for. Without it: LABD_TOKEN, or what
     ``labctl login`` has stored for the URL.
 
-    ``ca`` (or LABD_CA) is the file of the authorities (PEM) that labd's certificate is verified by; without it, those
-    of the system. ``server_name`` (or LABD_SERVER_NAME) is the name that the certificate has to show; without it, the
-    URL's host.
+    ``ca`` (or LABD_CA) is the file of the authorities (PEM) that labd's certificate is verified by; without it, what
+    ``labctl login --fingerprint`` has stored for the URL, or those of the system. ``server_name`` (or
+    LABD_SERVER_NAME) is the name that the certificate has to show; without it, the URL's host.
     """
 
     def __init__(
@@ -70,12 +71,16 @@ class LabClient(Identities):
     ) -> None:
         from labd.client.transport import Transport  # here for the sake of `labctl --help`, which needs no HTTP
 
+        ca = ca or os.environ.get("LABD_CA") or None
+        server_name = server_name or os.environ.get("LABD_SERVER_NAME") or None
+        if ca is None and url.lower().startswith("https:") and (ca := trusted(url)) is not None:
+            server_name = CONTROLLER_NAME  # by which labd's own authority knows it, whatever its address
         self._http = Transport(
             url,
             bearer=(lambda: token) if token is not None else functools.partial(bearer, url),
             timeout_s=timeout_s,
-            ca=ca or os.environ.get("LABD_CA") or None,
-            server_name=server_name or os.environ.get("LABD_SERVER_NAME") or None,
+            ca=ca,
+            server_name=server_name,
         )
 
     @property

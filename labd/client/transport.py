@@ -26,7 +26,7 @@ Params = Mapping[str, str | int | Sequence[str]]
 """Of a query."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The longest answer that is read into memory."""
-_TRUST_HINT = "name the file of labd's authority (ca.pem in its data directory) with LABD_CA"
+_TRUST_HINT = "sign in with 'labctl login URL --fingerprint ...', or name the file of its authority with LABD_CA"
 _PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 """What OpenSSL says to an answer without TLS."""
 _EXAMPLE = "it would look like http://127.0.0.1:8470"

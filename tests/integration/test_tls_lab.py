@@ -5,6 +5,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ import pytest
 from bench_agent.client import BenchClient, BenchError, BenchUnavailable, LeaseRefused
 from bench_agent.protocol.certificates import certificates_of, fingerprint
 from deploy.demo.lab import DEMO_AGENT, ROOT, Lab, agent_command, enrol, running_lab, service
-from labd.client import LabClient, LabUnreachable, ProblemError
+from labd.client import LabClient, LabError, LabUnreachable, ProblemError
+from labd.client.trust import trust, trusted
 from labd.client.types import Lease
 
 DEADLINE_S = 60.0
@@ -142,6 +144,18 @@ def test_the_authority_is_the_one_of_the_tokens(client: LabClient, lab: Lab) -> 
     assert lab.ca is not None
     shown = [fingerprint(one) for one in certificates_of(Path(lab.ca).read_bytes())]
     assert token.rpartition(".")[2] == client.authority()["fingerprint"] == shown[0]
+
+
+def test_who_knows_the_fingerprint_knows_labd(lab: Lab, client: LabClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("XDG_CONFIG_HOME", folder)
+        pin = client.authority()["fingerprint"]
+        with pytest.raises(LabError, match="its authority is another"):
+            trust(lab.http, "0" * 64)
+        assert trusted(lab.http) is None
+        trust(lab.http, pin.upper())
+        with LabClient(lab.http, token=lab.token) as known:
+            assert known.benches()
 
 
 def test_a_token_of_another_lab_is_not_given_away(client: LabClient, lab: Lab, tmp_path: Path) -> None:
