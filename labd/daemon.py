@@ -615,9 +615,14 @@ def _web_server(lab: "Lab", context: "ssl.SSLContext | None") -> "uvicorn.Server
 
     from labd.api.app import create_app
 
+    http: Any = "auto"
+    with contextlib.suppress(ImportError):  # httptools is not made for this platform
+        from labd.api.connections import Connection as http
+
     return uvicorn.Server(
         uvicorn.Config(
             create_app(lab),
+            http=http,
             lifespan="off",
             ws="none",
             log_config=None,
