@@ -1,5 +1,7 @@
 """Reference pages made from the code: commands from click, REST API from OpenAPI, YAML files from their models."""
 
+import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from bench_agent.main import main as bench_agent
 from bench_agent.server.config import AgentConfig
 from ecu_adapters.description import EcuDescription
 from labd.api.app import openapi_document
+from labd.api.examples import successes
 from labd.cli.main import main as labctl
 from labd.daemon import main as labd
 
@@ -44,18 +47,35 @@ def _help(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _rest_api(document: dict[str, Any]) -> Iterator[str]:
-    info = document["info"]
-    yield f"# REST API\n\n{info.get('description', '')}"
-    yield "labd serves the document itself at `/api/v1/openapi.json`, and to click through at `/api/v1/docs`."
+    yield "# Every route of the REST API"
+    yield "\nWhat they have in common is on the page [REST API](../api.md)."
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield f"\n## {method.upper()} {path}\n\n{operation.get('description') or operation.get('summary', '')}\n"
             for parameter in operation.get("parameters", []):
                 yield f"- `{parameter['name']}` ({parameter['in']}): {parameter.get('description', '')}"
             yield from _body(operation, document)
+            yield from _exchange(method, path, operation)
             yield "\nAnswers: " + "; ".join(
                 f"{status} {answer.get('description', '')}" for status, answer in operation["responses"].items()
             )
+
+
+def _exchange(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
+    """A request as curl sends it, and what comes back."""
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", str(parameter["schema"]["examples"][0]))
+    words = ["curl", *([] if method == "get" else ["-X", method.upper()]), f'"$LABD_URL{path}"']
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
+    if body is not None:
+        words += ["-H", "'Content-Type: application/json'", "-d", shlex.quote(json.dumps(body, ensure_ascii=False))]
+    yield f"\n```text\n{' '.join(words)}\n```\n"
+    for answer in successes(operation):
+        for content in answer.get("content", {}).values():
+            example = content["example"]
+            text = example if isinstance(example, str) else json.dumps(example, indent=2, ensure_ascii=False)
+            yield f"\n```text\n{text.rstrip()}\n```\n"
 
 
 def _body(operation: dict[str, Any], document: dict[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from fastapi import Depends, FastAPI
 from labd.api import problems
 from labd.api.body import BodyLimit
 from labd.api.context import listed
+from labd.api.examples import add_examples
 from labd.api.guard import Guard
 from labd.api.routes import (
     agents,
@@ -37,7 +38,7 @@ Times are RFC 3339 text in UTC, durations are in seconds. Every error answer is 
 
 
 class _Api(FastAPI):
-    """Adds the schema of problem documents, which no route returns by type."""
+    """Adds the schema of problem documents, which no route returns by type, and examples."""
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
@@ -45,6 +46,7 @@ class _Api(FastAPI):
             schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             parts = {**schema.pop("$defs"), "Problem": schema}
             document["components"]["schemas"].update(parts)
+            add_examples(document)
         return super().openapi()
 
 

@@ -1,8 +1,9 @@
 """What only the runner of a run may do, with the run's token."""
 
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import Response
+from fastapi import Path, Response
 
 from labd.api import schemas
 from labd.api.answers import assignment_answer, run_answer
@@ -33,7 +34,9 @@ def get_assignment(lab: LabOf, run_id: RunId) -> schemas.Assignment:
     },
     summary="A data file of the run",
 )
-def get_data_file(lab: LabOf, run_id: RunId, path: str) -> Response:
+def get_data_file(
+    lab: LabOf, run_id: RunId, path: Annotated[str, Path(max_length=200, examples=["logs/trip.blf"])]
+) -> Response:
     """A file that came with the run, as it is."""
     return Response(lab.running.data_file(run_id, path), media_type="application/octet-stream")
 
