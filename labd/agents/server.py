@@ -6,6 +6,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from bench_agent.protocol import lab_pb2, lab_pb2_grpc
 from bench_agent.protocol.transport import server_credentials
+from labd.agents.door import ListedOnly
 from labd.agents.servicer import LabServicer
 from labd.services.lab import Lab
 from labd.services.own_certificate import OwnCertificate
@@ -25,6 +26,7 @@ class AgentsServer:
         self._servicer = LabServicer(lab)
         self._own = None if lab.authority is None else OwnCertificate(lab.authority)
         self._server = grpc.aio.server(
+            interceptors=[ListedOnly()],
             options=[
                 # Otherwise two labds could share the port, each with half of the agents.
                 ("grpc.so_reuseport", 0),
@@ -33,7 +35,7 @@ class AgentsServer:
                 ("grpc.keepalive_timeout_ms", 5_000),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
                 ("grpc.keepalive_permit_without_calls", 1),
-            ]
+            ],
         )
         lab_pb2_grpc.add_LabServicer_to_server(self._servicer, self._server)
         self._health = health.aio.HealthServicer()

@@ -6,7 +6,7 @@ from fastapi import Depends, Path, Query
 from fastapi.requests import HTTPConnection
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from labd.api.guard import REASON_LENGTH_MAX, admission_of
+from labd.api.guard import REASON_LENGTH_MAX, admission_to
 from labd.api.times import to_seconds
 from labd.model.filters import Filter
 from labd.model.identity import Actor
@@ -29,7 +29,7 @@ RunId = Annotated[str, Path(max_length=64, examples=["r-0b6e7715c9aa"])]
 
 
 def _actor(connection: HTTPConnection) -> Actor:
-    return admission_of(connection.state).actor
+    return admission_to(connection.scope).actor
 
 
 ActorOf = Annotated[Actor, Depends(_actor)]
@@ -60,7 +60,7 @@ FilterOf = Annotated[Filter, Depends(_filter)]
 
 def listed(connection: HTTPConnection) -> None:
     """Refuses a route that the authorisation table does not list."""
-    admission_of(connection.state)
+    admission_to(connection.scope)
 
 
 def _reason(
@@ -74,7 +74,7 @@ def _reason(
         ),
     ] = None,
 ) -> str:
-    return admission_of(connection.state).reason
+    return admission_to(connection.scope).reason
 
 
 ReasonOf = Annotated[str, Depends(_reason)]

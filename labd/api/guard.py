@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -37,6 +37,8 @@ _log = structlog.get_logger()
 class Admission:
     """What the guard has found out."""
 
+    operation: str
+    """Of the authorisation table."""
     actor: Actor
     reason: str = ""
 
@@ -59,7 +61,7 @@ class Guard:
             return
         lab: Lab = scope["app"].state.lab
         if lab.sign_in is None:
-            await self._pass(Admission(ANONYMOUS, _reason(scope)), scope, receive, send)
+            await self._pass(Admission(found[0], ANONYMOUS, _reason(scope)), scope, receive, send)
             return
         key = ""
         try:
@@ -82,12 +84,13 @@ class Guard:
         scope.setdefault("state", {})["admission"] = admission
         await self._app(scope, receive, send)
 
-    async def _admit(self, lab: Lab, scope: Scope, rule: Rule, names: dict[str, str]) -> tuple[str, Admission]:
+    async def _admit(self, lab: Lab, scope: Scope, operation: str, names: dict[str, str]) -> tuple[str, Admission]:
         """Who it is to the limits, and the admission. Raises ServiceError."""
+        rule = REST[operation]
         token = bearer(scope)
         if rule.admits is Admits.PUBLIC:
             self._take(self._strangers, _stranger(scope), lab)
-            return _stranger(scope), Admission(NOBODY)
+            return _stranger(scope), Admission(operation, NOBODY)
         resource: Resource | None = None
         actor = None if token is None else lab.sign_in.remembered(token) if lab.sign_in is not None else ANONYMOUS
         if actor is None or rule.team in _RESOURCES:
@@ -102,7 +105,7 @@ class Guard:
         reason = _reason(scope)
         if decision.needs_reason:
             require_reason(actor, reason, "this")
-        return key, Admission(actor, reason)
+        return key, Admission(operation, actor, reason)
 
     def _take(self, buckets: Buckets, key: str, lab: Lab) -> None:
         wait_s = buckets.take(key, lab.core.clock.now())
@@ -182,15 +185,15 @@ def _reason(scope: Scope) -> str:
     return values[0].strip()[:REASON_LENGTH_MAX]
 
 
-def find(method: str, path: str) -> tuple[Rule, dict[str, str]] | None:
-    """The entry for a request, and what the path names."""
-    rule = _PLAIN.get((method, path))
-    if rule is not None:
-        return rule, {}
-    for pattern, one in _PATTERNS.get(method, ()):
+def find(method: str, path: str) -> tuple[str, dict[str, str]] | None:
+    """The operation of a request, as the authorisation table has it, and what the path names."""
+    operation = f"{method} {path}"
+    if operation in REST and "{" not in path:
+        return operation, {}
+    for pattern, listed in _PATTERNS.get(method, ()):
         match = pattern.fullmatch(path)
         if match is not None:
-            return one, match.groupdict()
+            return listed, match.groupdict()
     return None
 
 
@@ -200,19 +203,17 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", text), re.DOTALL)
 
 
-_PLAIN: dict[tuple[str, str], Rule] = {}
-_PATTERNS: dict[str, list[tuple[re.Pattern[str], Rule]]] = {}
-for _operation, _rule in REST.items():
+_PATTERNS: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+for _operation in REST:
     _method, _path = _operation.split(" ")
     if "{" in _path:
-        _PATTERNS.setdefault(_method, []).append((_pattern(_path), _rule))
-    else:
-        _PLAIN[_method, _path] = _rule
+        _PATTERNS.setdefault(_method, []).append((_pattern(_path), _operation))
 
 
-def admission_of(state: Any) -> Admission:
+def admission_to(scope: Mapping[str, Any]) -> Admission:
     """What the guard has found out. Raises Forbidden for a route that the authorisation table does not list."""
-    admission = getattr(state, "admission", None)
-    if not isinstance(admission, Admission):
-        raise Forbidden("this route has no entry in the authorisation table (labd/model/access_table.py)")
+    admission = scope.get("state", {}).get("admission")
+    route = re.sub(r":\w+}", "}", getattr(scope.get("route"), "path", ""))
+    if not isinstance(admission, Admission) or not admission.operation.endswith(route):
+        raise Forbidden(f"{route} has no entry in the authorisation table (labd/model/access_table.py)")
     return admission

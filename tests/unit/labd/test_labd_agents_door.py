@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from bench_agent.protocol import bench_pb2, lab_pb2, lab_pb2_grpc
 from labd.agents import servicer
+from labd.agents.door import ListedOnly
 from labd.agents.server import AddressInUse, AgentsServer
 from labd.api.answers import bench_answer
 from labd.model.bench import BenchState, Health
@@ -212,3 +213,19 @@ async def test_the_port_is_not_shared_with_another_labd_and_health_is_served(lab
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     for server in (first, second):
         await server.stop()
+
+
+async def test_a_method_without_an_entry_is_closed_to_everybody() -> None:
+
+    server = grpc.aio.server(interceptors=[ListedOnly({})])
+    servicer_of_health = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer_of_health, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    finally:
+        await server.stop(None)

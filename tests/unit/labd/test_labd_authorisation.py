@@ -84,8 +84,8 @@ def test_the_guard_finds_the_entry_of_every_operation(operation: str) -> None:
     names = {name: name for name in ("lease_id", "run_id", "name", "team", "prefix")} | {"path": "a/b.lua"}
     found = find(method, template.format(**names))
     assert found is not None
-    rule, named = found
-    assert rule == REST[operation]
+    listed, named = found
+    assert listed == operation
     assert template.format(**named) == template.format(**names)
 
 

@@ -16,6 +16,7 @@ from labd.services.identities import ADMIN_TOKEN_FILE
 from labd.services.lab import Lab
 from tests.unit.labd.fakes import FakeClock, FakeExecutor, attach, open_lab, report, settle
 
+STREAMS = ("/log", "/events", "/backup")
 NARROW = (frozenset({Scope.READ}), frozenset({Scope.LEASE, Scope.RUN}), frozenset({Scope.OPERATE}))
 NAMES = {
     "name": "own-bench",
@@ -68,6 +69,18 @@ def test_without_a_token_there_is_a_401_and_a_hint(app: FastAPI) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
     basic = client(app, None).get("benches", headers={"Authorization": "Basic YTpi"})
     assert (basic.status_code, basic.json()["detail"]) == (401, "the header Authorization has to be: Bearer TOKEN")
+
+
+def test_a_route_without_an_entry_is_closed_to_everybody(lab: Lab, app: FastAPI) -> None:
+    for path in ("/api/v1/forgotten", "/api/v1/environments/forgotten", "/api/v1/leases/forgotten"):
+        app.add_api_route(path, lambda: "open to all")
+        app.router.routes.insert(0, app.router.routes.pop())
+    admin = client(app, token_of(lab, "root", {WHOLE_LAB: Role.ADMIN}))
+    for path in ("forgotten", "environments/forgotten"):
+        answer = admin.get(path)
+        assert (answer.status_code, "authorisation table" in answer.json()["detail"]) == (403, True), answer.text
+    assert admin.get("leases/forgotten").status_code == 404
+    assert client(app, None).get("environments/forgotten").status_code == 401
 
 
 def test_health_version_keys_and_login_are_public(app: FastAPI) -> None:
@@ -146,7 +159,7 @@ def test_an_admin_of_a_team_is_none_of_the_lab(lab: Lab, app: FastAPI) -> None:
 @pytest.mark.parametrize("database", [None])
 def test_every_role_and_scope_against_every_route(lab: Lab, app: FastAPI, web: TestClient, clock: FakeClock) -> None:
     holder = client(app, token_of(lab, "holder", {"blue": Role.ENGINEER, "default": Role.ENGINEER}))
-    lease = holder.post("leases", json={"selector": "name=own-bench", "ttl_s": 3600}).json()["id"]
+    lease = holder.post("leases", json={"selector": "name=own-bench", "ttl_s": 3600, "team": "blue"}).json()["id"]
     run = holder.post("runs", json={"script": "return 1", "selector": "name=shared"}).json()["id"]
     settle(lab)
     names = {**NAMES, "lease_id": lease, "run_id": run}
@@ -168,8 +181,8 @@ def test_every_role_and_scope_against_every_route(lab: Lab, app: FastAPI, web: T
         clock.advance(4)  # who comes without a token is let ask so many times only
         for actor, secret in people:
             decision = decide(rule, actor, resources.get(rule.team))
-            if method == "GET" and template.endswith("/log"):
-                continue  # a stream that ends with the run
+            if method == "GET" and template.endswith(STREAMS) and decision.outcome is Outcome.ALLOWED:
+                continue  # it has no end
             answer = _ask(web, secret, method, template.format(**names))
             _agrees(answer, decision.outcome, f"{operation} as {actor}")
             checked += 1
