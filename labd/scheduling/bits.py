@@ -1,18 +1,14 @@
 """Sets of benches as integers: bit n stands for bench n. A thousand benches are met, joined or counted at once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 _OFFSETS = tuple(tuple(bit for bit in range(8) if byte >> bit & 1) for byte in range(256))
 
 
-def members(mask: int) -> Iterator[int]:
+def members(mask: int) -> list[int]:
     """The numbers in the set, ascending."""
-    base = 0
-    for byte in mask.to_bytes((mask.bit_length() + 7) // 8, "little"):
-        if byte:
-            for offset in _OFFSETS[byte]:
-                yield base + offset
-        base += 8
+    packed = mask.to_bytes((mask.bit_length() + 7) // 8, "little")
+    return [8 * index + offset for index, byte in enumerate(packed) if byte for offset in _OFFSETS[byte]]
 
 
 def union(numbers: Iterable[int], size: int) -> int:

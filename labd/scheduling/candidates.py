@@ -25,7 +25,10 @@ class Candidates:
 
     def shape(self, wish: Wish) -> object:
         """Equal for wishes that could take each other's place: when one finds no benches, neither do the others."""
-        return (wish.parts, wish.duration_s, wish.same_site, wish.avoid, self._promised.get(wish.id, 0))
+        if len(wish.parts) == 1:
+            part = wish.parts[0]
+            return (part.selector, part.count, wish.duration_s, wish.same_site, wish.avoid, self._promised.get(wish.id))
+        return (wish.parts, wish.duration_s, wish.same_site, wish.avoid, self._promised.get(wish.id))
 
     def masks(self, wish: Wish) -> tuple[int, ...]:
         """The set for each part, without the benches that are promised to others.
@@ -68,8 +71,11 @@ class Candidates:
         return self._place(wish, masks, self.placing(allowed, self._indifferent), allowed)
 
     def _place(self, wish: Wish, masks: tuple[int, ...], placing: Placing, allowed: int) -> bool:
-        seats = self._seats(wish, masks, allowed)
-        return placing.place(seats, wish.same_site)
+        within = allowed & placing.started_with
+        for mask in masks:
+            if not mask & within:
+                return False
+        return placing.place(self._seats(wish, masks, allowed), wish.same_site)
 
     def _seats(self, wish: Wish, masks: tuple[int, ...], allowed: int) -> list[Seat]:
         return [

@@ -18,6 +18,7 @@ and from time to time, because waiting changes the order.
 
 from collections.abc import Iterable, Sequence
 
+from labd.scheduling.bits import union
 from labd.scheduling.candidates import Candidates
 from labd.scheduling.decisions import Decision, Grant, Move, Notice, Reservation
 from labd.scheduling.lab import Held, Lab
@@ -147,9 +148,10 @@ class Pass:
 
     def _note_grants(self) -> None:
         """Puts the grants so far into the timeline, and leaves them where they are."""
-        for number, seat in self._placing.unsettled():
-            self.timeline.occupy(self._names((number,)), Stay(self.lab.now, self._ends[seat.wish], seat.wish))
-            self._placing.settle(1 << number)
+        granted = self._placing.unsettled()
+        for number, seat in granted:
+            self.timeline.occupy(number, Stay(self.lab.now, self._ends[seat.wish], seat.wish))
+        self._placing.settle(union((number for number, _ in granted), len(self.fleet.names)))
 
     def _held_for(self, wish: Wish) -> bool:
         return wish.id in self._promised or aged(wish, self.rules, self.lab.now)
@@ -190,7 +192,7 @@ class Pass:
             victims = [held for held in lower[wish.priority] if held.id not in noticed]
             chosen = self._victims(wish, coming, allowed, victims)
             if chosen:
-                coming.free |= self._benches(chosen) & self.fleet.usable
+                coming.add(self._benches(chosen) & self.fleet.usable)
                 self.candidates.place(wish, coming, allowed)
                 noticed.update(held.id for held in chosen)
                 notices.extend(Notice(held.id, wish.id, revoke_at, held.benches) for held in chosen)

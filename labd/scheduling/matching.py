@@ -5,7 +5,7 @@ always prefer; then the one with the most common labels, so that a rich bench st
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
@@ -151,17 +151,24 @@ class Preference:
         if candidates & (candidates - 1) == 0:
             return candidates.bit_length() - 1
         if candidates.bit_count() <= _FEW:
-            return min(members(candidates), key=self._order(affinity))
+            return self._best_of(members(candidates), affinity)
         ranked = self._ranked.get((liked, affinity))
         if ranked is None:
-            ranked = self._ranked[liked, affinity] = sorted(members(liked), key=self._order(affinity))
+            ranked = self._ranked[liked, affinity] = self._in_order(members(liked), affinity)
         return next(number for number in ranked if candidates >> number & 1)
 
-    def _order(self, affinity: str | None) -> Callable[[int], tuple[float, ...]]:
+    def _best_of(self, numbers: list[int], affinity: str | None) -> int:
         if affinity is None:
-            return self._rank.__getitem__
+            return min(numbers, key=self._rank.__getitem__)
         need, key, digests = self._need, _digest(affinity), self._digests
-        return lambda number: (need[number], -_weight(key, digests[number]))
+        least = min(map(need.__getitem__, numbers))
+        return max((_weight(key, digests[number]), number) for number in numbers if need[number] == least)[1]
+
+    def _in_order(self, numbers: list[int], affinity: str | None) -> list[int]:
+        if affinity is None:
+            return sorted(numbers, key=self._rank.__getitem__)
+        need, key, digests = self._need, _digest(affinity), self._digests
+        return sorted(numbers, key=lambda number: (need[number], -_weight(key, digests[number])))
 
 
 class Indifference(Preference):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from labd.scheduling.bits import members
 from labd.scheduling.matching import Preference
 
-TRIALS = 64
+TRIALS = 32
 """Ways to spread earlier wishes over the sites that one pass tries in order to serve a later one."""
 
 
@@ -31,28 +31,32 @@ class Seat:
 
 
 class Placing:
-    """Seats on free benches. ``free`` is the set of those without a seat."""
+    """Seats on free benches. ``free`` is the set of those without a seat, of the set ``started_with``."""
 
     def __init__(self, free: int, preference: Preference, sites: Sequence[int] = ()) -> None:
         """``sites`` are the benches of each site: what ``together`` means."""
         self.free = free
-        self._all = free
+        self.started_with = free
         self._preference = preference
         self._sites = sites
         self._settled = 0
         self._at: dict[int, Seat] = {}
-        self._taken: dict[int, int] = {}
-        """For each mask the benches on which seats with this mask are."""
         self._hopeless = 0
         """Benches all taken by seats that have no others: no path leads from these to a free bench."""
         self._together: list[Sequence[Seat]] = []
         """The seats of each wish that found its benches at one site, as if there were no sites."""
         self._trials = TRIALS
 
+    def add(self, benches: int) -> None:
+        """These are free as well."""
+        self.free |= benches
+        self.started_with |= benches
+        self._hopeless = 0
+
     def settle(self, benches: int) -> None:
         """No seat moves to or from these benches any more; new ones may still take them."""
         self._settled |= benches
-        stay = {self._at[number].wish for number in members(benches & self._all & ~self.free)}
+        stay = {self._at[number].wish for number in members(benches & self.started_with & ~self.free)}
         self._together = [group for group in self._together if group[0].wish not in stay]
 
     def place(self, seats: Sequence[Seat], together: bool = False) -> bool:
@@ -100,7 +104,6 @@ class Placing:
         for number, seat in before[1].items():
             if seat.wish in wishes:
                 del self._at[number]
-                self._taken[seat.mask] ^= 1 << number
                 self.free |= 1 << number
         rest = [(seats, together), *((group, True) for group in self._together)]
         if self._arrange(rest):
@@ -130,15 +133,15 @@ class Placing:
             if all(seat.mask & site for seat in seats):
                 yield [Seat(seat.wish, seat.slot, seat.mask & site, seat.liked, seat.affinity) for seat in seats]
 
-    def _state(self) -> tuple[int, dict[int, Seat], dict[int, int]]:
-        return self.free, dict(self._at), dict(self._taken)
+    def _state(self) -> tuple[int, dict[int, Seat]]:
+        return self.free, dict(self._at)
 
-    def _restore(self, state: tuple[int, dict[int, Seat], dict[int, int]]) -> None:
-        self.free, self._at, self._taken = state[0], dict(state[1]), dict(state[2])
+    def _restore(self, state: tuple[int, dict[int, Seat]]) -> None:
+        self.free, self._at = state[0], dict(state[1])
 
     def unsettled(self) -> list[tuple[int, Seat]]:
         """The seats that may still move, with their benches."""
-        return [(number, self._at[number]) for number in members(self._all & ~self.free & ~self._settled)]
+        return [(number, self._at[number]) for number in members(self.started_with & ~self.free & ~self._settled)]
 
     def benches(self) -> dict[str, list[int]]:
         """What each wish got, in the order of its slots."""
@@ -155,43 +158,39 @@ class Placing:
         targets = self.free & ~self._settled
         if not targets or not seat.mask & ~self._hopeless:
             return False
-        came_from = {seat.mask: seat.mask}
-        line = deque(came_from)
+        path: dict[int, tuple[int, int]] = {seat.mask: (0, 0)}
+        line = deque(path)
         reached = self._hopeless
+        movable = self.started_with & ~self.free & ~self._settled
         while line:
             mask = line.popleft()
-            if not mask & ~reached:
-                continue
+            new = mask & ~reached
             reached |= mask
-            movable = mask & ~self._settled
-            for other, benches in self._taken.items():
-                if benches & movable and other not in came_from:
-                    came_from[other] = mask
+            for number in members(new & movable):
+                other = self._at[number].mask
+                if other not in path:
+                    path[other] = (mask, number)
                     if other & targets:
-                        self._sit(seat, self._vacate(seat.mask, other, came_from))
+                        self._sit(seat, self._vacate(other, path, targets))
                         return True
                     line.append(other)
         if certain:
             self._hopeless = reached
         return False
 
-    def _vacate(self, wanted: int, last: int, came_from: dict[int, int]) -> int:
-        """Moves a seat of each mask along the path, the last first; the bench in ``wanted`` that becomes empty."""
-        targets = last & self.free & ~self._settled
+    def _vacate(self, last: int, path: dict[int, tuple[int, int]], targets: int) -> int:
+        """Moves a seat of each mask on the path, the last first; the bench that becomes empty at its beginning."""
         while True:
-            sources = self._taken[last] & came_from[last] & ~self._settled
-            source = (sources & -sources).bit_length() - 1
-            seat = self._at.pop(source)
-            self._taken[last] ^= 1 << source
-            self._sit(seat, self._best(seat, targets))
-            if came_from[last] == wanted:
-                return source
-            targets = 1 << source
-            last = came_from[last]
+            mask, number = path[last]
+            seat = self._at.pop(number)
+            self._sit(seat, self._best(seat, last & targets))
+            if not path[mask][0]:
+                return number
+            targets = 1 << number
+            last = mask
 
     def _sit(self, seat: Seat, number: int) -> None:
         self._at[number] = seat
-        self._taken[seat.mask] = self._taken.get(seat.mask, 0) | 1 << number
         self.free &= ~(1 << number)
 
     def _best(self, seat: Seat, candidates: int) -> int:

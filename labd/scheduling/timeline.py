@@ -69,12 +69,11 @@ class Timeline:
                 if self._clash(stay, self._now, ends_at):
                     self._allowed[ends_at] = allowed & ~(1 << number)
 
-    def occupy(self, benches: Iterable[str], stay: Stay) -> None:
-        """These benches, which nobody had, are taken from now on."""
-        for number in self._numbers(benches):
-            self._present[number] = stay
-            self._busy_until[number] = stay.ends_at + self._clean_up_s
-            self._gaps.pop(number, None)
+    def occupy(self, number: int, stay: Stay) -> None:
+        """This bench, which nobody had, is taken from now on."""
+        self._present[number] = stay
+        self._busy_until[number] = stay.ends_at + self._clean_up_s
+        self._gaps.pop(number, None)
 
     def remove(self, benches: Iterable[str], by: str) -> None:
         """Takes the coming stays of this one off these benches."""
@@ -118,12 +117,13 @@ class Timeline:
         for mask in masks:
             wanted |= mask
         lasting_s = wish.duration_s + self._clean_up_s
-        fitting = sorted(
-            (max(opens_at, not_before), closes_at - lasting_s, number)
-            for number in members(wanted)
-            for opens_at, closes_at in self._gaps_of(number)
-            if max(opens_at, not_before) + lasting_s <= closes_at
-        )
+        fitting = []
+        for number in members(wanted):
+            for opens_at, closes_at in self._gaps_of(number):
+                start = opens_at if opens_at > not_before else not_before
+                if start + lasting_s <= closes_at:
+                    fitting.append((start, closes_at - lasting_s, number))
+        fitting.sort()
         closing: list[tuple[float, int]] = []
         free = 0
         for start, gaps in groupby(fitting, key=lambda gap: gap[0]):

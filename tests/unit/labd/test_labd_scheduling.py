@@ -241,6 +241,16 @@ def test_a_conflict_names_the_lease_in_the_way_and_the_next_free_slot() -> None:
     assert isinstance(refused, Refused) and refused.next_free == NOW + 1610, "the gap from 710 to 1490 is too short"
 
 
+def test_between_two_bookings_there_is_time_to_clean_up() -> None:
+    lab = Lab(NOW, (bench("hil-1"),), (booking(1, 1000, booked=("hil-1",)),))
+    assert [isinstance(book(booking(2, at), lab, QUICK), Booked) for at in (390, 391, 1609, 1610)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
 def test_a_booking_over_its_teams_quota_is_refused() -> None:
     rules = Rules(teams={"a": TeamRules(benches_at_once=1)})
     lab = Lab(NOW, (bench("hil-1"), bench("hil-2")), (booking(1, 5000, booked=("hil-1",), team="a"),))
@@ -317,6 +327,13 @@ def test_as_few_leases_as_possible_are_ended() -> None:
     held = (low("l-0", ("hil-1",), 3), low("l-1", ("hil-2",), 2), low("l-2", ("hil-3", "hil-4", "hil-5"), 9))
     decision = decide(Lab(NOW, benches, (wish(9, Part("", 2), priority="urgent"),), held), QUICK)
     assert [notice.lease for notice in decision.notices] == ["l-2"]
+
+
+def test_nobody_is_ended_who_need_not_be_where_there_are_too_many_to_try_all() -> None:
+    benches = tuple(bench(f"hil-{number:02}", **({"a": "x"} if number % 20 == 0 else {})) for number in range(40))
+    held = tuple(low(f"l-{one.name}", (one.name,), number) for number, one in enumerate(benches))
+    decision = decide(Lab(NOW, benches, (wish(9, Part("a", 2), Part("!a", 3), priority="urgent"),), held), QUICK)
+    assert {notice.lease for notice in decision.notices} == {"l-hil-00", "l-hil-20", "l-hil-01", "l-hil-02", "l-hil-03"}
 
 
 def test_nobody_is_sent_away_where_a_bench_comes_free_within_the_grace_or_notice_was_given() -> None:
