@@ -17,6 +17,7 @@ from labd.services.signing import Signer
 from labd.services.together import Together
 from labd.store.store import Store
 from labd.store.unit import Unit
+from labd.store.units.replicas import Attachment
 
 _log = structlog.get_logger()
 Follower = Callable[[Effects], None]
@@ -34,6 +35,7 @@ class Presence:
         self._lock = threading.Lock()
         self._benches: dict[str, frozenset[str]] = {}
         self._elsewhere: dict[str, frozenset[str]] = {}
+        self._seen: dict[str, Attachment] = {}
         self._attached: frozenset[str] = frozenset()
 
     def put(self, agent: str, benches: frozenset[str]) -> None:
@@ -48,17 +50,21 @@ class Presence:
             self._benches.pop(agent, None)
             self._count()
 
-    def put_elsewhere(self, agents: dict[str, frozenset[str]]) -> bool:
+    def put_elsewhere(self, agents: dict[str, frozenset[str]], seen: dict[str, Attachment]) -> bool:
         """All that are attached to other labds, with their benches; whether there is a bench that was not before."""
         with self._lock:
             before = self._attached
-            self._elsewhere = agents
+            self._elsewhere, self._seen = agents, seen
             self._count()
             return not self._attached <= before
 
     def attached(self, bench: str) -> bool:
         """Whether an attached agent speaks for the bench."""
         return bench in self._attached
+
+    def elsewhere(self, agent: str) -> Attachment | None:
+        """What another labd says of the agent that is attached to it."""
+        return self._seen.get(agent)
 
     def is_elsewhere(self, bench: str) -> bool:
         """Whether the agent that speaks for the bench is attached to another labd."""

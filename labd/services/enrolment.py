@@ -187,15 +187,17 @@ class Enrolment:
             enrolled = {agent.name: agent for agent in unit.agents()}
             benches = [bench for bench in unit.benches() if not bench.removed]
         views = []
-        for name in sorted({*enrolled, *sessions}):
+        elsewhere = {bench.agent for bench in benches if self._core.presence.elsewhere(bench.agent)}
+        for name in sorted({*enrolled, *sessions, *elsewhere}):
             session = sessions.get(name)
             mine = [bench for bench in benches if bench.agent == name]
+            address = mine[0].address if name in elsewhere else None
             seen = max((bench.last_seen for bench in mine if bench.last_seen is not None), default=None)
             views.append(
                 AgentView(
                     name,
                     enrolled.get(name),
-                    None if session is None else session.address,
+                    address if session is None else session.address,
                     seen if session is None else session.last_seen,
                     sorted(bench.name for bench in mine),
                 )

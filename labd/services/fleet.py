@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import structlog
@@ -19,6 +19,7 @@ from labd.services.errors import Conflict, NotFound
 from labd.services.ledger import ClearOrder, Effects, FenceOrder, Ledger
 from labd.services.wishes import parse_selector
 from labd.store.unit import Unit
+from labd.store.units.replicas import Attachment
 
 USE_STORED_S = 60.0
 """How often labd stores that a lease of a person's is in use."""
@@ -341,6 +342,22 @@ class Fleet:
                 session.link.close(f"agent {agent} attached to another labd")
                 self._at_bench.leave(session.benches)
 
+    def seen(self) -> list[Attachment]:
+        """What the other labds show of the agents that are attached here."""
+        return [
+            Attachment(
+                session.agent,
+                self._core.peers.replica or "",
+                session.key,
+                session.last_seen,
+                {
+                    bench: {name: asdict(reading) for name, reading in power.items()}
+                    for bench, power in list(session.power.items())
+                },
+            )
+            for session in self.sessions().values()
+        ]
+
     def catch_up(self) -> None:
         """Tells the other labds and the agents what they may have missed while this labd was cut off."""
         sessions = [session for session in self.sessions().values() if session.settled]
@@ -528,6 +545,9 @@ class Fleet:
         last_seen, power = bench.last_seen, dict[str, PowerReading]()
         if session is not None and attached:
             last_seen, power = session.last_seen, session.power.get(bench.name, power)
+        elif attached and (seen := self._core.presence.elsewhere(bench.agent)) is not None:
+            last_seen = seen.last_seen
+            power = {name: PowerReading(**reading) for name, reading in seen.power.get(bench.name, {}).items()}
         lease = lease if lease is not None and lease.state.held else None
         state = bench.state(attached, lease is not None)
         return BenchView(bench, bench.health(attached), state, lease, last_seen, power)

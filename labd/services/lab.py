@@ -81,7 +81,7 @@ class Lab:
         self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)
         if replicas is not None:
-            replicas.connect(self.core, catch_up=self._catch_up, moved=self.fleet.moved)
+            replicas.connect(self.core, catch_up=self._catch_up, moved=self.fleet.moved, seen=self.fleet.seen)
         self.closing = False
 
     def start(self) -> None:

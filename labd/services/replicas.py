@@ -30,6 +30,8 @@ GONE_S = 3.0
 """A labd that has not beaten for this long, by the clock of whoever waits, is gone."""
 RETRY_S = 0.5
 """After the line was lost."""
+SHOW_S = 5.0
+"""How often each labd tells the others what its agents have measured."""
 ORPHANED_S = 30.0
 """How long the runs beside a labd that is gone wait for it to come back."""
 
@@ -57,6 +59,8 @@ class Replicas:
         self._core: Core
         self._catch_up: Callable[[], None]
         self._moved: Callable[[frozenset[str]], None]
+        self._seen_here: Callable[[], list[Attachment]]
+        self._show_at = 0.0
         self._seen: dict[str, tuple[int, float]] = {}
         """Of every labd, how often it had beaten, and when that last changed (monotonic, s)."""
         self._orphaned: dict[str, float] = {}
@@ -65,12 +69,19 @@ class Replicas:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="replica", daemon=True)
 
-    def connect(self, core: Core, *, catch_up: Callable[[], None], moved: Callable[[frozenset[str]], None]) -> None:
+    def connect(
+        self,
+        core: Core,
+        *,
+        catch_up: Callable[[], None],
+        moved: Callable[[frozenset[str]], None],
+        seen: Callable[[], list[Attachment]],
+    ) -> None:
         """Has ``catch_up()`` called when messages may have been missed.
 
-        And ``moved(agents)`` with those that are attached elsewhere.
+        And ``moved(agents)`` with those that are attached elsewhere; ``seen()`` is what is known of those here.
         """
-        self._core, self._catch_up, self._moved = core, catch_up, moved
+        self._core, self._catch_up, self._moved, self._seen_here = core, catch_up, moved, seen
         core.follow(self._note)
 
     def start(self) -> None:
@@ -184,6 +195,13 @@ class Replicas:
             self._seen[replica] = former if former is not None and former[0] == beats else (beats, now)
         if self.gone != before or known.keys() != self._seen.keys():
             self._stale = True
+        if now >= self._show_at and len(self._seen) > 1:
+            self._show_at = now + SHOW_S
+            self._stale = True
+            here = self._seen_here()
+            if here:
+                with self._core.transaction() as ledger:
+                    ledger.unit.save_seen(here)
         if self.leads:
             self._clear_up(now)
 
@@ -219,11 +237,14 @@ class Replicas:
         self._stale = False
         alive = self._seen.keys() - self.gone - {self.replica}
         with self._core.view() as unit:
-            elsewhere = {one.agent for one in unit.attachments() if one.replica in alive}
-            benches = [bench for bench in unit.benches() if bench.agent in elsewhere and not bench.removed]
+            elsewhere = {one.agent: one for one in unit.attachments() if one.replica in alive}
+            benches = {agent: set[str]() for agent in elsewhere}
+            for bench in unit.benches():
+                if bench.agent in elsewhere and not bench.removed:
+                    benches[bench.agent].add(bench.name)
         self._moved(frozenset(elsewhere))
         new = self._core.presence.put_elsewhere(
-            {agent: frozenset(bench.name for bench in benches if bench.agent == agent) for agent in elsewhere}
+            {agent: frozenset(names) for agent, names in benches.items()}, elsewhere
         )
         if new:
             self._core.hear(Effects(unscheduled=True))

@@ -1,8 +1,8 @@
 """Benches."""
 
-from sqlalchemy import JSON, Boolean, Column, Float, Integer, String, Table, Text, false
+from sqlalchemy import JSON, Boolean, Column, Float, String, Table, Text, false
 
-from labd.store.tables.metadata import metadata
+from labd.store.tables.metadata import BIG, metadata
 
 benches = Table(
     "benches",
@@ -18,8 +18,8 @@ benches = Table(
     Column("quarantined", Boolean, nullable=False),
     Column("last_clean_up", JSON, nullable=False),
     Column("equipment", JSON, nullable=False),
-    Column("epoch", Integer, nullable=False),
-    Column("fenced_epoch", Integer, nullable=False),
+    Column("epoch", BIG, nullable=False),
+    Column("fenced_epoch", BIG, nullable=False),
     Column("removed", Boolean, nullable=False),
     Column("last_seen", Float),
     Column("draining", Boolean, nullable=False, server_default=false()),

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, false, text
 
-from labd.store.tables.metadata import metadata
+from labd.store.tables.metadata import BIG, metadata
 
 leases = Table(
     "leases",
@@ -46,7 +46,7 @@ lease_benches = Table(
     Column("part", Integer, primary_key=True, autoincrement=False),
     Column("selector", Text, nullable=False),
     Column("bench", String(253), ForeignKey("benches.name"), nullable=False),
-    Column("epoch", Integer, nullable=False),
+    Column("epoch", BIG, nullable=False),
     Column("live", Boolean, nullable=False),
     # Exclusivity, whatever the code above believes: one live lease a bench, and no epoch twice.
     Index(

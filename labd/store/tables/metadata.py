@@ -1,6 +1,6 @@
 """The naming of constraints, alike on every database."""
 
-from sqlalchemy import MetaData
+from sqlalchemy import BigInteger, Integer, MetaData
 
 metadata = MetaData(
     naming_convention={
@@ -10,3 +10,6 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+BIG = BigInteger().with_variant(Integer, "sqlite")
+"""An integer of 64 bits; SQLite's all are."""

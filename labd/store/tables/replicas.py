@@ -1,23 +1,21 @@
 """Several labds on one database: who is there, who leads, which agent is attached where. Unused on SQLite."""
 
-from sqlalchemy import BigInteger, Column, Float, Integer, String, Table, Text
+from sqlalchemy import JSON, Column, Float, Integer, String, Table, Text
 
-from labd.store.tables.metadata import metadata
-
-_BIG = BigInteger().with_variant(Integer, "sqlite")
+from labd.store.tables.metadata import BIG, metadata
 
 # One row: what is true of the lab as a whole.
 lab = Table(
     "lab",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("term", _BIG, nullable=False),
+    Column("term", BIG, nullable=False),
     Column("leader", String(64)),
     Column("leader_backend", Integer),
     Column("alive_at", Float),
     Column("alive_at_server", Float),
-    Column("stalls", _BIG, nullable=False),
-    Column("forgiven", _BIG, nullable=False),
+    Column("stalls", BIG, nullable=False),
+    Column("forgiven", BIG, nullable=False),
     Column("key_id", String(64)),
 )
 
@@ -26,7 +24,7 @@ replicas = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("url", Text, nullable=False),
-    Column("beats", _BIG, nullable=False),
+    Column("beats", BIG, nullable=False),
     Column("beat_at", Float, nullable=False),
 )
 
@@ -37,4 +35,5 @@ attachments = Table(
     Column("replica", String(64), nullable=False, index=True),
     Column("session", String(64), nullable=False),
     Column("last_seen", Float, nullable=False),
+    Column("power", JSON, nullable=False, server_default="{}"),
 )

@@ -1,8 +1,9 @@
 """What a transaction on PostgreSQL has to do with the other labds on the database."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import delete, func, insert, literal, select, update
+from sqlalchemy import bindparam, delete, func, insert, literal, select, update
 
 from labd.store import tables
 from labd.store.units.part import Part
@@ -19,6 +20,8 @@ class Attachment:
     replica: str
     session: str
     last_seen: float
+    power: dict[str, Any] = field(default_factory=dict)
+    """As last measured, by bench and channel."""
 
 
 class Replicas(Part):
@@ -56,6 +59,7 @@ class Replicas(Part):
                 replica=attachment.replica,
                 session=attachment.session,
                 last_seen=attachment.last_seen,
+                power=attachment.power,
             )
         )
 
@@ -63,6 +67,18 @@ class Replicas(Part):
         """That session of the agent is over; a newer one stays."""
         columns = tables.attachments.c
         self._connection.execute(delete(tables.attachments).where(columns.agent == agent, columns.session == session))
+
+    def save_seen(self, attachments: list[Attachment]) -> None:
+        """What is known of these agents now; those that have attached elsewhere are left out."""
+        columns = tables.attachments.c
+        statement = (
+            update(tables.attachments)
+            .where(columns.agent == bindparam("who"), columns.session == bindparam("which"))
+            .values(last_seen=bindparam("seen"), power=bindparam("measured"))
+        )
+        rows = [{"who": a.agent, "which": a.session, "seen": a.last_seen, "measured": a.power} for a in attachments]
+        if rows:
+            self._connection.execute(statement, rows)
 
     def is_attached(self, agent: str, session: str) -> bool:
         """Whether that session is the agent's latest, in the whole lab."""

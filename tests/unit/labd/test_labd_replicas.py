@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -15,6 +16,7 @@ from labd.model.lease import LeaseState
 from labd.model.run import ExecutorName, Run, RunState
 from labd.services import replicas
 from labd.services.errors import Conflict
+from labd.services.fleet import PowerReading
 from labd.services.lab import Lab
 from labd.services.leasing import LeaseView
 from labd.services.ledger import ClearOrder
@@ -162,6 +164,21 @@ def test_a_run_at_a_bench_goes_on_when_its_agent_attaches_to_another_labd(labs: 
     one.running.cancel(ANONYMOUS, run.id)
     until(lambda: StopOrder(run.id) in moved.runner_orders)
     two.fleet.runner_changed(again, RunnerReport(run.id, False, "stopped"))
+
+
+def test_what_an_agent_measures_is_seen_through_the_other_labd(
+    labs: tuple[Lab, Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "SHOW_S", 0.1)
+    one, two = labs
+    session, _ = attach(one, report("bench-1"))
+    until(lambda: _known(two))
+    measured = {"main": PowerReading(True, 12.1, 0.4, session.last_seen)}
+    one.fleet.report(session, replace(report("bench-1"), power=measured))
+    until(lambda: two.fleet.bench("bench-1").power == measured)
+    assert two.fleet.bench("bench-1").last_seen == session.last_seen
+    (agent,) = two.enrolment.agents()
+    assert (agent.name, agent.address, agent.last_seen) == ("agent-1", "agent-1.test:8472", session.last_seen)
 
 
 def test_who_follows_a_run_at_one_labd_hears_what_the_other_is_told(labs: tuple[Lab, Lab]) -> None:
