@@ -104,3 +104,15 @@ def _fields(one: Agent) -> dict[str, str]:
         "token until": one["invited_until"] or "",
         "revoked": revoked,
     }
+
+
+@agent.command("drain")
+@click.argument("name")
+@click.option("--reason", default="", help="Told to those who wait, and kept in the audit log.")
+@click.option("--end", is_flag=True, help="Let its benches be leased again.")
+@pass_session
+def drain_agent(session: Session, name: str, reason: str, end: bool) -> None:
+    """Keep new leases from all benches of an agent; present ones end as planned."""
+    benches = session.lab.undrain_agent(name, reason) if end else session.lab.drain_agent(name, reason)
+    for one in benches:
+        click.echo(f"{one['name']} is {one['state']}" + (", and gets no new lease" if one["draining"] else ""))

@@ -81,11 +81,24 @@ def clear_quarantine(session: Session, bench_name: str, why: str) -> None:
     click.echo(f"{bench_name} is {found['health']}")
 
 
+@bench.command("drain")
+@click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
+@click.option("--reason", default="", help="Told to those who wait, and kept in the audit log.")
+@click.option("--end", is_flag=True, help="Let it be leased again.")
+@pass_session
+def drain_bench(session: Session, bench_name: str, reason: str, end: bool) -> None:
+    """Keep new leases from a bench; a present one ends as planned."""
+    lab = session.lab
+    found = lab.undrain_bench(bench_name, reason) if end else lab.drain_bench(bench_name, reason)
+    click.echo(f"{bench_name} is {found['state']}" + (", and gets no new lease" if found["draining"] else ""))
+
+
 def _fields(bench: Bench) -> dict[str, str]:
     equipment = bench["equipment"]
     return {
         "bench": bench["name"],
-        "state": bench["state"],
+        "state": bench["state"]
+        + (f", draining {bench['drain_reason']}".rstrip() if bench["draining"] and bench["state"] != "drained" else ""),
         "health": f"{bench['health']}: {bench['health_reason']}" if bench["health_reason"] else bench["health"],
         "holder": f"{bench['holder']} (lease {bench['lease_id']})" if bench["lease_id"] else "",
         "labels": labels(bench["labels"]),

@@ -4,12 +4,14 @@ import click
 
 from labd.cli.completion import complete_leases
 from labd.cli.exits import ExitCode, Failure, Interrupted
+from labd.cli.lease_holding import extend, share, transfer, why
 from labd.cli.leasing import TTL_S, place, releasing, wait_until_granted, waiting, warn
-from labd.cli.options import duration, holder_option, priority_option, selector_option
+from labd.cli.options import duration, holder_option, priority_option, selectors_option, team_option
 from labd.cli.output import ago, format_option, print_json, print_record, print_table, without_token
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
 from labd.client import HELD, OVER, Heartbeats, Lease, end_text
+from labd.client.lab import DEFAULT_TEAM
 
 UNATTENDED_TTL_S = 3600.0
 """The longest TTL that labd grants: for leases to which nobody sends heartbeats."""
@@ -18,11 +20,28 @@ _STATES = ["QUEUED", "GRANTED", "ACTIVE", "ENDING", "ENDED"]
 
 @click.group()
 def lease() -> None:
-    """Lease benches: acquire, renew, release, list."""
+    """Lease benches: acquire, renew, extend, share, transfer, release, list; ask why one waits."""
+
+
+for _command in (extend, transfer, share, why):
+    lease.add_command(_command)
 
 
 @lease.command()
-@selector_option
+@selectors_option
+@team_option
+@click.option(
+    "--affinity", default="", metavar="KEY", help="Like to get the bench that leases with this key had before."
+)
+@click.option(
+    "--from",
+    "starts_at",
+    metavar="TIME",
+    help="Book from then on, for --duration: 2026-11-21T09:30:00Z. Does not wait.",
+)
+@click.option(
+    "--idle", "held", is_flag=True, help="It needs no heartbeats; it ends when you have not used it for a while."
+)
 @click.option(
     "--duration",
     "duration_s",
@@ -49,7 +68,12 @@ def lease() -> None:
 @pass_session
 def acquire(
     session: Session,
-    selector: str,
+    selectors: tuple[str, ...],
+    same_site: bool,
+    team: str,
+    affinity: str,
+    starts_at: str | None,
+    held: bool,
     duration_s: float,
     ttl_s: float | None,
     wait: bool,
@@ -59,7 +83,7 @@ def acquire(
     priority: str,
     as_json: bool,
 ) -> None:
-    """Lease a bench, and say how to use it.
+    """Lease a bench, or several at once, and say how to use it.
 
     A lease lives on heartbeats. With --hold, labctl sends them, and the bench is free within 30 s should labctl die.
     Without --hold nobody does, so the --ttl is long: the lease stays until you release it, or its --duration is over,
@@ -69,12 +93,26 @@ def acquire(
         raise click.UsageError("--hold needs the lease to be granted: it does not go with --no-wait")
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout bounds the waiting: it does not go with --no-wait")
+    if starts_at is not None and (hold or timeout_s is not None):
+        raise click.UsageError("a booking does not wait: --from goes neither with --hold nor with --timeout")
     lab = session.lab
     if ttl_s is None:
         ttl_s = TTL_S if hold else max(1.0, min(duration_s, UNATTENDED_TTL_S))
-    asked = lab.create_lease(selector=selector, holder=holder, duration_s=duration_s, ttl_s=ttl_s, priority=priority)
+    asked = lab.create_lease(
+        selector=selectors[0] if len(selectors) == 1 else "",
+        benches=[{"selector": selector, "count": 1} for selector in selectors] if len(selectors) > 1 else (),
+        same_site=same_site,
+        affinity=affinity,
+        starts_at=starts_at,
+        held=held,
+        holder=holder,
+        team=team if team != DEFAULT_TEAM else None,
+        duration_s=duration_s,
+        ttl_s=ttl_s,
+        priority=priority,
+    )
     with releasing(lab, asked) as release_at_end:
-        if wait:
+        if wait and starts_at is None:
             with Progress(stdout_is_data=True) as progress:
                 granted = wait_until_granted(lab, asked, progress, timeout_s)
         else:
@@ -203,6 +241,10 @@ def _fields(one: Lease) -> dict[str, str]:
         "selector": one["selector"],
         "holder": one["holder"],
         "priority": one["priority"] if one["priority"] != "normal" else "",
+        "booked": f"{one['starts_at']} on {', '.join(one['reserved'])}" if one["starts_at"] and one["reserved"] else "",
+        "to end": f"{ago(one['revoke_at'])}: {one['revoke_reason']}" if live and one["revoke_at"] else "",
+        "idle": f"released {ago(one['idle_release_at'])} unless used" if live and one["idle_release_at"] else "",
+        "shared": "\n".join(f"with {each['holder']} ({each['mode']})" for each in one.get("shares", [])),
         "ends": f"{one['expires_at']} ({ago(one['expires_at'])})" if live else "",
         "heartbeat": f"due {ago(one['heartbeat_by'])}" if one["state"] not in OVER and not one["held"] else "",
     }

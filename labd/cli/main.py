@@ -34,6 +34,7 @@ _COMMANDS = (
     "lease",
     "login",
     "logout",
+    "policy",
     "power",
     "run",
     "secret",

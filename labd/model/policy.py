@@ -105,7 +105,7 @@ class Policy:
                 "priority", priority, f"team {team!r} may not ask for it; it may ask for {', '.join(allowed) or 'none'}"
             )
         elif not actor.may(found.role, team):
-            yield Mistake("priority", priority, f"only a {found.role} of team {team!r} may ask for it")
+            yield Mistake("priority", priority, f"it takes the role {str(found.role)!r} in team {team!r}")
         longest = self.longest(team)
         if duration_s > longest:
             yield Mistake("duration_s", duration_s, f"a lease of team {team!r} lasts at most {longest:g} s")

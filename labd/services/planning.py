@@ -52,16 +52,20 @@ def lab_of(
 ) -> scheduling.Lab:
     """The lab at this moment; ``queue`` are the QUEUED leases, if they have been read already."""
     policy = unit.policy()
+    holding = unit.leases_in((*HELD, LeaseState.ENDING))
+    held = {one.bench for lease in holding for one in lease.benches if one.live}
     return scheduling.Lab(
         now=now,
-        benches=tuple(_bench(bench, attached(bench.name)) for bench in unit.benches() if not bench.removed),
+        benches=tuple(
+            _bench(bench, attached(bench.name), bench.name in held) for bench in unit.benches() if not bench.removed
+        ),
         wishes=tuple(wish_of(lease, policy) for lease in (unit.queue() if queue is None else queue)),
-        held=tuple(_held(lease, policy, now) for lease in unit.leases_in((*HELD, LeaseState.ENDING))),
+        held=tuple(_held(lease, policy, now) for lease in holding),
         used=_used(unit),
     )
 
 
-def _bench(bench: Bench, attached: bool) -> scheduling.Bench:
+def _bench(bench: Bench, attached: bool, held: bool) -> scheduling.Bench:
     obstacle = None
     if bench.state(attached, leased=False) is BenchState.UNAVAILABLE:
         why = f" ({bench.health_reason})" if attached and bench.health_reason else ""
@@ -71,7 +75,7 @@ def _bench(bench: Bench, attached: bool) -> scheduling.Bench:
         labels=bench.selectable_labels,
         obstacle=obstacle,
         draining=bench.draining,
-        clean=bench.fenced,
+        clean=bench.fenced or held,  # while it is held, its last epoch is nobody's to confirm
         promised_to=bench.promised_to,
     )
 

@@ -242,3 +242,42 @@ def test_a_labd_in_trouble_does_not_end_the_lease() -> None:
     with Heartbeats(cast(LabClient, Ailing()), cast(Lease, {"id": "lease-1", "ttl_s": 0.03})) as heartbeats:
         assert heartbeats.lost.wait(10.0)
     assert heartbeats.reason == "its time was up"
+
+
+def test_several_benches_are_leased_at_once_and_listed(labctl: Labctl, labd: FakeLabd) -> None:
+    labctl("lease", "acquire", "-l", "platform=meb", "-l", "gateway", "--same-site", "--affinity", "fw-7", "--no-wait")
+    (asked,) = labd.asked("POST", "/leases")
+    assert asked["benches"] == [{"selector": "platform=meb", "count": 1}, {"selector": "gateway", "count": 1}]
+    assert (asked["same_site"], asked["affinity"]) == (True, "fw-7")
+
+
+def test_a_booking_does_not_wait(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.free = False
+    booked = labctl("lease", "acquire", "--from", "2026-12-01T09:30:00Z", "--idle")
+    assert booked.exit_code == 0
+    (asked,) = labd.asked("POST", "/leases")
+    assert (asked["starts_at"], asked["held"]) == ("2026-12-01T09:30:00Z", True)
+    assert labctl("lease", "acquire", "--from", "2026-12-01T09:30:00Z", "--hold").exit_code == 64
+
+
+def test_extend_transfer_and_share_say_what_is_so_now(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.grant(labd.add_lease())
+    assert "lease-1 ends " in labctl("lease", "extend", "lease-1", "30m").stdout
+    assert labd.asked("POST", "/leases/lease-1/extend") == [{"by_s": 1800.0}]
+    shared = labctl("lease", "share", "lease-1", "--with", "bob", "--as", "co-driver")
+    assert "bob may join you on bench-1 as co-driver until" in shared.stdout
+    assert "lease-token" not in shared.stdout
+    assert labctl("lease", "transfer", "lease-1", "--to", "bob").stdout == "lease-1 is bob's (team default)\n"
+
+
+def test_why_names_what_keeps_each_bench_away(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.add_lease()
+    told = labctl("lease", "why", "lease-1").stdout
+    for text in (
+        "position  2",
+        "lease-0",
+        "platform=meb excludes bench-3",
+        "bench-1 is held, by lease-0 until in 59 min",
+        "bench-2 is being drained",
+    ):
+        assert text in told

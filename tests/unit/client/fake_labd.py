@@ -36,6 +36,8 @@ def make_bench(name: str = "bench-1", address: str = "127.0.0.1:1", **changes: A
         "holder": None,
         "epoch": 3,
         "last_seen": now(),
+        "draining": False,
+        "drain_reason": "",
         "buses": [
             {
                 "name": "powertrain",
@@ -207,6 +209,10 @@ class FakeLabd:
             "expires_at": None,
             "heartbeat_by": now(30),
             "active_at": None,
+            "starts_at": None,
+            "reserved": [],
+            "avoid": [],
+            "idle_release_at": None,
             "revoke_at": None,
             "revoke_reason": "",
             "ending_at": None,
@@ -382,6 +388,22 @@ class _Handler(BaseHTTPRequestHandler):
                 )
             case ("GET", ["leases", name]) | ("POST", ["leases", name, "heartbeat"]):
                 return self._with_token(lab.leases[name]) if name in lab.leases else None
+            case "POST", ["leases", name, "extend"]:
+                return self._with_token(lab.leases[name])
+            case "POST", ["leases", name, "transfer"]:
+                return self._with_token({**lab.leases[name], "holder": body["holder"]})
+            case "POST", ["leases", name, "shares"]:
+                lease = self._with_token(lab.leases[name])
+                return {"id": name, **body, "expires_at": lease["expires_at"], "benches": lease["benches"]}
+            case "GET", ["leases", name, "why"]:
+                held = {"bench": "bench-1", "why": "held", "detail": None, "by": "lease-0", "until": now(3599)}
+                drained = {"bench": "bench-2", "why": "draining", "detail": None, "by": None, "until": None}
+                excluded = {"platform=meb": ["bench-3"]}
+                part = {"selector": "platform=meb", "count": 1, "excluded": excluded, "matching": [held, drained]}
+                return {
+                    **{"id": name, "position": 2, "ahead": ["lease-0"], "parts": [part], "quota": None},
+                    **{"held_for_it_from": None, "expected_start": now(60)},
+                }
             case "DELETE", ["leases", name]:
                 if name not in lab.leases:
                     return None

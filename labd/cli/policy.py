@@ -1,0 +1,84 @@
+"""``labctl policy``: who may ask for what, how much of it, and for how long."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labd.cli.exits import ExitCode, Failure
+from labd.cli.output import format_option, print_json, print_record
+from labd.cli.session import Session, pass_session
+from labd.client.types import Policy
+
+
+@click.group()
+def policy() -> None:
+    """Show or replace the lab's policy."""
+
+
+@policy.command("show")
+@format_option
+@pass_session
+def show_policy(session: Session, as_json: bool) -> None:
+    """Show the policy; -o json is the document that 'apply' takes."""
+    found = session.lab.policy()
+    if as_json:
+        print_json(found)
+    else:
+        print_record(_fields(found))
+
+
+@policy.command("apply")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@pass_session
+def apply_policy(session: Session, file: Path) -> None:
+    """Replace the policy by the one in a JSON FILE. What it leaves out has its default.
+
+    All mistakes are named at once, and nothing changes then.
+    """
+    session.lab.put_policy(_document(file))
+    click.echo("the policy holds from now on")
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise Failure(f"{file} holds no JSON: {error}", ExitCode.USAGE) from error
+    if not isinstance(document, dict):
+        raise Failure(f"{file} holds no JSON object", ExitCode.USAGE)
+    return document
+
+
+def _fields(found: Policy) -> dict[str, str]:
+    classes = [
+        f"{one['name']}: rank {one['rank']}, for {one['role']}s"
+        + (f" of {', '.join(one['teams'])}" if one["teams"] is not None else "")
+        + (", preempts" if one["may_preempt"] else "")
+        + (", can be preempted" if one["preemptible"] else "")
+        for one in found["classes"]
+    ]
+    teams = [
+        ", ".join(
+            [f"{one['name']}: weight {one['weight']:g}"]
+            + ([f"{one['benches']} benches at once"] if one["benches"] is not None else [])
+            + (
+                [f"{one['bench_hours_per_week']:g} bench-hours a week"]
+                if one["bench_hours_per_week"] is not None
+                else []
+            )
+            + ([f"classes {' '.join(one['classes'])}"] if one["classes"] is not None else [])
+            + ([f"leases up to {one['longest_lease_s']:g} s"] if one["longest_lease_s"] is not None else [])
+        )
+        for one in found["teams"]
+    ]
+    return {
+        "classes": "\n".join(classes),
+        "teams": "\n".join(teams) or "all alike, without bounds",
+        "longest lease": f"{found['longest_lease_s']:g} s",
+        "waits at most": f"{found['ageing_bound_s']:g} s, then nobody who came later goes first",
+        "idle release": f"{found['idle_release_s']:g} s without use, told {found['idle_notice_s']:g} s before",
+        "preemption": f"{found['preemption_grace_s']:g} s after the notice",
+        "bookings": f"{found['booking_horizon_s']:g} s ahead, {found['clean_up_s']:g} s kept free before one",
+    }

@@ -1,0 +1,277 @@
+"""What becomes of leases while they are held, and of those that are promised for later."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from labd.model.identity import ANONYMOUS, Actor, ActorKind, Role
+from labd.model.lease import Lease, LeaseEnd, LeaseState, Share, ShareMode, Wanted
+from labd.model.policy import Policy, PriorityClass, TeamPolicy
+from labd.services.errors import Conflict, Invalid
+from labd.services.fleet import Session
+from labd.services.lab import Lab
+from labd.store.units.audit import AuditFilter
+from tests.unit.labd.fakes import FakeClock, attach, report, settle
+
+DAY_S = 86400.0
+
+
+def ask(lab: Lab, **changes: Any) -> Lease:
+    wish: dict[str, Any] = {"holder": "ada", "duration_s": 600.0, "ttl_s": 3600.0}
+    return lab.leasing.create(ANONYMOUS, **{**wish, **changes}).lease
+
+
+def state(lab: Lab, lease: Lease) -> Lease:
+    settle(lab)
+    return lab.leasing.get(lease.id).lease
+
+
+def allow(lab: Lab, **changes: Any) -> None:
+    lab.policing.replace(ANONYMOUS, replace(lab.policing.policy(), **changes))
+
+
+def fence(lab: Lab, session: Session, lease: Lease) -> None:
+    for one in lease.benches:
+        lab.fleet.fenced(session, one.bench, one.epoch)
+
+
+def test_an_extension_goes_as_far_as_the_policy_and_no_farther(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    allow(lab, longest_lease_s=1000.0)
+    lease = ask(lab)
+    longer = lab.holding.extend(ANONYMOUS, lease.id, 400.0).lease
+    assert (longer.expires_at, longer.duration_s) == ((lease.expires_at or 0) + 400.0, 1000.0)
+    with pytest.raises(Invalid, match="lasts at most 1000 s") as caught:
+        lab.holding.extend(ANONYMOUS, lease.id, 1.0)
+    assert caught.value.errors[0].field == "by_s"
+    lab.leasing.release(ANONYMOUS, lease.id)
+    with pytest.raises(Conflict, match="is ENDING: nobody holds it"):
+        lab.holding.extend(ANONYMOUS, lease.id, 1.0)
+
+
+def test_an_extension_does_not_take_what_somebody_has_booked(lab: Lab, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    lease = ask(lab)
+    booking = ask(lab, holder="bob", starts_at=clock.now() + 1200.0)
+    assert (booking.state, booking.reserved) == (LeaseState.QUEUED, ("bench-1",))
+    lab.holding.extend(ANONYMOUS, lease.id, 300.0)
+    with pytest.raises(Conflict, match=f"cannot last until .*lease {booking.id} has bench-1"):
+        lab.holding.extend(ANONYMOUS, lease.id, 600.0)
+
+
+def test_a_booking_is_granted_when_its_time_comes_and_ends_as_booked(lab: Lab, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    start = clock.now() + 1000.0
+    booking = ask(lab, holder="bob", starts_at=start, duration_s=500.0)
+    too_long = ask(lab, duration_s=2000.0)
+    short = ask(lab, duration_s=100.0)
+    assert (too_long.state, short.state) == (LeaseState.QUEUED, LeaseState.GRANTED), "only who ends in time goes first"
+    assert lab.leasing.get(booking.id).position is None
+    clock.advance(1000.0)
+    settle(lab)
+    session, _ = attach(lab, report("bench-1", fenced=1))
+    granted = state(lab, booking)
+    assert (granted.state, granted.expires_at) == (LeaseState.GRANTED, start + 500.0)
+    assert session is not None
+
+
+def test_a_booking_that_conflicts_is_refused_with_what_is_in_the_way_and_the_next_slot(
+    lab: Lab, clock: FakeClock
+) -> None:
+    attach(lab, report("bench-1"))
+    first = ask(lab, holder="bob", starts_at=clock.now() + 1000.0)
+    with pytest.raises(
+        Conflict, match=rf"lease {first.id} has bench-1 from .* the next free slot starts at 2027-01-15T"
+    ):
+        ask(lab, starts_at=clock.now() + 1300.0)
+    with pytest.raises(Invalid, match="between now and 14 days from now"):
+        ask(lab, starts_at=clock.now() + 15 * DAY_S)
+    with pytest.raises(Invalid, match="between now"):
+        ask(lab, starts_at=clock.now() - 1.0)
+
+
+def test_a_booking_whose_bench_falls_ill_is_placed_anew(lab: Lab, clock: FakeClock) -> None:
+    session, _ = attach(lab, report("bench-1"), report("bench-2"))
+    booking = ask(lab, starts_at=clock.now() + 1000.0)
+    (name,) = booking.reserved
+    lab.fleet.report(session, report(name, healthy=False))
+    assert set(state(lab, booking).reserved) == {"bench-1", "bench-2"} - {name}
+
+
+def test_a_transfer_gives_the_new_holder_new_tokens_and_fences_the_old_ones(lab: Lab) -> None:
+    _, link = attach(lab, report("bench-1"))
+    lease = ask(lab)
+    view = lab.holding.transfer(ANONYMOUS, lease.id, "bob", None)
+    assert (view.lease.holder, view.lease.epoch, view.lease.expires_at) == ("bob", 2, lease.expires_at)
+    assert [(order.bench, order.epoch, order.reason) for order in link.orders] == [("bench-1", 1, "transferred")]
+    lab.fleet.fenced(lab.fleet.sessions()["agent-1"], "bench-1", 1)
+    assert state(lab, lease).state is LeaseState.GRANTED, "the confirmation is for the former holder"
+
+
+def test_a_team_is_given_only_what_its_quota_holds(lab: Lab) -> None:
+    attach(lab, report("bench-1"), report("bench-2"), report("blue-1", {"team": "blue"}))
+    allow(lab, teams=(TeamPolicy("red", benches=1), TeamPolicy("low-only", classes=("low",))))
+    ask(lab, team="red", selector="name=bench-1")
+    lease = ask(lab, selector="name=bench-2")
+    with pytest.raises(Conflict, match="team red may have 1 benches at once"):
+        lab.holding.transfer(ANONYMOUS, lease.id, "bob", "red")
+    with pytest.raises(Invalid, match="it may ask for low"):
+        lab.holding.transfer(ANONYMOUS, lease.id, "bob", "low-only")
+    blue = ask(lab, team="blue", selector="name=blue-1")
+    with pytest.raises(Invalid, match="blue-1 is not open to this team"):
+        lab.holding.transfer(ANONYMOUS, blue.id, "bob", "red")
+    waiting = ask(lab, team="red", selector="!team-does-not-matter")
+    assert waiting.state is LeaseState.QUEUED
+
+
+def test_a_shared_lease_has_tokens_of_its_own_for_each(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    lease = ask(lab)
+    shared = lab.holding.share(ANONYMOUS, lease.id, Share("bob", ShareMode.CO_DRIVER))
+    assert shared.token is not None
+    assert shared.token != lab.leasing.get(lease.id).token
+    assert lab.leasing.get(lease.id).shares == (Share("bob", ShareMode.CO_DRIVER),)
+    own = lab.holding.shared_with(lease.id, "bob")
+    assert own is not None
+    assert lab.holding.shared_with(lease.id, "eve") is None
+    lab.holding.transfer(ANONYMOUS, lease.id, "bob", None)
+    assert lab.leasing.get(lease.id).shares == ()
+    with pytest.raises(Invalid, match="this is the holder"):
+        lab.holding.share(ANONYMOUS, lease.id, Share("bob", ShareMode.OBSERVER))
+
+
+def test_who_may_preempt_gets_the_bench_after_notice_and_grace(lab: Lab, clock: FakeClock) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    low = ask(lab, priority="low", duration_s=5000.0)
+    urgent = ask(lab, holder="fire brigade", priority="urgent")
+    told = state(lab, low)
+    assert told.state is LeaseState.GRANTED
+    assert told.revoke_at == clock.now() + 300.0
+    assert "fire brigade needs the bench with priority urgent" in told.revoke_reason
+    later = ask(lab, priority="high")
+    with pytest.raises(Conflict, match="has to end by"):
+        lab.holding.extend(ANONYMOUS, low.id, 60.0)
+    clock.advance(300.0)
+    ended = state(lab, low)
+    assert (ended.state, ended.end_reason) == (LeaseState.ENDING, LeaseEnd.PREEMPTED)
+    fence(lab, session, ended)
+    assert state(lab, urgent).state is LeaseState.GRANTED
+    assert state(lab, later).state is LeaseState.QUEUED
+
+
+def test_a_class_is_for_those_whom_the_policy_names(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    engineer = Actor("ada", ActorKind.PERSON, {"blue": Role.ENGINEER})
+    with pytest.raises(Invalid, match="takes the role 'operator' in team 'blue'"):
+        lab.leasing.create(engineer, holder="ada", team="blue", duration_s=60.0, ttl_s=30.0, priority="urgent")
+    allow(lab, classes=(PriorityClass("normal", 1), PriorityClass("red-only", 2, teams=("red",))))
+    with pytest.raises(Invalid, match="it may ask for normal"):
+        ask(lab, team="blue", priority="red-only")
+    assert ask(lab, team="red", priority="red-only").state is LeaseState.GRANTED
+
+
+def test_a_drained_bench_gets_no_new_lease_and_keeps_the_present_one(lab: Lab) -> None:
+    session, _ = attach(lab, report("bench-1"), report("bench-2"))
+    lease = ask(lab, selector="name=bench-1")
+    lab.fleet.drain(ANONYMOUS, "bench-1", True, "new cables")
+    assert state(lab, lease).state is LeaseState.GRANTED
+    waiting = ask(lab, selector="name=bench-1")
+    lab.leasing.release(ANONYMOUS, lease.id)
+    fence(lab, session, lease)
+    assert state(lab, waiting).state is LeaseState.QUEUED
+    assert lab.leasing.get(waiting.id).obstacle == "bench-1 is drained (new cables)"
+    assert lab.fleet.bench("bench-1").state == "drained"
+    lab.fleet.report(session, report("bench-1", {"platform": "meb"}, fenced=1))
+    assert lab.fleet.bench("bench-1").bench.draining, "its agent's reports change nothing about it"
+    lab.fleet.drain(ANONYMOUS, "bench-1", False, "")
+    assert state(lab, waiting).state is LeaseState.GRANTED
+    assert {view.state for view in lab.fleet.drain_agent(ANONYMOUS, "agent-1", True, "moving")} == {"leased", "drained"}
+
+
+def test_a_held_lease_ends_when_it_is_not_used_and_says_when_that_will_be(lab: Lab, clock: FakeClock) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    lease = ask(lab, held=True, duration_s=9000.0, ttl_s=30.0)
+    assert lab.leasing.get(lease.id).idle_release_at == clock.now() + 1800.0
+    clock.advance(1000.0)
+    lab.fleet.report(session, replace(report("bench-1"), active_epoch=1, idle_s=100.0))
+    assert lab.leasing.get(lease.id).idle_release_at == clock.now() - 100.0 + 1800.0
+    clock.advance(1699.0)
+    assert state(lab, lease).state is LeaseState.ACTIVE, "it needs no heartbeat"
+    clock.advance(1.0)
+    ended = state(lab, lease)
+    assert (ended.end_reason, ended.end_note) == (LeaseEnd.IDLE, "nothing went to or from its benches for 1800 s")
+
+
+def test_nobody_is_idle_whose_agent_cannot_tell(lab: Lab, clock: FakeClock) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    lease = ask(lab, held=True, duration_s=9000.0)
+    lab.fleet.detach(session, "the cable was pulled")
+    clock.advance(3000.0)
+    assert state(lab, lease).state is LeaseState.GRANTED
+
+
+def test_why_names_who_is_ahead_which_term_excludes_which_bench_and_who_has_the_others(lab: Lab) -> None:
+    attach(lab, report("bench-1", {"platform": "meb"}), report("bench-2", {"platform": "mqb"}))
+    holder = ask(lab, selector="platform=meb")
+    ahead = ask(lab, selector="name=bench-1")
+    view = lab.explaining.why(ask(lab, selector="platform=meb").id).explanation
+    assert (view.position, view.ahead) == (2, (ahead.id,))
+    (part,) = view.parts
+    assert part.excluded == {"platform=meb": ("bench-2",)}
+    (bench,) = part.matching
+    assert (bench.bench, bench.why, bench.by, bench.until) == ("bench-1", "held", holder.id, holder.expires_at)
+    assert view.expected_start is not None
+    with pytest.raises(Conflict, match="it waits for no bench"):
+        lab.explaining.why(holder.id)
+
+
+def test_benches_that_failed_the_request_are_avoided(lab: Lab) -> None:
+    attach(lab, report("bench-1"), report("bench-2"))
+    assert ask(lab, avoid=["bench-1"]).bench == "bench-2"
+    assert ask(lab, avoid=["bench-1"]).bench is None, "the other one will come free"
+    assert ask(lab, selector="name=bench-1", avoid=["bench-1"]).bench == "bench-1", "no other could do"
+
+
+def test_benches_of_a_lease_can_be_asked_for_at_one_site(lab: Lab) -> None:
+    attach(
+        lab, *(report(f"bench-{n}", {"site": site}) for n, site in enumerate(("ulm", "bonn", "kiel", "bonn"), start=1))
+    )
+    pair = ask(lab, benches=[Wanted("", 2)], same_site=True)
+    assert {one.bench for one in pair.benches} == {"bench-2", "bench-4"}
+
+
+def test_a_policy_that_does_not_fit_together_is_refused_as_a_whole(lab: Lab) -> None:
+    policy = Policy(
+        classes=(PriorityClass("high", 1), PriorityClass("high", 1)),
+        teams=(TeamPolicy("red", classes=("hihg",)),),
+        idle_notice_s=10.0,
+        idle_release_s=10.0,
+    )
+    with pytest.raises(Invalid) as caught:
+        lab.policing.replace(ANONYMOUS, policy)
+    assert [error.field for error in caught.value.errors] == [
+        "classes.1.name",
+        "classes.1.rank",
+        "teams.0.classes",
+        "idle_notice_s",
+    ]
+    assert "did you mean 'high'" in str(caught.value)
+    assert lab.policing.policy() == Policy()
+
+
+def test_every_transition_is_on_record(lab: Lab) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    lease = ask(lab)
+    lab.leasing.heartbeat(ANONYMOUS, lease.id)
+    lab.leasing.release(ANONYMOUS, lease.id)
+    fence(lab, session, lease)
+    with lab.core.view() as unit:
+        entries = unit.audit_page(AuditFilter(subject=f"lease/{lease.id}"), after=None, limit=50, newest_first=False)
+    assert [entry.deed.action for entry in entries] == [
+        "lease.queued",
+        "lease.granted",
+        "lease.activated",
+        "lease.ending",
+        "lease.ended",
+    ]
