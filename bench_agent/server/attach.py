@@ -33,7 +33,7 @@ SILENCE_S = 20.0
 RENEWAL_LOOK_S = 60.0
 """How often it is looked whether the certificate is to be renewed."""
 RENEWAL_RETRY_S = 1.0
-"""How long labd may take to renew it before it is asked again."""
+"""How long labd may take to renew it before it is asked again; doubled each time, up to RENEWAL_LOOK_S."""
 _OPEN_S = 10.0
 _OUTBOX = 1024
 
@@ -103,8 +103,13 @@ class Attachment:
 
     async def _once(self) -> str:
         """One stream from dialling to its end; returns why it ended."""
-        if self._certificate is not None and (expired := self._certificate.expired) is not None:
-            return f"this agent's certificate ran out at {expired}; enrol it anew"
+        if self._certificate is not None:
+            try:
+                self._certificate.refresh()
+            except (CertificateError, OSError) as error:
+                _log.error("the certificate on the disk is not taken over", reason=str(error))
+            if (expired := self._certificate.expired) is not None:
+                return f"this agent's certificate ran out at {expired}; enrol it anew"
         try:
             async with self._channel() as channel:
                 async with asyncio.timeout(_OPEN_S):
@@ -206,15 +211,18 @@ class Attachment:
             _log.info("certificate renewed", renewal_at=round(self._certificate.renewal_at))
 
     async def _renew(self, certificate: AgentCertificate, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
+        pause = RENEWAL_RETRY_S
         while True:
             wait = certificate.renewal_at - time.time()
             if wait > 0:
+                pause = RENEWAL_RETRY_S
                 await asyncio.sleep(min(wait, RENEWAL_LOOK_S))  # the clock may be set meanwhile
                 continue
             # Made in a thread: no frame waits for a key.
             request = await asyncio.to_thread(certificate.new_request)
             await outbox.put(lab_pb2.AgentMessage(renewal=lab_pb2.Renewal(request=request)))
-            await asyncio.sleep(RENEWAL_RETRY_S)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RENEWAL_LOOK_S)
 
     def _clear_quarantine(self, order: lab_pb2.ClearQuarantine) -> None:
         bench = self._benches.get(order.bench)

@@ -39,9 +39,7 @@ class AgentCertificate:
         """The authorities that the agent trusts."""
         self._pending: KeyAndRequest | None = None
         try:
-            text, trust = self._path.read_bytes(), self.trust_file.read_bytes()
-            key, end, chain = text.partition(_KEY_END)
-            self._current = Credentials(key + end, chain, trust)
+            self._current = self._read()
             self.identity = _identity_in(self._current)
         except FileNotFoundError as error:
             raise CertificateError(
@@ -107,9 +105,33 @@ class AgentCertificate:
         files.replace(self.trust_file, authorities)
         self._current = Credentials(own.key, own.chain, authorities)
 
+    def refresh(self) -> None:
+        """Takes over what is on the disk: the agent may have been enrolled anew meanwhile.
+
+        Raises CertificateError or OSError, and keeps the former certificate.
+        """
+        found = self._read()
+        if (found.key, found.chain) == (self._current.key, self._current.chain):
+            return
+        _check(found)
+        identity = _identity_in(found)
+        if identity.name != self.identity.name:
+            raise CertificateError(f"{self._path} has become agent {identity.name!r}'s")
+        self._current, self._pending, self.identity = found, None, identity
+
     def put_aside(self) -> None:
-        """The agent was revoked: it does not come up again before it has enrolled anew. Raises OSError."""
-        self._path.replace(self._path.with_name(f"revoked-{FILE_NAME}"))
+        """The agent was revoked: it does not come up again before it has enrolled anew. Raises OSError.
+
+        Leaves a certificate alone that it has got since.
+        """
+        found = self._read()
+        if (found.key, found.chain) == (self._current.key, self._current.chain):
+            self._path.replace(self._path.with_name(f"revoked-{FILE_NAME}"))
+
+    def _read(self) -> Credentials:
+        text, trust = self._path.read_bytes(), self.trust_file.read_bytes()
+        key, end, chain = text.partition(_KEY_END)
+        return Credentials(key + end, chain, trust)
 
 
 def _check(own: Credentials) -> None:

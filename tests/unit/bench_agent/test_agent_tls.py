@@ -246,6 +246,28 @@ def test_a_rotated_authority_is_taken_over(secure: _Lab) -> None:
         assert bench.describe().healthy
 
 
+def test_an_agent_that_is_enrolled_anew_takes_that_over_when_it_dials(secure: _Lab, agent_file: AgentFile) -> None:
+    again, mine = AgentIdentity("agent-1", 2), new_request("agent-1")
+    chain = secure.authority.agent_certificate(mine.request, again).chain
+    AgentCertificate.save(agent_file.data, mine.key, chain, secure.authority.trust)
+    secure.labd.drop_stream()
+    secure.labd.wait(lambda message: message.HasField("hello"))
+    assert secure.certificate.identity == again
+    secure.labd.say(lab_pb2.LabMessage(revoked=lab_pb2.Revoked(reason="stolen")))
+    secure.revoked.get(timeout=DEADLINE_S)
+    with pytest.raises(CertificateError, match="not enrolled"):
+        AgentCertificate(agent_file.data)
+
+
+def test_a_revocation_leaves_a_certificate_alone_that_came_after_it(secure: _Lab, agent_file: AgentFile) -> None:
+    mine = new_request("agent-1")
+    chain = secure.authority.agent_certificate(mine.request, AgentIdentity("agent-1", 2)).chain
+    AgentCertificate.save(agent_file.data, mine.key, chain, secure.authority.trust)
+    secure.labd.say(lab_pb2.LabMessage(revoked=lab_pb2.Revoked(reason="of a former enrolment")))
+    secure.revoked.get(timeout=DEADLINE_S)
+    assert AgentCertificate(agent_file.data).identity.enrolment == 2
+
+
 def test_a_labd_that_is_none_hears_nothing(agent_file: AgentFile, signer: Signer, portal: BlockingPortal) -> None:
     authority = Authority(agent_file.folder / "ca", time.time)
     impostor, agent = new_request("agent-2"), new_request("agent-1")
