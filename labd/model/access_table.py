@@ -94,9 +94,8 @@ REST = MappingProxyType(
         f"POST {_API}/leases/{{lease_id}}/heartbeat": Rule(
             role=Role.ENGINEER, scope=Scope.LEASE, team=TeamOf.LEASE, own=True, runner=True
         ),
-        f"POST {_API}/leases/{{lease_id}}/certificate": Rule(
-            role=Role.ENGINEER, scope=Scope.LEASE, team=TeamOf.LEASE, own=True, runner=True
-        ),
+        # for the holder, and those with whom the lease is shared: the use case looks
+        f"POST {_API}/leases/{{lease_id}}/certificate": Rule(scope=Scope.LEASE, team=TeamOf.LEASE, runner=True),
         f"GET {_API}/leases/{{lease_id}}/why": Rule(team=TeamOf.LEASE),
         f"POST {_API}/leases/{{lease_id}}/extend": _HOLD_LEASE,
         f"POST {_API}/leases/{{lease_id}}/transfer": _HOLD_LEASE,

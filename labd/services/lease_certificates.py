@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from bench_agent.protocol.identity import agent_server_name
+from labd.model.identity import Actor
 from labd.model.lease import Lease
 from labd.services.authority import Authority, Issued, RequestRefused
 from labd.services.core import Core
-from labd.services.errors import Conflict, FieldError, Invalid, NotFound
+from labd.services.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,12 @@ class LeaseCertificates:
         self._core = core
         self._authority = authority
 
-    def issue(self, lease_id: str, request: bytes) -> LeaseCertificate:
-        """For the holder of a lease that has its benches; good until the lease's hard end, and the clocks' difference.
+    def issue(self, actor: Actor, lease_id: str, request: bytes) -> LeaseCertificate:
+        """For whoever has a token of a lease that has its benches; good until its hard end, and the clocks' difference.
 
         The end of the lease, whenever that is, ends its use: agents ask for the lease's token too. Raises NotFound,
-        Conflict when the lease holds no bench or there is no TLS here, Invalid when the request is none.
+        Forbidden when the actor neither holds nor shares it, Conflict when it holds no bench or there is no TLS here,
+        Invalid when the request is none.
         """
         if self._authority is None:
             raise Conflict("this labd runs with --insecure: agents ask lease holders for no certificate")
@@ -40,6 +42,9 @@ class LeaseCertificates:
             lease = unit.lease(lease_id)
             if lease is None:
                 raise NotFound(f"there is no lease {lease_id!r}")
+            sharers = {share.holder for share in unit.shares(lease_id)}
+            if not actor.is_holder(lease.holder, lease.run_id) and actor.name not in sharers:
+                raise Forbidden(f"lease {lease_id} is held by {lease.holder}, and not shared with {actor.name}")
             if not lease.state.held or lease.expires_at is None:
                 raise Conflict(f"lease {lease_id} is {lease.state}: it has no bench to be reached")
             agents = {bench.name: bench.agent for bench in unit.benches()}

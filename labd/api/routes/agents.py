@@ -95,12 +95,14 @@ def revoke_agent(
     tags=["leases"],
     status_code=HTTPStatus.CREATED,
     openapi_extra=REPEATABLE,  # no secret and no certificate is kept for it
-    responses=body_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=body_responses(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     summary="A certificate to reach the lease's benches",
 )
-def certify_lease(lab: LabOf, lease_id: LeaseId, wish: schemas.LeaseCertificateRequest) -> schemas.LeaseCertificate:
-    """For the holder of a GRANTED lease. Agents ask for it beside the lease's token, and for both of the same lease."""
-    made = lab.lease_certificates.issue(lease_id, wish.request.encode())
+def certify_lease(
+    lab: LabOf, actor: ActorOf, lease_id: LeaseId, wish: schemas.LeaseCertificateRequest
+) -> schemas.LeaseCertificate:
+    """For the holder, and those with whom the lease is shared. Agents ask for it beside the token of the same lease."""
+    made = lab.lease_certificates.issue(actor, lease_id, wish.request.encode())
     return schemas.LeaseCertificate(
         certificate=made.issued.chain.decode(),
         trust=made.trust.decode(),

@@ -8,7 +8,10 @@ from fastapi.testclient import TestClient
 
 from bench_agent.protocol.certificates import certificates_of, fingerprint, new_request, uris
 from labd.api.app import PREFIX, create_app
+from labd.model.identity import DEFAULT_TEAM, Actor, ActorKind, Role
+from labd.model.lease import Share, ShareMode
 from labd.services.authority import Authority
+from labd.services.errors import Forbidden
 from labd.services.lab import Lab
 from tests.unit.labd.fakes import FakeClock, FakeLink, open_lab, report
 
@@ -107,3 +110,15 @@ def test_an_insecure_lab_says_so(lab: Lab) -> None:
         assert answer.status_code == 409
         assert "--insecure" in answer.json()["detail"]
     assert web.get("agents/host-1").json()["state"] == "unproved"
+
+
+def test_only_who_has_a_token_of_the_lease_gets_its_certificate(secure: Lab) -> None:
+    ada, bob = (Actor(name, ActorKind.PERSON, {DEFAULT_TEAM: Role.ENGINEER}) for name in ("ada", "bob"))
+    secure.fleet.attach("host-1", "h:1", [report("bench-1")], FakeLink())
+    lease = secure.leasing.create(ada, selector="", holder="ada", duration_s=60, ttl_s=30).lease.id
+    request = new_request("").request
+    with pytest.raises(Forbidden, match="held by ada, and not shared with bob"):
+        secure.lease_certificates.issue(bob, lease, request)
+    secure.lease_certificates.issue(ada, lease, request)
+    secure.holding.share(ada, lease, Share("bob", ShareMode.OBSERVER))
+    secure.lease_certificates.issue(bob, lease, request)
