@@ -30,6 +30,7 @@ from labd.store.database import DATABASE_NAME, Database, database_at
 from labd.store.errors import DatabaseNewer, DatabaseNotEmpty
 from labd.store.lock import DataLock
 from labd.store.schema import SCHEMA_HEAD, WRITE, migrate, revision_of
+from labd.store.standing import Standings
 from labd.store.unit import Unit
 
 
@@ -102,7 +103,10 @@ def _fill(database: Database, backup: BackupFile, now: float) -> list[str]:
             connection.execute(delete(table))
         vacant = {"leader": None, "leader_backend": None, "alive_at": None, "alive_at_server": None, "key_id": None}
         connection.execute(update(tables.lab).values(vacant))
-        return _begin_anew(Unit(connection), backup, now)
+        unit = Unit(connection, Standings())
+        report = _begin_anew(unit, backup, now)
+        unit.count_change()
+        return report
 
 
 def _begin_anew(unit: Unit, backup: BackupFile, now: float) -> list[str]:

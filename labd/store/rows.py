@@ -1,7 +1,7 @@
 """Rows to and from the model's nouns."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -15,7 +15,7 @@ Values = dict[str, Any]
 
 def bench_values(bench: Bench) -> Values:
     """The columns of a bench."""
-    return asdict(bench)
+    return {field.name: getattr(bench, field.name) for field in fields(bench)}
 
 
 def bench_of(row: RowMapping) -> Bench:
@@ -25,9 +25,9 @@ def bench_of(row: RowMapping) -> Bench:
 
 def lease_values(lease: Lease) -> Values:
     """The columns of a lease, without ``seq``: the database counts arrivals. Its benches are rows of their own."""
-    values = asdict(lease)
+    values = {field.name: getattr(lease, field.name) for field in fields(lease)}
     del values["seq"], values["benches"]
-    return values
+    return {**values, "wanted": [asdict(one) for one in lease.wanted]}
 
 
 def lease_bench_values(lease_id: str, bench: LeasedBench) -> Values:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from labd.store.database import DATABASE_NAME, database_at
 from labd.store.errors import DatabaseBusy
 from labd.store.schema import WRITE
+from labd.store.standing import Standings
 from labd.store.unit import Unit
 
 WRITE_WAIT_S = 10.0
@@ -28,6 +29,7 @@ class Store:
         # Waiters of SQLite's own lock poll, and stall for up to a second; those of this one are woken.
         # On PostgreSQL it keeps the waiters of one labd from holding a connection each.
         self._writer = threading.Lock()
+        self._standings = Standings()
         try:
             self.database.open()
         except BaseException:
@@ -49,7 +51,11 @@ class Store:
                 self.database.engine.connect().execution_options(**{WRITE: True}) as connection,
                 connection.begin(),
             ):
-                yield Unit(connection)
+                unit = Unit(connection, self._standings)
+                yield unit
+                changed = unit.count_change()
+            if changed is not None:
+                self._standings.keep(changed)
         finally:
             self._writer.release()
 
@@ -60,7 +66,7 @@ class Store:
         Raises DatabaseBusy and DatabaseUnwritable.
         """
         with self._explained(), self.database.snapshot() as connection, connection.begin():
-            yield Unit(connection)
+            yield Unit(connection, self._standings)
 
     def close(self) -> None:
         """Closes all connections."""

@@ -9,23 +9,20 @@ from labd.store.units.part import Part
 
 
 class Benches(Part):
-    """The benches of a unit of work."""
+    """The benches as they are stored."""
 
-    def benches(self) -> list[Bench]:
+    def stored_benches(self) -> list[Bench]:
         """Every bench ever seen, removed ones too, by name."""
         rows = self._connection.execute(select(tables.benches).order_by(tables.benches.c.name))
-        return [bench_of(row) for row in rows.mappings()]
+        return sorted((bench_of(row) for row in rows.mappings()), key=lambda bench: bench.name)
 
-    def bench(self, name: str) -> Bench | None:
-        """One bench."""
-        row = self._connection.execute(select(tables.benches).where(tables.benches.c.name == name)).mappings().first()
-        return None if row is None else bench_of(row)
-
-    def save_bench(self, bench: Bench) -> None:
-        """Adds the bench or replaces what was known of it."""
+    def store_bench(self, bench: Bench, before: Bench | None) -> None:
+        """Adds the bench, or stores what has changed of it."""
         values = bench_values(bench)
-        done = self._connection.execute(
-            update(tables.benches).where(tables.benches.c.name == bench.name).values(values)
-        )
-        if done.rowcount == 0:
+        if before is None:
             self._connection.execute(insert(tables.benches).values(values))
+            return
+        known = bench_values(before)
+        changed = {name: value for name, value in values.items() if value != known[name]}
+        if changed:
+            self._connection.execute(update(tables.benches).where(tables.benches.c.name == bench.name).values(changed))

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, or_, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 
 from labd.model.filters import Filter
-from labd.model.lease import HELD, LIVE, Lease, LeasedBench, LeaseState, Share, ShareMode
+from labd.model.lease import Lease, LeasedBench, LeaseState, Share, ShareMode
 from labd.store import tables
 from labd.store.rows import lease_bench_values, lease_of, lease_values, leased_bench_of
 from labd.store.units.part import Part
@@ -19,14 +19,14 @@ _IDS_AT_ONCE = 10_000
 class Leases(Part):
     """The leases of a unit of work."""
 
-    def add_lease(self, lease: Lease) -> int:
+    def store_lease(self, lease: Lease) -> int:
         """Stores a new lease; returns its place in the order of arrival."""
         statement = insert(tables.leases).values(lease_values(lease)).returning(tables.leases.c.seq)
         seq = int(self._connection.execute(statement).scalar_one())
         self._add_benches(lease)
         return seq
 
-    def save_lease(self, lease: Lease, before: Lease) -> None:
+    def restore_lease(self, lease: Lease, before: Lease) -> None:
         """Stores the new state of a known lease, which was `before`."""
         values, known = lease_values(lease), lease_values(before)
         changed = {name: value for name, value in values.items() if value != known[name]}
@@ -44,77 +44,14 @@ class Leases(Part):
                     .values(live=one.live, epoch=one.epoch)
                 )
 
-    def lease(self, lease_id: str) -> Lease | None:
+    def stored_lease(self, lease_id: str) -> Lease | None:
         """One lease."""
         found = self._leases(select(tables.leases).where(tables.leases.c.id == lease_id))
         return found[0] if found else None
 
-    def leases_in(self, states: Collection[LeaseState]) -> list[Lease]:
+    def stored_leases(self, states: Collection[LeaseState]) -> list[Lease]:
         """All leases in these states, in order of arrival."""
         return self._leases(select(tables.leases).where(tables.leases.c.state.in_(states)))
-
-    def live_leases(self) -> list[Lease]:
-        """Leases whose end is not decided, in order of arrival."""
-        return self.leases_in(LIVE)
-
-    def queue(self) -> list[Lease]:
-        """QUEUED leases in order of arrival."""
-        return self.leases_in((LeaseState.QUEUED,))
-
-    def leases_due(self, now: float) -> list[Lease]:
-        """Live leases of which a deadline has passed, in order of arrival."""
-        columns = tables.leases.c
-        return self._leases(
-            select(tables.leases).where(
-                columns.state.in_(LIVE),
-                (columns.heartbeat_by <= now) | (columns.expires_at <= now) | (columns.revoke_at <= now),
-            )
-        )
-
-    def next_lease_deadline(self) -> float | None:
-        """When the next live lease has to be looked at."""
-        columns = tables.leases.c
-        # The same as Lease.beats.
-        beating = select(func.min(columns.heartbeat_by)).where(
-            columns.held.is_(False),
-            or_(
-                columns.state.in_(HELD),
-                (columns.state == LeaseState.QUEUED) & columns.run_id.is_(None) & columns.starts_at.is_(None),
-            ),
-        )
-        ending = select(func.min(columns.expires_at)).where(columns.state.in_(HELD))
-        revoked = select(func.min(columns.revoke_at)).where(columns.state.in_(HELD))
-        found = [value for query in (beating, ending, revoked) if (value := self._connection.scalar(query)) is not None]
-        return min(found, default=None)
-
-    def next_booking_deadline(self, now: float) -> float | None:
-        """When the next booking that waits starts, or, if its start is past, ends."""
-        columns = tables.leases.c
-        waiting = (columns.state == LeaseState.QUEUED) & columns.starts_at.is_not(None)
-        start = select(func.min(columns.starts_at)).where(waiting, columns.starts_at > now)
-        end = select(func.min(columns.starts_at + columns.duration_s)).where(waiting)
-        found = [value for query in (start, end) if (value := self._connection.scalar(query)) is not None]
-        return min(found, default=None)
-
-    def somebody_waits(self) -> bool:
-        """Whether there is a queue."""
-        columns = tables.leases.c
-        return (
-            self._connection.scalar(select(columns.id).where(columns.state == LeaseState.QUEUED).limit(1)) is not None
-        )
-
-    def held_unused_since(self, moment: float) -> list[Lease]:
-        """Leases that people hold and that were last known to be used then, or before."""
-        columns = tables.leases.c
-        return self._leases(
-            select(tables.leases).where(columns.held, columns.state.in_(HELD), columns.used_at <= moment)
-        )
-
-    def longest_unused(self) -> float | None:
-        """When the lease that a person holds and has not used for longest was used, as far as is known."""
-        columns = tables.leases.c
-        value = self._connection.scalar(select(func.min(columns.used_at)).where(columns.held, columns.state.in_(HELD)))
-        return None if value is None else float(value)
 
     def recent_durations(self, limit: int) -> list[tuple[float, float]]:
         """Of the last leases that ended: the duration that was asked for, and how long they lasted, in s."""
@@ -147,40 +84,6 @@ class Leases(Part):
     def drop_shares(self, lease_id: str) -> None:
         """Shares a lease with nobody any more."""
         self._connection.execute(delete(tables.lease_shares).where(tables.lease_shares.c.lease_id == lease_id))
-
-    def leases_ending(self, expired_by: float) -> list[Lease]:
-        """ENDING leases whose tokens had all expired by then."""
-        columns = tables.leases.c
-        return self._leases(
-            select(tables.leases).where(columns.state == LeaseState.ENDING, columns.expires_at <= expired_by)
-        )
-
-    def next_expiry_of_ending(self, after: float) -> float | None:
-        """When the tokens of the next ENDING lease expire, after this time."""
-        columns = tables.leases.c
-        value = self._connection.scalar(
-            select(func.min(columns.expires_at)).where(columns.state == LeaseState.ENDING, columns.expires_at > after)
-        )
-        return None if value is None else float(value)
-
-    def held(self) -> dict[str, Lease]:
-        """The GRANTED and ACTIVE leases by bench."""
-        return {one.bench: lease for lease in self.leases_in(HELD) for one in lease.benches}
-
-    def taken(self) -> set[str]:
-        """The benches on which somebody may act by a lease, or may still."""
-        columns = tables.lease_benches.c
-        return set(self._connection.scalars(select(columns.bench).where(columns.live)))
-
-    def live_on(self, bench: str) -> Lease | None:
-        """The lease by which somebody may act on a bench, or may still: GRANTED, ACTIVE or ENDING."""
-        columns = tables.lease_benches.c
-        found = self._leases(
-            select(tables.leases).where(
-                tables.leases.c.id.in_(select(columns.lease_id).where(columns.bench == bench, columns.live))
-            )
-        )
-        return found[0] if found else None
 
     def last_expiry(self, bench: str) -> float | None:
         """When the last token that was ever issued for the bench expires."""

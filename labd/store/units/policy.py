@@ -12,21 +12,16 @@ _ONLY = 1
 
 
 class Policies(Part):
-    """The policy of a unit of work."""
+    """The policy as it is stored."""
 
-    _policy: Policy | None = None
-
-    def policy(self) -> Policy:
+    def stored_policy(self) -> Policy:
         """The lab's policy; the default one until somebody has set another."""
-        if self._policy is None:
-            document = self._connection.scalar(select(tables.policy.c.document).where(tables.policy.c.id == _ONLY))
-            self._policy = Policy() if document is None else policy_of(document)
-        return self._policy
+        document = self._connection.scalar(select(tables.policy.c.document).where(tables.policy.c.id == _ONLY))
+        return Policy() if document is None else policy_of(document)
 
-    def save_policy(self, policy: Policy) -> None:
+    def store_policy(self, policy: Policy) -> None:
         """Replaces the lab's policy."""
         values = {"document": asdict(policy)}
         done = self._connection.execute(update(tables.policy).where(tables.policy.c.id == _ONLY).values(values))
         if done.rowcount == 0:
             self._connection.execute(insert(tables.policy).values(id=_ONLY, **values))
-        self._policy = policy

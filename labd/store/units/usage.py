@@ -5,30 +5,26 @@ from sqlalchemy import delete, insert, select, update
 from labd.store import tables
 from labd.store.units.part import Part
 
+KEPT_H = 8 * 24
+"""Hours for which use is remembered: a week, and what lets one end."""
+
 
 class Usage(Part):
-    """The use of benches by teams."""
+    """The use of benches by teams, as it is stored."""
 
-    def usage(self) -> list[tuple[str, int, float]]:
-        """Team, hour since the Unix epoch, bench-seconds."""
+    def stored_usage(self) -> dict[tuple[str, int], float]:
+        """Bench-seconds by team and hour since the Unix epoch."""
         columns = tables.usage.c
-        rows = self._connection.execute(
-            select(columns.team, columns.hour, columns.bench_s).order_by(columns.team, columns.hour)
-        )
-        return [(row.team, row.hour, row.bench_s) for row in rows]
+        rows = self._connection.execute(select(columns.team, columns.hour, columns.bench_s))
+        return {(row.team, row.hour): row.bench_s for row in rows}
 
-    def add_usage(self, team: str, hour: int, bench_s: float) -> None:
-        """Adds to what the team has used in an hour."""
+    def store_usage(self, team: str, hour: int, before: float | None, bench_s: float) -> None:
+        """Adds to what the team has used in an hour, which was `before`; forgets hours that are long past."""
         columns = tables.usage.c
-        done = self._connection.execute(
-            update(tables.usage)
-            .where(columns.team == team, columns.hour == hour)
-            .values(bench_s=columns.bench_s + bench_s)
-        )
-        if done.rowcount == 0:
+        if before is not None:
+            self._connection.execute(
+                update(tables.usage).where(columns.team == team, columns.hour == hour).values(bench_s=before + bench_s)
+            )
+        else:
             self._connection.execute(insert(tables.usage).values(team=team, hour=hour, bench_s=bench_s))
-            self._connection.execute(delete(tables.usage).where(columns.hour < hour - _KEPT_H))
-
-
-_KEPT_H = 8 * 24
-"""Hours for which use is remembered: a week, and what lets one end."""
+            self._connection.execute(delete(tables.usage).where(columns.hour < hour - KEPT_H))

@@ -1,0 +1,12 @@
+"""Counts the changes of benches, live leases, policy and usage."""
+
+from sqlalchemy import Column, Integer, Table
+
+from labd.store.tables.metadata import metadata
+
+standing = Table(
+    "standing",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+)

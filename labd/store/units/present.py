@@ -1,0 +1,215 @@
+"""How the lab stands, in a unit of work: read from memory where nothing has changed since, written to both."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from sqlalchemy import bindparam, select, update
+
+from labd.model.bench import Bench
+from labd.model.lease import HELD, LIVE, Lease, LeaseState
+from labd.model.policy import Policy
+from labd.store import tables
+from labd.store.standing import Standing
+from labd.store.units.benches import Benches
+from labd.store.units.leases import Leases
+from labd.store.units.policy import Policies
+from labd.store.units.usage import KEPT_H, Usage
+
+STANDING = (*LIVE, LeaseState.ENDING)
+"""States of the leases that are kept in memory."""
+_VERSION = select(tables.standing.c.version)
+_COUNT = update(tables.standing).values(version=bindparam("now"))
+
+
+class Present(Benches, Leases, Policies, Usage):
+    """Benches, leases, policy and usage as they stand."""
+
+    _read: Standing | None = None
+    _draft: "_Draft | None" = None
+
+    # Reading
+
+    def benches(self) -> list[Bench]:
+        """Every bench ever seen, removed ones too, by name."""
+        return list(self._standing().benches.values())
+
+    def bench(self, name: str) -> Bench | None:
+        """One bench."""
+        return self._standing().benches.get(name)
+
+    def lease(self, lease_id: str) -> Lease | None:
+        """One lease."""
+        return self._standing().leases.get(lease_id) or self.stored_lease(lease_id)
+
+    def leases_in(self, states: Collection[LeaseState]) -> list[Lease]:
+        """All leases in these states, none of which is ENDED, in order of arrival."""
+        return [lease for lease in self._standing().leases.values() if lease.state in states]
+
+    def live_leases(self) -> list[Lease]:
+        """Leases whose end is not decided, in order of arrival."""
+        return self.leases_in(LIVE)
+
+    def queue(self) -> list[Lease]:
+        """QUEUED leases in order of arrival."""
+        return self.leases_in((LeaseState.QUEUED,))
+
+    def somebody_waits(self) -> bool:
+        """Whether there is a queue."""
+        return any(lease.state is LeaseState.QUEUED for lease in self._standing().leases.values())
+
+    def leases_due(self, now: float) -> list[Lease]:
+        """Live leases of which a deadline has passed, in order of arrival."""
+        return [
+            lease
+            for lease in self.live_leases()
+            if any(by is not None and by <= now for by in (lease.heartbeat_by, lease.expires_at, lease.revoke_at))
+        ]
+
+    def next_lease_deadline(self) -> float | None:
+        """When the next live lease has to be looked at."""
+        deadlines: list[float | None] = []
+        for lease in self.live_leases():
+            if lease.beats:
+                deadlines.append(lease.heartbeat_by)
+            if lease.state in HELD:
+                deadlines += [lease.expires_at, lease.revoke_at]
+        return _first(deadlines)
+
+    def next_booking_deadline(self, now: float) -> float | None:
+        """When the next booking that waits starts, or, if its start is past, ends."""
+        booked = [(lease.starts_at, lease.duration_s) for lease in self.queue() if lease.starts_at is not None]
+        starts = [start for start, _ in booked if start > now]
+        return _first([*starts, *(start + duration_s for start, duration_s in booked)])
+
+    def held_unused_since(self, moment: float) -> list[Lease]:
+        """Leases that people hold and that were last known to be used then, or before."""
+        held = [lease for lease in self.leases_in(HELD) if lease.held]
+        return [lease for lease in held if lease.used_at is not None and lease.used_at <= moment]
+
+    def longest_unused(self) -> float | None:
+        """When the lease that a person holds and has not used for longest was used, as far as is known."""
+        return _first(lease.used_at for lease in self.leases_in(HELD) if lease.held)
+
+    def leases_ending(self, expired_by: float) -> list[Lease]:
+        """ENDING leases whose tokens had all expired by then."""
+        ending = self.leases_in((LeaseState.ENDING,))
+        return [lease for lease in ending if lease.expires_at is not None and lease.expires_at <= expired_by]
+
+    def next_expiry_of_ending(self, after: float) -> float | None:
+        """When the tokens of the next ENDING lease expire, after this time."""
+        ending = self.leases_in((LeaseState.ENDING,))
+        return _first(lease.expires_at for lease in ending if lease.expires_at is not None and lease.expires_at > after)
+
+    def held(self) -> dict[str, Lease]:
+        """The GRANTED and ACTIVE leases by bench."""
+        return {one.bench: lease for lease in self.leases_in(HELD) for one in lease.benches}
+
+    def taken(self) -> set[str]:
+        """The benches on which somebody may act by a lease, or may still."""
+        return {one.bench for lease in self._standing().leases.values() for one in lease.benches if one.live}
+
+    def live_on(self, bench: str) -> Lease | None:
+        """The lease by which somebody may act on a bench, or may still: GRANTED, ACTIVE or ENDING."""
+        leases = self._standing().leases.values()
+        return next((lease for lease in leases if any(one.bench == bench and one.live for one in lease.benches)), None)
+
+    def policy(self) -> Policy:
+        """The lab's policy; the default one until somebody has set another."""
+        return self._standing().policy
+
+    def usage(self) -> list[tuple[str, int, float]]:
+        """Team, hour since the Unix epoch, bench-seconds."""
+        return [(team, hour, bench_s) for (team, hour), bench_s in sorted(self._standing().usage.items())]
+
+    # Writing
+
+    def save_bench(self, bench: Bench) -> None:
+        """Adds the bench or replaces what was known of it."""
+        draft = self._changing()
+        known = draft.benches.get(bench.name)
+        self.store_bench(bench, known)
+        draft.benches[bench.name] = bench
+        if known is None:
+            draft.benches = dict(sorted(draft.benches.items()))
+
+    def add_lease(self, lease: Lease) -> int:
+        """Stores a new lease; returns its place in the order of arrival."""
+        draft = self._changing()
+        seq = self.store_lease(lease)
+        draft.leases[lease.id] = replace(lease, seq=seq)
+        return seq
+
+    def save_lease(self, lease: Lease, before: Lease) -> None:
+        """Stores the new state of a known lease, which was `before`."""
+        draft = self._changing()
+        self.restore_lease(lease, before)
+        if lease.state is LeaseState.ENDED:
+            draft.leases.pop(lease.id, None)
+        else:
+            known = draft.leases.get(lease.id, lease)
+            draft.leases[lease.id] = replace(lease, seq=known.seq)
+
+    def save_policy(self, policy: Policy) -> None:
+        """Replaces the lab's policy."""
+        draft = self._changing()
+        self.store_policy(policy)
+        draft.policy = policy
+
+    def add_usage(self, team: str, hour: int, bench_s: float) -> None:
+        """Adds to what the team has used in an hour."""
+        draft = self._changing()
+        before = draft.usage.get((team, hour))
+        self.store_usage(team, hour, before, bench_s)
+        draft.usage[team, hour] = (before or 0.0) + bench_s
+        if before is None:
+            draft.usage = {key: used for key, used in draft.usage.items() if key[1] >= hour - KEPT_H}
+
+    def count_change(self) -> Standing | None:
+        """Has the database count the change, if there was any; returns how the lab stands once that is durable."""
+        if self._draft is None:
+            return None
+        draft = self._draft
+        counted = Standing(draft.version + 1, draft.benches, draft.leases, draft.policy, draft.usage)
+        self._connection.execute(_COUNT, {"now": counted.version})
+        return counted
+
+    def _standing(self) -> "Standing | _Draft":
+        if self._draft is not None:
+            return self._draft
+        if self._read is None:
+            version = int(self._connection.scalar(_VERSION) or 0)
+            self._read = self._standings.at(version) or self._stored(version)
+        return self._read
+
+    def _stored(self, version: int) -> Standing:
+        stored = Standing(
+            version=version,
+            benches={bench.name: bench for bench in self.stored_benches()},
+            leases={lease.id: lease for lease in self.stored_leases(STANDING)},
+            policy=self.stored_policy(),
+            usage=self.stored_usage(),
+        )
+        self._standings.keep(stored)
+        return stored
+
+    def _changing(self) -> "_Draft":
+        if self._draft is None:
+            now = self._standing()
+            self._draft = _Draft(now.version, dict(now.benches), dict(now.leases), now.policy, dict(now.usage))
+        return self._draft
+
+
+@dataclass(slots=True)
+class _Draft:
+    """How the lab will stand when the transaction is durable."""
+
+    version: int
+    """Of what it is made from."""
+    benches: dict[str, Bench]
+    leases: dict[str, Lease]
+    policy: Policy
+    usage: dict[tuple[str, int], float]
+
+
+def _first(deadlines: Iterable[float | None]) -> float | None:
+    return min((deadline for deadline in deadlines if deadline is not None), default=None)
