@@ -53,8 +53,16 @@ class Daemon:
 
     def start(self) -> None:
         """Returns once it is ready."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Returns at once."""
         (self.data / "labd.json").unlink(missing_ok=True)
         self.process = self.popen()
+
+    def wait(self) -> None:
+        """Returns once it is ready."""
         until(lambda: (self.data / "labd.json").exists() or self.process.poll() is not None, "labd serves")
         if self.process.poll() is not None:
             raise AssertionError(f"labd did not start: {self.process.communicate()}")

@@ -36,7 +36,11 @@ def three(tmp_path: Path, database: str) -> Iterator[list[Daemon]]:
     with ExitStack() as stack:
         daemons = [_replica(tmp_path, database, number) for number in range(3)]
         for daemon in daemons:
-            stack.enter_context(daemon)
+            daemon.launch()
+            stack.callback(daemon.process.kill)
+        for daemon in daemons:
+            daemon.wait()
+            stack.callback(daemon.kill)
         yield daemons
 
 
