@@ -16,6 +16,9 @@ from labd.api.app import openapi_document
 from labd.api.examples import successes
 from labd.cli.main import main as labctl
 from labd.daemon import main as labd
+from labd.model.access import Admits, Rule, TeamOf
+from labd.model.access_table import AGENT_GRPC, LABD_GRPC, REST
+from labd.services.providers import AccessFile
 
 
 def write_reference(folder: Path) -> None:
@@ -23,9 +26,11 @@ def write_reference(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "commands.md").write_text("\n".join(_commands()) + "\n")
     (folder / "rest-api.md").write_text("\n".join(_rest_api(openapi_document())) + "\n")
+    (folder / "authorisation.md").write_text("\n".join(_authorisation()) + "\n")
     for name, title, model in (
         ("agent-fields", "Agent configuration, field by field", AgentConfig),
         ("ecu-fields", "ECU description, field by field", EcuDescription),
+        ("access-fields", "Identity providers, field by field", AccessFile),
     ):
         (folder / f"{name}.md").write_text("\n".join(_fields(title, model)) + "\n")
 
@@ -59,6 +64,30 @@ def _rest_api(document: dict[str, Any]) -> Iterator[str]:
             yield "\nAnswers: " + "; ".join(
                 f"{status} {answer.get('description', '')}" for status, answer in operation["responses"].items()
             )
+
+
+def _authorisation() -> Iterator[str]:
+    yield "# Who may do what, operation by operation"
+    yield "\nWhat the columns mean is on the page [Authorisation](../authorisation.md).\n\n## REST API\n"
+    yield "| operation | who | least role | in | scope | reason |\n|---|---|---|---|---|---|"
+    for operation, rule in REST.items():
+        yield f"| `{operation}` | {_who(rule)} | {_rights(rule)} |"
+    for title, table in (("gRPC of labd", LABD_GRPC), ("gRPC of agents", AGENT_GRPC)):
+        yield f"\n## {title}\n\n| method | who |\n|---|---|"
+        yield from (f"| `{method}` | {rule.admits} |" for method, rule in table.items())
+
+
+def _who(rule: Rule) -> str:
+    also = ", the run's runner" if rule.runner else ""
+    own = "the holder; an operator for another's" if rule.own else str(rule.admits)
+    return own + also
+
+
+def _rights(rule: Rule) -> str:
+    if rule.admits is not Admits.MEMBER:
+        return " | | | "
+    where = str(rule.team) if rule.team is not TeamOf.BENCH or rule.role.rank else "the bench's team, if it has one"
+    return f"{rule.role} | {where} | `{rule.scope}` | {rule.reason}"
 
 
 def _exchange(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:

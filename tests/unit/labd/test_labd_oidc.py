@@ -17,6 +17,7 @@ from labd.services.errors import Unauthenticated
 from labd.services.oidc import KEYS_AGAIN_S, LEEWAY_S, OidcProvider
 from labd.services.providers import AccessFileError, Grant, Kubernetes, Oidc, read_access_file, roles_of
 from labd.services.token_review import TokenReviewProvider
+from tests.docs.pages import ROOT, blocks
 from tests.fake_issuer import FakeIssuer, fake_issuer
 from tests.unit.labd.fakes import EPOCH, FakeClock, attach, open_lab, report
 
@@ -255,3 +256,13 @@ def test_all_mistakes_of_the_access_file_are_told_with_their_lines(tmp_path: Pat
         (10, "oidc.1.grants.0.claims"),
         (10, "oidc.1.grants.0.role"),
     ]
+
+
+def test_the_files_that_the_manual_shows_are_right(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "log-in-and-manage-access.md"
+    shown = [block for block in blocks(page) if block.language == "yaml"]
+    assert len(shown) == 2
+    for block in shown:
+        path = tmp_path / block.value
+        path.write_text(block.code)
+        assert read_access_file(path).oidc
