@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 PROTOS := $(wildcard bench_agent/protocol/*.proto)
 
-.PHONY: help setup demo test test-vcan bench chaos lint proto docs lock clean
+.PHONY: help setup demo test test-vcan bench chaos lint proto client docs lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,9 @@ lint: $(VENV)/ready ## ruff, mypy, the layers of the house, stale generated code
 proto: $(VENV)/ready ## generate the gRPC code
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
 		--mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
+
+client: $(VENV)/ready ## write the methods of the asynchronous client
+	$(BIN)/python -m labd.client.mirror
 
 docs: $(VENV)/ready ## the documentation as HTML in build/docs
 	$(BIN)/sphinx-build --quiet -W --keep-going -b html docs build/docs

@@ -8,7 +8,7 @@ from fastapi import Depends, Header
 
 from labd.api.etags import etag, matches
 from labd.model.identity import Actor
-from labd.services.errors import ChangedMeanwhile
+from labd.services.errors import ChangedMeanwhile, NotFound
 from labd.services.lab import Lab
 
 Show = Callable[[dict[str, Any]], bytes]
@@ -38,7 +38,10 @@ def require_match(lab: Lab, actor: Actor, if_match: str, show: Show, values: dic
     Begins the thread's transaction, so that it stays that one until the change is made.
     """
     with lab.core.transaction(actor):
-        now = etag(show(values))
+        try:
+            now = etag(show(values))
+        except NotFound as error:
+            raise ChangedMeanwhile(f"it is not there: {error}", "") from error
         if not matches(if_match, now):
             raise ChangedMeanwhile(f"it has changed: If-Match is {if_match}, its ETag is {now}", now)
 

@@ -8,8 +8,11 @@ with LabClient("http://127.0.0.1:8470") as lab:
         print(bench["name"], bench["state"])
 ```
 
-Importing it costs next to nothing: HTTP (urllib3) is imported with the first `LabClient` that is made.
+Importing it costs next to nothing: HTTP (urllib3) is imported with the first `LabClient` that is made, and what
+`AsyncLabClient` needs (httpx2) when it is asked for.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from labd.client.audit import AuditQuery
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
@@ -58,6 +61,9 @@ from labd.client.types import (
     WantedBenches,
 )
 
+if TYPE_CHECKING:
+    from labd.client.asynchronous import AsyncLabClient
+
 __all__ = [
     "DEFAULT_URL",
     "HELD",
@@ -66,6 +72,7 @@ __all__ = [
     "Agent",
     "AssignedBench",
     "Assignment",
+    "AsyncLabClient",
     "AuditEntry",
     "AuditQuery",
     "AuditVerdict",
@@ -115,3 +122,11 @@ __all__ = [
     "notice_of",
     "part_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AsyncLabClient":
+        from labd.client.asynchronous import AsyncLabClient
+
+        return AsyncLabClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

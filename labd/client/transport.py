@@ -203,23 +203,7 @@ class Transport:
             raise UnexpectedAnswer(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
         if response.status < 300:
             return body
-        try:
-            document = jsonlib.loads(body) if _kind(response).endswith("json") else None
-        except ValueError:
-            document = None
-        if not isinstance(document, dict) or ("title" not in document and "detail" not in document):
-            raise UnexpectedAnswer(
-                f"{self.url} does not answer as labd does: status {response.status}, {_excerpt(body)}"
-            )
-        errors = document.get("errors")
-        raise ProblemError(
-            response.status,
-            str(document.get("title", response.reason)),
-            str(document.get("detail", "")),
-            [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else [],
-            kind=str(document.get("type", "")),
-            retry_after_s=_seconds(response.headers.get("Retry-After")),
-        )
+        raise problem_of(self.url, response.status, response.reason or "", response.headers, body)
 
 
 class _AsItComes(io.RawIOBase):
@@ -277,6 +261,26 @@ def _checked_path(url: str) -> str:
 
 def _kind(response: BaseHTTPResponse) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def problem_of(url: str, status: int, reason: str, headers: Mapping[str, str], body: bytes) -> LabError:
+    """What an answer with a status of 300 or more means."""
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    try:
+        document = jsonlib.loads(body) if kind.endswith("json") else None
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or ("title" not in document and "detail" not in document):
+        return UnexpectedAnswer(f"{url} does not answer as labd does: status {status}, {_excerpt(body)}")
+    errors = document.get("errors")
+    return ProblemError(
+        status,
+        str(document.get("title", reason)),
+        str(document.get("detail", "")),
+        [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else [],
+        kind=str(document.get("type", "")),
+        retry_after_s=_seconds(headers.get("Retry-After")),
+    )
 
 
 def _seconds(text: str | None) -> float | None:

@@ -61,7 +61,7 @@ def test_a_change_is_made_to_the_version_that_was_seen_only(web: TestClient, lea
     assert web.delete(f"leases/{lease}", headers={"If-Match": tag}).json()["state"] == "ENDING"
     assert web.delete(f"leases/{lease}", headers={"If-Match": tag}).status_code == 412
     assert web.delete(f"leases/{lease}", headers={"If-Match": "*"}).status_code == 200
-    assert web.delete("leases/l-0", headers={"If-Match": "*"}).status_code == 404
+    assert web.delete("leases/l-0", headers={"If-Match": "*"}).status_code == 412
 
 
 def test_a_refusal_for_its_version_leaves_the_key_free(web: TestClient) -> None:

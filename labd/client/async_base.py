@@ -1,0 +1,219 @@
+"""What the methods of `AsyncLabClient` stand on: HTTP to labd over httpx2, on the event loop."""
+
+import asyncio
+import functools
+import json as jsonlib
+import os
+import ssl
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from bench_agent.protocol.identity import CONTROLLER_NAME
+from labd.client.credentials import bearer
+from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
+from labd.client.transport import MAX_ANSWER_BYTES, problem_of
+from labd.client.trust import trusted
+
+DEFAULT_URL = "http://127.0.0.1:8470"
+PAGE_SIZE = 1000
+_API = "api/v1"
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+Params = Mapping[str, str | int | Sequence[str]]
+
+
+class AsyncTransport:
+    """Sends requests to one labd. Tasks of one event loop may share it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Callable[[], Awaitable[str | None]],
+        timeout_s: float,
+        ca: str | os.PathLike[str] | None,
+        server_name: str | None,
+    ) -> None:
+        if not url.lower().startswith(("http://", "https://")):
+            raise LabError(f"{url!r} is no URL of a labd; it would look like {DEFAULT_URL}")
+        self.url = url.rstrip("/")
+        self._token = token
+        self._timeout_s = timeout_s
+        self._extensions = {"sni_hostname": server_name} if server_name else {}
+        try:
+            verify = ssl.create_default_context(cafile=ca) if url.lower().startswith("https:") else False
+        except (OSError, ssl.SSLError) as error:
+            raise LabError(f"the authorities in {os.fspath(ca or '')} (LABD_CA) cannot be used: {error}") from error
+        self._client = httpx2.AsyncClient(verify=verify, trust_env=False, follow_redirects=False)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        json: object | None = None,
+        timeout_s: float | None = None,
+    ) -> bytes:
+        """The body of the answer; like `Transport.request`, also in what it repeats and raises."""
+        headers, content = dict[str, str](), None
+        if method == "POST":
+            headers["Idempotency-Key"] = str(uuid.uuid4())
+        if json is not None:
+            headers["Content-Type"] = "application/json"
+            content = jsonlib.dumps(json, allow_nan=False).encode()
+        patience = timeout_s or self._timeout_s
+        give_up, pause_s, broken = time.monotonic() + patience, _FIRST_PAUSE_S, False
+        while True:
+            try:
+                async with self._response(method, path, params, headers, content, patience) as response:
+                    return await self._body(response)
+            except (LabUnreachable, ProblemError) as error:
+                cut = isinstance(error.__cause__, httpx2.NetworkError | httpx2.RemoteProtocolError)
+                broken = broken or (cut and not isinstance(error.__cause__, httpx2.ConnectError))
+                again = cut or (isinstance(error, ProblemError) and error.retry_after_s is not None)
+                if not (broken and again) or time.monotonic() + pause_s > give_up:
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    @asynccontextmanager
+    async def lines(
+        self, path: str, *, params: Params, headers: Mapping[str, str], read_timeout_s: float
+    ) -> AsyncIterator[AsyncIterator[str]]:
+        """The lines of a stream of events."""
+        async with self._response("GET", path, params, headers, None, read_timeout_s) as response:
+            kind = response.headers.get("content-type", "").partition(";")[0]
+            if response.status_code >= 300 or kind != "text/event-stream":
+                await self._body(response)
+                raise UnexpectedAnswer(f"{self.url} does not answer as labd does: {kind or 'no type'} for a stream")
+            yield response.aiter_lines()
+
+    def json(self, body: bytes) -> Any:
+        """The JSON value of a body; raises UnexpectedAnswer when it is none."""
+        try:
+            return jsonlib.loads(body)
+        except ValueError as error:
+            raise UnexpectedAnswer(f"{self.url} does not answer as labd does: {body[:80]!r}") from error
+
+    @asynccontextmanager
+    async def _response(
+        self,
+        method: str,
+        path: str,
+        params: Params | None,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        read_timeout_s: float,
+    ) -> AsyncIterator[httpx2.Response]:
+        token = await self._token()
+        shown = {"User-Agent": "labd-client"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        url = httpx2.URL(f"{self.url}/{path}")
+        try:
+            async with self._client.stream(
+                method,
+                url if params is None else url.copy_merge_params(_pairs(params)),
+                content=content,
+                headers=shown | dict(headers),
+                timeout=httpx2.Timeout(self._timeout_s, read=read_timeout_s),
+                extensions=self._extensions,
+            ) as response:
+                yield response
+        except httpx2.TimeoutException as error:
+            raise LabUnreachable(self.url, f"no answer within {read_timeout_s:g} s") from error
+        except httpx2.TransportError as error:
+            raise LabUnreachable(self.url, str(error) or type(error).__name__) from error
+
+    async def _body(self, response: httpx2.Response) -> bytes:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                raise UnexpectedAnswer(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
+        if response.status_code < 300:
+            return bytes(body)
+        raise problem_of(self.url, response.status_code, response.reason_phrase, response.headers, bytes(body))
+
+
+class AsyncBase:
+    """Where labd is, and how it is asked."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        token: str | None = None,
+        timeout_s: float = 10,
+        ca: str | os.PathLike[str] | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        ca = ca or os.environ.get("LABD_CA") or None
+        server_name = server_name or os.environ.get("LABD_SERVER_NAME") or None
+        if ca is None and url.lower().startswith("https:") and (ca := trusted(url)) is not None:
+            server_name = CONTROLLER_NAME  # by which labd's own authority knows it, whatever its address
+
+        async def shown() -> str | None:
+            # A stored sign-in may have to be renewed, which takes a thread: it talks to the identity provider.
+            return token if token is not None else await asyncio.to_thread(functools.partial(bearer, url))
+
+        self._http = AsyncTransport(url, token=shown, timeout_s=timeout_s, ca=ca, server_name=server_name)
+
+    @property
+    def url(self) -> str:
+        """Where labd is, without a slash at the end."""
+        return self._http.url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def _get(self, path: str, params: Params | None = None) -> Any:
+        return self._http.json(await self._http.request("GET", f"{_API}/{path}", params=params))
+
+    async def _items(self, path: str, filters: Params, limit: int | None = None) -> list[Any]:
+        """The items of a list, from as many pages as it takes."""
+        params: dict[str, str | int | Sequence[str]] = {**filters, "limit": min(limit or PAGE_SIZE, PAGE_SIZE)}
+        items: list[Any] = []
+        while True:
+            page = await self._get(path, params)
+            items += page["items"]
+            if page["next"] is None or (limit is not None and len(items) >= limit):
+                return items
+            params["cursor"] = page["next"]
+
+    async def _call(self, method: str, path: str, body: object | None = None) -> Any:
+        answer = await self._http.request(method, f"{_API}/{path}", json=body)
+        return self._http.json(answer) if answer else None
+
+    async def _put(self, path: str, body: object, params: Params) -> Any:
+        return self._http.json(await self._http.request("PUT", f"{_API}/{path}", params=params, json=body))
+
+    async def _delete(self, path: str, params: Params) -> None:
+        await self._http.request("DELETE", f"{_API}/{path}", params=params)
+
+
+def _pairs(params: Params) -> httpx2.QueryParams:
+    return httpx2.QueryParams(
+        [
+            (name, str(one))
+            for name, value in params.items()
+            for one in ([value] if isinstance(value, str | int) else value)
+        ]
+    )

@@ -1,0 +1,444 @@
+"""The methods of `AsyncLabClient`. Written by `make client` from those of `LabClient`: change these."""
+
+# ruff: noqa: F401
+import functools
+import os
+from base64 import b64encode
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from itertools import islice
+from types import TracebackType
+from typing import IO, Any, cast
+from urllib.parse import quote
+
+from bench_agent.protocol.identity import CONTROLLER_NAME, AgentTls, Credentials
+from labd.client import event_stream, log_stream
+from labd.client.async_base import AsyncBase
+from labd.client.audit import AuditQuery
+from labd.client.credentials import bearer
+from labd.client.identities import Identities, with_reason
+from labd.client.trust import trusted
+from labd.client.types import (
+    Agent,
+    ApiToken,
+    Assignment,
+    AuditEntry,
+    AuditVerdict,
+    Authority,
+    Bench,
+    Environment,
+    ExecutorName,
+    Invitation,
+    Lease,
+    LeaseWhy,
+    LoginWays,
+    LogLine,
+    Member,
+    NewApiToken,
+    Policy,
+    Result,
+    Run,
+    Secret,
+    SharedLease,
+    ShareMode,
+    User,
+    WantedBenches,
+    WhoAmI,
+)
+
+DEFAULT_TEAM = "default"
+DEFAULT_URL = "http://127.0.0.1:8470"
+_API = "api/v1"
+PAGE_SIZE = 1000
+Params = Mapping[str, str | int | Sequence[str]]
+LONG_S = 600.0
+
+
+def _filters(
+    states: Sequence[str], holder: str | None, selector: str | None, since: str | None
+) -> dict[str, str | Sequence[str]]:
+    given = {"state": states, "holder": holder, "selector": selector, "since": since}
+    return {name: value for name, value in given.items() if value}
+
+
+def _wanted(
+    selector: str, benches: Sequence[WantedBenches], same_site: bool, affinity: str, team: str | None
+) -> dict[str, object]:
+    """What a body says of the benches; what is not asked for is left to labd."""
+    wanted: dict[str, object] = {"benches": list(benches)} if benches else {"selector": selector}
+    more = {"same_site": same_site, "affinity": affinity, "team": team}
+    return wanted | {name: value for name, value in more.items() if value}
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")
+
+
+class AsyncMethods(AsyncBase):
+    """One coroutine for each method of `LabClient` that talks to labd once."""
+
+    async def login_ways(self) -> LoginWays:
+        """How this labd wants to be signed in to."""
+        return cast(LoginWays, await self._get("login"))
+
+    async def whoami(self) -> WhoAmI:
+        """Whose token this client shows, and what it may."""
+        return cast(WhoAmI, await self._get("whoami"))
+
+    async def users(self) -> list[User]:
+        """The users that labd itself knows, by name."""
+        return cast(list[User], await self._get("users"))
+
+    async def create_user(self, name: str, kind: str = "person") -> User:
+        """Adds a user ("person" or "program") without any role."""
+        return cast(User, await self._call("POST", "users", {"name": name, "kind": kind}))
+
+    async def remove_user(self, name: str, reason: str) -> None:
+        """Revokes a user's tokens and memberships for good."""
+        await self._call("DELETE", with_reason(f"users/{_segment(name)}", reason))
+
+    async def teams(self) -> list[str]:
+        """The teams that one belongs to; all, for who belongs to the whole lab."""
+        return [team["name"] for team in await self._get("teams")]
+
+    async def create_team(self, name: str) -> None:
+        """Adds a team without members."""
+        await self._call("POST", "teams", {"name": name})
+
+    async def remove_team(self, name: str, reason: str) -> None:
+        """Forgets a team; its leases and runs stay."""
+        await self._call("DELETE", with_reason(f"teams/{_segment(name)}", reason))
+
+    async def members(self, team: str) -> list[Member]:
+        """Who belongs to a team; to the whole lab for ``*``."""
+        return cast(list[Member], await self._get(f"teams/{_segment(team)}/members"))
+
+    async def save_member(self, team: str, name: str, role: str) -> Member:
+        """Gives somebody a role (viewer, engineer, operator, admin) in a team, or in the whole lab (``*``)."""
+        return cast(Member, await self._call("PUT", f"teams/{_segment(team)}/members/{_segment(name)}", {"role": role}))
+
+    async def remove_member(self, team: str, name: str) -> None:
+        """Takes somebody out of a team."""
+        await self._call("DELETE", f"teams/{_segment(team)}/members/{_segment(name)}")
+
+    async def tokens(self, *, everybody: bool = False) -> list[ApiToken]:
+        """One's own API tokens, newest first; with ``everybody`` those of all users."""
+        return cast(list[ApiToken], await self._get("tokens?all=true" if everybody else "tokens"))
+
+    async def create_token(
+        self,
+        name: str,
+        *,
+        scopes: Sequence[str] | None = None,
+        lifetime_s: float = 90 * 86400,
+        owner: str | None = None,
+    ) -> NewApiToken:
+        """Makes an API token, whose text cannot be asked for again: for oneself, or as an admin for another user."""
+        body = {
+            "name": name,
+            "scopes": None if scopes is None else list(scopes),
+            "lifetime_s": lifetime_s,
+            "owner": owner,
+        }
+        return cast(NewApiToken, await self._call("POST", "tokens", body))
+
+    async def revoke_token(self, prefix: str, reason: str = "") -> ApiToken:
+        """Ends a token now; one of another takes a reason."""
+        return cast(ApiToken, await self._call("DELETE", with_reason(f"tokens/{_segment(prefix)}", reason)))
+
+    async def benches(self, selector: str | None = None) -> list[Bench]:
+        """The benches whose labels match ``selector`` (Kubernetes' grammar: ``a=b, c in (d,e), !f``), or all."""
+        return list(await self._items("benches", {"selector": selector} if selector else {}))
+
+    async def bench(self, name: str) -> Bench:
+        """One bench by name."""
+        return cast(Bench, await self._get(f"benches/{_segment(name)}"))
+
+    async def clear_quarantine(self, name: str, by: str, why: str = "") -> Bench:
+        """Has the bench's agent bring it to its safe state again, and end the quarantine if that works.
+
+        Returns the bench as it was before; ask again for the outcome.
+        """
+        body = {"by": by, "why": why}
+        return cast(Bench, await self._call("POST", f"benches/{_segment(name)}/clear-quarantine", body))
+
+    async def drain_bench(self, name: str, why: str = "") -> Bench:
+        """Keeps new leases from a bench; a present one ends as planned."""
+        return cast(Bench, await self._call("POST", f"benches/{_segment(name)}/drain", {"why": why}))
+
+    async def undrain_bench(self, name: str, why: str = "") -> Bench:
+        """Lets a bench be leased again."""
+        return cast(Bench, await self._call("POST", f"benches/{_segment(name)}/undrain", {"why": why}))
+
+    async def drain_agent(self, name: str, why: str = "") -> list[Bench]:
+        """Keeps new leases from all benches of an agent."""
+        return cast(list[Bench], await self._call("POST", f"agents/{_segment(name)}/drain", {"why": why}))
+
+    async def undrain_agent(self, name: str, why: str = "") -> list[Bench]:
+        """Lets the benches of an agent be leased again."""
+        return cast(list[Bench], await self._call("POST", f"agents/{_segment(name)}/undrain", {"why": why}))
+
+    async def policy(self) -> Policy:
+        """Who may ask for what, how much of it, and for how long."""
+        return cast(Policy, await self._get("policy"))
+
+    async def put_policy(self, document: Policy | Mapping[str, Any]) -> Policy:
+        """Sets another policy as a whole; what the document leaves out has its default."""
+        return cast(Policy, await self._call("PUT", "policy", dict(document)))
+
+    async def create_lease(
+        self,
+        *,
+        selector: str = "",
+        benches: Sequence[WantedBenches] = (),
+        same_site: bool = False,
+        affinity: str = "",
+        holder: str,
+        team: str | None = None,
+        duration_s: float = 3600,
+        ttl_s: float = 30,
+        priority: str = "normal",
+        held: bool = False,
+        avoid: Sequence[str] = (),
+        starts_at: str | None = None,
+    ) -> Lease:
+        """Asks for a bench that matches ``selector``: QUEUED until one is free, then GRANTED, and ACTIVE once it is
+        used. ``benches`` asks for several, all or none of them: ``[{"selector": "platform=meb", "count": 2}]``.
+
+        It ends ``duration_s`` after it was granted at the latest, and ``ttl_s`` after the last heartbeat, waiting or
+        granted. Refused at once when no known bench can ever match.
+        """
+        body: dict[str, object] = {
+            "holder": holder,
+            "duration_s": duration_s,
+            "ttl_s": ttl_s,
+            "priority": priority,
+        } | _wanted(selector, benches, same_site, affinity, team)
+        more = {"held": held, "avoid": list(avoid), "starts_at": starts_at}
+        body |= {name: value for name, value in more.items() if value}
+        return cast(Lease, await self._call("POST", "leases", body))
+
+    async def lease(self, lease_id: str) -> Lease:
+        """One lease, with its tokens while it is held."""
+        return cast(Lease, await self._get(f"leases/{_segment(lease_id)}"))
+
+    async def leases(
+        self,
+        *states: str,
+        holder: str | None = None,
+        selector: str | None = None,
+        since: str | None = None,
+        limit: int | None = None,
+    ) -> list[Lease]:
+        """The newest ``limit`` leases, or all, without tokens: newest first, those that wait in the queue's order.
+
+        ``states``: only those in one of them (QUEUED, GRANTED, ACTIVE, ENDING, ENDED); ``holder``: only this holder's;
+        ``selector``: only with a bench whose labels match; ``since``: only created then (RFC 3339) or later.
+        """
+        params = _filters(states, holder, selector, since)
+        leases: list[Lease] = list(islice(await self._items("leases", params), limit))
+        return sorted(leases, key=lambda lease: lease["position"] or 0)
+
+    async def heartbeat(self, lease_id: str) -> Lease:
+        """Keeps a waiting or held lease alive for another TTL; the answer carries the tokens of a held one."""
+        return cast(Lease, await self._call("POST", f"leases/{_segment(lease_id)}/heartbeat"))
+
+    async def why(self, lease_id: str) -> LeaseWhy:
+        """Why a lease waits: its place, who is ahead, what keeps each bench from it, and the start to expect."""
+        return cast(LeaseWhy, await self._get(f"leases/{_segment(lease_id)}/why"))
+
+    async def extend(self, lease_id: str, by_s: float) -> Lease:
+        """Puts the hard end of a held lease off; the tokens in the answer are good until then."""
+        return cast(Lease, await self._call("POST", f"leases/{_segment(lease_id)}/extend", {"by_s": by_s}))
+
+    async def transfer(self, lease_id: str, holder: str, team: str | None = None) -> Lease:
+        """Gives a lease to somebody else; the tokens of the former holder are refused from then on."""
+        body = {"holder": holder} | ({"team": team} if team else {})
+        return cast(Lease, await self._call("POST", f"leases/{_segment(lease_id)}/transfer", body))
+
+    async def share(self, lease_id: str, holder: str, mode: ShareMode = "observer") -> SharedLease:
+        """Lets somebody look on, or act ("co-driver"), beside the holder; the tokens in the answer are for them."""
+        body = {"holder": holder, "mode": mode}
+        return cast(SharedLease, await self._call("POST", f"leases/{_segment(lease_id)}/shares", body))
+
+    async def release(self, lease_id: str, reason: str = "") -> Lease:
+        """Ends a lease, or takes it out of the queue. Releasing an ended one changes nothing.
+
+        An operator who takes it from another says why.
+        """
+        return cast(Lease, await self._call("DELETE", with_reason(f"leases/{_segment(lease_id)}", reason)))
+
+    async def agent_tls(self, lease_id: str, bench: str) -> AgentTls | None:
+        """What a `BenchClient` needs to reach the agent of a bench of this lease, which is GRANTED: a new certificate.
+
+        None when labd is reached without TLS: it runs with ``--insecure`` then, and so do its agents.
+        """
+        if not self.url.lower().startswith("https:"):
+            return None
+        from bench_agent.protocol.certificates import new_request
+
+        mine = new_request("")
+        body = {"request": mine.request.decode()}
+        made = await self._call("POST", f"leases/{_segment(lease_id)}/certificate", body)
+        credentials = Credentials(mine.key, made["certificate"].encode(), made["trust"].encode())
+        return AgentTls(credentials, made["servers"][bench])
+
+    async def agents(self) -> list[Agent]:
+        """Every agent that was invited or is attached, by name."""
+        return list(await self._items("agents", {}))
+
+    async def agent(self, name: str) -> Agent:
+        """One agent by name."""
+        return cast(Agent, await self._get(f"agents/{_segment(name)}"))
+
+    async def invite_agent(self, name: str, lifetime_s: float = 3600) -> Invitation:
+        """Makes a one-time token with which the agent can enrol within ``lifetime_s``; a former one is void."""
+        body = {"lifetime_s": lifetime_s}
+        return cast(Invitation, await self._call("POST", f"agents/{_segment(name)}/invite", body))
+
+    async def revoke_agent(self, name: str, reason: str) -> Agent:
+        """Ends an agent's stream, the leases of its benches, and its right to come back; ``reason`` is kept."""
+        path = f"{_API}/agents/{_segment(name)}"
+        return cast(Agent, self._http.json(await self._http.request("DELETE", path, params={"reason": reason})))
+
+    async def authority(self) -> Authority:
+        """labd's certificate authority. Trust it only if the fingerprint is the one that you were told."""
+        return cast(Authority, await self._get("authority"))
+
+    async def create_run(
+        self,
+        *,
+        script: str,
+        name: str = "scenario.lua",
+        files: Mapping[str, str] | None = None,
+        selector: str = "",
+        benches: Sequence[WantedBenches] = (),
+        same_site: bool = False,
+        affinity: str = "",
+        holder: str,
+        team: str | None = None,
+        priority: str = "normal",
+        timeout_s: float = 300,
+        executor: ExecutorName = "process",
+        data_files: Mapping[str, bytes] | None = None,
+        environment: str | None = None,
+    ) -> Run:
+        """Submits a Lua scenario. ``files`` are further Lua files by path relative to the script, for ``require``,
+        and ``data_files`` what else it names, such as a log to replay (at most 16 MiB together).
+
+        ``timeout_s`` counts from the moment that the run starts. The script runs beside labd (``executor`` "process")
+        or on the bench's own machine, beside the bus ("bench"). It is given the variables and secrets of the
+        ``environment``.
+        """
+        body: dict[str, object] = {
+            "script": script,
+            "name": name,
+            "files": dict(files or {}),
+            "holder": holder,
+            "priority": priority,
+            "timeout_s": timeout_s,
+            "executor": executor,
+        } | _wanted(selector, benches, same_site, affinity, team)
+        if environment is not None:
+            body["environment"] = environment
+        if data_files:
+            body["data_files"] = {path: b64encode(content).decode() for path, content in data_files.items()}
+        return cast(Run, await self._call("POST", "runs", body))
+
+    async def run(self, run_id: str) -> Run:
+        """One run."""
+        return cast(Run, await self._get(f"runs/{_segment(run_id)}"))
+
+    async def runs(
+        self,
+        *states: str,
+        holder: str | None = None,
+        selector: str | None = None,
+        since: str | None = None,
+        limit: int | None = 50,
+    ) -> list[Run]:
+        """The newest ``limit`` runs (None: all), newest first; filtered like `leases`.
+
+        States are PENDING, RUNNING, PASSED, FAILED, ERROR, CANCELLED.
+        """
+        return list(islice(await self._items("runs", _filters(states, holder, selector, since), limit), limit))
+
+    async def cancel_run(self, run_id: str, reason: str = "") -> Run:
+        """Stops a run, or takes it out of the queue. An operator who stops another's says why."""
+        return cast(Run, await self._call("POST", with_reason(f"runs/{_segment(run_id)}/cancel", reason)))
+
+    async def result(self, run_id: str) -> Result:
+        """The result document of an ended run."""
+        return cast(Result, await self._get(f"runs/{_segment(run_id)}/result"))
+
+    async def junit(self, run_id: str) -> str:
+        """The result of an ended run as JUnit XML."""
+        return (await self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/junit")).decode(errors="replace")
+
+    async def secrets(self) -> list[Secret]:
+        """The secrets of your teams, without their values."""
+        return await self._items("secrets", {})
+
+    async def set_secret(self, name: str, value: str, *, team: str = DEFAULT_TEAM) -> Secret:
+        """Adds a secret, or gives it another value."""
+        return cast(Secret, await self._put(f"secrets/{_segment(name)}", {"value": value}, {"team": team}))
+
+    async def remove_secret(self, name: str, *, team: str = DEFAULT_TEAM) -> None:
+        """Removes a secret that no environment has any more."""
+        await self._delete(f"secrets/{_segment(name)}", {"team": team})
+
+    async def environments(self) -> list[Environment]:
+        """The environments of your teams."""
+        return await self._items("environments", {})
+
+    async def environment(self, name: str, *, team: str = DEFAULT_TEAM) -> Environment:
+        """One environment."""
+        return cast(Environment, await self._get(f"environments/{_segment(name)}", {"team": team}))
+
+    async def put_environment(
+        self,
+        name: str,
+        variables: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        *,
+        team: str = DEFAULT_TEAM,
+    ) -> Environment:
+        """Adds an environment, or replaces it as a whole; ``secrets`` are names of secrets by variable."""
+        body = {"variables": dict(variables or {}), "secrets": dict(secrets or {})}
+        return cast(Environment, await self._put(f"environments/{_segment(name)}", body, {"team": team}))
+
+    async def remove_environment(self, name: str, *, team: str = DEFAULT_TEAM) -> None:
+        """Removes an environment; its secrets stay."""
+        await self._delete(f"environments/{_segment(name)}", {"team": team})
+
+    async def audit(self, query: AuditQuery | None = None, limit: int | None = None) -> list[AuditEntry]:
+        """What was done, newest first unless the query says otherwise; up to ``limit`` entries, or all."""
+        return list(islice(await self._items("audit", (query or AuditQuery()).params(), limit), limit))
+
+    async def verify_audit(self, expected: str | None = None) -> AuditVerdict:
+        """Whether the audit log is what was written; ``expected`` is the ``head`` of an earlier verification."""
+        params = {"expected": expected} if expected else None
+        body = await self._http.request("GET", f"{_API}/audit/verify", params=params, timeout_s=LONG_S)
+        return cast(AuditVerdict, self._http.json(body))
+
+    async def assignment(self, run_id: str) -> Assignment:
+        """What to execute, and where."""
+        return cast(Assignment, await self._get(f"runs/{_segment(run_id)}/assignment"))
+
+    async def data_file(self, run_id: str, path: str) -> bytes:
+        """What is in a data file of the run."""
+        return await self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/data-files/{quote(path)}")
+
+    async def append_log(self, run_id: str, first_seq: int, lines: Sequence[Mapping[str, str]]) -> int:
+        """Hands over log lines (``time``, ``level``, ``text``), numbered from ``first_seq`` on.
+
+        Returns the highest sequence number that labd has stored. Lines that it has already are ignored, so that a
+        batch may be sent again; a gap is refused (409).
+        """
+        body = {"first_seq": first_seq, "lines": [dict(line) for line in lines]}
+        answer = await self._call("POST", f"runs/{_segment(run_id)}/log", body)
+        return int(answer["acknowledged"])
+
+    async def put_result(self, run_id: str, document: Result | Mapping[str, Any], junit: str) -> None:
+        """Hands over the result: the document and JUnit XML."""
+        body = {"document": document, "junit": junit}
+        await self._http.request("PUT", f"{_API}/runs/{_segment(run_id)}/result", json=body)
