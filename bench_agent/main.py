@@ -236,7 +236,7 @@ def _certificate(config: AgentConfig) -> AgentCertificate:
         raise click.ClickException(str(error)) from error
     if certificate.identity.name != config.agent.name:
         raise click.ClickException(
-            f"the certificate in {config.agent.data_dir} is agent {certificate.identity.name!r}'s, but agent.name is "
+            f"the certificate in {config.agent.data_dir} is of agent {certificate.identity.name!r}, but agent.name is "
             f"{config.agent.name!r}; enrol this agent too"
         )
     if (expired := certificate.expired) is not None:

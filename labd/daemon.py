@@ -389,7 +389,11 @@ def _serve(
     http_address = _address(http, "--http")
     agents_address = _address(agents, "--agents")
     if public_url is not None and urlsplit(public_url).scheme not in ("http", "https"):
-        raise StartError(f"--url is {public_url!r}: expected a URL such as http://lab.example.com:8470")
+        raise StartError(f"--url is {public_url!r}: expected a URL such as https://lab.example.com:8470")
+    if public_url is not None and tls is not None and urlsplit(public_url).scheme != "https":
+        raise StartError(f"--url is {public_url!r}, but this labd speaks TLS: its URL begins with https://")
+    if tls is not None and tls.key is not None and tls.certificate is None:
+        raise StartError("--tls-key goes with --tls-cert: whose key is it?")
     os.umask(0o077)  # what is in the data directory is nobody else's business
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)

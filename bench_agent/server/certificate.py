@@ -116,7 +116,7 @@ class AgentCertificate:
         _check(found)
         identity = _identity_in(found)
         if identity.name != self.identity.name:
-            raise CertificateError(f"{self._path} has become agent {identity.name!r}'s")
+            raise CertificateError(f"{self._path} is of agent {identity.name!r} now")
         self._current, self._pending, self.identity = found, None, identity
 
     def put_aside(self) -> None:

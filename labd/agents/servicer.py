@@ -96,7 +96,7 @@ class LabServicer(lab_pb2_grpc.LabServicer):
         if identity is not None and hello.agent != identity.name:
             await context.abort(
                 grpc.StatusCode.PERMISSION_DENIED,
-                f"Hello is by agent {hello.agent!r}, the certificate is agent {identity.name!r}'s",
+                f"Hello is by agent {hello.agent!r}, the certificate of agent {identity.name!r}",
             )
         link = _Link(asyncio.get_running_loop())
         self._links.add(link)

@@ -188,6 +188,11 @@ def test_what_keeps_labd_from_starting_is_said_in_one_line(daemon: Daemon, tmp_p
     in_use = _refused(other, "--http", "127.0.0.1:0", "--agents", daemon.agents)
     assert f"cannot listen on {daemon.agents} for agents" in in_use
     assert "expected HOST:PORT" in _refused(other, "--http", "8470")
+    open_to_all = _refused(other, "--insecure", "--http", "0.0.0.0:0", "--agents", "127.0.0.1:0")
+    assert "--insecure listens on loopback only" in open_to_all
+    assert "--insecure-on-network" in open_to_all
+    assert "begins with https://" in _refused(other, *FREE, "--url", "http://lab.example.com")
+    assert "--tls-cert" in _refused(other, *FREE, "--tls-key", str(daemon.data / "labd.json"))
     file = tmp_path / "file"
     file.touch()
     assert "cannot be used" in _refused(file / "data", *FREE)

@@ -166,7 +166,7 @@ def test_a_token_of_another_lab_is_not_given_away(client: LabClient, lab: Lab, t
         [sys.executable, "-m", *command, "--token", forged], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
-    assert "is not the one that made the token" in done.stderr
+    assert "is not the one that was meant" in done.stderr
     assert not (tmp_path / "identity.pem").exists()
 
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import grpc
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from click.testing import CliRunner
 
 from bench_agent.client import BenchClient, BenchUnavailable, LeaseRefused
+from bench_agent.main import main
 from bench_agent.protocol import lab_pb2
 from bench_agent.protocol.certificates import certificates_of, fingerprint, new_request
 from bench_agent.protocol.identity import AgentIdentity, AgentTls, Credentials, agent_server_name
@@ -287,6 +289,37 @@ def test_a_labd_that_is_none_hears_nothing(agent_file: AgentFile, signer: Signer
     finally:
         portal.call(running.stop)
         labd.stop()
+
+
+def _serve(agent_file: AgentFile, *options: str) -> str:
+    result = CliRunner().invoke(main, ["serve", str(agent_file.write()), *options])
+    assert result.exit_code == 1
+    return result.stderr
+
+
+def test_an_agent_that_was_not_enrolled_says_what_to_do(agent_file: AgentFile) -> None:
+    said = _serve(agent_file)
+    assert "was not enrolled" in said
+    assert "labctl agent enrol" in said
+
+
+def test_insecure_is_for_loopback_unless_it_is_meant(agent_file: AgentFile) -> None:
+    assert "--insecure-on-network" in _serve(agent_file, "--insecure", "--listen", "0.0.0.0:0")
+
+
+def test_the_certificate_of_another_agent_is_no_use(agent_file: AgentFile) -> None:
+    authority, mine = Authority(agent_file.folder / "ca"), new_request("agent-2")
+    chain = authority.agent_certificate(mine.request, AgentIdentity("agent-2", 1)).chain
+    AgentCertificate.save(agent_file.data, mine.key, chain, authority.trust)
+    assert "is of agent 'agent-2', but agent.name is 'agent-1'" in _serve(agent_file)
+
+
+def test_a_certificate_that_ran_out_is_told(agent_file: AgentFile) -> None:
+    authority = Authority(agent_file.folder / "ca", lambda: time.time() - 5000, lifetime_s=1000)
+    mine = new_request("agent-1")
+    chain = authority.agent_certificate(mine.request, ME).chain
+    AgentCertificate.save(agent_file.data, mine.key, chain, authority.trust)
+    assert "ran out at" in _serve(agent_file)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"-----BEGIN PRIVATE KEY-----\n"])
