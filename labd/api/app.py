@@ -19,6 +19,7 @@ from labd.api.routes import (
     leases,
     meta,
     policy,
+    retention,
     runner,
     runs,
 )
@@ -79,7 +80,7 @@ def _application() -> FastAPI:
     app.add_middleware(Guard)
     problems.install(app)
     api = Router(prefix=PREFIX)
-    parts = (agents, benches, leases, policy, runs, environments, audit, backup, identities, runner, meta)
+    parts = (agents, benches, leases, policy, runs, environments, audit, backup, identities, retention, runner, meta)
     relate([*(part.router for part in parts), environments.secrets])
     for part in parts:
         api.include_router(part.router)

@@ -36,6 +36,7 @@ _COMMANDS = (
     "logout",
     "policy",
     "power",
+    "retention",
     "run",
     "secret",
     "team",

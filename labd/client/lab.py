@@ -30,10 +30,12 @@ from labd.client.types import (
     LogLine,
     Policy,
     Result,
+    Retention,
     Run,
     Secret,
     SharedLease,
     ShareMode,
+    Swept,
     WantedBenches,
 )
 
@@ -420,6 +422,25 @@ class LabClient(Identities):
     def remove_environment(self, name: str, *, team: str = DEFAULT_TEAM) -> None:
         """Removes an environment; its secrets stay."""
         self._delete(f"environments/{_segment(name)}", {"team": team})
+
+    # Retention
+
+    def retention(self) -> Retention:
+        """What is kept for how long."""
+        return cast(Retention, self._get("retention"))
+
+    def set_retention(self, rules: Retention) -> Retention:
+        """Replaces the rules as a whole."""
+        return cast(Retention, self._put("retention", rules, {}))
+
+    def preview_retention(self, rules: Retention) -> Swept:
+        """What these rules would remove now."""
+        return cast(Swept, self._call("POST", "retention/preview", rules))
+
+    def sweep_retention(self) -> Swept:
+        """Removes what is not to be kept, now."""
+        body = self._http.request("POST", f"{_API}/retention/sweep", timeout_s=LONG_S)
+        return cast(Swept, self._http.json(body))
 
     # Backups
 

@@ -592,3 +592,30 @@ class NewApiToken(ApiToken):
     """A token with its text."""
 
     token: str
+
+
+class TeamRetention(TypedDict, total=False):
+    """What is kept of a team's; None: for ever, and all of it."""
+
+    runs_days: float | None
+    logs_days: float | None
+    logs_mb: float | None
+
+
+class Retention(TypedDict, total=False):
+    """What is kept for how long."""
+
+    default: TeamRetention
+    teams: dict[str, TeamRetention]
+    audit_days: float | None
+
+
+class Swept(TypedDict):
+    """What was removed, or would be."""
+
+    runs: int
+    leases: int
+    logs: int
+    log_bytes: int
+    files: int
+    audit_entries: int

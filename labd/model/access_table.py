@@ -64,9 +64,14 @@ REST = MappingProxyType(
         f"POST {_API}/agents/enrol": _PUBLIC,  # with a one-time token
         f"POST {_API}/agents/{{name}}/invite": _OPERATE_LAB,
         f"DELETE {_API}/agents/{{name}}": _REVOKE_AGENT,
-        f"GET {_API}/backup": _ADMIN,
         f"POST {_API}/agents/{{name}}/drain": _DRAIN_AGENT,
         f"POST {_API}/agents/{{name}}/undrain": _DRAIN_AGENT,
+        # What is kept
+        f"GET {_API}/backup": _ADMIN,
+        f"GET {_API}/retention": _SEE,
+        f"PUT {_API}/retention": _ADMIN,
+        f"POST {_API}/retention/preview": _ADMIN,
+        f"POST {_API}/retention/sweep": _ADMIN,
         # Environments: the use cases look at the team, which is in the query or in the body
         f"GET {_API}/secrets": _SEE,
         f"PUT {_API}/secrets/{{name}}": _KEEP,

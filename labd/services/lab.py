@@ -24,6 +24,7 @@ from labd.services.leasing import Leasing
 from labd.services.limits import RunLimits
 from labd.services.policing import Policing
 from labd.services.replicas import Replicas
+from labd.services.retaining import Retaining
 from labd.services.running import Running
 from labd.services.sign_in import Provider, SignIn
 from labd.services.signing import Signer
@@ -78,6 +79,7 @@ class Lab:
         self.running = Running(self.core, self.environments)
         self.auditing = Auditing(self.core)
         self.backups = Backups(self.core, keys or {})
+        self.retaining = Retaining(self.core)
         self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)
         if replicas is not None:
@@ -91,6 +93,7 @@ class Lab:
         self.core.forgive()
         self.conductor.recover()
         self.conductor.start()
+        self.retaining.start()
 
     def _catch_up(self) -> None:
         self.fleet.catch_up()
@@ -105,6 +108,7 @@ class Lab:
     def stop(self) -> None:
         """Ends every running run and its runner; leases and queue stay for the next labd."""
         self.core.granting = False
+        self.retaining.stop()
         self.conductor.stop()
         if self.replicas is not None:
             self.at_bench.leave()  # agents keep their runners, and attach to another labd

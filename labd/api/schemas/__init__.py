@@ -57,6 +57,7 @@ from labd.api.schemas.leases import (
 )
 from labd.api.schemas.meta import HealthReport, JsonWebKeySet, Version
 from labd.api.schemas.policy import Policy
+from labd.api.schemas.retention import Retention, Swept, TeamRetention
 from labd.api.schemas.runner import AssignedBench, Assignment, Limits, LogBatch, LogReceipt, NewLogLine, ResultReport
 from labd.api.schemas.runs import CaseCounts, CaseResult, Failure, Frame, LogLine, Result, Run, RunRequest, Step
 
@@ -117,6 +118,7 @@ __all__ = [
     "Request",
     "Result",
     "ResultReport",
+    "Retention",
     "Run",
     "RunRequest",
     "Secret",
@@ -124,8 +126,10 @@ __all__ = [
     "ShareRequest",
     "SharedLease",
     "Step",
+    "Swept",
     "Team",
     "TeamRequest",
+    "TeamRetention",
     "Token",
     "TokenRequest",
     "TransferRequest",

@@ -10,6 +10,7 @@ from labd.store.tables.leases import lease_benches, lease_shares, leases
 from labd.store.tables.metadata import metadata
 from labd.store.tables.policy import policy
 from labd.store.tables.replicas import attachments, lab, replicas
+from labd.store.tables.retention import retention
 from labd.store.tables.runs import contents, run_data_files, run_inputs, run_log, run_results, runs
 from labd.store.tables.standing import standing
 from labd.store.tables.usage import usage
@@ -33,6 +34,7 @@ __all__ = [
     "metadata",
     "policy",
     "replicas",
+    "retention",
     "run_data_files",
     "run_environments",
     "run_inputs",

@@ -21,7 +21,7 @@ runs = Table(
     Column("executor", String(16), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
-    Column("ended_at", Float),
+    Column("ended_at", Float, index=True),
     Column("passed", Integer),
     Column("failed", Integer),
     Column("error", Integer),
@@ -44,7 +44,7 @@ run_data_files = Table(
     metadata,
     Column("run_id", String(32), ForeignKey("runs.id"), primary_key=True),
     Column("path", String(200), primary_key=True),
-    Column("sha256", String(64), ForeignKey("contents.sha256"), nullable=False),
+    Column("sha256", String(64), ForeignKey("contents.sha256"), nullable=False, index=True),
 )
 
 # By what it is, so that the image that a hundred runs flash is stored once.

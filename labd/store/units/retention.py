@@ -1,0 +1,127 @@
+"""What is old, and its removal, a bounded number of rows at a time."""
+
+from collections.abc import Collection
+from dataclasses import asdict
+
+from sqlalchemy import delete, exists, func, insert, select, update
+
+from labd.model.audit import Head
+from labd.model.lease import LeaseState
+from labd.model.retention import Retention, retention_of
+from labd.store import tables
+from labd.store.units.part import Part
+
+_ONLY = 1
+
+
+class Retaining(Part):
+    """The retention of a unit of work."""
+
+    def retention(self) -> Retention:
+        """What is kept; everything until somebody has said otherwise."""
+        columns = tables.retention.c
+        document = self._connection.scalar(select(columns.document).where(columns.id == _ONLY))
+        return Retention() if document is None else retention_of(document)
+
+    def save_retention(self, retention: Retention) -> None:
+        """Replaces it."""
+        self._connection.execute(delete(tables.retention))
+        self._connection.execute(insert(tables.retention).values(id=_ONLY, document=asdict(retention)))
+
+    def teams_with_records(self) -> list[str]:
+        """The teams that have runs or leases."""
+        found = set(self._connection.scalars(select(tables.runs.c.team).distinct()))
+        return sorted(found | set(self._connection.scalars(select(tables.leases.c.team).distinct())))
+
+    def old_runs(self, team: str, ended_before: float, limit: int | None = None) -> list[str]:
+        """Runs of the team that were over by then, the first one first."""
+        columns = tables.runs.c
+        query = select(columns.id).where(columns.team == team, columns.ended_at < ended_before)
+        return list(self._connection.scalars(query.order_by(columns.ended_at).limit(limit)))
+
+    def remove_runs(self, run_ids: Collection[str]) -> None:
+        """With all that belongs to them, but for the contents of their files; their leases stay."""
+        for table in (
+            tables.run_log,
+            tables.run_results,
+            tables.run_data_files,
+            tables.run_inputs,
+            tables.run_environments,
+        ):
+            self._connection.execute(delete(table).where(table.c.run_id.in_(run_ids)))
+        self._connection.execute(delete(tables.runs).where(tables.runs.c.id.in_(run_ids)))
+
+    def old_leases(self, team: str, ended_before: float, limit: int | None = None) -> list[str]:
+        """Leases of the team that had ended by then and serve no run that is kept."""
+        columns = tables.leases.c
+        query = select(columns.id).where(
+            columns.team == team,
+            columns.state == LeaseState.ENDED,
+            columns.ended_at < ended_before,
+            ~exists().where(tables.runs.c.lease_id == columns.id),
+        )
+        return list(self._connection.scalars(query.order_by(columns.seq).limit(limit)))
+
+    def remove_leases(self, lease_ids: Collection[str]) -> None:
+        """With what they had."""
+        for key in tables.leases.metadata.tables.values():
+            for foreign in key.foreign_keys:
+                if foreign.column is tables.leases.c.id and key is not tables.runs:
+                    self._connection.execute(delete(key).where(foreign.parent.in_(lease_ids)))
+        self._connection.execute(delete(tables.leases).where(tables.leases.c.id.in_(lease_ids)))
+
+    def logs(self, team: str) -> list[tuple[str, float, int]]:
+        """The runs of the team that are over and still have a log: ID, end, and bytes; the first that ended first."""
+        columns = tables.runs.c
+        rows = self._connection.execute(
+            select(columns.id, columns.ended_at, columns.log_bytes)
+            .where(columns.team == team, columns.ended_at.is_not(None), columns.log_bytes > 0)
+            .order_by(columns.ended_at)
+        )
+        return [(row.id, row.ended_at, row.log_bytes) for row in rows]
+
+    def remove_log(self, run_id: str, limit: int) -> bool:
+        """Removes up to ``limit`` lines of a log from its beginning; whether that was all of it."""
+        columns = tables.run_log.c
+        first = self._connection.scalar(select(func.min(columns.seq)).where(columns.run_id == run_id))
+        if first is not None:
+            self._connection.execute(
+                delete(tables.run_log).where(columns.run_id == run_id, columns.seq < first + limit)
+            )
+        if self._connection.scalar(select(columns.seq).where(columns.run_id == run_id).limit(1)) is not None:
+            return False
+        self._connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(log_bytes=0))
+        return True
+
+    def unused_contents(self, limit: int | None = None) -> list[str]:
+        """Contents that no run refers to, by SHA-256."""
+        columns = tables.contents.c
+        used = exists().where(tables.run_data_files.c.sha256 == columns.sha256)
+        return list(self._connection.scalars(select(columns.sha256).where(~used).limit(limit)))
+
+    def remove_contents(self, sums: Collection[str]) -> None:
+        """Those that no run refers to."""
+        self._connection.execute(delete(tables.contents).where(tables.contents.c.sha256.in_(sums)))
+
+    def old_audit(self, before: float, limit: int | None = None) -> tuple[int, Head | None]:
+        """How many entries at the beginning of the audit log are older, up to ``limit``, and the last of them."""
+        columns = tables.audit.c
+        # The clock may have been set back: the log is cut before the first entry that is young enough.
+        young = self._connection.scalar(select(func.min(columns.seq)).where(columns.time >= before))
+        query = select(columns.seq, columns.hash).order_by(columns.seq.desc()).limit(1)
+        first = self._connection.scalar(select(func.min(columns.seq)))
+        if first is None:
+            return 0, None
+        if young is not None:
+            query = query.where(columns.seq < young)
+        if limit is not None:
+            query = query.where(columns.seq < first + limit)
+        last = self._connection.execute(query).first()
+        return (0, None) if last is None else (last.seq - first + 1, Head(last.seq, last.hash))
+
+    def prune_audit(self, checkpoint: Head, now: float) -> None:
+        """Removes the entries up to the checkpoint, which vouches for them from now on."""
+        self._connection.execute(
+            insert(tables.audit_checkpoints).values(seq=checkpoint.seq, hash=checkpoint.hash, time=now)
+        )
+        self._connection.execute(delete(tables.audit).where(tables.audit.c.seq <= checkpoint.seq))
