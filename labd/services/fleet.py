@@ -473,12 +473,11 @@ class Fleet:
         session.benches[report.name], session.power[report.name] = report, report.power
         lease = ledger.unit.live_on(report.name)
         part = lease.on(report.name) if lease is not None and lease.state.held else None
-        if lease is None or part is None:
-            pass
-        elif part.epoch <= fenced:
-            _log.error("agent refuses the live lease of a bench: it ends", bench=report.name, lease=lease.id)
-        elif part.epoch == report.active_epoch and lease.state is LeaseState.GRANTED:
-            ledger.activate(lease)
+        if lease is not None and part is not None:
+            if part.epoch <= fenced:
+                _log.error("agent refuses the live lease of a bench: it ends", bench=report.name, lease=lease.id)
+            elif part.epoch == report.active_epoch and lease.state is LeaseState.GRANTED:
+                ledger.activate(lease)
         ledger.bench_fenced(report.name, fenced)
         with self._lock:
             order, _ = session.ordered.get(report.name, (None, 0.0))

@@ -1,7 +1,7 @@
 """Leases: asked for, granted, kept alive, given back."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labd.model.filters import Filter
 from labd.model.identity import DEFAULT_TEAM, Actor
@@ -169,7 +169,7 @@ class Leasing:
             else:
                 access.append(BenchAccess(one, bench.address, self._core.signer.lease_token(lease, one, share)))
         return LeaseView(
-            lease,
+            _told(unit, lease, self._core.clock.now()),
             self._core.places.of(unit, lease, fresh),
             tuple(access),
             self._obstacle(unit, lease),
@@ -225,6 +225,15 @@ def new_lease(
         avoid=tuple(avoid),
         starts_at=starts_at,
     )
+
+
+def _told(unit: Unit, lease: Lease, now: float) -> Lease:
+    """As its holder is told of it: with notice, too, of the end that it comes to because nobody uses it."""
+    idle_at, policy = _idle_release_at(unit, lease), unit.policy()
+    if idle_at is None or now < idle_at - policy.idle_notice_s or (lease.revoke_at or idle_at) < idle_at:
+        return lease
+    unused = f"nobody uses its bench: a held lease ends {policy.idle_release_s / 60:g} min after its last traffic"
+    return replace(lease, revoke_at=idle_at, revoke_reason=unused)
 
 
 def _idle_release_at(unit: Unit, lease: Lease) -> float | None:

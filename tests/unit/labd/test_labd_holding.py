@@ -203,6 +203,21 @@ def test_a_held_lease_ends_when_it_is_not_used_and_says_when_that_will_be(lab: L
     assert (ended.end_reason, ended.end_note) == (LeaseEnd.IDLE, "nothing went to or from its benches for 1800 s")
 
 
+def test_a_person_is_told_before_their_lease_ends_for_want_of_use(lab: Lab, clock: FakeClock) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    lease = ask(lab, held=True, duration_s=9000.0)
+    clock.advance(1490.0)
+    assert lab.leasing.get(lease.id).lease.revoke_at is None
+    clock.advance(20.0)
+    told = lab.leasing.heartbeat(ANONYMOUS, lease.id).lease
+    assert told.revoke_at == clock.now() - 1510.0 + 1800.0
+    assert told.revoke_reason == "nobody uses its bench: a held lease ends 30 min after its last traffic"
+    lab.fleet.report(session, replace(report("bench-1"), active_epoch=1, idle_s=0.0))
+    assert lab.leasing.get(lease.id).lease.revoke_at is None
+    clock.advance(400.0)
+    assert lab.leasing.get(lease.id).lease.state is LeaseState.ACTIVE
+
+
 def test_nobody_is_idle_whose_agent_cannot_tell(lab: Lab, clock: FakeClock) -> None:
     session, _ = attach(lab, report("bench-1"))
     lease = ask(lab, held=True, duration_s=9000.0)
