@@ -15,7 +15,9 @@ class Candidates:
         self._fleet = fleet
         self._sites = fleet.sites
         self._indifferent = Indifference()
-        self._known: dict[tuple[tuple[Part, ...], bool, frozenset[str]], tuple[int, ...]] = {}
+        self._usable: dict[str, int] = {}
+        self._avoiding: dict[tuple[tuple[Part, ...], bool, frozenset[str]], tuple[int, ...]] = {}
+        self._asked = {part.selector for wish in lab.wishes for part in wish.parts}
         waiting = {wish.id for wish in lab.wishes}
         self._promised: dict[str, int] = {}
         for number, bench in enumerate(fleet.benches):
@@ -30,15 +32,16 @@ class Candidates:
             return (part.selector, part.count, wish.duration_s, wish.same_site, wish.avoid, self._promised.get(wish.id))
         return (wish.parts, wish.duration_s, wish.same_site, wish.avoid, self._promised.get(wish.id))
 
+    def selectors(self, benches: int) -> set[str]:
+        """The selectors of all wishes that match one of these benches."""
+        return {selector for selector in self._asked if self._matching(selector) & benches}
+
     def masks(self, wish: Wish) -> tuple[int, ...]:
         """The set for each part, without the benches that are promised to others.
 
         Benches that failed the request before are left out as long as the usable others could serve it, be they busy.
         """
-        key = (wish.parts, wish.same_site, wish.avoid)
-        masks = self._known.get(key)
-        if masks is None:
-            masks = self._known[key] = self._masks(wish)
+        masks = self._masks(wish)
         others = self._all_promised & ~self._promised.get(wish.id, 0) if self._all_promised else 0
         return tuple(mask & ~others for mask in masks) if others else masks
 
@@ -60,12 +63,21 @@ class Candidates:
         return placing.place([Seat(wish.id, slot, mask, mask) for slot, mask in enumerate(masks)])
 
     def _masks(self, wish: Wish) -> tuple[int, ...]:
-        masks = tuple(self._fleet.matching(part.selector) & self._fleet.usable for part in wish.parts)
+        masks = tuple(self._matching(part.selector) for part in wish.parts)
         if not wish.avoid:
             return masks
-        avoided = self._fleet.named(wish.avoid)
-        others = tuple(mask & ~avoided for mask in masks)
-        return others if self._fits(wish, others, self._fleet.usable) else masks
+        key = (wish.parts, wish.same_site, wish.avoid)
+        if key not in self._avoiding:
+            avoided = self._fleet.named(wish.avoid)
+            others = tuple(mask & ~avoided for mask in masks)
+            self._avoiding[key] = others if self._fits(wish, others, self._fleet.usable) else masks
+        return self._avoiding[key]
+
+    def _matching(self, selector: str) -> int:
+        mask = self._usable.get(selector)
+        if mask is None:
+            mask = self._usable[selector] = self._fleet.matching(selector) & self._fleet.usable
+        return mask
 
     def _fits(self, wish: Wish, masks: tuple[int, ...], allowed: int) -> bool:
         return self._place(wish, masks, self.placing(allowed, self._indifferent), allowed)

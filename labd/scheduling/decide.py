@@ -67,17 +67,20 @@ class Pass:
         unserved: list[Wish] = []
         over_quota: dict[str, Shortfall] = {}
         in_vain: set[object] = set()
+        in_reach = self.candidates.selectors(self._placing.started_with)
+        limited = {team for team in {wish.team for wish in self.order} if self.rules.team(team).limited}
         for wish in self.order:
             if wish.starts_at is not None:
                 if wish.id not in lapsed and wish.id not in stranded:
                     self._start_booking(wish, moved.get(wish.id, wish.booked))
                 continue
             ends_at = self.lab.now + wish.duration_s
-            shortfall = self.quotas.shortfall(wish.team, wish.count, self.lab.now, ends_at)
-            if shortfall is not None:
-                over_quota[wish.id] = shortfall
-                continue
-            if self._placing.free:
+            if wish.team in limited:
+                shortfall = self.quotas.shortfall(wish.team, wish.count, self.lab.now, ends_at)
+                if shortfall is not None:
+                    over_quota[wish.id] = shortfall
+                    continue
+            if self._placing.free and wish.parts[0].selector in in_reach:
                 shape = self.candidates.shape(wish)
                 if shape not in in_vain:
                     if self.candidates.place(wish, self._placing, self.timeline.allowed(ends_at)):
@@ -171,7 +174,8 @@ class Pass:
 
     def _preempt(self, unserved: Iterable[Wish]) -> list[Notice]:
         """Notices for the wishes that may have others' benches, in their order."""
-        entitled = [wish for wish in unserved if self.rules.by_name[wish.priority].preempts]
+        classes = {one.name for one in self.rules.classes if one.preempts}
+        entitled = [wish for wish in unserved if wish.priority in classes]
         if not entitled:
             return []
         revoke_at = self.lab.now + self.rules.grace_s

@@ -69,8 +69,7 @@ class Quotas:
 
     def shortfall(self, team: str, benches: int, starts_at: float, ends_at: float) -> Shortfall | None:
         """Why the team may not have so many benches for that time in addition; None if it may."""
-        rules = self._rules.team(team)
-        if rules.benches_at_once is None and rules.bench_hours_per_week is None:
+        if not self._rules.team(team).limited:
             return None
         known = self._known[team]
         key = (benches, starts_at, ends_at)

@@ -28,6 +28,11 @@ class TeamRules:
     bench_hours_per_week: float | None = None
     """In any seven days in a row."""
 
+    @property
+    def limited(self) -> bool:
+        """Whether it has a quota at all."""
+        return self.benches_at_once is not None or self.bench_hours_per_week is not None
+
 
 DEFAULT_CLASSES = (
     PriorityClass("low", 0, preemptible=True),
