@@ -14,6 +14,7 @@ from labd.api.problems import refusal
 from labd.model.access import Admits, Decision, Outcome, Resource, Rule, TeamOf, decide
 from labd.model.access_table import REST
 from labd.model.identity import ANONYMOUS, WHOLE_LAB, Actor, ActorKind
+from labd.services.api_tokens import prefix_of
 from labd.services.errors import Forbidden, NotFound, ServiceError, TooManyRequests, Unauthenticated
 from labd.services.identities import require_reason
 from labd.services.lab import Lab
@@ -28,6 +29,8 @@ STRANGERS_RATE = Rate(per_s=50, burst=200)
 """Requests from one address for what is public, or without a good token."""
 OPEN_MAX = 64
 """Requests of one token that are open at once, streams included."""
+LOOK_AGAIN_S = 0.5
+"""How often it is looked at who follows a stream, and whether they still may."""
 REASON_LENGTH_MAX = 500
 
 _log = structlog.get_logger()
@@ -46,8 +49,11 @@ class Admission:
 class Guard:
     """ASGI middleware: passes on what the authorisation table allows."""
 
-    def __init__(self, app: ASGIApp, rate: Rate = RATE, open_max: int = OPEN_MAX) -> None:
+    def __init__(
+        self, app: ASGIApp, rate: Rate = RATE, open_max: int = OPEN_MAX, look_again_s: float = LOOK_AGAIN_S
+    ) -> None:
         self._app = app
+        self._look_again_s = look_again_s
         self._buckets = Buckets(rate)
         self._strangers = Buckets(STRANGERS_RATE)
         self._slots = Slots(open_max)
@@ -73,7 +79,10 @@ class Guard:
             if not self._slots.enter(key):
                 key = ""
                 raise TooManyRequests("this token has too many requests and streams open: end some", 1.0)
-            await self._pass(admission, scope, receive, send)
+            if scope["method"] == "GET":
+                await self._pass_while_admitted(lab, admission, found[1], scope, receive, send)
+            else:
+                await self._pass(admission, scope, receive, send)
         except (ServiceError, StoreError) as error:
             await refusal(error)(scope, receive, send)
         finally:
@@ -83,6 +92,22 @@ class Guard:
     async def _pass(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["admission"] = admission
         await self._app(scope, receive, send)
+
+    async def _pass_while_admitted(
+        self, lab: Lab, admission: Admission, names: dict[str, str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Cuts a stream when its token is revoked, or its owner's rights are."""
+        work = asyncio.create_task(self._pass(admission, scope, receive, send))
+        try:
+            while not (await asyncio.wait({work}, timeout=self._look_again_s))[0]:
+                if not await asyncio.to_thread(_still_admitted, lab, bearer(scope), admission.operation, names):
+                    _log.info("stream cut", actor=admission.actor.name, path=scope["path"])
+                    return
+            await work
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
 
     async def _admit(self, lab: Lab, scope: Scope, operation: str, names: dict[str, str]) -> tuple[str, Admission]:
         """Who it is to the limits, and the admission. Raises ServiceError."""
@@ -147,6 +172,20 @@ def identify(
     if rule.admits is Admits.RUNNER and "." not in token and not token.startswith("labd_"):
         raise Forbidden(f"the token is not the one of run {run_id!r}")
     return lab.sign_in.authenticate(token), resource
+
+
+def _still_admitted(lab: Lab, token: str | None, operation: str, names: dict[str, str]) -> bool:
+    """Whether an API token still opens the operation. Others end by themselves, soon."""
+    if token is None or prefix_of(token) is None:
+        return True
+    rule = REST[operation]
+    try:
+        actor, resource = identify(lab, token, None, rule, names)
+    except ServiceError:
+        return False
+    except StoreError:
+        return True  # nobody can tell at present
+    return decide(rule, actor, resource).outcome is Outcome.ALLOWED
 
 
 def _bench(unit: Unit, names: dict[str, str]) -> Resource | None:

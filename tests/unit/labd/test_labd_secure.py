@@ -1,7 +1,9 @@
 """A labd that asks who people are: identities, tokens, every role against every route, tenancy."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -9,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from labd.api.app import create_app
+from labd.api.guard import Guard
 from labd.model.access import Outcome, Resource, TeamOf, decide
 from labd.model.access_table import REST
 from labd.model.identity import SYSTEM, WHOLE_LAB, Actor, ActorKind, Role, Scope
@@ -308,3 +311,43 @@ def test_who_asks_too_often_is_told_when_to_come_back(lab: Lab, app: FastAPI, cl
         assert bob.get("whoami").status_code == 200
         clock.advance(1)
         assert ada.get("whoami").status_code == 200
+
+
+def test_revoking_a_token_cuts_its_open_streams(lab: Lab, app: FastAPI) -> None:
+    root = token_of(lab, "root", {WHOLE_LAB: Role.ADMIN})
+    token = token_of(lab, "ada", {"blue": Role.VIEWER})
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/v1/leases/events",
+        "headers": [(b"authorization", f"Bearer {token}".encode())],
+        "query_string": b"",
+        "client": ("192.0.2.1", 1),
+        "app": app,
+    }
+    cut = False
+
+    async def follow() -> None:
+        streaming = asyncio.Event()
+
+        async def endless(*_: object) -> None:
+            nonlocal cut
+            streaming.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cut = True
+
+        async def nothing(*_: Any) -> Any:
+            raise AssertionError("neither side says anything")
+
+        open_stream = asyncio.create_task(Guard(endless, look_again_s=0.05)(scope, nothing, nothing))
+        await streaming.wait()
+        done, _ = await asyncio.wait({open_stream}, timeout=0.3)
+        assert not done
+        (known,) = [one for one in lab.identities.tokens(SYSTEM, everybody=True) if one.owner == "ada"]
+        lab.identities.revoke_token(SYSTEM, known.prefix)
+        await asyncio.wait_for(open_stream, 20)
+
+    asyncio.run(follow())
+    assert (cut, client(app, root).get("whoami").status_code) == (True, 200)
