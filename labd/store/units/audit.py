@@ -12,6 +12,8 @@ from labd.store import tables
 from labd.store.errors import DatabaseCorrupt
 from labd.store.units.part import Part
 
+_LOCKED_HEAD = select(tables.audit_head).with_for_update()
+
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
@@ -34,7 +36,7 @@ class Audit(Part):
 
         Raises DatabaseCorrupt when somebody removed it: without it nothing can be put on record, so nothing is done.
         """
-        head = self._head(select(tables.audit_head).with_for_update())
+        head = self._head(_LOCKED_HEAD)
         if head is None:
             raise DatabaseCorrupt("the audit log has lost its head (table audit_head): restore a backup")
         return head
@@ -47,7 +49,7 @@ class Audit(Part):
         """Appends entries that follow the end of the chain, which the caller has locked."""
         self._connection.execute(insert(tables.audit), [_values(entry) for entry in entries])
         last = entries[-1]
-        self._connection.execute(update(tables.audit_head).values(seq=last.seq, hash=last.hash))
+        self._connection.execute(update(tables.audit_head), {"seq": last.seq, "hash": last.hash})
 
     def audit_page(self, wanted: AuditFilter, *, after: int | None, limit: int, newest_first: bool) -> list[Entry]:
         """Up to ``limit`` entries beyond number ``after``, in the order asked for."""

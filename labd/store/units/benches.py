@@ -1,11 +1,13 @@
 """The benches of a unit of work."""
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from labd.model.bench import Bench
 from labd.store import tables
 from labd.store.rows import bench_of, bench_values
 from labd.store.units.part import Part
+
+_CHANGE = update(tables.benches).where(tables.benches.c.name == bindparam("of_name"))
 
 
 class Benches(Part):
@@ -20,9 +22,9 @@ class Benches(Part):
         """Adds the bench, or stores what has changed of it."""
         values = bench_values(bench)
         if before is None:
-            self._connection.execute(insert(tables.benches).values(values))
+            self._connection.execute(insert(tables.benches), values)
             return
         known = bench_values(before)
         changed = {name: value for name, value in values.items() if value != known[name]}
         if changed:
-            self._connection.execute(update(tables.benches).where(tables.benches.c.name == bench.name).values(changed))
+            self._connection.execute(_CHANGE, {**changed, "of_name": bench.name})

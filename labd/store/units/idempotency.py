@@ -41,8 +41,7 @@ class Idempotency(Part):
         self._connection.execute(delete(table).where(columns.id.in_(old.limit(_FORGOTTEN_AT_ONCE))))
         self._connection.execute(delete(table).where(columns.id == key_id, columns.created_at < since))
         try:
-            self._connection.execute(
-                insert(table).values(id=key_id, request=stored.request, answer=stored.answer, created_at=now)
-            )
+            values = {"id": key_id, "request": stored.request, "answer": stored.answer, "created_at": now}
+            self._connection.execute(insert(table), values)
         except IntegrityError as error:
             raise KeyTaken("another request with the same Idempotency-Key was answered meanwhile") from error

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 
 from labd.model.filters import Filter
 from labd.model.lease import Lease, LeasedBench, LeaseState, Share, ShareMode
@@ -15,14 +15,25 @@ from labd.store.units.part import Part
 _IDS_AT_ONCE = 10_000
 """In one statement; databases bound the number of parameters."""
 
+# Built once: to build a statement costs more than to execute it.
+_ADD = insert(tables.leases).returning(tables.leases.c.seq)
+_CHANGE = update(tables.leases).where(tables.leases.c.id == bindparam("of_id"))
+_CHANGE_BENCH = update(tables.lease_benches).where(
+    tables.lease_benches.c.lease_id == bindparam("of_lease"), tables.lease_benches.c.part == bindparam("of_part")
+)
+_SHARES = (
+    select(tables.lease_shares.c.holder, tables.lease_shares.c.mode)
+    .where(tables.lease_shares.c.lease_id == bindparam("of_lease"))
+    .order_by(tables.lease_shares.c.holder)
+)
+
 
 class Leases(Part):
     """The leases of a unit of work."""
 
     def store_lease(self, lease: Lease) -> int:
         """Stores a new lease; returns its place in the order of arrival."""
-        statement = insert(tables.leases).values(lease_values(lease)).returning(tables.leases.c.seq)
-        seq = int(self._connection.execute(statement).scalar_one())
+        seq = int(self._connection.execute(_ADD, lease_values(lease)).scalar_one())
         self._add_benches(lease)
         return seq
 
@@ -31,18 +42,14 @@ class Leases(Part):
         values, known = lease_values(lease), lease_values(before)
         changed = {name: value for name, value in values.items() if value != known[name]}
         if changed:
-            self._connection.execute(update(tables.leases).where(tables.leases.c.id == lease.id).values(changed))
+            self._connection.execute(_CHANGE, {**changed, "of_id": lease.id})
         if not before.benches:
             self._add_benches(lease)
             return
-        columns = tables.lease_benches.c
         for one, former in zip(lease.benches, before.benches, strict=True):
             if one != former:
-                self._connection.execute(
-                    update(tables.lease_benches)
-                    .where(columns.lease_id == lease.id, columns.part == one.part)
-                    .values(live=one.live, epoch=one.epoch)
-                )
+                values = {"live": one.live, "epoch": one.epoch, "of_lease": lease.id, "of_part": one.part}
+                self._connection.execute(_CHANGE_BENCH, values)
 
     def stored_lease(self, lease_id: str) -> Lease | None:
         """One lease."""
@@ -75,10 +82,7 @@ class Leases(Part):
 
     def shares(self, lease_id: str) -> list[Share]:
         """With whom a lease is shared, by name."""
-        columns = tables.lease_shares.c
-        rows = self._connection.execute(
-            select(columns.holder, columns.mode).where(columns.lease_id == lease_id).order_by(columns.holder)
-        )
+        rows = self._connection.execute(_SHARES, {"of_lease": lease_id})
         return [Share(row.holder, ShareMode(row.mode)) for row in rows]
 
     def drop_shares(self, lease_id: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from labd.model.filters import Filter
 from labd.model.run import LogLine, Run, RunInput, RunState
@@ -11,6 +11,14 @@ from labd.store import tables
 from labd.store.rows import line_of, run_of, run_values
 from labd.store.units.leases import leases_on
 from labd.store.units.part import Part
+
+_DUE = (
+    select(tables.runs)
+    .where(
+        tables.runs.c.state == RunState.RUNNING, tables.runs.c.started_at + tables.runs.c.timeout_s <= bindparam("now")
+    )
+    .order_by(tables.runs.c.seq)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +61,7 @@ class Runs(Part):
 
     def runs_due(self, now: float) -> list[Run]:
         """RUNNING runs whose timeout has passed, in order of arrival."""
-        columns = tables.runs.c
-        rows = self._connection.execute(
-            select(tables.runs)
-            .where(columns.state == RunState.RUNNING, columns.started_at + columns.timeout_s <= now)
-            .order_by(columns.seq)
-        )
-        return [run_of(row) for row in rows.mappings()]
+        return [run_of(row) for row in self._connection.execute(_DUE, {"now": now}).mappings()]
 
     def next_run_deadline(self) -> float | None:
         """When the timeout of the next RUNNING run passes."""
