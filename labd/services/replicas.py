@@ -24,9 +24,9 @@ from labd.store.postgresql import PostgreSQL
 from labd.store.unit import Unit
 from labd.store.units.replicas import Attachment
 
-BEAT_S = 1.0
+BEAT_S = 0.5
 """How often each labd says that it lives."""
-GONE_S = 3.0
+GONE_S = 2.5
 """A labd that has not beaten for this long, by the clock of whoever waits, is gone."""
 RETRY_S = 0.5
 """After the line was lost."""

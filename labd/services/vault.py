@@ -1,5 +1,6 @@
 """Seals secrets at rest with AES-256-GCM (NIST SP 800-38D), under a key of labd's own."""
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -29,7 +30,7 @@ class Vault:
         self.path = path
         try:
             if not path.exists():
-                _write(path, [secrets.token_bytes(_KEY_BYTES)])
+                _write(path, [secrets.token_bytes(_KEY_BYTES)], only_first=True)
             keys = [b64decode(line, validate=True) for line in path.read_text("ascii").split()]
         except (OSError, ValueError) as error:
             raise KeyUnusable(f"the secrets key {path} cannot be read: {error}") from error
@@ -82,13 +83,18 @@ def _bound(head: bytes, place: str) -> bytes:
     return head + place.encode("utf-8")
 
 
-def _write(path: Path, keys: list[bytes]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
+def _write(path: Path, keys: list[bytes], *, only_first: bool = False) -> None:
+    """``only_first``: the file of a replica that was faster stays."""
+    part = path.with_name(f"{path.name}.part-{secrets.token_hex(4)}")
     file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(file, b"".join(b64encode(key) + b"\n" for key in keys))
         os.fsync(file)
     finally:
         os.close(file)
-    part.replace(path)
+    if not only_first:
+        part.replace(path)
+        return
+    with contextlib.suppress(FileExistsError):
+        path.hardlink_to(part)
+    part.unlink()
