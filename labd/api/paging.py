@@ -16,6 +16,7 @@ from labd.services.errors import FieldError, Invalid
 PAGE_SIZE = 100
 PAGE_SIZE_MAX = 1000
 _CURSOR_LENGTH_MAX = 1024
+_FAR = 1e12
 _FOREIGN = "expected the `next` of an answer to the same path and filters"
 
 Key = int | str
@@ -61,6 +62,11 @@ class Paging:
         if not isinstance(after, str):
             raise _invalid(after)
         return self.page(list(islice((one for one in everything if key(one) > after), self.limit + 1)), key, answer)
+
+
+def newest_first(seconds: float, name: str) -> str:
+    """The sort key of a list whose latest items come first."""
+    return f"{_FAR - seconds:020.6f} {name}"
 
 
 def _paging(

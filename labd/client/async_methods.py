@@ -86,7 +86,7 @@ class AsyncMethods(AsyncBase):
 
     async def users(self) -> list[User]:
         """The users that labd itself knows, by name."""
-        return cast(list[User], await self._get("users"))
+        return list(await self._items("users", {}))
 
     async def create_user(self, name: str, kind: str = "person") -> User:
         """Adds a user ("person" or "program") without any role."""
@@ -98,7 +98,7 @@ class AsyncMethods(AsyncBase):
 
     async def teams(self) -> list[str]:
         """The teams that one belongs to; all, for who belongs to the whole lab."""
-        return [team["name"] for team in await self._get("teams")]
+        return [team["name"] for team in await self._items("teams", {})]
 
     async def create_team(self, name: str) -> None:
         """Adds a team without members."""
@@ -110,7 +110,7 @@ class AsyncMethods(AsyncBase):
 
     async def members(self, team: str) -> list[Member]:
         """Who belongs to a team; to the whole lab for ``*``."""
-        return cast(list[Member], await self._get(f"teams/{_segment(team)}/members"))
+        return list(await self._items(f"teams/{_segment(team)}/members", {}))
 
     async def save_member(self, team: str, name: str, role: str) -> Member:
         """Gives somebody a role (viewer, engineer, operator, admin) in a team, or in the whole lab (``*``)."""
@@ -122,7 +122,7 @@ class AsyncMethods(AsyncBase):
 
     async def tokens(self, *, everybody: bool = False) -> list[ApiToken]:
         """One's own API tokens, newest first; with ``everybody`` those of all users."""
-        return cast(list[ApiToken], await self._get("tokens?all=true" if everybody else "tokens"))
+        return list(await self._items("tokens", {"all": "true"} if everybody else {}))
 
     async def create_token(
         self,

@@ -1,6 +1,6 @@
 """The part of LabClient that is about who is who."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -11,6 +11,9 @@ class Identities:
     """Signing in, users, teams, tokens."""
 
     def _get(self, path: str) -> Any:
+        raise NotImplementedError
+
+    def _items(self, path: str, filters: Mapping[str, str | Sequence[str]]) -> Iterator[Any]:
         raise NotImplementedError
 
     def _call(self, method: str, path: str, body: object | None = None) -> Any:
@@ -26,7 +29,7 @@ class Identities:
 
     def users(self) -> list[User]:
         """The users that labd itself knows, by name."""
-        return cast(list[User], self._get("users"))
+        return list(self._items("users", {}))
 
     def create_user(self, name: str, kind: str = "person") -> User:
         """Adds a user ("person" or "program") without any role."""
@@ -38,7 +41,7 @@ class Identities:
 
     def teams(self) -> list[str]:
         """The teams that one belongs to; all, for who belongs to the whole lab."""
-        return [team["name"] for team in self._get("teams")]
+        return [team["name"] for team in self._items("teams", {})]
 
     def create_team(self, name: str) -> None:
         """Adds a team without members."""
@@ -50,7 +53,7 @@ class Identities:
 
     def members(self, team: str) -> list[Member]:
         """Who belongs to a team; to the whole lab for ``*``."""
-        return cast(list[Member], self._get(f"teams/{_segment(team)}/members"))
+        return list(self._items(f"teams/{_segment(team)}/members", {}))
 
     def save_member(self, team: str, name: str, role: str) -> Member:
         """Gives somebody a role (viewer, engineer, operator, admin) in a team, or in the whole lab (``*``)."""
@@ -62,7 +65,7 @@ class Identities:
 
     def tokens(self, *, everybody: bool = False) -> list[ApiToken]:
         """One's own API tokens, newest first; with ``everybody`` those of all users."""
-        return cast(list[ApiToken], self._get("tokens?all=true" if everybody else "tokens"))
+        return list(self._items("tokens", {"all": "true"} if everybody else {}))
 
     def create_token(
         self,

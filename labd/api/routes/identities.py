@@ -7,7 +7,7 @@ from fastapi import Path, Query
 
 from labd.api import schemas
 from labd.api.context import ActorOf, LabOf, ReasonOf
-from labd.api.idempotency import REPEATABLE
+from labd.api.paging import Page, PagingOf, newest_first
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
 from labd.api.times import to_text
@@ -43,9 +43,9 @@ def get_whoami(actor: ActorOf) -> schemas.WhoAmI:
 
 
 @router.get("/users", responses=responses(*_REFUSED), summary="List users")
-def list_users(lab: LabOf) -> list[schemas.User]:
+def list_users(lab: LabOf, paging: PagingOf) -> Page[schemas.User]:
     """By name. Who signs in through an identity provider is no user of labd's own."""
-    return [_user(view) for view in lab.identities.users()]
+    return paging.cut(lab.identities.users(), lambda view: view.user.name, _user)
 
 
 @router.post(
@@ -71,9 +71,9 @@ def remove_user(lab: LabOf, actor: ActorOf, name: UserName, reason: ReasonOf) ->
 
 
 @router.get("/teams", responses=responses(*_REFUSED), summary="List teams")
-def list_teams(lab: LabOf, actor: ActorOf) -> list[schemas.Team]:
+def list_teams(lab: LabOf, actor: ActorOf, paging: PagingOf) -> Page[schemas.Team]:
     """Those that one belongs to; all, for who belongs to the whole lab."""
-    return [schemas.Team(name=name) for name in lab.identities.teams(actor)]
+    return paging.cut(sorted(lab.identities.teams(actor)), str, lambda name: schemas.Team(name=name))
 
 
 @router.post(
@@ -100,10 +100,10 @@ def remove_team(lab: LabOf, actor: ActorOf, team: TeamName, reason: ReasonOf) ->
 
 
 @router.get("/teams/{team}/members", responses=responses(*_UNKNOWN), summary="Who belongs to a team")
-def list_members(lab: LabOf, team: TeamName) -> list[schemas.Member]:
+def list_members(lab: LabOf, team: TeamName, paging: PagingOf) -> Page[schemas.Member]:
     """By name."""
     members = lab.identities.members(team)
-    return [schemas.Member(team=team, name=name, role=role) for name, role in members.items()]
+    return paging.cut(sorted(members), str, lambda name: schemas.Member(team=team, name=name, role=members[name]))
 
 
 @router.put(
@@ -134,16 +134,19 @@ def remove_member(lab: LabOf, actor: ActorOf, team: TeamName, name: UserName) ->
 def list_tokens(
     lab: LabOf,
     actor: ActorOf,
+    paging: PagingOf,
     everybody: Annotated[bool, Query(alias="all", description="Those of all users, for an admin of the lab.")] = False,
-) -> list[schemas.Token]:
+) -> Page[schemas.Token]:
     """One's own, newest first, without their texts."""
-    return [_token(token) for token in lab.identities.tokens(actor, everybody)]
+
+    def key(token: ApiToken) -> str:
+        return newest_first(token.created_at, token.prefix)
+
+    return paging.cut(sorted(lab.identities.tokens(actor, everybody), key=key), key, _token)
 
 
 @router.post(
     "/tokens",
-    # Kept answers would be tokens at rest.
-    openapi_extra=REPEATABLE,
     status_code=HTTPStatus.CREATED,
     responses=body_responses(*_UNKNOWN, HTTPStatus.CONFLICT),
     summary="Make an API token",
