@@ -36,10 +36,12 @@ from labd.client.types import (
     NewApiToken,
     Policy,
     Result,
+    Retention,
     Run,
     Secret,
     SharedLease,
     ShareMode,
+    Swept,
     User,
     WantedBenches,
     WhoAmI,
@@ -409,6 +411,23 @@ class AsyncMethods(AsyncBase):
     async def remove_environment(self, name: str, *, team: str = DEFAULT_TEAM) -> None:
         """Removes an environment; its secrets stay."""
         await self._delete(f"environments/{_segment(name)}", {"team": team})
+
+    async def retention(self) -> Retention:
+        """What is kept for how long."""
+        return cast(Retention, await self._get("retention"))
+
+    async def set_retention(self, rules: Retention) -> Retention:
+        """Replaces the rules as a whole."""
+        return cast(Retention, await self._put("retention", rules, {}))
+
+    async def preview_retention(self, rules: Retention) -> Swept:
+        """What these rules would remove now."""
+        return cast(Swept, await self._call("POST", "retention/preview", rules))
+
+    async def sweep_retention(self) -> Swept:
+        """Removes what is not to be kept, now."""
+        body = await self._http.request("POST", f"{_API}/retention/sweep", timeout_s=LONG_S)
+        return cast(Swept, self._http.json(body))
 
     async def audit(self, query: AuditQuery | None = None, limit: int | None = None) -> list[AuditEntry]:
         """What was done, newest first unless the query says otherwise; up to ``limit`` entries, or all."""
