@@ -1,6 +1,6 @@
 """The benches that come into question for a wish at all, before it is asked which of them are free."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from labd.scheduling.lab import Lab
 from labd.scheduling.matching import Fleet, Indifference, Preference
@@ -11,17 +11,17 @@ from labd.scheduling.wish import Part, Wish
 class Candidates:
     """For every part of a wish the set of usable benches that will do."""
 
-    def __init__(self, lab: Lab, fleet: Fleet) -> None:
+    def __init__(self, lab: Lab, fleet: Fleet, entitled: Container[str]) -> None:
+        """``entitled`` are the wishes whose promises count."""
         self._fleet = fleet
         self._sites = fleet.sites
         self._indifferent = Indifference()
         self._usable: dict[str, int] = {}
         self._avoiding: dict[tuple[tuple[Part, ...], bool, frozenset[str]], tuple[int, ...]] = {}
         self._asked = {part.selector for wish in lab.wishes for part in wish.parts}
-        waiting = {wish.id for wish in lab.wishes}
         self._promised: dict[str, int] = {}
         for number, bench in enumerate(fleet.benches):
-            if bench.promised_to in waiting:
+            if bench.promised_to is not None and bench.promised_to in entitled:
                 self._promised[bench.promised_to] = self._promised.get(bench.promised_to, 0) | 1 << number
         self._all_promised = sum(self._promised.values())
 

@@ -47,9 +47,10 @@ class Pass:
         self.lab = lab
         self.rules = rules
         self.fleet = Fleet(lab.benches)
-        self.candidates = Candidates(lab, self.fleet)
-        self.timeline = Timeline(lab, self.fleet, rules)
         self.quotas = Quotas(lab, rules)
+        self._promised = self._entitled()
+        self.candidates = Candidates(lab, self.fleet, self._promised)
+        self.timeline = Timeline(lab, self.fleet, rules)
         self.order = in_order(lab.wishes, rules, lab.now, recent_use(lab, rules))
         holders = lab.holders
         free = self.fleet.where(bench.clean and bench.name not in holders for bench in self.fleet.benches)
@@ -57,7 +58,6 @@ class Pass:
         self._placing = self.candidates.placing(free & self.fleet.usable, self.preference)
         self._ends: dict[str, float] = {}
         self._reservations: list[Reservation] = []
-        self._promised = {bench.promised_to for bench in lab.benches}
 
     def decide(self) -> Decision:
         """What to do now. To be called once."""
@@ -101,6 +101,16 @@ class Pass:
             reservations=tuple(self._reservations),
             over_quota=over_quota,
         )
+
+    def _entitled(self) -> set[str]:
+        """The wishes to which a bench is promised, and which would not wait for their quota all the same."""
+        promised = {bench.promised_to for bench in self.lab.benches}
+        now = self.lab.now
+        return {
+            wish.id
+            for wish in self.lab.wishes
+            if wish.id in promised and not self.quotas.shortfall(wish.team, wish.count, now, now + wish.duration_s)
+        }
 
     def _serve(self, wish: Wish, ends_at: float) -> None:
         self._ends[wish.id] = ends_at

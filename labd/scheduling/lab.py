@@ -24,7 +24,8 @@ class Bench:
     clean: bool = True
     """The agent has confirmed that the former lease cannot act any more and that the bench is in its safe state."""
     promised_to: str | None = None
-    """The wish for which its lease was given notice (``Notice.wish``). Nobody else gets it while that wish waits."""
+    """The wish for which its lease was given notice (``Notice.wish``). Nobody else gets it while that wish waits,
+    unless it is over its team's quota."""
 
     @property
     def usable(self) -> bool:

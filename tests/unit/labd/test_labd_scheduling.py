@@ -176,6 +176,13 @@ def test_a_promised_bench_goes_to_whom_it_was_promised_and_is_free_once_that_one
     assert grants([promised], [wish(1)]) == {"l-1": ("hil-1",)}
 
 
+def test_a_promise_to_who_may_have_no_more_keeps_nobody_out() -> None:
+    held = (Held("l-0", ("hil-2",), NOW - 10, NOW + 10, "a"),)
+    benches = [bench("hil-1", promised_to="l-2"), bench("hil-2")]
+    wishes = [wish(1), wish(2, team="a")]
+    assert grants(benches, wishes, held, teams={"a": TeamRules(benches_at_once=1)}) == {"l-1": ("hil-1",)}
+
+
 def test_a_team_gets_no_more_benches_than_its_quota_and_holds_up_nobody() -> None:
     benches = [bench("hil-1"), bench("hil-2"), bench("hil-3")]
     lab = Lab(

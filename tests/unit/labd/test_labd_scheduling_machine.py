@@ -276,7 +276,8 @@ class SchedulingMachine(RuleBasedStateMachine):
         for grant in decision.grants:
             wish = self.wishes[grant.wish]
             assert serves(wish, grant.benches), "all that was asked for, or nothing"
-            assert all(self.promised.get(name) not in self.wishes.keys() - {wish.id} for name in grant.benches)
+            entitled = self.wishes.keys() - decision.over_quota.keys() - {wish.id}
+            assert all(self.promised.get(name) not in entitled for name in grant.benches)
             assert grant.ends_at == (wish.ends_at or self.now + wish.duration_s)
             assert self.ends_before(bookings, wish.id, grant.benches, grant.ends_at)
         self.check_bookings(decision, taken, bookings)
