@@ -262,3 +262,11 @@ def test_commands_go_over_tls_too(lab: Lab, client: LabClient) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "62 F1 90" in done.stdout or "62F190" in done.stdout, done.stdout
+
+
+def test_the_images_health_check_knows_a_secure_labd(lab: Lab) -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text().replace("\\\n", "")
+    check = json.loads(next(line for line in dockerfile.splitlines() if "HEALTHCHECK" in line).partition("CMD ")[2])
+    healthy = [sys.executable, *check[1:]]
+    done = subprocess.run(healthy, cwd=lab.folder / "labd", capture_output=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, done.stderr
