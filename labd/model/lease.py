@@ -220,11 +220,11 @@ class Lease:
             return self
         return replace(self, revoke_at=revoke_at, revoke_reason=reason)
 
-    def extend(self, ends_at: float) -> "Lease":
-        """The lease with a later hard end. Raises IllegalTransition unless it is held."""
+    def extend(self, ends_at: float, now: float) -> "Lease":
+        """The lease with a later hard end; who extends it uses it. Raises IllegalTransition unless it is held."""
         if not self.state.held or self.granted_at is None:
             raise IllegalTransition(f"lease {self.id} is {self.state}, only a held one is extended")
-        return replace(self, expires_at=ends_at, duration_s=ends_at - self.granted_at)
+        return replace(self, expires_at=ends_at, duration_s=ends_at - self.granted_at, used_at=now)
 
     def transfer(self, holder: str, team: str, epochs: Iterable[int], now: float) -> "Lease":
         """The lease in other hands, with new epochs for its benches: tokens of the former holder are no good any more.

@@ -196,7 +196,7 @@ class Ledger:
     def extend(self, lease: Lease, ends_at: float) -> Lease:
         """Gives a held lease a later hard end."""
         self.effects.deadlines = True
-        return self._move("lease.extended", lease, lease.extend(ends_at))
+        return self._move("lease.extended", lease, lease.extend(ends_at, self.now))
 
     def transfer(self, lease: Lease, holder: str, team: str) -> Lease:
         """Puts a lease into other hands; the agents undo what the former holder did, and refuse their tokens."""
@@ -274,12 +274,15 @@ class Ledger:
 
     def _release_idle(self) -> None:
         """Ends what people hold and do not use. Where an agent is away, nobody knows: that counts as use."""
-        idle_s = self.policy.idle_release_s
-        for lease in self.unit.held_unused_since(self.now - idle_s):
-            if all(self._attached(one.bench) for one in lease.benches):
-                self.end_lease(lease, LeaseEnd.IDLE, f"nothing went to or from its benches for {idle_s:g} s")
-            else:
+        policy = self.policy
+        for lease in self.unit.held_unused_since(self.now - policy.idle_release_s + policy.idle_notice_s):
+            if not all(self._attached(one.bench) for one in lease.benches):
                 self.note_use(lease, self.now)
+            elif self.now - (lease.used_at or 0.0) < policy.idle_release_s:
+                self.effects.leases.add(lease.id)  # those who follow it see that it has to end
+            else:
+                note = f"nothing went to or from its benches for {policy.idle_release_s:g} s"
+                self.end_lease(lease, LeaseEnd.IDLE, note)
 
     def note_use(self, lease: Lease, used_at: float) -> None:
         """Something went between a held lease's people and a bench."""

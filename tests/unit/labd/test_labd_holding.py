@@ -218,6 +218,17 @@ def test_a_person_is_told_before_their_lease_ends_for_want_of_use(lab: Lab, cloc
     assert lab.leasing.get(lease.id).lease.state is LeaseState.ACTIVE
 
 
+def test_who_extends_a_held_lease_uses_it(lab: Lab, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"))
+    lease = ask(lab, held=True, duration_s=9000.0)
+    clock.advance(1700.0)
+    settle(lab)
+    assert lab.leasing.get(lease.id).lease.revoke_at is not None
+    assert lab.holding.extend(ANONYMOUS, lease.id, 60.0).lease.revoke_at is None
+    clock.advance(1700.0)
+    assert state(lab, lease).state is LeaseState.GRANTED
+
+
 def test_nobody_is_idle_whose_agent_cannot_tell(lab: Lab, clock: FakeClock) -> None:
     session, _ = attach(lab, report("bench-1"))
     lease = ask(lab, held=True, duration_s=9000.0)

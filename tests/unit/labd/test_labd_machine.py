@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    multiple,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -32,7 +33,7 @@ from labd.model.lease import Lease, LeaseState, Wanted
 from labd.model.policy import Policy
 from labd.model.run import RunState
 from labd.model.selector import parse
-from labd.services.errors import Conflict
+from labd.services.errors import Conflict, Invalid
 from labd.services.fleet import Session
 from labd.services.lab import Lab
 from tests.postgresql import PostgresServer
@@ -50,7 +51,7 @@ WISHES = (
     (Wanted("", 3),),
     (Wanted("platform=mqb"), Wanted("fast")),
 )
-PRIORITIES = ("low", "normal", "high")
+PRIORITIES = ("low", "normal", "high", "urgent")
 
 
 class Agent:
@@ -83,6 +84,8 @@ class LabMachine(RuleBasedStateMachine):
         self.agent = Agent()
         self.seen: dict[str, Lease] = {}
         self.epochs = dict.fromkeys(LABELS, 0)
+        self.booked: set[str] = set()
+        """Benches that were ever reserved for a booking."""
 
     def new_database(self) -> str | None:
         """None: an SQLite file."""
@@ -164,6 +167,42 @@ class LabMachine(RuleBasedStateMachine):
     @rule(lease_id=leases)
     def release(self, lease_id: str) -> None:
         assert self.lab.leasing.release(ANONYMOUS, lease_id).lease.state.over
+
+    @rule(lease_id=leases, by_s=st.sampled_from([5.0, 50.0, 40 * 86400.0]))
+    def extend(self, lease_id: str, by_s: float) -> None:
+        before = self.lab.leasing.get(lease_id).lease
+        try:
+            after = self.lab.holding.extend(ANONYMOUS, lease_id, by_s).lease
+        except Conflict:
+            return
+        except Invalid:
+            assert by_s > 30 * 86400.0
+            return
+        assert before.expires_at is not None
+        assert after.expires_at == before.expires_at + by_s
+        assert after.duration_s <= 30 * 86400.0
+
+    @rule(lease_id=leases)
+    def transfer(self, lease_id: str) -> None:
+        before = self.lab.leasing.get(lease_id).lease
+        try:
+            after = self.lab.holding.transfer(ANONYMOUS, lease_id, "bob", None).lease
+        except Conflict:
+            return
+        assert (after.holder, after.state, after.expires_at) == ("bob", before.state, before.expires_at)
+        assert all(new.epoch > old.epoch for new, old in zip(after.benches, before.benches, strict=True))
+
+    @rule(target=leases, after_s=st.sampled_from([0.0, 20.0, 100.0]), wanted=st.sampled_from(WISHES))
+    def book(self, after_s: float, wanted: tuple[Wanted, ...]) -> Any:
+        start = self.clock.now() + after_s
+        try:
+            lease = self.lab.leasing.create(
+                ANONYMOUS, benches=wanted, holder="eve", duration_s=10.0, ttl_s=30.0, starts_at=start
+            ).lease
+        except Conflict:
+            return multiple()
+        assert lease.state.held or len(lease.reserved) == len(lease.parts)
+        return lease.id
 
     @precondition(lambda self: self.agent.session is not None)
     @rule()
@@ -247,7 +286,10 @@ class LabMachine(RuleBasedStateMachine):
             benches = {bench.name: bench for bench in unit.benches()}
             runs = unit.newest_runs(Filter(), 1000)
         held = [lease for lease in leases if lease.state.held]
-        queue = ordered(lease for lease in leases if lease.state is LeaseState.QUEUED)
+        waiting = [lease for lease in leases if lease.state is LeaseState.QUEUED]
+        queue = ordered(lease for lease in waiting if lease.starts_at is None)
+        promised = {bench.name for bench in benches.values() if bench.promised_to is not None}
+        self.booked |= {name for lease in waiting for name in lease.reserved}
         by_id = {lease.id: lease for lease in leases}
 
         live = [one.bench for lease in leases for one in lease.benches if one.live]
@@ -283,9 +325,11 @@ class LabMachine(RuleBasedStateMachine):
                 assert view.bench.name not in live
                 available.add(view.bench.name)
         for lease in queue:
-            assert not could_have(lease, available), "benches stand idle while somebody waits for them"
+            assert not could_have(lease, available - promised - self.booked), "benches idle while somebody waits"
         positions = {
-            view.lease.id: view.position for view in self.lab.leasing.newest(Filter([LeaseState.QUEUED]), 1000)
+            view.lease.id: view.position
+            for view in self.lab.leasing.newest(Filter([LeaseState.QUEUED]), 1000)
+            if view.lease.starts_at is None
         }
         positions = dict(sorted(positions.items(), key=lambda item: item[1] or 0))
         assert list(positions) == [lease.id for lease in queue]
@@ -297,6 +341,9 @@ class LabMachine(RuleBasedStateMachine):
             assert self.agent.fenced[one.bench] >= one.epoch - 1, "granted before the former epoch was fenced"
             assert parse(one.selector).matches(labels_of(one.bench))
         got = {one.bench for one in lease.benches}
+        # Bookings go first, and who would be in their way waits; what was taken for an urgent lease is that lease's.
+        if lease.starts_at is not None or got & self.booked or lease.priority == "urgent":
+            queue = []
         for other in ordered([*queue, lease]):
             if other.id == lease.id:
                 break
