@@ -42,7 +42,7 @@ def test_a_run_starts_at_once_on_a_free_bench_and_gets_its_assignment(lab: Lab, 
     assignment = lab.running.assignment(run.id)
     assert (assignment.inputs.script, assignment.inputs.files) == ("return 1", {"lib/a.lua": "return 2"})
     ((access, labels),) = assignment.benches
-    assert labels == {"platform": "meb", "name": "bench-1"}
+    assert labels == {"platform": "meb", "name": "bench-1", "team": "shared"}
     assert access.token == lab.leasing.get(run.lease_id).token
 
 
