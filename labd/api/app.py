@@ -1,5 +1,6 @@
 """The REST API as an ASGI application."""
 
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -25,6 +26,8 @@ from labd.api.routes import (
 )
 from labd.api.routing import Router, relate
 from labd.api.version import VERSION
+from labd.model.access import Admits
+from labd.model.access_table import REST
 from labd.services.lab import Lab
 
 PREFIX = "/api/v1"
@@ -47,8 +50,21 @@ class _Api(FastAPI):
             schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             parts = {**schema.pop("$defs"), "Problem": schema}
             document["components"]["schemas"].update(parts)
+            _add_refusals(document)
             add_examples(document)
         return super().openapi()
+
+
+def _add_refusals(document: dict[str, Any]) -> None:
+    """What the guard may answer, by the authorisation table, before a route is reached."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            rule = REST.get(f"{method.upper()} {path}")
+            refusals = [HTTPStatus.TOO_MANY_REQUESTS]
+            if rule is None or rule.admits is not Admits.PUBLIC:
+                refusals += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN]
+            for status, entry in problems.problem_entries(*refusals).items():
+                operation["responses"].setdefault(str(status), entry)
 
 
 def create_app(lab: Lab) -> FastAPI:

@@ -48,6 +48,16 @@ def test_every_rest_operation_has_an_entry() -> None:
     assert not unlisted, f"add these to labd/model/access_table.py: {sorted(unlisted)}"
 
 
+def test_every_operation_says_that_it_may_be_refused() -> None:
+    for path, methods in openapi_document()["paths"].items():
+        for method, operation in methods.items():
+            rule = REST[f"{method.upper()} {path}"]
+            refusals = {"429"} if rule.admits is Admits.PUBLIC else {"401", "403", "429"}
+            assert refusals <= set(operation["responses"]), (method, path)
+            reason = [one for one in operation.get("parameters", []) if one["name"] == "reason"]
+            assert reason or rule.reason in (Reason.NEVER, Reason.IN_BODY), (method, path)
+
+
 def test_no_entry_is_left_over() -> None:
     known = {*operations(), "GET /api/v1/openapi.json", "GET /api/v1/docs"}
     assert not set(REST) - known
