@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
     Boolean,
+    Column,
     Float,
     Integer,
     LargeBinary,
@@ -121,16 +122,26 @@ def _value(kind: Any) -> Any:
 
 
 def _fill(connection: Connection) -> None:
+    """What `ROWS` says, and a row in every other table; those that a migration has filled stay as they are."""
     for table in _tables(connection):
-        for known in ROWS.get(table.name, []):
+        if connection.execute(select(table)).first() is not None:
+            continue
+        for known in ROWS.get(table.name, [{}]):
             row = {
-                column.name: known[column.name] if column.name in known else _value(column.type)
+                column.name: known[column.name] if column.name in known else _suiting(connection, column)
                 for column in table.columns
                 if column.name in known or not column.nullable
             }
             if "priority" in row and isinstance(table.c.priority.type, String):
                 row["priority"] = "normal"  # it was a number once
             connection.execute(table.insert().values(row))
+
+
+def _suiting(connection: Connection, column: Column[Any]) -> Any:
+    """A value that the column takes; of a column that refers to another table, one that is there."""
+    for key in column.foreign_keys:
+        return connection.scalar(select(key.column))
+    return _value(column.type)
 
 
 def _content(connection: Connection) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
