@@ -318,8 +318,9 @@ def secrets() -> None:
 @secrets.command()
 @_data
 @_database
+@_keys
 @_secrets_key
-def rotate(data: Path, database: str | None, secrets_key: Path | None) -> None:
+def rotate(data: Path, database: str | None, keys: Path | None, secrets_key: Path | None) -> None:
     """Seal all secrets with a new key, and forget the old one.
 
     Stop every labd that uses the database first. The file must be writable; where it is not, write a new line of
@@ -328,12 +329,12 @@ def rotate(data: Path, database: str | None, secrets_key: Path | None) -> None:
     """
     from labd.services.rotation import rotate as rotate_key
     from labd.services.signing import KeyUnusable
-    from labd.services.vault import SecretUnreadable
+    from labd.services.vault import KEY_FILE, SecretUnreadable
     from labd.store.errors import StoreError
 
     _set_up_logging("warning")
     try:
-        click.echo(rotate_key(data, database, secrets_key))
+        click.echo(rotate_key(data, database, secrets_key or (keys or data) / KEY_FILE))
     except (OSError, StoreError, KeyUnusable, SecretUnreadable) as error:
         click.echo(f"labd: cannot rotate: {error}", err=True)
         sys.exit(1)

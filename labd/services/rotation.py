@@ -3,19 +3,19 @@
 from pathlib import Path
 
 from labd.services.environments import seal_anew
-from labd.services.vault import KEY_FILE, Vault
+from labd.services.vault import Vault
 from labd.store.lock import DataLock
 from labd.store.store import Store
 
 
-def rotate(data: Path, url: str | None, key_file: Path | None) -> str:
+def rotate(data: Path, url: str | None, key_file: Path) -> str:
     """Makes a new key, seals all secrets with it and forgets the old ones; says what was done.
 
     Interrupted at any moment, it leaves a file whose keys open everything. Raises StoreError, KeyUnusable and
     SecretUnreadable; then the old keys stay.
     """
     with DataLock(data):
-        vault = Vault(key_file or data / KEY_FILE)
+        vault = Vault(key_file)
         store = Store(data, url)
         try:
             vault.add_key()

@@ -213,7 +213,7 @@ def test_a_rotated_key_opens_everything_and_the_old_one_nothing(
     lab.core.store.close()
     old = (tmp_path / KEY_FILE).read_text()
 
-    assert "2 values" in rotate(tmp_path, database, None)
+    assert "2 values" in rotate(tmp_path, database, tmp_path / KEY_FILE)
     assert old.strip() not in (tmp_path / KEY_FILE).read_text()
     again = open_lab(tmp_path, clock, executor, database=database)
     assert again.environments.give(run_id).secrets == {"KEY": PASSWORD}
