@@ -216,7 +216,7 @@ def show_lease(session: Session, lease_id: str, as_json: bool) -> None:
 
 def _note(one: Lease) -> str:
     if one["state"] == "QUEUED":
-        return place(one["position"])
+        return f"booked, starts {ago(one['starts_at'])}" if one["starts_at"] else place(one["position"])
     return f"ends {ago(one['expires_at'])}" if one["state"] in HELD else end_text(one)
 
 

@@ -258,6 +258,7 @@ def test_a_booking_does_not_wait(labctl: Labctl, labd: FakeLabd) -> None:
     (asked,) = labd.asked("POST", "/leases")
     assert (asked["starts_at"], asked["held"]) == ("2026-12-01T09:30:00Z", True)
     assert labctl("lease", "acquire", "--from", "2026-12-01T09:30:00Z", "--hold").exit_code == 64
+    assert "booked, starts" in labctl("lease", "ls").stdout
 
 
 def test_extend_transfer_and_share_say_what_is_so_now(labctl: Labctl, labd: FakeLabd) -> None:
