@@ -179,24 +179,16 @@ def test_every_role_and_scope_against_every_route(lab: Lab, app: FastAPI, web: T
     checked = 0
     for operation, rule in REST.items():
         method, template = operation.split(" ")
-        if method == "DELETE" or operation.endswith("/cancel") or "/result" in template:
-            continue  # these end what the others need: see below
         clock.advance(4)  # who comes without a token is let ask so many times only
+        # These end what the others need, or never end.
+        refusals_only = method == "DELETE" or template.endswith(("/cancel", "/result", *STREAMS))
         for actor, secret in people:
-            decision = decide(rule, actor, resources.get(rule.team))
-            if method == "GET" and template.endswith(STREAMS) and decision.outcome is Outcome.ALLOWED:
-                continue  # it has no end
+            outcome = decide(rule, actor, resources.get(rule.team)).outcome
+            if outcome is Outcome.ALLOWED and refusals_only:
+                continue
             answer = _ask(web, secret, method, template.format(**names))
-            _agrees(answer, decision.outcome, f"{operation} as {actor}")
+            _agrees(answer, outcome, f"{operation} as {actor}")
             checked += 1
-    for operation in ("DELETE /api/v1/leases/{lease_id}", "POST /api/v1/runs/{run_id}/cancel"):
-        rule = REST[operation]
-        method, template = operation.split(" ")
-        for actor, secret in people:
-            outcome = decide(rule, actor, resources[rule.team]).outcome
-            if outcome is not Outcome.ALLOWED:
-                _agrees(_ask(web, secret, method, template.format(**names)), outcome, f"{operation} as {actor}")
-                checked += 1
     assert checked > 700
 
 
