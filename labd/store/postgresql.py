@@ -30,7 +30,9 @@ LOCK_TIMEOUT_S = 8.0
 STATEMENT_TIMEOUT_S = 15.0
 """Longest statement."""
 IDLE_TIMEOUT_S = 3.0
-"""The server ends a transaction whose labd does nothing for this long: one that was paused must not stop the others."""
+"""The server ends a write whose labd does nothing for this long: one that was paused must not stop the others."""
+READ_IDLE_TIMEOUT_S = 300.0
+"""The same for a read, which keeps nobody waiting: a backup may be slow to write down what it has read."""
 CONNECT_TIMEOUT_S = 3
 """How long a server may take to answer; libpq knows whole seconds only, from 2 up."""
 GONE_S = 4
@@ -40,7 +42,7 @@ GONE_S = 4
 _SETTINGS = {
     "lock_timeout": f"{LOCK_TIMEOUT_S:g}s",
     "statement_timeout": f"{STATEMENT_TIMEOUT_S:g}s",
-    "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S:g}s",
+    "idle_in_transaction_session_timeout": f"{READ_IDLE_TIMEOUT_S:g}s",
     "tcp_keepalives_idle": "2",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "2",
@@ -58,6 +60,9 @@ CONNECT = {
 }
 """How every connection is made, in libpq's words."""
 
+_BEGIN_WRITE = text(
+    "SELECT pg_advisory_xact_lock(:key), set_config('idle_in_transaction_session_timeout', :idle, true)"
+)
 _BUSY = ("40001", "40P01", "53300", "55P03", "57014", "25P03")
 _GONE = ("25006", "53100", "53200", "57P01", "57P02", "57P03", "57P05", "58000", "58030")
 
@@ -109,6 +114,7 @@ class PostgreSQL:
         """See `Database.claim`."""
         if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": USE_LOCK}):
             raise DatabaseInUse(f"the database {self.name} is in use by a labd: stop every labd that serves with it")
+        connection.execute(text("SET LOCAL statement_timeout = 0"))  # a big table takes its time
 
     def snapshot(self) -> Connection:
         """See `Database.snapshot`."""
@@ -155,4 +161,4 @@ class _Text(StrDumper):
 
 def _begin(connection: Connection) -> None:
     if connection.get_execution_options().get(WRITE, False):
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
+        connection.execute(_BEGIN_WRITE, {"key": WRITE_LOCK, "idle": f"{IDLE_TIMEOUT_S:g}s"})

@@ -137,11 +137,8 @@ def test_another_labds_write_is_waited_for_no_longer_than_a_while(
 def test_a_labd_that_is_paused_within_a_write_stops_the_others_for_a_moment_only(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = pg.CONNECT["options"]
-    monkeypatch.setitem(pg.CONNECT, "options", f"{options} -c idle_in_transaction_session_timeout=200ms")
-    paused = Store(tmp_path, url)
-    monkeypatch.setitem(pg.CONNECT, "options", options)
-    store = Store(tmp_path, url)
+    monkeypatch.setattr(pg, "IDLE_TIMEOUT_S", 0.2)
+    paused, store = Store(tmp_path, url), Store(tmp_path, url)
     with pytest.raises(StoreError), paused.write() as unit:
         unit.save_bench(BENCH)
         with store.write() as other:
