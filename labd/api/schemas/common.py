@@ -50,8 +50,8 @@ Priority = Annotated[
 Team = Annotated[Word, Field(description="Whose quota pays.", examples=["default"])]
 Affinity = Annotated[
     str,
+    StringConstraints(max_length=200, pattern=PLAIN),
     Field(
-        max_length=200,
         description="Wishes with the same key like to get the same bench, which has their firmware or data already.",
     ),
 ]
