@@ -108,6 +108,8 @@ class BenchHooks:
             "script": script,
             "files": files,
             "data_files": sizes,
+            "environment": {},
+            "secrets": [],
             "lease_id": lease,
             "ttl_s": 3600.0,
             "benches": [{"name": self._bench, "address": self.address, "token": granted.token, "labels": self._labels}],

@@ -8,10 +8,11 @@ from typing import Protocol
 
 import structlog
 
+from bench_agent.protocol import boot_clock
+
 CLOCK_NAME = "clock.json"
 WRONG_S = 5.0
 """By how much the wall clock may differ from labd's before that is logged."""
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 _log = structlog.get_logger()
 
@@ -42,14 +43,15 @@ class LabClock:
         path: Path,
         *,
         wall: Callable[[], float] = time.time,
-        since_boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        since_boot: Callable[[], float] = boot_clock.now,
         boot: str | None = None,
     ) -> None:
         """``path`` keeps the clock. ``boot`` identifies the boot that ``since_boot`` (s) counts from."""
         self._path = path
         self._wall = wall
         self._since_boot = since_boot
-        self._boot = _boot() if boot is None else boot
+        # Where the kernel does not tell, every start counts as a boot.
+        self._boot = boot or boot_clock.boot_id() or str(time.time_ns())
         self._offset = self._resumed()
         self._told = False
         self.keep()
@@ -98,10 +100,3 @@ class LabClock:
         if boot == self._boot:
             return offset
         return max(fresh, last - self._since_boot())
-
-
-def _boot() -> str:
-    try:
-        return _BOOT.read_text().strip()
-    except OSError:  # no Linux: every start is a boot
-        return str(time.time_ns())
