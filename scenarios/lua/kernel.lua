@@ -524,7 +524,7 @@ local function load_module(name, given)
   return chunk(given)
 end
 
-local SHARED = { log = true, time = true, test = true } -- the others belong to a bench
+local SHARED = { env = true, log = true, time = true, test = true } -- the others belong to a bench
 kernel.modules = {}
 
 for _, name in ipairs(module_order) do
