@@ -62,6 +62,7 @@ def login(
             who = lab.whoami()
         except ProblemError as error:
             raise Failure(f"labd at {url} does not take that token: {error}", ExitCode.REFUSED) from error
+    store(url, None)  # so that it is the latest
     store(url, credential)
     roles = ", ".join(f"{role} in {'the whole lab' if team == '*' else team}" for team, role in who["roles"].items())
     click.echo(f"signed in to {url} as {who['name']} ({roles or 'no role yet: ask an admin of the lab for one'})")

@@ -19,7 +19,7 @@ from labd.cli.errors import as_failure
 from labd.cli.exits import ExitCode, Failure, Interrupted, table_text
 from labd.cli.lazy import LazyGroup
 from labd.cli.session import Session
-from labd.client import DEFAULT_URL
+from labd.client import DEFAULT_URL, LabError
 
 _COMMANDS = (
     "agent",
@@ -117,6 +117,14 @@ def _termination_as_exception() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _home() -> str:
+    from labd.client.credentials import latest
+
+    with contextlib.suppress(LabError):  # a file that cannot be read is the business of who needs a token
+        return latest() or DEFAULT_URL
+    return DEFAULT_URL
+
+
 @click.group(
     cls=Labctl,
     lazy={name: f"labd.cli.{name}:{name}" for name in _COMMANDS},
@@ -129,8 +137,8 @@ def _termination_as_exception() -> Iterator[None]:
     metavar="URL",
     envvar="LABD_URL",
     show_envvar=True,
-    default=DEFAULT_URL,
-    show_default=True,
+    default=_home,
+    show_default=f"the one signed in to last, or {DEFAULT_URL}",
     help="Where labd is.",
 )
 @click.version_option(package_name="labd", message="labctl %(version)s")

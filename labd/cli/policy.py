@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from labd.cli.exits import ExitCode, Failure
-from labd.cli.output import format_option, print_json, print_record
+from labd.cli.output import duration, format_option, print_json, print_record
 from labd.cli.session import Session, pass_session
 from labd.client.types import Policy
 
@@ -73,12 +73,13 @@ def _fields(found: Policy) -> dict[str, str]:
         )
         for one in found["teams"]
     ]
+    lasts = {name: duration(value) for name, value in found.items() if isinstance(value, int | float)}
     return {
         "classes": "\n".join(classes),
         "teams": "\n".join(teams) or "all alike, without bounds",
-        "longest lease": f"{found['longest_lease_s']:g} s",
-        "waits at most": f"{found['ageing_bound_s']:g} s, then nobody who came later goes first",
-        "idle release": f"{found['idle_release_s']:g} s without use, told {found['idle_notice_s']:g} s before",
-        "preemption": f"{found['preemption_grace_s']:g} s after the notice",
-        "bookings": f"{found['booking_horizon_s']:g} s ahead, {found['clean_up_s']:g} s kept free before one",
+        "longest lease": lasts["longest_lease_s"],
+        "waits at most": f"{lasts['ageing_bound_s']}, then nobody who came later goes first",
+        "idle release": f"{lasts['idle_release_s']} without use, told {lasts['idle_notice_s']} before",
+        "preemption": f"{lasts['preemption_grace_s']} after the notice",
+        "bookings": f"{lasts['booking_horizon_s']} ahead, {lasts['clean_up_s']} kept free before one",
     }

@@ -53,12 +53,18 @@ def stored(url: str) -> Credential | None:
     return None if entry is None else Credential(**entry)
 
 
+def latest() -> str | None:
+    """URL of the labd that somebody has signed in to last, and not out of. Raises LabError like `stored`."""
+    return next(reversed(_read()), None)
+
+
 def store(url: str, credential: Credential | None) -> None:
-    """Replaces what is stored for the labd at ``url``; None forgets it."""
+    """Replaces what is stored for the labd at ``url``, which stays in its place; None forgets it."""
     entries = _read()
-    entries.pop(_key(url), None)
     if credential is not None:
         entries[_key(url)] = asdict(credential)
+    else:
+        entries.pop(_key(url), None)
     path = credentials_path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
