@@ -10,6 +10,7 @@ from labd.model.filters import Filter
 from labd.model.lease import Lease, LeasedBench, LeaseState, Share, ShareMode
 from labd.store import tables
 from labd.store.rows import lease_bench_values, lease_of, lease_values, leased_bench_of
+from labd.store.units.lists import newest
 from labd.store.units.part import Part
 
 _IDS_AT_ONCE = 10_000
@@ -103,22 +104,7 @@ class Leases(Part):
         self, where: Filter, limit: int, before: int | None = None, benches: Collection[str] | None = None
     ) -> list[Lease]:
         """The last ``limit`` leases that arrived before number ``before``, newest first; on one of ``benches``."""
-        columns = tables.leases.c
-        query = select(tables.leases).order_by(columns.seq.desc()).limit(limit)
-        if where.states:
-            query = query.where(columns.state.in_(where.states))
-        if where.ids is not None:
-            query = query.where(columns.id.in_(where.ids))
-        if where.holder is not None:
-            query = query.where(columns.holder == where.holder)
-        if where.teams is not None:
-            query = query.where(columns.team.in_(where.teams))
-        if where.since is not None:
-            query = query.where(columns.created_at >= where.since)
-        if benches is not None:
-            query = query.where(columns.id.in_(leases_on(benches)))
-        if before is not None:
-            query = query.where(columns.seq < before)
+        query = newest(tables.leases, tables.leases.c.id, where, limit, before, benches)
         return self._with_benches(self._connection.execute(query).mappings().all())
 
     def _leases(self, query: Select[Any]) -> list[Lease]:
@@ -143,9 +129,3 @@ class Leases(Part):
         if lease.benches:
             values = [lease_bench_values(lease.id, one) for one in lease.benches]
             self._connection.execute(insert(tables.lease_benches), values)
-
-
-def leases_on(benches: Collection[str]) -> Select[tuple[str]]:
-    """The IDs of the leases that have, or had, one of these benches."""
-    columns = tables.lease_benches.c
-    return select(columns.lease_id).where(columns.bench.in_(benches))

@@ -9,7 +9,7 @@ from labd.model.filters import Filter
 from labd.model.run import LogLine, Run, RunInput, RunState
 from labd.store import tables
 from labd.store.rows import line_of, run_of, run_values
-from labd.store.units.leases import leases_on
+from labd.store.units.lists import newest
 from labd.store.units.part import Part
 
 _DUE = (
@@ -75,22 +75,7 @@ class Runs(Part):
         self, where: Filter, limit: int, before: int | None = None, benches: Collection[str] | None = None
     ) -> list[Run]:
         """The last ``limit`` runs that arrived before number ``before``, newest first; on one of ``benches``."""
-        columns = tables.runs.c
-        query = select(tables.runs).order_by(columns.seq.desc()).limit(limit)
-        if where.states:
-            query = query.where(columns.state.in_(where.states))
-        if where.ids is not None:
-            query = query.where(columns.id.in_(where.ids))
-        if where.holder is not None:
-            query = query.where(columns.holder == where.holder)
-        if where.teams is not None:
-            query = query.where(columns.team.in_(where.teams))
-        if where.since is not None:
-            query = query.where(columns.created_at >= where.since)
-        if benches is not None:
-            query = query.where(columns.lease_id.in_(leases_on(benches)))
-        if before is not None:
-            query = query.where(columns.seq < before)
+        query = newest(tables.runs, tables.runs.c.lease_id, where, limit, before, benches)
         return [run_of(row) for row in self._connection.execute(query).mappings()]
 
     def inputs(self, run_id: str) -> RunInput | None:
