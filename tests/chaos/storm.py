@@ -74,6 +74,8 @@ class Storm:
         self._ready.unlink(missing_ok=True)
         http = self.lab.http.removeprefix("http://") or "127.0.0.1:0"
         command = [*labd_command(self.folder, http, self.lab.agents or f"{self.agents_host}:0"), *self.options]
+        if self.agents_host != "127.0.0.1":
+            command.append("--insecure-on-network")
         if self.data is not None:
             command += ["--data", str(self.data)]  # the last one counts
         self.lab.processes["labd"] = self.stack.enter_context(service("labd", command, self.folder, self.prefix))
