@@ -62,6 +62,8 @@ def test_trace_has_every_frame_that_candump_saw_at_the_kernels_time(lab: Lab, ca
     with leased(lab, "vcan-bench") as (bench, _), can.Bus(interface="socketcan", channel="vcan0") as other:
         bus = bench.bus("powertrain")
         other.send(can.Message(arbitration_id=0x5A0, is_extended_id=False))
+        # What the agent sends is in the trace at once, what it receives once it has been read.
+        assert bus.expect_frame(0x5A0, None, WAIT_S, since_ns=1).met
         for number in range(FRAMES):
             bus.send(Frame(0, 0x5A1, 0, bytes((number,))))
             other.send(can.Message(arbitration_id=0x5A2, is_extended_id=False, data=bytes((number,))))

@@ -1,7 +1,8 @@
 """How the lab stands, in a unit of work: read from memory where nothing has changed since, written to both."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 from sqlalchemy import bindparam, select, update
 
@@ -14,6 +15,8 @@ from labd.store.units.benches import Benches
 from labd.store.units.leases import Leases
 from labd.store.units.policy import Policies
 from labd.store.units.usage import KEPT_H, Usage
+
+_Noun = TypeVar("_Noun", Bench, Lease)
 
 STANDING = (*LIVE, LeaseState.ENDING)
 """States of the leases that are kept in memory."""
@@ -125,7 +128,7 @@ class Present(Benches, Leases, Policies, Usage):
 
     def save_bench(self, bench: Bench) -> None:
         """Adds the bench or replaces what was known of it."""
-        draft = self._changing()
+        draft, bench = self._changing(), _plain(bench)
         known = draft.benches.get(bench.name)
         self.store_bench(bench, known)
         draft.benches[bench.name] = bench
@@ -134,14 +137,14 @@ class Present(Benches, Leases, Policies, Usage):
 
     def add_lease(self, lease: Lease) -> int:
         """Stores a new lease; returns its place in the order of arrival."""
-        draft = self._changing()
+        draft, lease = self._changing(), _plain(lease)
         seq = self.store_lease(lease)
         draft.leases[lease.id] = replace(lease, seq=seq)
         return seq
 
     def save_lease(self, lease: Lease, before: Lease) -> None:
         """Stores the new state of a known lease, which was `before`."""
-        draft = self._changing()
+        draft, lease = self._changing(), _plain(lease)
         self.restore_lease(lease, before)
         if lease.state is LeaseState.ENDED:
             draft.leases.pop(lease.id, None)
@@ -209,6 +212,16 @@ class _Draft:
     leases: dict[str, Lease]
     policy: Policy
     usage: dict[tuple[str, int], float]
+
+
+def _plain(noun: _Noun) -> _Noun:
+    """What every database gives back as it was stored: text without NUL, for which its symbol stands."""
+    plain: dict[str, Any] = {
+        field.name: value.replace("\0", "\u2400")
+        for field in fields(noun)
+        if isinstance(value := getattr(noun, field.name), str) and "\0" in value
+    }
+    return replace(noun, **plain) if plain else noun
 
 
 def _first(deadlines: Iterable[float | None]) -> float | None:
