@@ -81,8 +81,8 @@ def grants(url: str, clients: int, seconds: float) -> list[float]:
             while True:
                 with lock:
                     due = start + next(ticks) / GRANTS_PER_S
-                if due > start + seconds:
-                    return
+                if due > start + seconds or time.monotonic() > start + 2 * seconds:
+                    return  # a lab that does not keep pace is not waited for
                 time.sleep(max(0.0, due - time.monotonic()))
                 began = time.monotonic()
                 lease = wish(client, name)
