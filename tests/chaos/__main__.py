@@ -1,8 +1,10 @@
 """`make chaos`: hurts a lab for minutes, and writes what came of it into docs/reference/reliability.md.
 
-``python -m tests.chaos NAME...`` runs only the named storms; the page keeps the rows of the others.
+``python -m tests.chaos NAME...`` runs only the named storms; the page keeps the rows of the others. ``--blows N`` deals
+so many instead of as many as a storm has.
 """
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -86,7 +88,11 @@ STORMS = (
 def main() -> int:
     """Exit code: 0 no promise was broken, 1 one was, 2 unknown storm."""
     known = {prepare.__name__.replace("_", "-"): prepare for prepare in STORMS}
-    chosen = sys.argv[1:] or list(known)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--blows", type=int)
+    arguments = parser.parse_args()
+    chosen = arguments.names or list(known)
     if unknown := sorted(set(chosen) - set(known)):
         print(f"no storm is named {', '.join(unknown)}; there are {', '.join(known)}")
         return 2
@@ -97,7 +103,8 @@ def main() -> int:
             tempfile.TemporaryDirectory(prefix="labd-chaos-") as folder,
             known[name](Path(folder)) as (one, blow, blows, calm_s),
         ):
-            outcome = weather(one, blow, blows=blows, holders=HOLDERS, rate=RATE, calm_s=calm_s)
+            often = arguments.blows or blows
+            outcome = weather(one, blow, blows=often, holders=HOLDERS, rate=RATE, calm_s=calm_s)
         outcomes[name] = outcome
         print(f"  {outcome.requests} requests, {outcome.leases} leases, {len(outcome.violations)} promises broken")
         for violation in outcome.violations[:20]:
