@@ -17,10 +17,10 @@ import httpx2
 from bench_agent.protocol.identity import CONTROLLER_NAME
 from labd.client.credentials import bearer
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
+from labd.client.lab import DEFAULT_URL
 from labd.client.transport import MAX_ANSWER_BYTES, problem_of
 from labd.client.trust import trusted
 
-DEFAULT_URL = "http://127.0.0.1:8470"
 PAGE_SIZE = 1000
 _API = "api/v1"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0

@@ -38,7 +38,7 @@ class Leases(Part):
         self._add_benches(lease)
         return seq
 
-    def restore_lease(self, lease: Lease, before: Lease) -> None:
+    def update_lease(self, lease: Lease, before: Lease) -> None:
         """Stores the new state of a known lease, which was `before`."""
         values, known = lease_values(lease), lease_values(before)
         changed = {name: value for name, value in values.items() if value != known[name]}

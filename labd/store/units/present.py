@@ -145,7 +145,7 @@ class Present(Benches, Leases, Policies, Usage):
     def save_lease(self, lease: Lease, before: Lease) -> None:
         """Stores the new state of a known lease, which was `before`."""
         draft, lease = self._changing(), _plain(lease)
-        self.restore_lease(lease, before)
+        self.update_lease(lease, before)
         if lease.state is LeaseState.ENDED:
             draft.leases.pop(lease.id, None)
         else:
