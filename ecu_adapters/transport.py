@@ -4,6 +4,9 @@ import enum
 from collections.abc import Callable
 from typing import Protocol
 
+ABSENCE_S = 0.05
+"""A timer that comes later than this tells that the process, or its machine, stood still: nobody heard the peer."""
+
 
 class Fault(enum.StrEnum):
     """Why a PDU was lost."""

@@ -11,15 +11,18 @@ _TICK_S = 0.001
 class DueTimer:
     """Calls back when the earliest moment that was asked for has come, or before: who is called looks at the clock.
 
+    It says how late it calls, in s.
+
     Moments are in s, on the monotonic clock. A later wish does not move an earlier one: most waits end long before
     they are over, and setting a timer for each costs more than one call for nothing.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_due: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_due: Callable[[float], None]) -> None:
         self._loop = loop
         self._on_due = on_due
         self._handle: asyncio.Handle | None = None
         self._due = 0.0
+        self._expected = 0.0
 
     def arm(self, first: float | None, second: float | None) -> None:
         """Asks for a call at the earlier of two moments; None: there is none."""
@@ -31,7 +34,9 @@ class DueTimer:
                 return
             self._handle.cancel()
         self._due = due
-        left = due - time.monotonic()
+        now = time.monotonic()
+        self._expected = max(due, now)
+        left = due - now
         if left < _TICK_S:
             self._handle = self._loop.call_soon(self._fire)
         else:
@@ -46,4 +51,4 @@ class DueTimer:
 
     def _fire(self) -> None:
         self._handle = None
-        self._on_due()
+        self._on_due(max(time.monotonic() - self._expected, 0.0))

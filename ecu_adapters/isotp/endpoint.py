@@ -22,7 +22,7 @@ from ecu_adapters.isotp.frame_output import FrameFilter, FrameOutput
 from ecu_adapters.isotp.outgoing import Outgoing
 from ecu_adapters.isotp.receiver import FlowControlPolicy, Receiver
 from ecu_adapters.isotp.sender import Sender
-from ecu_adapters.transport import Fault, PduListener
+from ecu_adapters.transport import ABSENCE_S, Fault, PduListener
 
 _log = structlog.get_logger()
 
@@ -274,10 +274,13 @@ class IsoTpEndpoint:
         if not self._closed:
             self._timer.arm(self._sender.due, self._receiver.due)
 
-    def _wake(self) -> None:
+    def _wake(self, late_s: float) -> None:
         # A reader thread may have brought what is waited for, and this loop was late.
         self._inbox.drain()
         now = time.monotonic()
+        if late_s > ABSENCE_S:
+            self._sender.excuse(now + late_s)
+            self._receiver.excuse(now + late_s)
         failure = self._sender.expire(now)
         if failure is not None:
             self._outgoing.finish(self._error(failure))

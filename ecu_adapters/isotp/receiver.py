@@ -67,6 +67,7 @@ class Receiver:
         self._left: int | None = None
         self._waits = 0
         self._pacing = False
+        self._excused = False
         self._last = b""
 
     def take(self, data: bytes, now: float) -> bytes | Failure | None:
@@ -86,6 +87,11 @@ class Receiver:
             return self._first(data, now)
         self.ignored += 1
         return None
+
+    def excuse(self, until: float) -> None:
+        """Nobody could hear the sender for a while: its next frame may come until then. Once per frame."""
+        if self.busy and not self._pacing and not self._excused and self.due is not None:
+            self._excused, self.due = True, max(self.due, until)
 
     def expire(self, now: float) -> Failure | None:
         """The sender's silence (N_Cr), or the time for the next flow control "wait"."""
@@ -148,6 +154,7 @@ class Receiver:
             return pdu
         self._sequence = sequence + 1 & 0x0F
         self._last = data
+        self._excused = False
         self.due = now + self._n_cr_s
         if self._left is not None:
             self._left -= 1
@@ -169,6 +176,7 @@ class Receiver:
             self.due = now + self.policy.wait_s
         else:
             self._left = self.policy.block_size or None
+            self._excused = False
             self._reply(FlowStatus.CONTINUE)
             self.due = now + self._n_cr_s
 

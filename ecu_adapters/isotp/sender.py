@@ -25,6 +25,7 @@ class Sender:
         self._at = 0
         self._sequence = 0
         self._waiting = False
+        self._excused = False
         self._waits = 0
         self._left: int | None = None
         self._stmin_s = 0.0
@@ -58,6 +59,7 @@ class Sender:
                 return None
             case FlowStatus.WAIT:
                 self._waits += 1
+                self._excused = False
                 self.due = now + self._n_bs_s
                 if self._waits <= self._wait_frames:
                     return None
@@ -97,6 +99,11 @@ class Sender:
         else:
             self.due = now + self._stmin_s
 
+    def excuse(self, until: float) -> None:
+        """Nobody could hear the receiver for a while: its flow control may come until then. Once per wait."""
+        if self._waiting and not self._excused and self.due is not None:
+            self._excused, self.due = True, max(self.due, until)
+
     def expire(self, now: float) -> Failure | None:
         """The receiver's silence (N_Bs)."""
         if not self._waiting or self.due is None or now < self.due:
@@ -106,7 +113,7 @@ class Sender:
         return self._fail(Fault.FC_TIMEOUT, reason, self._last, received=False)
 
     def _await_flow_control(self, now: float) -> None:
-        self._waiting, self._waits = True, 0
+        self._waiting, self._excused, self._waits = True, False, 0
         self.due = now + self._n_bs_s
 
     def _fail(self, kind: Fault, reason: str, data: bytes, *, received: bool = True) -> Failure:

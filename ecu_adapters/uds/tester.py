@@ -13,7 +13,7 @@ import structlog
 
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.doip import Gateways
-from ecu_adapters.transport import Fault, TransportError
+from ecu_adapters.transport import ABSENCE_S, Fault, TransportError
 from ecu_adapters.uds.link import Link, tester_endpoint
 from ecu_adapters.uds.matching import answers
 from ecu_adapters.uds.names import NEGATIVE, PENDING, SUPPRESS_POSITIVE, WITH_SUBFUNCTION, service_name
@@ -261,6 +261,14 @@ class UdsTester:
         return self._replies.pop(0) if self._replies else None
 
     async def _wait(self, until: float) -> None:
+        expected = max(until, time.monotonic())
+        await self._wait_once(until)
+        late = time.monotonic() - expected
+        if not self._replies and late > ABSENCE_S:
+            # The process stood still, and could not hear the ECU: that is not the ECU's silence.
+            await self._wait_once(expected + 2 * late)
+
+    async def _wait_once(self, until: float) -> None:
         if self._replies:
             return
         self._waiter = self._loop.create_future()

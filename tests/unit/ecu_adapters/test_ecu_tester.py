@@ -1,6 +1,7 @@
 """The tester against an ECU that does as the test says: P2, P2*, 0x78, late and foreign answers, sessions."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -156,6 +157,19 @@ async def test_silence_ends_in_time_and_says_which(
         assert caught.value.exchange is not None
         assert caught.value.exchange.pending.count == sum(isinstance(step, str) for step in steps)
         assert tester.stats.timeouts == 1
+
+
+@pytest.mark.parametrize("response", ["62 F1 90 41", "62 F1 90 " + "41 " * 60])
+async def test_a_machine_that_stood_still_does_not_blame_the_ecu(
+    hubs: Hubs, ecu: EcuDescription, response: str
+) -> None:
+    slow = _quick(ecu)
+    slow = slow.model_copy(update={"isotp": slow.isotp.model_copy(update={"n_cr_ms": 60, "n_bs_ms": 60})})
+    async with _pair(hubs, slow, {"22 F1 90": [0.01, response]}) as (tester, scripted):
+        asking = asyncio.ensure_future(tester.request(b"\x22\xf1\x90", timeout_s=WAIT_S))
+        await scripted.next_request()
+        time.sleep(0.3)  # noqa: ASYNC251 the loop stands still, with tester and ECU
+        assert (await asking).response == bytes.fromhex(response)
 
 
 async def test_p2_counts_from_the_end_of_a_long_request(hubs: Hubs, ecu: EcuDescription) -> None:

@@ -127,7 +127,11 @@ async def test_an_image_arrives_over_raw_sockets(describe: Callable[..., EcuDesc
     # What SocketCAN's sockets do, without CAN in the kernel: a full queue is met and waited for.
     image = Segment(START, bytes(n * 11 & 0xFF for n in range(100_000)))
     ecu = describe(max_block=4095)
-    ecu = ecu.model_copy(update={"isotp": ecu.isotp.model_copy(update={"fd": fd})})
+    patient = {
+        "isotp": ecu.isotp.model_copy(update={"fd": fd, "n_cr_ms": 2000}),
+        "timing": ecu.timing.model_copy(update={"transit_ms": 2000}),
+    }
+    ecu = ecu.model_copy(update=patient)
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     config = CanConfig(interface="unix", channel="pair", fd=fd)
     with (

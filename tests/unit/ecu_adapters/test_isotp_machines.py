@@ -254,3 +254,21 @@ def test_an_interrupted_reception_gives_way_to_the_new_pdu() -> None:
         ours.take(bytes.fromhex(frame))
     assert ours.outcomes == [b"\x7f\x22\x78", bytes(range(1, 9))]
     assert (ours.receiver.interrupted, ours.receiver.ignored) == (1, 1)  # the short frame is none of that PDU
+
+
+@pytest.mark.parametrize("end", ["sender", "receiver"])
+def test_who_stood_still_waits_once_more_and_not_for_ever(end: str) -> None:
+    near, far = Machines(), Machines()
+    near.send(bytes(20))
+    machine: Sender | Receiver = near.sender
+    if end == "receiver":
+        far.take(near.outgoing.popleft())
+        machine = far.receiver
+    machine.excuse(2.0)
+    assert machine.expire(1.5) is None
+    machine.excuse(3.0)
+    failure = machine.expire(2.0)
+    assert failure is not None
+    assert failure.kind is (Fault.FC_TIMEOUT if end == "sender" else Fault.CF_TIMEOUT)
+    machine.excuse(9.0)
+    assert not machine.busy
