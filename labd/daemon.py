@@ -310,6 +310,31 @@ def migrate(data: Path, database: str | None, target: str | None) -> None:
     click.echo(str(done))
 
 
+@main.command("admin-token")
+@_data
+@_database
+@click.option("--user", default="admin", show_default=True, help="Whose token; made when labd does not know them yet.")
+@click.option("--reason", required=True, help="Why: kept in the audit log.")
+@click.option("--revoke-others", is_flag=True, help="End all other tokens of the user: they may be in wrong hands.")
+def admin_token(data: Path, database: str | None, user: str, reason: str, revoke_others: bool) -> None:
+    """Print a token for an admin of the whole lab, once, when every admin's own is lost.
+
+    For whoever may read and write labd's database, as the user that labd runs as; labd may serve meanwhile. The token
+    is good for 30 days. The audit log notes it as done by the "local operator".
+    """
+    from labd.services.admin_recovery import admin_token as recover
+    from labd.services.errors import ServiceError
+    from labd.store.errors import StoreError
+
+    _set_up_logging("warning")
+    os.umask(0o077)
+    try:
+        click.echo(recover(data, database, user, reason, revoke_others=revoke_others))
+    except (OSError, StoreError, ServiceError) as error:
+        click.echo(f"labd: cannot make a token: {error}", err=True)
+        sys.exit(1)
+
+
 @main.group()
 def secrets() -> None:
     """Look after the key that secrets are sealed with."""

@@ -54,9 +54,7 @@ class Identities:
 
     def create_user(self, actor: Actor, name: str, kind: ActorKind) -> UserView:
         """A new user without any role. Raises Invalid, and Conflict when the name is or was taken."""
-        if not _USER.fullmatch(name) or name in _RESERVED:
-            message = "expected up to 64 letters, digits, '.', '_', '-', '+' and '@', such as ada or ci-powertrain"
-            raise Invalid(f"{name!r} is no name for a user: {message}", FieldError("name", name, message))
+        require_user_name(name)
         with self._core.transaction(actor) as ledger:
             known = ledger.unit.user(name)
             if known is not None:
@@ -181,7 +179,7 @@ class Identities:
             raise Invalid(f"lifetime_s is {lifetime_s:g}: {message}", FieldError("lifetime_s", lifetime_s, message))
         with self._core.transaction(actor) as ledger:
             _require_user(ledger, owner)
-            return _issue(ledger, owner, name, wanted, lifetime_s)
+            return issue_token(ledger, owner, name, wanted, lifetime_s)
 
     def revoke_token(self, actor: Actor, prefix: str, why: str = "") -> ApiToken:
         """Ends a token now: the actor's own, or another's for an admin of the lab, who must say why.
@@ -209,7 +207,7 @@ class Identities:
                 return None
             ledger.unit.add_user(User(ADMIN, ActorKind.PERSON, ledger.now))
             ledger.unit.save_member(WHOLE_LAB, ADMIN, Role.ADMIN)
-            _, text = _issue(ledger, ADMIN, "first start", None, ADMIN_TOKEN_LIFETIME_S)
+            _, text = issue_token(ledger, ADMIN, "first start", None, ADMIN_TOKEN_LIFETIME_S)
             # Before the commit: a labd that dies between the two makes another on its next start.
             path = directory / ADMIN_TOKEN_FILE
             path.unlink(missing_ok=True)
@@ -221,6 +219,13 @@ class Identities:
         return path
 
 
+def require_user_name(name: str) -> None:
+    """Raises Invalid for what no user can be called."""
+    if not _USER.fullmatch(name) or name in _RESERVED:
+        message = "expected up to 64 letters, digits, '.', '_', '-', '+' and '@', such as ada or ci-powertrain"
+        raise Invalid(f"{name!r} is no name for a user: {message}", FieldError("name", name, message))
+
+
 def require_reason(actor: Actor, why: str, what: str) -> None:
     """Raises Invalid when somebody whom labd knows forces something and does not say why."""
     if not why.strip() and not actor.trusted:
@@ -228,9 +233,10 @@ def require_reason(actor: Actor, why: str, what: str) -> None:
         raise Invalid(f"{what} takes a reason: {message}", FieldError("reason", why or None, message))
 
 
-def _issue(
-    ledger: Ledger, owner: str, name: str, scopes: frozenset[Scope] | None, lifetime_s: float
+def issue_token(
+    ledger: Ledger, owner: str, name: str, scopes: frozenset[Scope] | None, lifetime_s: float, why: str = ""
 ) -> tuple[ApiToken, str]:
+    """A new token of a user, and its text. Raises Conflict when the user has too many."""
     live = [
         token for token in ledger.unit.api_tokens(owner) if token.revoked_at is None and token.expires_at > ledger.now
     ]
@@ -248,6 +254,7 @@ def _issue(
             "scopes": None if scopes is None else sorted(scopes),
             "expires_at": token.expires_at,
         },
+        why=why,
     )
     return token, text
 
