@@ -44,6 +44,13 @@ class _Address(click.ParamType[str]):
         return value
 
 
+class _Addresses(click.ParamType[tuple[str, ...]]):
+    name = "host:port,..."
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return tuple(ADDRESS.convert(address.strip(), param, ctx) for address in value.split(","))
+
+
 class _Setting(click.ParamType[tuple[str, object]]):
     name = "key=value"
 
@@ -68,7 +75,13 @@ def main() -> None:
 @click.argument("file", type=FILE)
 @click.option("--listen", type=ADDRESS, help="Where lease holders connect; overrides agent.listen.")
 @click.option("--advertise", type=ADDRESS, help="How lease holders reach it; overrides agent.advertise.")
-@click.option("--labd", type=ADDRESS, help="labd's door for agents; overrides agent.labd.")
+@click.option(
+    "--labd",
+    type=_Addresses(),
+    multiple=True,
+    help="labd's door for agents; overrides agent.labd. Several labds of one lab with commas, or repeated: the agent "
+    "attaches to one that answers.",
+)
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Overrides agent.data_dir.")
 @click.option(
     "--insecure",
@@ -81,7 +94,7 @@ def serve(
     file: Path,
     listen: str | None,
     advertise: str | None,
-    labd: str | None,
+    labd: tuple[tuple[str, ...], ...],
     data: Path | None,
     insecure: bool,
     insecure_on_network: bool,
@@ -96,7 +109,7 @@ def serve(
         config = config_file.load(file)
     except ConfigError as error:
         raise click.ClickException(f"{file} is not usable:\n{error}") from error
-    _override(config, listen, advertise, labd, data)
+    _override(config, listen, advertise, tuple(address for several in labd for address in several), data)
     certificate = None
     if insecure or insecure_on_network:
         _warn_insecure(config.agent.listen, on_network=insecure_on_network)
@@ -134,7 +147,7 @@ def enrol_agent(file: Path, url: str, token: str, data: Path | None) -> None:
         config = config_file.load(file)
     except ConfigError as error:
         raise click.ClickException(f"{file} is not usable:\n{error}") from error
-    _override(config, None, None, None, data)
+    _override(config, None, None, (), data)
     if token == "-":  # noqa: S105 - says where it is
         token = sys.stdin.readline().strip()
     try:
@@ -358,14 +371,14 @@ async def _until_stopped(
 
 
 def _override(
-    config: AgentConfig, listen: str | None, advertise: str | None, labd: str | None, data: Path | None
+    config: AgentConfig, listen: str | None, advertise: str | None, labd: tuple[str, ...], data: Path | None
 ) -> None:
     if listen is not None:
         config.agent.listen = listen
     if advertise is not None:
         config.agent.advertise = advertise
-    if labd is not None:
-        config.agent.labd = labd
+    if labd:
+        config.agent.labd = tuple(dict.fromkeys(labd))
     if data is not None:
         config.agent.data_dir = data.resolve()
 

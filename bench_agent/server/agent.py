@@ -144,6 +144,9 @@ class Agent:
         if self._socket is not None:
             self._socket.close()
 
+    def _dialled(self) -> str:
+        return self.config.agent.labd[0] if self._attachment is None else self._attachment.labd
+
     def _revoked(self, reason: str) -> None:
         self.guard.shut(reason)
         _log.error("labd has revoked this agent: it stops", reason=reason)
@@ -157,7 +160,7 @@ class Agent:
     async def _find_runners(self) -> Runners:
         """What a former agent has left is ended before anybody is let in."""
         keeper = RunnerKeeper(self.config.agent.data_dir / "runs", keeper="the agent", command=launch.COMMAND)
-        runners = self._runners = Runners(keeper, self.guard, self.benches, self.config.agent.labd)
+        runners = self._runners = Runners(keeper, self.guard, self.benches, self._dialled)
         if self._socket is not None:
             runners.address = self._socket.address
         if self._certificate is not None:

@@ -5,9 +5,8 @@ labd may be away for as long as it likes. The agent dials again for ever, and me
 
 import asyncio
 import contextlib
-import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 
@@ -19,13 +18,12 @@ from bench_agent.protocol.identity import CONTROLLER_NAME
 from bench_agent.protocol.transport import channel_credentials, expecting
 from bench_agent.server.bench import Bench
 from bench_agent.server.certificate import AgentCertificate, CertificateError
+from bench_agent.server.doors import Doors
 from bench_agent.server.guard import Guard
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
 from bench_agent.server.runners import Runners
 
-FIRST_RETRY_S = 0.2
-LAST_RETRY_S = 15.0
 REPORT_S = 3.0
 """Longest time between two reports."""
 SILENCE_S = 20.0
@@ -34,12 +32,13 @@ RENEWAL_LOOK_S = 60.0
 """How often it is looked whether the certificate is to be renewed."""
 RENEWAL_RETRY_S = 1.0
 """How long labd may take to renew it before it is asked again; doubled each time, up to RENEWAL_LOOK_S."""
-_OPEN_S = 10.0
 _OUTBOX = 1024
 
 _OPTIONS = (
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # gRPC sets TCP_USER_TIMEOUT to the second (gRFC A18). As something is said every REPORT_S, a network that swallows
+    # everything is noticed after 3 to 7 s; kernel and gRPC answer for a labd that is merely busy.
+    ("grpc.keepalive_time_ms", 8_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),
     # Our own back-off decides when to dial; gRPC's would add up to two minutes to it.
@@ -55,7 +54,7 @@ class Attachment:
 
     def __init__(
         self,
-        labd: str,
+        labd: Sequence[str],
         hello: Callable[[], lab_pb2.Hello],
         benches: Mapping[str, Bench],
         guard: Guard,
@@ -65,8 +64,11 @@ class Attachment:
         certificate: AgentCertificate | None = None,
         revoked: Callable[[str], None] = lambda _reason: None,
     ) -> None:
-        """Without a certificate, labd is dialled without TLS. ``revoked`` is called when labd has revoked it."""
-        self._labd = labd
+        """``labd`` has the host:port of each labd. Without a certificate, they are dialled without TLS.
+
+        ``revoked`` is called when labd has revoked it.
+        """
+        self._doors = Doors(labd)
         self._certificate = certificate
         self._revoked = revoked
         self._hello = hello
@@ -82,23 +84,23 @@ class Attachment:
         self.attached = asyncio.Event()
         """Set while labd's Welcome holds."""
 
+    @property
+    def labd(self) -> str:
+        """host:port of the labd that the agent is attached to, or dials."""
+        return self._doors.current
+
     def report_soon(self) -> None:
         """A bench has changed: labd should hear of it now."""
         self._changed.set()
 
     async def run(self) -> None:
         """Dials, serves, dials again."""
-        pause = FIRST_RETRY_S
         while True:
             self._welcomed = False
-            reason = await self._once()
+            labd, reason = self.labd, await self._once()
             self.attached.clear()
-            if self._welcomed:
-                pause = FIRST_RETRY_S
-            # Jitter: a hundred agents must not all return in the same instant after labd was restarted.
-            wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, no secret
-            _log.warning("not attached to labd", labd=self._labd, reason=reason, retry_s=round(wait, 2))
-            pause = min(pause * 2, LAST_RETRY_S)
+            wait = self._doors.move_on(welcomed=self._welcomed)
+            _log.warning("not attached to labd", labd=labd, reason=reason, next=self.labd, retry_s=round(wait, 2))
             await asyncio.sleep(wait)
 
     async def _once(self) -> str:
@@ -110,15 +112,16 @@ class Attachment:
                 _log.error("the certificate on the disk is not taken over", reason=str(error))
             if (expired := self._certificate.expired) is not None:
                 return f"this agent's certificate ran out at {expired}; enrol it anew"
+        welcomed_by = asyncio.get_running_loop().time() + self._doors.patience_s
         try:
             async with self._channel() as channel:
-                async with asyncio.timeout(_OPEN_S):
+                async with asyncio.timeout_at(welcomed_by):
                     await channel.channel_ready()
                 call = lab_pb2_grpc.LabStub(channel).Attach()
-                return await self._converse(call)
+                return await self._converse(call, welcomed_by)
         except TimeoutError:
             doubt = "" if self._certificate is None else ", or one side does not take the other's certificate"
-            return f"labd does not answer at {self._labd}{doubt}"
+            return f"labd does not answer at {self.labd}{doubt}"
         except grpc.aio.AioRpcError as error:
             return error.details() or error.code().name
         except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
@@ -126,11 +129,13 @@ class Attachment:
 
     def _channel(self) -> grpc.aio.Channel:
         if self._certificate is None:
-            return grpc.aio.insecure_channel(self._labd, options=_OPTIONS)
+            return grpc.aio.insecure_channel(self.labd, options=_OPTIONS)
         credentials = channel_credentials(self._certificate.current())
-        return grpc.aio.secure_channel(self._labd, credentials, options=(*_OPTIONS, *expecting(CONTROLLER_NAME)))
+        return grpc.aio.secure_channel(self.labd, credentials, options=(*_OPTIONS, *expecting(CONTROLLER_NAME)))
 
-    async def _converse(self, call: "grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]") -> str:
+    async def _converse(
+        self, call: "grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]", welcomed_by: float
+    ) -> str:
         outbox: asyncio.Queue[lab_pb2.AgentMessage] = asyncio.Queue(_OUTBOX)
         self._introduced_at = self._clock.local()
         # Before Hello: whatever happens from here on is either in it, or told after it.
@@ -143,15 +148,16 @@ class Attachment:
         if self._certificate is not None:
             tasks.append(asyncio.create_task(self._renew(self._certificate, outbox), name="attach-renew"))
         try:
+            loop = asyncio.get_running_loop()
             while True:
-                async with asyncio.timeout(SILENCE_S):
+                async with asyncio.timeout_at(loop.time() + SILENCE_S if self._welcomed else welcomed_by):
                     message = await call.read()
                 if not isinstance(message, lab_pb2.LabMessage):
                     # End of the stream; why is in its status.
                     return (await call.details()) or (await call.code()).name
                 self._take(message, outbox)
         except TimeoutError:
-            return f"labd was silent for {SILENCE_S:g} s"
+            return f"labd was silent for {SILENCE_S:g} s" if self._welcomed else "labd took too long to welcome it"
         finally:
             for task in tasks:
                 task.cancel()
@@ -175,7 +181,7 @@ class Attachment:
                 if not self._welcomed:
                     self._welcomed = True
                     self.attached.set()
-                    _log.info("attached to labd", labd=self._labd)
+                    _log.info("attached to labd", labd=self.labd)
             case "fence":
                 self._fence(message.fence, outbox)
             case "start_runner":

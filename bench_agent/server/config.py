@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from ecu_adapters import yaml_file
@@ -51,6 +51,22 @@ def _remote(value: str) -> str:
     if split_address(value)[1] == 0:
         raise ValueError("port 0 is nothing that anybody could dial")
     return value
+
+
+def _split(value: object) -> object:
+    """The addresses in ``a:8471,b:8471``, or in a list; anything else as it is, for pydantic to refuse."""
+    return [address.strip() for address in value.split(",")] if isinstance(value, str) else value
+
+
+def _remotes(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    for number, address in enumerate(addresses):
+        try:
+            _remote(address)
+        except ValueError as error:
+            raise ValueError(f"{address!r}: {error}") from None
+        if address in addresses[:number]:
+            raise ValueError(f"{address} is given twice")
+    return addresses
 
 
 class _Part(BaseModel):
@@ -91,7 +107,12 @@ class AgentSettings(_Part):
     advertise: Annotated[str, AfterValidator(_remote)] | None = Field(
         default=None, description="host:port at which lease holders reach this agent; null: as it listens"
     )
-    labd: Annotated[str, AfterValidator(_remote)] = "127.0.0.1:8471"
+    labd: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_remotes)] = Field(
+        default=("127.0.0.1:8471",),
+        min_length=1,
+        max_length=32,
+        description="host:port of labd's door for agents; several labds as a list, or with commas",
+    )
     data_dir: Path
     traces: Traces = Traces()
 

@@ -50,8 +50,10 @@ class _Runner:
 class Runners:
     """All runners of an agent. Used on one asyncio loop."""
 
-    def __init__(self, keeper: RunnerKeeper, guard: Guard, benches: Mapping[str, Bench], labd: str) -> None:
-        """``labd`` is the host:port that the agent dials."""
+    def __init__(
+        self, keeper: RunnerKeeper, guard: Guard, benches: Mapping[str, Bench], labd: Callable[[], str]
+    ) -> None:
+        """``labd()`` is the host:port that the agent dials."""
         self.variables: Mapping[str, str] = {}
         """Further ones of every runner's environment."""
         self._keeper = keeper
@@ -153,7 +155,7 @@ class Runners:
                     raise
 
     async def _launch(self, runner: _Runner, order: lab_pb2.StartRunner) -> None:
-        url = reachable_url(order.url, self._labd)
+        url = reachable_url(order.url, self._labd())
         variables = {
             **self.variables,
             **launch.run_variables(url, order.run_id, order.run_token),

@@ -1,13 +1,14 @@
 """The agent's stream to labd, against a real Lab servicer."""
 
+import socket
 import time
 
 import pytest
 
 from bench_agent.client import BenchClient, BenchUnavailable, LeaseRefused
 from bench_agent.protocol import bench_pb2, lab_pb2
-from bench_agent.server import attach
-from tests.unit.bench_agent.harness import AgentFile, FakeLabd, Signer, StartAgent
+from bench_agent.server import attach, doors
+from tests.unit.bench_agent.harness import NOBODY, AgentFile, FakeLabd, Signer, StartAgent
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +141,34 @@ def test_keys_that_are_none_leave_the_former_ones(labd: FakeLabd, start_agent: S
     running.portal.call(running.agent.attached.wait)
     with BenchClient(running.address, "bench-1", signer.token()) as bench:
         bench.describe()
+
+
+def test_the_agent_goes_to_another_labd_and_stays_there(
+    labd: FakeLabd, start_agent: StartAgent, agent_file: AgentFile, signer: Signer
+) -> None:
+    other = FakeLabd(signer)
+    try:
+        agent_file.settings["labd"] = [NOBODY, labd.address, other.address]
+        running = start_agent()
+        running.portal.call(running.agent.attached.wait)
+        first, second = (labd, other) if labd.streams else (other, labd)
+        first.wait(lambda message: message.HasField("hello"))
+        first.stop()
+        second.wait(lambda message: message.HasField("hello"))
+        assert (first.streams, second.streams) == (1, 1)
+    finally:
+        other.stop()
+
+
+def test_a_labd_that_does_not_welcome_is_left_for_one_that_does(
+    labd: FakeLabd,
+    start_agent: StartAgent,
+    agent_file: AgentFile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doors, "FIRST_PATIENCE_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections, as a stopped process does
+        agent_file.settings["labd"] = f"127.0.0.1:{deaf.getsockname()[1]},{labd.address}"
+        running = start_agent()
+        running.portal.call(running.agent.attached.wait)
+        assert labd.streams == 1
