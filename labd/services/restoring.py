@@ -32,6 +32,7 @@ from labd.store.lock import DataLock
 from labd.store.schema import SCHEMA_HEAD, WRITE, migrate, revision_of
 from labd.store.standing import Standings
 from labd.store.unit import Unit
+from labd.store.units.present import count_change
 
 
 def restore(
@@ -105,7 +106,8 @@ def _fill(database: Database, backup: BackupFile, now: float) -> list[str]:
         connection.execute(update(tables.lab).values(vacant))
         unit = Unit(connection, Standings())
         report = _begin_anew(unit, backup, now)
-        unit.count_change()
+        if (standing := unit.change()) is not None:
+            count_change(connection, standing)
         return report
 
 

@@ -1,6 +1,5 @@
 """The store: short transactions, one writer at a time."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +9,9 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from labd.store.database import DATABASE_NAME, database_at
 from labd.store.errors import DatabaseBusy
-from labd.store.schema import WRITE
 from labd.store.standing import Standings
 from labd.store.unit import Unit
-
-WRITE_WAIT_S = 10.0
-"""How long a write waits for its turn before it gives up."""
+from labd.store.writers import Writers
 
 
 class Store:
@@ -26,10 +22,8 @@ class Store:
         self.path = directory / DATABASE_NAME
         """The SQLite file, if there is no URL."""
         self.database = database_at(directory, url)
-        # Waiters of SQLite's own lock poll, and stall for up to a second; those of this one are woken.
-        # On PostgreSQL it keeps the waiters of one labd from holding a connection each.
-        self._writer = threading.Lock()
         self._standings = Standings()
+        self._writers = Writers(self.database.engine, self.database.name, self._standings)
         try:
             self.database.open()
         except BaseException:
@@ -43,21 +37,8 @@ class Store:
         An exception rolls it back. Raises DatabaseBusy when the lock did not come free in time,
         and DatabaseUnwritable when the disk does not take it, or the server is not there.
         """
-        if not self._writer.acquire(timeout=WRITE_WAIT_S):
-            raise DatabaseBusy(f"other writers kept the database {self.database.name} busy for {WRITE_WAIT_S:g} s")
-        try:
-            with (
-                self._explained(),
-                self.database.engine.connect().execution_options(**{WRITE: True}) as connection,
-                connection.begin(),
-            ):
-                unit = Unit(connection, self._standings)
-                yield unit
-                changed = unit.count_change()
-            if changed is not None:
-                self._standings.keep(changed)
-        finally:
-            self._writer.release()
+        with self._explained(), self._writers.write() as unit:
+            yield unit
 
     @contextmanager
     def read(self) -> Iterator[Unit]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import bindparam, select, update
+from sqlalchemy.engine import Connection
 
 from labd.model.bench import Bench
 from labd.model.lease import HELD, LIVE, Lease, LeaseState
 from labd.model.policy import Policy
 from labd.store import tables
-from labd.store.standing import Standing
+from labd.store.standing import Standing, Standings
 from labd.store.units.benches import Benches
 from labd.store.units.leases import Leases
 from labd.store.units.policy import Policies
@@ -27,8 +28,12 @@ _COUNT = update(tables.standing).values(version=bindparam("now"))
 class Present(Benches, Leases, Policies, Usage):
     """Benches, leases, policy and usage as they stand."""
 
-    _read: Standing | None = None
     _draft: "_Draft | None" = None
+
+    def __init__(self, connection: Connection, standings: Standings, standing: Standing | None = None) -> None:
+        """``standing``: how the lab stands after what this database transaction has done already, if it is known."""
+        super().__init__(connection, standings)
+        self._read = standing
 
     # Reading
 
@@ -167,14 +172,12 @@ class Present(Benches, Leases, Policies, Usage):
         if before is None:
             draft.usage = {key: used for key, used in draft.usage.items() if key[1] >= hour - KEPT_H}
 
-    def count_change(self) -> Standing | None:
-        """Has the database count the change, if there was any; returns how the lab stands once that is durable."""
-        if self._draft is None:
-            return None
+    def change(self) -> Standing | None:
+        """How the lab stands once this is durable, which `count_change` has to be told; None if nothing changed."""
         draft = self._draft
-        counted = Standing(draft.version + 1, draft.benches, draft.leases, draft.policy, draft.usage)
-        self._connection.execute(_COUNT, {"now": counted.version})
-        return counted
+        if draft is None:
+            return None
+        return Standing(draft.version + 1, draft.benches, draft.leases, draft.policy, draft.usage)
 
     def _standing(self) -> "Standing | _Draft":
         if self._draft is not None:
@@ -212,6 +215,11 @@ class _Draft:
     leases: dict[str, Lease]
     policy: Policy
     usage: dict[tuple[str, int], float]
+
+
+def count_change(connection: Connection, standing: Standing) -> None:
+    """Has the database say that this is how the lab stands once the transaction is durable."""
+    connection.execute(_COUNT, {"now": standing.version})
 
 
 def _plain(noun: _Noun) -> _Noun:

@@ -16,7 +16,7 @@ from labd.api.times import to_seconds, to_text
 from labd.cli.files import MAX_DATA_BYTES, MAX_FILES
 from labd.client import types
 from labd.services.lab import Lab
-from labd.store import store
+from labd.store import writers
 from tests.unit.labd.fakes import RESULT, FakeExecutor, attach, report, settle
 
 LEASE = {"holder": "ada"}
@@ -271,7 +271,7 @@ def test_all_mistakes_of_a_request_are_told_at_once(web: TestClient) -> None:
 
 
 def test_a_busy_database_is_a_503_to_be_retried(web: TestClient, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "WRITE_WAIT_S", 0.05)
+    monkeypatch.setattr(writers, "WRITE_WAIT_S", 0.05)
     with lab.core.store.write():
         answer = web.post("leases", json=LEASE)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

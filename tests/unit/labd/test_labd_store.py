@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from labd.model.bench import Bench
 from labd.model.lease import Lease, LeaseState, Wanted
-from labd.store import sqlite, store
+from labd.store import sqlite, writers
 from labd.store.database import DATABASE_NAME
 from labd.store.errors import DatabaseBusy, DatabaseCorrupt, DatabaseInUse, DatabaseUnwritable
 from labd.store.lock import DataLock
@@ -121,7 +121,7 @@ def test_a_database_that_another_program_locks_at_the_start_is_named(
 
 
 def test_a_writer_waits_for_its_turn_for_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "WRITE_WAIT_S", 0.05)
+    monkeypatch.setattr(writers, "WRITE_WAIT_S", 0.05)
     opened = Store(tmp_path)
     with opened.write(), pytest.raises(DatabaseBusy, match=r"busy for 0\.05 s"), opened.write():
         pass
