@@ -14,8 +14,7 @@ from labd.api.problems import refusal
 from labd.model.access import Admits, Decision, Outcome, Resource, Rule, TeamOf, decide
 from labd.model.access_table import REST
 from labd.model.identity import ANONYMOUS, WHOLE_LAB, Actor, ActorKind
-from labd.services.api_tokens import prefix_of
-from labd.services.errors import Forbidden, NotFound, ServiceError, TooManyRequests, Unauthenticated
+from labd.services.errors import Forbidden, NotFound, ProviderAway, ServiceError, TooManyRequests, Unauthenticated
 from labd.services.identities import require_reason
 from labd.services.lab import Lab
 from labd.services.rates import Buckets, Rate, Slots
@@ -30,7 +29,8 @@ STRANGERS_RATE = Rate(per_s=50, burst=200)
 OPEN_MAX = 64
 """Requests of one token that are open at once, streams included."""
 LOOK_AGAIN_S = 0.5
-"""How often it is looked at who follows a stream, and whether they still may."""
+"""How often it is looked at who follows a stream, and whether they still may: with what is remembered of a token
+(`REMEMBERED_S`) it is less than a second until the stream of one that was revoked is cut, by whichever labd."""
 REASON_LENGTH_MAX = 500
 
 _log = structlog.get_logger()
@@ -96,11 +96,11 @@ class Guard:
     async def _pass_while_admitted(
         self, lab: Lab, admission: Admission, names: dict[str, str], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Cuts a stream when its token is revoked, or its owner's rights are."""
+        """Cuts a stream when its token is revoked or expires, or its owner's rights change."""
         work = asyncio.create_task(self._pass(admission, scope, receive, send))
         try:
             while not (await asyncio.wait({work}, timeout=self._look_again_s))[0]:
-                if not await asyncio.to_thread(_still_admitted, lab, bearer(scope), admission.operation, names):
+                if not await asyncio.to_thread(_still_admitted, lab, bearer(scope), admission, names):
                     _log.info("stream cut", actor=admission.actor.name, path=scope["path"])
                     return
             await work
@@ -174,18 +174,18 @@ def identify(
     return lab.sign_in.authenticate(token), resource
 
 
-def _still_admitted(lab: Lab, token: str | None, operation: str, names: dict[str, str]) -> bool:
-    """Whether an API token still opens the operation. Others end by themselves, soon."""
-    if token is None or prefix_of(token) is None:
+def _still_admitted(lab: Lab, token: str | None, admission: Admission, names: dict[str, str]) -> bool:
+    """Whether the token still is of who was admitted, with the rights that the stream was opened with."""
+    if admission.actor is NOBODY:
         return True
-    rule = REST[operation]
+    rule = REST[admission.operation]
     try:
         actor, resource = identify(lab, token, None, rule, names)
+    except (ProviderAway, StoreError):
+        return True  # nobody can tell at present
     except ServiceError:
         return False
-    except StoreError:
-        return True  # nobody can tell at present
-    return decide(rule, actor, resource).outcome is Outcome.ALLOWED
+    return actor == admission.actor and decide(rule, actor, resource).outcome is Outcome.ALLOWED
 
 
 def _bench(unit: Unit, names: dict[str, str]) -> Resource | None:
@@ -237,8 +237,8 @@ def find(method: str, path: str) -> tuple[str, dict[str, str]] | None:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    # A path inside the path, as of a data file, comes last and has slashes.
-    text = re.sub(r"\\{path\\}$", "(?P<path>.+)", re.escape(path))
+    # A path inside the path, as of a data file, comes last and has slashes; so have names of identity providers.
+    text = re.sub(r"\\{(path|member)\\}$", r"(?P<\1>.+)", re.escape(path))
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", text), re.DOTALL)
 
 

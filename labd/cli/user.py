@@ -55,6 +55,10 @@ def list_users(session: Session, as_json: bool) -> None:
 @click.option("--reason", required=True, help="Why; kept in the audit log.")
 @pass_session
 def remove(session: Session, name: str, reason: str) -> None:
-    """Revoke a user's tokens and roles, for good: nobody else gets the name."""
+    """Revoke a user's tokens and roles, for good: nobody else gets the name.
+
+    PROVIDER:NAME, as `labctl whoami` shows it, is let in no more, whatever the identity provider says of them, until
+    `labctl user create PROVIDER:NAME`.
+    """
     session.lab.remove_user(name, reason)
     click.echo(f"user {name} is removed")

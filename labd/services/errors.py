@@ -63,5 +63,9 @@ class Unauthenticated(ServiceError):
     """No valid token came with the request."""
 
 
+class ProviderAway(Unauthenticated):
+    """Whose token it is cannot be found out at present: who was known a moment ago is taken for the same."""
+
+
 class Forbidden(ServiceError):
     """Whoever asks may not do this."""

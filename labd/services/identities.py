@@ -26,6 +26,7 @@ ADMIN_TOKEN_FILE = "admin.token"  # noqa: S105 - a file's name
 ADMIN_TOKEN_LIFETIME_S = 30 * DAY_S
 _USER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+-]{0,62}[A-Za-z0-9])?")
 _TEAM = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+_FOREIGN = re.compile(r"[a-z0-9][a-z0-9-]{0,31}:[^\x00-\x1f\x7f]{1,150}")
 _RESERVED = frozenset({"anonymous", "labd"})
 
 
@@ -53,7 +54,12 @@ class Identities:
             return [UserView(user, unit.roles(user.name)) for user in unit.users()]
 
     def create_user(self, actor: Actor, name: str, kind: ActorKind) -> UserView:
-        """A new user without any role. Raises Invalid, and Conflict when the name is or was taken."""
+        """A new user without any role, or ``PROVIDER:NAME`` who was removed and may come back.
+
+        Raises Invalid, and Conflict when the name is or was taken.
+        """
+        if ":" in name:
+            return self._readmit(actor, name)
         require_user_name(name)
         with self._core.transaction(actor) as ledger:
             known = ledger.unit.user(name)
@@ -66,15 +72,32 @@ class Identities:
             return UserView(user, {})
 
     def remove_user(self, actor: Actor, name: str, why: str = "") -> None:
-        """Revokes the user's tokens and memberships for good. Raises NotFound, and Conflict for the last admin."""
+        """Revokes the user's tokens and memberships for good. Raises NotFound, and Conflict for the last admin.
+
+        ``PROVIDER:NAME`` is let in no more, whatever the provider says of them. Raises Invalid for no such name.
+        """
         with self._core.transaction(actor) as ledger:
-            user = _require_user(ledger, name)
+            if ":" in name and ledger.unit.user(name) is None:
+                _require_foreign_name(name)
+                ledger.unit.add_user(User(name, ActorKind.PERSON, ledger.now))
+            _require_user(ledger, name)
             roles = ledger.unit.roles(name)
             if roles.get(WHOLE_LAB) is Role.ADMIN:
                 _require_other_admin(ledger, name)
-            ledger.unit.remove_user(user.name, ledger.now)
+            ledger.unit.remove_user(name, ledger.now)
             ledger.audit("user.removed", f"user/{name}", before={"roles": dict(roles)}, why=why)
         self.changes += 1
+
+    def _readmit(self, actor: Actor, name: str) -> UserView:
+        with self._core.transaction(actor) as ledger:
+            user = ledger.unit.user(name)
+            if user is None:
+                message = "identity providers vouch for their own people, who need no user: make them a team's member"
+                raise Invalid(f"{name!r} is no name for a user: {message}", FieldError("name", name, message))
+            ledger.unit.forget_user(name)
+            ledger.audit("user.readmitted", f"user/{name}")
+        self.changes += 1
+        return UserView(user, {})
 
     # Teams
 
@@ -224,6 +247,12 @@ def require_user_name(name: str) -> None:
     if not _USER.fullmatch(name) or name in _RESERVED:
         message = "expected up to 64 letters, digits, '.', '_', '-', '+' and '@', such as ada or ci-powertrain"
         raise Invalid(f"{name!r} is no name for a user: {message}", FieldError("name", name, message))
+
+
+def _require_foreign_name(name: str) -> None:
+    if not _FOREIGN.fullmatch(name):
+        message = "expected PROVIDER:NAME, as `labctl whoami` and the audit log show it"
+        raise Invalid(f"{name!r} is nobody's name: {message}", FieldError("name", name, message))
 
 
 def require_reason(actor: Actor, why: str, what: str) -> None:

@@ -9,7 +9,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from labd.model.identity import ActorKind
-from labd.services.errors import Unauthenticated
+from labd.services.errors import ProviderAway, Unauthenticated
 from labd.services.provider_http import ProviderHttp, ProviderUnreachable
 from labd.services.providers import Oidc, roles_of
 from labd.services.sign_in import LoginView, Vouched
@@ -96,7 +96,7 @@ class OidcProvider:
                 self._lock.release()
         keys = self._keys
         if keys is None:
-            raise Unauthenticated(f"labd cannot get the keys of {self._settings.name} at present: try again")
+            raise ProviderAway(f"labd cannot get the keys of {self._settings.name} at present: try again")
         return keys
 
     def _fetch(self) -> KeySet:

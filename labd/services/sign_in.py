@@ -18,7 +18,7 @@ from labd.services.core import Core
 from labd.services.errors import Unauthenticated
 from labd.services.identities import Identities
 
-REMEMBERED_S = 1.0
+REMEMBERED_S = 0.4
 """How long it is taken for granted that a token is good; what another labd revokes is noticed after this."""
 REMEMBERED_MAX = 4096
 LAST_USED_S = 60.0
@@ -140,6 +140,9 @@ class SignIn:
             raise Unauthenticated(f"labd does not know the issuer {issuer!r}")
         vouched = provider.vouch(token, now)
         with self._core.view() as unit:
+            user = unit.user(vouched.name)
+            if user is not None and user.removed_at is not None:
+                raise Unauthenticated(f"{vouched.name!r} was removed from this lab")
             roles = {**vouched.roles}
             for team, role in unit.roles(vouched.name).items():
                 if team not in roles or role.rank > roles[team].rank:

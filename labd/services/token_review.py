@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 
 from labd.model.identity import ActorKind
-from labd.services.errors import Unauthenticated
+from labd.services.errors import ProviderAway, Unauthenticated
 from labd.services.provider_http import ProviderHttp, ProviderUnreachable
 from labd.services.providers import Kubernetes, roles_of
 from labd.services.rates import Buckets, Rate
@@ -55,13 +55,13 @@ class TokenReviewProvider:
         return known
 
     def _reviewed(self, token: str, now: float) -> Vouched | str:
-        """Who it is, or why it is nobody. Raises Unauthenticated when the API server cannot be asked."""
+        """Who it is, or why it is nobody. Raises ProviderAway when the API server cannot be asked."""
         settings = self._settings
         expiry = unproven_claims(token).get("exp")
         if not isinstance(expiry, int | float) or expiry <= now:
             return f"the token of {settings.name} has expired, or never does"
         if self._questions.take("", now) or not self._asking.acquire(blocking=False):
-            raise Unauthenticated(f"too many tokens of {settings.name} at once: try again")
+            raise ProviderAway(f"too many tokens of {settings.name} at once: try again")
         try:
             own = settings.token_file.read_text("ascii").strip()
             review = self._http.json(
@@ -75,7 +75,7 @@ class TokenReviewProvider:
                 headers={"Authorization": f"Bearer {own}"},
             )
         except (ProviderUnreachable, OSError, ValueError) as error:
-            raise Unauthenticated(f"labd cannot ask {settings.name} at present: try again") from error
+            raise ProviderAway(f"labd cannot ask {settings.name} at present: try again") from error
         finally:
             self._asking.release()
         status = review.get("status")

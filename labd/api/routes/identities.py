@@ -55,19 +55,25 @@ def list_users(lab: LabOf, paging: PagingOf) -> Page[schemas.User]:
     summary="Add a user",
 )
 def create_user(lab: LabOf, actor: ActorOf, request: schemas.UserRequest) -> schemas.User:
-    """A user without any role: make them a member of a team, and a token for them."""
+    """A user without any role: make them a member of a team, and a token for them.
+
+    `PROVIDER:NAME` who was removed is let in again.
+    """
     return _user(lab.identities.create_user(actor, request.name, ActorKind(request.kind)))
 
 
 @router.delete(
-    "/users/{name}",
+    "/users/{member:path}",
     status_code=HTTPStatus.NO_CONTENT,
     responses=responses(*_UNKNOWN, HTTPStatus.CONFLICT),
     summary="Remove a user",
 )
-def remove_user(lab: LabOf, actor: ActorOf, name: UserName, reason: ReasonOf) -> None:
-    """Revokes the user's tokens and memberships. Nobody else gets the name."""
-    lab.identities.remove_user(actor, name, reason)
+def remove_user(lab: LabOf, actor: ActorOf, member: UserName, reason: ReasonOf) -> None:
+    """Revokes the user's tokens and memberships. Nobody else gets the name.
+
+    `PROVIDER:NAME` is let in no more, whatever the identity provider says, until a user of that name is added.
+    """
+    lab.identities.remove_user(actor, member, reason)
 
 
 @router.get("/teams", responses=responses(*_REFUSED), summary="List teams")
@@ -107,27 +113,27 @@ def list_members(lab: LabOf, team: TeamName, paging: PagingOf) -> Page[schemas.M
 
 
 @router.put(
-    "/teams/{team}/members/{name}",
+    "/teams/{team}/members/{member:path}",
     responses=body_responses(*_UNKNOWN, HTTPStatus.CONFLICT),
     summary="Give somebody a role in a team",
 )
 def save_member(
-    lab: LabOf, actor: ActorOf, team: TeamName, name: UserName, request: schemas.MemberRequest
+    lab: LabOf, actor: ActorOf, team: TeamName, member: UserName, request: schemas.MemberRequest
 ) -> schemas.Member:
     """In the place of the one they had. `PROVIDER:NAME` is somebody whom an identity provider vouches for."""
-    lab.identities.save_member(actor, team, name, request.role)
-    return schemas.Member(team=team, name=name, role=request.role)
+    lab.identities.save_member(actor, team, member, request.role)
+    return schemas.Member(team=team, name=member, role=request.role)
 
 
 @router.delete(
-    "/teams/{team}/members/{name}",
+    "/teams/{team}/members/{member:path}",
     status_code=HTTPStatus.NO_CONTENT,
     responses=responses(*_UNKNOWN, HTTPStatus.CONFLICT),
     summary="Take somebody out of a team",
 )
-def remove_member(lab: LabOf, actor: ActorOf, team: TeamName, name: UserName) -> None:
+def remove_member(lab: LabOf, actor: ActorOf, team: TeamName, member: UserName) -> None:
     """What they hold stays theirs until it ends."""
-    lab.identities.remove_member(actor, team, name)
+    lab.identities.remove_member(actor, team, member)
 
 
 @router.get("/tokens", responses=responses(*_REFUSED), summary="List API tokens")

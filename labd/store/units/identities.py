@@ -37,6 +37,10 @@ class Identities(Part):
         )
         self._connection.execute(delete(tables.memberships).where(tables.memberships.c.member == name))
 
+    def forget_user(self, name: str) -> None:
+        """Forgets somebody who never had a token of labd's own."""
+        self._connection.execute(delete(tables.users).where(tables.users.c.name == name))
+
     def teams(self) -> list[str]:
         """Every team, by name."""
         return list(self._connection.scalars(select(tables.teams.c.name).order_by(tables.teams.c.name)))

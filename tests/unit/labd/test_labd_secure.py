@@ -1,7 +1,7 @@
 """A labd that asks who people are: identities, tokens, every role against every route, tenancy."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ from labd.model.access_table import REST
 from labd.model.identity import SYSTEM, WHOLE_LAB, Actor, ActorKind, Role, Scope
 from labd.services.identities import ADMIN_TOKEN_FILE
 from labd.services.lab import Lab
+from labd.services.oidc import KEYS_LAST_S, LEEWAY_S, OidcProvider
+from labd.services.providers import Grant, Oidc
+from tests.fake_issuer import fake_issuer
 from tests.unit.labd.fakes import FakeClock, FakeExecutor, attach, open_lab, report, settle
 
 STREAMS = ("/log", "/events", "/backup")
 NARROW = (frozenset({Scope.READ}), frozenset({Scope.LEASE, Scope.RUN}), frozenset({Scope.OPERATE}))
 NAMES = {
     "name": "own-bench",
+    "member": "own-bench",
     "team": "blue",
     "prefix": "0123456789",
     "path": "a/b.lua",
@@ -305,9 +309,8 @@ def test_who_asks_too_often_is_told_when_to_come_back(lab: Lab, app: FastAPI, cl
         assert ada.get("whoami").status_code == 200
 
 
-def test_revoking_a_token_cuts_its_open_streams(lab: Lab, app: FastAPI) -> None:
-    root = token_of(lab, "root", {WHOLE_LAB: Role.ADMIN})
-    token = token_of(lab, "ada", {"blue": Role.VIEWER})
+def is_cut(app: FastAPI, token: str, by: Callable[[], object], not_by: Callable[[], object] = lambda: None) -> bool:
+    """Whether a stream of the token's is cut by what ``by`` does, and not by what ``not_by`` does before."""
     scope = {
         "type": "http",
         "method": "GET",
@@ -335,11 +338,69 @@ def test_revoking_a_token_cuts_its_open_streams(lab: Lab, app: FastAPI) -> None:
 
         open_stream = asyncio.create_task(Guard(endless, look_again_s=0.05)(scope, nothing, nothing))
         await streaming.wait()
+        await asyncio.to_thread(not_by)
         done, _ = await asyncio.wait({open_stream}, timeout=0.3)
         assert not done
-        (known,) = [one for one in lab.identities.tokens(SYSTEM, everybody=True) if one.owner == "ada"]
-        lab.identities.revoke_token(SYSTEM, known.prefix)
+        await asyncio.to_thread(by)
         await asyncio.wait_for(open_stream, 20)
 
     asyncio.run(follow())
-    assert (cut, client(app, root).get("whoami").status_code) == (True, 200)
+    return cut
+
+
+def test_revoking_a_token_cuts_its_open_streams(lab: Lab, app: FastAPI) -> None:
+    root = token_of(lab, "root", {WHOLE_LAB: Role.ADMIN})
+    token = token_of(lab, "ada", {"blue": Role.VIEWER})
+    (known,) = [one for one in lab.identities.tokens(SYSTEM, everybody=True) if one.owner == "ada"]
+    assert is_cut(app, token, by=lambda: lab.identities.revoke_token(SYSTEM, known.prefix))
+    assert client(app, root).get("whoami").status_code == 200
+
+
+def test_a_stream_does_not_outlive_the_rights_it_was_opened_with(lab: Lab, app: FastAPI) -> None:
+    token = token_of(lab, "ada", {"blue": Role.VIEWER, "red": Role.VIEWER})
+    assert is_cut(
+        app,
+        token,
+        not_by=lambda: lab.identities.save_member(SYSTEM, "red", "ada", Role.VIEWER),
+        by=lambda: lab.identities.remove_member(SYSTEM, "red", "ada"),
+    )
+
+
+@pytest.mark.parametrize("database", [None])
+def test_streams_of_a_providers_people_are_cut_too(tmp_path: Path, clock: FakeClock, database: None) -> None:
+    with fake_issuer() as issuer:
+        grants = (Grant(claims={"groups": "hil"}, team="default", role=Role.VIEWER),)
+        settings = Oidc(name="corp", issuer=issuer.url, client_id="labd", grants=grants)
+        provider = OidcProvider(settings)
+        lab = open_lab(tmp_path, clock, secure=True, providers=[provider])
+        app = create_app(lab)
+
+        def token(name: str, lifetime_s: float = 300) -> str:
+            return issuer.token(now=clock.now(), lifetime_s=lifetime_s, aud="labd", sub=name, groups=["hil"])
+
+        def providers_keys_are_away() -> None:
+            issuer.broken = True
+            clock.advance(KEYS_LAST_S + 1)
+
+        eternal = token("x/eve", 1e6)
+        assert is_cut(
+            app,
+            eternal,
+            not_by=providers_keys_are_away,
+            by=lambda: lab.identities.remove_user(SYSTEM, "corp:x/eve", "left the company"),
+        )
+        issuer.broken = False
+        with client(app, None) as web:
+            web.headers["Authorization"] = f"Bearer {eternal}"
+            refused = web.get("whoami")
+            assert (refused.status_code, "was removed from this lab" in refused.json()["detail"]) == (401, True)
+            admin = client(app, token_of(lab, "root", {WHOLE_LAB: Role.ADMIN}))
+            assert admin.post("users", json={"name": "corp:x/eve"}).status_code == 201
+            assert web.get("whoami").status_code == 200
+            assert admin.delete("users/corp:x%2Feve", params={"reason": "again"}).status_code == 204
+            assert web.get("whoami").status_code == 401
+            assert admin.post("users", json={"name": "corp:ada"}).status_code == 422
+            assert admin.delete("users/:ada", params={"reason": "who?"}).status_code == 422
+        expires = token("ada")
+        assert is_cut(app, expires, not_by=lambda: clock.advance(300), by=lambda: clock.advance(LEEWAY_S + 1))
+        lab.core.store.close()
