@@ -34,7 +34,7 @@ RENEWAL_RETRY_S = 1.0
 """How long labd may take to renew it before it is asked again; doubled each time, up to RENEWAL_LOOK_S."""
 _OUTBOX = 1024
 
-_OPTIONS = (
+OPTIONS = (
     # gRPC sets TCP_USER_TIMEOUT to the second (gRFC A18). As something is said every REPORT_S, a network that swallows
     # everything is noticed after 3 to 7 s; kernel and gRPC answer for a labd that is merely busy.
     ("grpc.keepalive_time_ms", 8_000),
@@ -129,9 +129,9 @@ class Attachment:
 
     def _channel(self) -> grpc.aio.Channel:
         if self._certificate is None:
-            return grpc.aio.insecure_channel(self.labd, options=_OPTIONS)
+            return grpc.aio.insecure_channel(self.labd, options=OPTIONS)
         credentials = channel_credentials(self._certificate.current())
-        return grpc.aio.secure_channel(self.labd, credentials, options=(*_OPTIONS, *expecting(CONTROLLER_NAME)))
+        return grpc.aio.secure_channel(self.labd, credentials, options=(*OPTIONS, *expecting(CONTROLLER_NAME)))
 
     async def _converse(
         self, call: "grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]", welcomed_by: float
