@@ -21,8 +21,8 @@ If-Match means its terms, not its pulse."""
 
 def etag(body: bytes) -> str:
     """The tag of a JSON body."""
-    steady = json.dumps(_steady(json.loads(body)), sort_keys=True).encode()
-    return f'"{hashlib.sha256(steady).hexdigest()[:24]}"'
+    text = json.dumps(steady(json.loads(body)), sort_keys=True).encode()
+    return f'"{hashlib.sha256(text).hexdigest()[:24]}"'
 
 
 def matches(header: str, tag: str) -> bool:
@@ -30,9 +30,10 @@ def matches(header: str, tag: str) -> bool:
     return header.strip() == "*" or tag in (part.strip().removeprefix("W/") for part in header.split(","))
 
 
-def _steady(value: Any) -> Any:
+def steady(value: Any) -> Any:
+    """A JSON value without its unsteady fields."""
     if isinstance(value, dict):
-        return {name: _steady(part) for name, part in value.items() if name not in UNSTEADY}
+        return {name: steady(part) for name, part in value.items() if name not in UNSTEADY}
     if isinstance(value, list):
-        return [_steady(part) for part in value]
+        return [steady(part) for part in value]
     return value

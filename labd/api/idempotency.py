@@ -3,11 +3,13 @@
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
 
 from labd.api.context import ActorOf, LabOf
+from labd.api.guard import NOBODY
 from labd.api.problems import refusal
 from labd.services.errors import ServiceError
 from labd.services.idempotency import KeyedRequest
@@ -15,7 +17,11 @@ from labd.services.lab import Lab
 from labd.store.errors import KeyTaken
 
 REPEATABLE = {"x-repeatable": True}
-"""`openapi_extra` of a POST that does no harm when it is sent again whatever came of it: no answer is kept for it."""
+"""`openapi_extra` of a POST that does nothing more when it is sent again, by its nature: no answer is kept for it, and
+it is answered as things are by then. Heartbeats come too often, to keep each one's for a day."""
+SLOW = {"x-slow": True}
+"""`openapi_extra` of a POST that takes many transactions, to let others have their turn: its answer is kept once it is
+done, and until then a repetition goes on with what is left."""
 _REPLAYED = "Idempotent-Replayed"
 
 
@@ -40,14 +46,18 @@ async def _keyed(
     if key is None:
         return None
     head = [request.method, request.url.path, request.url.query, request.headers.get("content-type", "")]
-    return KeyedRequest(actor, key, json.dumps(head).encode() + b"\n" + await request.body())
+    content = json.dumps(head).encode() + b"\n" + await request.body()
+    # Strangers have no keys of their own: theirs is one with the request, or anybody could take it from them.
+    owner = f"stranger {sha256(content).hexdigest()}" if actor is NOBODY else f"{actor.kind} {actor.name}"
+    return KeyedRequest(actor, owner, key, content)
 
 
 KeyedOf = Annotated[KeyedRequest | None, Depends(_keyed)]
 
 
-def answer_once(lab: Lab, request: KeyedRequest, act: Callable[[], Response]) -> Response:
-    """The answer that the request got before, or else what ``act`` answers, in one transaction with its effect.
+def answer_once(lab: Lab, request: KeyedRequest, act: Callable[[], Response], *, slow: bool = False) -> Response:
+    """The answer that the request got before, or else what ``act`` answers, in one transaction with its effect (or
+    after it, when it is ``slow``).
 
     An answer is kept when something was done, refusals after it included, and when ``act`` refused nothing. A refusal
     that undid everything is not: the request may be sent again.
@@ -56,6 +66,10 @@ def answer_once(lab: Lab, request: KeyedRequest, act: Callable[[], Response]) ->
         known = lab.idempotency.recall(request)
         if known is not None:
             return _unpacked(known)
+        if slow:
+            answer = act()
+            lab.idempotency.keep(request, _packed(answer))
+            return answer
         try:
             with lab.core.together.scope():
                 try:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from labd.api.context import ActorOf, LabOf
 from labd.api.etags import etag, matches
-from labd.api.idempotency import REPEATABLE, KeyedOf, answer_once
+from labd.api.idempotency import REPEATABLE, SLOW, KeyedOf, answer_once
 from labd.api.paging import Page
 from labd.api.preconditions import IfMatchOf, given, parent, require_match
 from labd.api.problems import problem_entries
@@ -141,7 +141,8 @@ class Route(APIRoute):
             return self.plain(**values)
 
         if keyed is not None and not REPEATABLE.items() <= self._extra.items():
-            return answer_once(lab, keyed, lambda: self._response(act(), values))
+            slow = SLOW.items() <= self._extra.items()
+            return answer_once(lab, keyed, lambda: self._response(act(), values), slow=slow)
         if if_match is None:
             return act()
         with lab.core.together.scope():

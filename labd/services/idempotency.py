@@ -28,6 +28,8 @@ class KeyedRequest:
     """A request with a key."""
 
     actor: Actor
+    owner: str
+    """Whose key it is."""
     key: str
     content: bytes
     """All that matters of the request."""
@@ -35,7 +37,7 @@ class KeyedRequest:
     @property
     def key_id(self) -> str:
         """Who sent which key; does not tell the key."""
-        return _hash(b"id", self.actor.name.encode(), self.key.encode()).hex()
+        return _hash(b"id", self.owner.encode(), self.key.encode()).hex()
 
     @property
     def digest(self) -> str:
@@ -45,7 +47,7 @@ class KeyedRequest:
     @property
     def cipher(self) -> AESGCM:
         """Only who knows the key can read the answer."""
-        return AESGCM(_hash(b"answer", self.actor.name.encode(), self.key.encode()))
+        return AESGCM(_hash(b"answer", self.owner.encode(), self.key.encode()))
 
 
 class Idempotency:

@@ -47,7 +47,6 @@ def get_agent(lab: LabOf, name: AgentName) -> schemas.Agent:
 @router.post(
     "/agents/enrol",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=REPEATABLE,  # no secret and no certificate is kept for it
     responses=body_responses(HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT),
     summary="Enrol an agent",
 )
@@ -63,7 +62,6 @@ def enrol_agent(lab: LabOf, wish: schemas.EnrolmentRequest) -> schemas.Certifica
 @router.post(
     "/agents/{name}/invite",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=REPEATABLE,  # no secret and no certificate is kept for it
     responses=body_responses(HTTPStatus.CONFLICT),
     summary="Make a one-time token for an agent",
 )
@@ -94,7 +92,7 @@ def revoke_agent(
     "/leases/{lease_id}/certificate",
     tags=["leases"],
     status_code=HTTPStatus.CREATED,
-    openapi_extra=REPEATABLE,  # no secret and no certificate is kept for it
+    openapi_extra=REPEATABLE,
     responses=body_responses(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     summary="A certificate to reach the lease's benches",
 )
@@ -135,7 +133,6 @@ def agent_answer(view: AgentView) -> schemas.Agent:
 
 @router.post(
     "/agents/{name}/drain",
-    openapi_extra=REPEATABLE,
     responses=body_responses(HTTPStatus.NOT_FOUND),
     summary="Keep new leases from an agent's benches",
 )
@@ -147,7 +144,6 @@ def drain_agent(lab: LabOf, actor: ActorOf, name: AgentName, request: schemas.Dr
 
 @router.post(
     "/agents/{name}/undrain",
-    openapi_extra=REPEATABLE,
     responses=body_responses(HTTPStatus.NOT_FOUND),
     summary="Let an agent's benches be leased again",
 )

@@ -8,7 +8,6 @@ from fastapi import Path, Query
 from labd.api import schemas
 from labd.api.answers import bench_answer
 from labd.api.context import ActorOf, LabOf
-from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
@@ -60,7 +59,6 @@ def clear_quarantine(
 
 @router.post(
     "/{name}/drain",
-    openapi_extra=REPEATABLE,
     responses=body_responses(HTTPStatus.NOT_FOUND),
     summary="Keep new leases from a bench",
 )
@@ -77,7 +75,6 @@ def drain_bench(
 
 @router.post(
     "/{name}/undrain",
-    openapi_extra=REPEATABLE,
     responses=body_responses(HTTPStatus.NOT_FOUND),
     summary="Let a bench be leased again",
 )

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from labd.api import schemas
 from labd.api.context import ActorOf, LabOf
-from labd.api.idempotency import REPEATABLE
+from labd.api.idempotency import REPEATABLE, SLOW
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
 from labd.model import retention as model
@@ -30,7 +30,7 @@ def preview_retention(lab: LabOf, wish: schemas.Retention) -> schemas.Swept:
     return schemas.Swept(**asdict(lab.retaining.preview(model.retention_of(wish.model_dump()))))
 
 
-@router.post("/sweep", responses=responses(), openapi_extra=REPEATABLE, summary="Remove what is not to be kept")
+@router.post("/sweep", responses=responses(), openapi_extra=SLOW, summary="Remove what is not to be kept")
 def sweep(lab: LabOf, actor: ActorOf) -> schemas.Swept:
     """Now, instead of within the hour."""
     return schemas.Swept(**asdict(lab.retaining.sweep(actor)))
