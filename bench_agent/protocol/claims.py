@@ -13,6 +13,9 @@ PREPARING_METADATA = "labd-preparing"
 """gRPC trailing metadata key: the bench is being prepared for its new holder; the call was not carried out."""
 
 
+_DEFAULTS = {"share": 0}  # of tokens by a labd that did not count yet
+
+
 class Scope(StrEnum):
     """What a token allows on its bench. Each allows what those before it do."""
 
@@ -42,6 +45,8 @@ class LeaseClaims:
     scope: Scope
     expires_at: int
     """Seconds since the Unix epoch, on labd's clock."""
+    share: int = 0
+    """Of somebody with whom the lease is shared: how often it was shared with them before."""
 
     def to_jwt(self) -> dict[str, Any]:
         """The JWT claim set."""
@@ -53,6 +58,7 @@ class LeaseClaims:
             "holder": self.holder,
             "scope": self.scope.value,
             "exp": self.expires_at,
+            "share": self.share,
         }
 
     @classmethod
@@ -68,8 +74,9 @@ class LeaseClaims:
             ("holder", "holder", str),
             ("scope", "scope", str),
             ("exp", "expires_at", int),
+            ("share", "share", int),
         ):
-            value = claims.get(claim)
+            value = claims.get(claim, _DEFAULTS.get(claim))
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ValueError(f"claim {claim} is {value!r}, not of type {kind.__name__}")
             fields[field] = value

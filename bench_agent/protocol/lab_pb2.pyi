@@ -201,6 +201,7 @@ class LabMessage(_message.Message):
     START_RUNNER_FIELD_NUMBER: _builtins.int
     STOP_RUNNER_FIELD_NUMBER: _builtins.int
     FORGET_RUNNER_FIELD_NUMBER: _builtins.int
+    UNSHARE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     REVOKED_FIELD_NUMBER: _builtins.int
     lab_time_ms: _builtins.int
@@ -222,6 +223,8 @@ class LabMessage(_message.Message):
     @_builtins.property
     def forget_runner(self) -> Global___ForgetRunner: ...
     @_builtins.property
+    def unshare(self) -> Global___Unshare: ...
+    @_builtins.property
     def certificate(self) -> Global___Certificate: ...
     @_builtins.property
     def revoked(self) -> Global___Revoked: ...
@@ -236,14 +239,15 @@ class LabMessage(_message.Message):
         start_runner: Global___StartRunner | None = ...,
         stop_runner: Global___StopRunner | None = ...,
         forget_runner: Global___ForgetRunner | None = ...,
+        unshare: Global___Unshare | None = ...,
         certificate: Global___Certificate | None = ...,
         revoked: Global___Revoked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "lab_time_ms", b"lab_time_ms", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "lab_time_ms", b"lab_time_ms", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine", "start_runner", "stop_runner", "forget_runner", "certificate", "revoked"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine", "start_runner", "stop_runner", "forget_runner", "unshare", "certificate", "revoked"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -378,6 +382,38 @@ class Fence(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Fence: _TypeAlias = Fence  # noqa: Y015
+
+@_typing.final
+class Unshare(_message.Message):
+    """A lease is shared with somebody no more: cut their calls, and refuse the tokens they have. Comes again after Welcome."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BENCH_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    bench: _builtins.str
+    epoch: _builtins.int
+    """The bench's under the lease."""
+    holder: _builtins.str
+    share: _builtins.int
+    """The tokens with this number (claim "share") or a lower one."""
+    def __init__(
+        self,
+        *,
+        bench: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        holder: _builtins.str = ...,
+        share: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bench", b"bench", "epoch", b"epoch", "holder", b"holder", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unshare: _TypeAlias = Unshare  # noqa: Y015
 
 @_typing.final
 class Tick(_message.Message):

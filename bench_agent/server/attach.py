@@ -184,6 +184,8 @@ class Attachment:
                     _log.info("attached to labd", labd=self.labd)
             case "fence":
                 self._fence(message.fence, outbox)
+            case "unshare":
+                self._unshare(message.unshare)
             case "start_runner":
                 self._runners.start(message.start_runner)
             case "stop_runner":
@@ -240,6 +242,13 @@ class Attachment:
         task = asyncio.create_task(bench.clear_quarantine(), name=f"clear-{order.bench}")
         self._clearing.add(task)
         task.add_done_callback(self._clearing.discard)
+
+    def _unshare(self, order: lab_pb2.Unshare) -> None:
+        gate = self._guard.gates.get(order.bench)
+        if gate is None:
+            _log.warning("labd unshares a bench that is not here", bench=order.bench, epoch=order.epoch)
+            return
+        gate.start_unshare(order.epoch, order.holder, order.share)
 
     def _fence(self, fence: lab_pb2.Fence, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
         gate = self._guard.gates.get(fence.bench)

@@ -6,8 +6,10 @@ refused. A file that cannot be read is therefore an error and never a fresh star
 
 import json
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench_agent.server import files
 
@@ -17,13 +19,34 @@ class EpochError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Unshared:
+    """With whom the lease of one epoch is shared no more. Only grows, and is forgotten with a later epoch's."""
+
+    epoch: int = 0
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    """By name: tokens of their share with this number, or a lower one, are refused."""
+
+    def __or__(self, other: "Unshared") -> "Unshared":
+        """What either says."""
+        if self.epoch != other.epoch:
+            return max(self, other, key=lambda one: one.epoch)
+        names = self.numbers.keys() | other.numbers.keys()
+        return Unshared(self.epoch, {name: max(self.up_to(name), other.up_to(name)) for name in names})
+
+    def up_to(self, name: str) -> int:
+        """The highest number of theirs that is refused; -1 for none."""
+        return self.numbers.get(name, -1)
+
+
+@dataclass(frozen=True, slots=True)
 class Epochs:
-    """Of one bench. Both only grow."""
+    """Of one bench. All of it only grows."""
 
     seen: int = 0
     """The highest epoch of a lease that was admitted."""
     fenced: int = 0
     """No lease of this or a lower epoch may act any more, and what it had running is cleaned up."""
+    unshared: Unshared = Unshared()
 
     @property
     def live(self) -> bool:
@@ -49,11 +72,11 @@ class EpochStore:
         """Durable when it returns; blocks for the disk. Never lowers what is stored. Raises EpochError."""
         with self._lock:
             old = self._epochs.get(bench, Epochs())
-            new = Epochs(max(old.seen, epochs.seen), max(old.fenced, epochs.fenced))
+            new = Epochs(max(old.seen, epochs.seen), max(old.fenced, epochs.fenced), old.unshared | epochs.unshared)
             if new == old:
                 return
             changed = {**self._epochs, bench: new}
-            document = {name: {"seen": e.seen, "fenced": e.fenced} for name, e in sorted(changed.items())}
+            document = {name: _entry(one) for name, one in sorted(changed.items())}
             try:
                 files.replace(self._path, json.dumps(document, indent=1).encode())
             except OSError as error:
@@ -64,7 +87,7 @@ class EpochStore:
 def _read(path: Path) -> dict[str, Epochs]:
     try:
         document = json.loads(path.read_bytes())
-        return {str(name): Epochs(_count(entry["seen"]), _count(entry["fenced"])) for name, entry in document.items()}
+        return {str(name): _epochs(entry) for name, entry in document.items()}
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -74,6 +97,19 @@ def _read(path: Path) -> dict[str, Epochs]:
             f"{path} is not sound ({error}); it keeps former lease holders off the benches: restore it, or delete it "
             "once labd shows no live lease on this agent's benches"
         ) from error
+
+
+def _entry(epochs: Epochs) -> dict[str, Any]:
+    entry: dict[str, Any] = {"seen": epochs.seen, "fenced": epochs.fenced}
+    if epochs.unshared.epoch > epochs.fenced:
+        entry["unshared"] = {"epoch": epochs.unshared.epoch, "numbers": dict(epochs.unshared.numbers)}
+    return entry
+
+
+def _epochs(entry: dict[str, Any]) -> Epochs:
+    known = entry.get("unshared", {"epoch": 0, "numbers": {}})
+    numbers = {str(name): _count(number) for name, number in known["numbers"].items()}
+    return Epochs(_count(entry["seen"]), _count(entry["fenced"]), Unshared(_count(known["epoch"]), numbers))
 
 
 def _count(value: object) -> int:

@@ -18,7 +18,7 @@ import structlog
 
 from bench_agent.protocol.claims import LeaseClaims, Scope
 from bench_agent.server.activity import Activity
-from bench_agent.server.epochs import EpochError, Epochs, EpochStore
+from bench_agent.server.epochs import EpochError, Epochs, EpochStore, Unshared
 from bench_agent.server.errors import CallError, denied, not_found, unauthenticated, unavailable
 from bench_agent.server.holder_log import HolderLog
 from bench_agent.server.keys import KeyRing, KeysMissing, TokenInvalid
@@ -133,6 +133,12 @@ class Calls:
             if who is None or call.claims.holder == who:
                 call.cut(reason)
 
+    def cut_unshared(self, unshared: Unshared) -> None:
+        """Ends the calls of those with whom the lease is shared no more."""
+        for call in list(self._calls):
+            if no_longer_shared(call.claims, unshared):
+                call.cut(_unshared_text(call.claims))
+
     async def ended(self) -> None:
         """Returns once all have ended. Raises CleanUpError when they do not."""
         if self._calls:
@@ -227,6 +233,7 @@ class Gate:
         self._refused = epochs.fenced  # up to here, nobody is admitted
         self._reason = "superseded"
         self._fenced = epochs.fenced  # up to here, all is cleaned up and on disk
+        self._unshared = epochs.unshared
         self.activity = Activity(epochs.seen if epochs.live else 0)
         self._holder: _Holder | None = None
         self._hook: HookPass | None = None
@@ -323,6 +330,23 @@ class Gate:
                 self._retry.clear()
                 pause = min(pause * 2, _LAST_RETRY_S)
 
+    def start_unshare(self, epoch: int, who: str, number: int) -> "asyncio.Task[None]":
+        """Refuses somebody with whom the lease of ``epoch`` is shared no more, and ends their calls, from now on.
+
+        ``number``: of their share; tokens of a later one are taken. The task writes it down, so that a new start of the
+        agent changes nothing; should the disk refuse, labd says it again when the agent attaches.
+        """
+        self._unshared |= Unshared(epoch, {who: number})
+        if self._holder is not None and self._holder.epoch == epoch:
+            self._holder.calls.cut_unshared(self._unshared)
+        return self._spawn(self._keep_unshared())
+
+    async def _keep_unshared(self) -> None:
+        try:
+            await asyncio.to_thread(self._store.save, self._bench.name, Epochs(unshared=self._unshared))
+        except EpochError as error:
+            _log.error("not written down that a lease is shared no more", bench=self._bench.name, reason=str(error))
+
     def retry_now(self) -> None:
         """A clean-up that failed is tried again without waiting any longer."""
         self._retry.set()
@@ -358,6 +382,8 @@ class Gate:
         else:
             left_s = claims.expires_at - self._clock.now()
         verdict = judge(claims, self._bench.name, left_s=left_s, seen=self._seen, fenced=self._refused)
+        if verdict is None and no_longer_shared(claims, self._unshared):
+            raise denied(_unshared_text(claims))
         if verdict is not None:
             if verdict.superseded and claims.epoch <= self._refused:
                 raise denied(f"{verdict.message} ({self._reason})")
@@ -482,6 +508,16 @@ def judge(claims: LeaseClaims, bench: str, *, left_s: float, seen: int, fenced: 
             superseded=True,
         )
     return None
+
+
+def no_longer_shared(claims: LeaseClaims, unshared: Unshared) -> bool:
+    """Whether the token is of somebody with whom its lease was shared."""
+    shared = claims.scope is not Scope.HOLDER and claims.epoch == unshared.epoch
+    return shared and claims.share <= unshared.up_to(claims.holder)
+
+
+def _unshared_text(claims: LeaseClaims) -> str:
+    return f"lease {claims.lease} on bench {claims.bench} is shared with {claims.holder} as {claims.scope} no more"
 
 
 def require(claims: LeaseClaims, scope: Scope, what: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from bench_agent.protocol import bench_pb2, lab_pb2
 from labd.executors.bench import ForgetOrder, RunnerReport, StartOrder, StopOrder
 from labd.services.fleet import BenchReport, CertificateAnswer, Order, PowerReading
-from labd.services.ledger import ClearOrder, FenceOrder
+from labd.services.ledger import ClearOrder, FenceOrder, UnshareOrder
 
 
 def report_of(message: lab_pb2.BenchReport) -> BenchReport:
@@ -98,6 +98,9 @@ def message_of(order: Order) -> dict[str, Any]:
             return {"fence": fence_of(order)}
         case ClearOrder(bench, by):
             return {"clear_quarantine": lab_pb2.ClearQuarantine(bench=bench, by=by)}
+        case UnshareOrder(bench, epoch, holder, number):
+            unshare = lab_pb2.Unshare(bench=bench, epoch=epoch, holder=holder, share=number)
+            return {"unshare": unshare}
         case CertificateAnswer(chain, trust, refusal):
             return {"certificate": lab_pb2.Certificate(chain=chain, trust=trust, refusal=refusal)}
         case StartOrder(job):

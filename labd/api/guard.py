@@ -238,7 +238,7 @@ def find(method: str, path: str) -> tuple[str, dict[str, str]] | None:
 
 def _pattern(path: str) -> re.Pattern[str]:
     # A path inside the path, as of a data file, comes last and has slashes; so have names of identity providers.
-    text = re.sub(r"\\{(path|member)\\}$", r"(?P<\1>.+)", re.escape(path))
+    text = re.sub(r"\\{(path|member|holder)\\}$", r"(?P<\1>.+)", re.escape(path))
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", text), re.DOTALL)
 
 

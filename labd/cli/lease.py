@@ -4,7 +4,7 @@ import click
 
 from labd.cli.completion import complete_leases
 from labd.cli.exits import ExitCode, Failure, Interrupted
-from labd.cli.lease_holding import extend, share, transfer, why
+from labd.cli.lease_holding import extend, share, transfer, unshare, why
 from labd.cli.leasing import TTL_S, place, releasing, wait_until_granted, waiting, warn
 from labd.cli.options import duration, holder_option, priority_option, selectors_option, team_option
 from labd.cli.output import ago, format_option, print_json, print_record, print_table, without_token
@@ -23,7 +23,7 @@ def lease() -> None:
     """Lease benches: acquire, renew, extend, share, transfer, release, list; ask why one waits."""
 
 
-for _command in (extend, transfer, share, why):
+for _command in (extend, transfer, share, unshare, why):
     lease.add_command(_command)
 
 

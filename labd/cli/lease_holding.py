@@ -1,4 +1,4 @@
-"""``labctl lease extend|transfer|share|why``: what becomes of a lease, and what keeps it waiting."""
+"""``labctl lease extend|transfer|share|unshare|why``: what becomes of a lease, and what keeps it waiting."""
 
 import click
 
@@ -76,6 +76,21 @@ def share(session: Session, lease_id: str, holder: str, mode: ShareMode, as_json
         return
     names = ", ".join(bench["name"] for bench in shared["benches"])
     click.echo(f"{holder} may join you on {names} as {mode} until {shared['expires_at']}")
+
+
+@click.command()
+@click.argument("lease_id", metavar="ID", shell_complete=complete_leases)
+@click.argument("holder", metavar="WHO")
+@click.option("--reason", default="", help="Why; needed for what another holds.")
+@pass_session
+def unshare(session: Session, lease_id: str, holder: str, reason: str) -> None:
+    """Take back what WHO may do on your benches beside you.
+
+    Their calls end at once, and the tokens that they have are refused. What they left running goes on.
+    """
+    left = session.lab.unshare(lease_id, holder, reason)
+    others = ", ".join(one["holder"] for one in left.get("shares", []))
+    click.echo(f"{lease_id} is not shared with {holder} any more" + (f", with {others} still" if others else ""))
 
 
 @click.command()

@@ -250,6 +250,14 @@ class LabClient(Identities):
         body = {"holder": holder, "mode": mode}
         return cast(SharedLease, self._call("POST", f"leases/{_segment(lease_id)}/shares", body))
 
+    def unshare(self, lease_id: str, holder: str, reason: str = "") -> Lease:
+        """Takes a share back: agents end their calls at once, and refuse their tokens.
+
+        An operator who does so to another's lease says why.
+        """
+        path = f"leases/{_segment(lease_id)}/shares/{_segment(holder)}"
+        return cast(Lease, self._call("DELETE", with_reason(path, reason)))
+
     def release(self, lease_id: str, reason: str = "") -> Lease:
         """Ends a lease, or takes it out of the queue. Releasing an ended one changes nothing.
 

@@ -105,6 +105,7 @@ REST = MappingProxyType(
         f"POST {_API}/leases/{{lease_id}}/extend": _HOLD_LEASE,
         f"POST {_API}/leases/{{lease_id}}/transfer": _HOLD_LEASE,
         f"POST {_API}/leases/{{lease_id}}/shares": _HOLD_LEASE,
+        f"DELETE {_API}/leases/{{lease_id}}/shares/{{holder}}": _END_LEASE,
         f"DELETE {_API}/leases/{{lease_id}}": _END_LEASE,
         # Runs
         f"GET {_API}/runs": _SEE,

@@ -57,6 +57,8 @@ class Share:
 
     holder: str
     mode: ShareMode
+    number: int = 0
+    """Counts how often it was shared with them anew; tokens of former numbers are refused."""
 
 
 class LeaseEnd(StrEnum):

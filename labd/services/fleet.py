@@ -16,7 +16,7 @@ from labd.model.lease import Lease, LeaseState
 from labd.model.run import ExecutorName, RunState
 from labd.services.core import Core
 from labd.services.errors import Conflict, NotFound
-from labd.services.ledger import ClearOrder, Effects, FenceOrder, Ledger
+from labd.services.ledger import ClearOrder, Effects, FenceOrder, Ledger, UnshareOrder, unshare_orders
 from labd.services.wishes import parse_selector
 from labd.store.unit import Unit
 from labd.store.units.replicas import Attachment
@@ -83,7 +83,7 @@ class CertificateAnswer:
     """Why there is none."""
 
 
-Order = FenceOrder | ClearOrder | RunnerOrder | CertificateAnswer
+Order = FenceOrder | ClearOrder | UnshareOrder | RunnerOrder | CertificateAnswer
 
 
 class AgentLink(Protocol):
@@ -234,6 +234,7 @@ class Fleet:
             with self._core.transaction() as ledger:
                 former = self._take_over(ledger, session, reports)
                 orders = [_standing_order(ledger.unit, name) for name in session.benches]
+                unshares = [order for name in session.benches for order in _unshared_on(ledger.unit, name)]
                 self._at_bench.adopt(self._running_at(ledger.unit, session.benches))
         except BaseException:
             self._forget(session)
@@ -243,8 +244,8 @@ class Fleet:
         self._note_orders(session, orders)
         if former is not None:
             former.link.close(f"agent {agent} attached anew")
-        for runner_order in self._at_bench.attached(session.benches, runners):
-            link.send(runner_order)
+        for order in (*unshares, *self._at_bench.attached(session.benches, runners)):
+            link.send(order)
         _log.info("agent attached", agent=agent, address=address, benches=sorted(session.benches))
         return session, orders
 
@@ -368,12 +369,20 @@ class Fleet:
                 self._core.peers.attach(ledger.unit, session.agent, session.key, session.last_seen)
             ledger.effects.attachments = True
             orders = [(session, _standing_order(ledger.unit, name)) for session in here for name in session.benches]
+            unshares = [
+                (session, order)
+                for session in here
+                for name in session.benches
+                for order in _unshared_on(ledger.unit, name)
+            ]
         self.moved(frozenset(elsewhere))
         for session, order in orders:
             report = session.benches.get(order.bench)
             if report is not None and report.fenced_epoch < order.epoch:
                 self._note_orders(session, [order])
                 session.link.send(order)
+        for session, unshare in unshares:
+            session.link.send(unshare)
 
     # Inside
 
@@ -526,10 +535,11 @@ class Fleet:
                 with self._lock:
                     session.ordered[order.bench] = (order, time.monotonic())
                 session.link.send(order)
-        for clear in effects.clears:
-            session = self._session_of(clear.bench)
+        orders: list[ClearOrder | UnshareOrder] = [*effects.clears, *effects.unshares]
+        for told in orders:
+            session = self._session_of(told.bench)
             if session is not None:
-                session.link.send(clear)
+                session.link.send(told)
         for agent in effects.hang_ups:
             self.hang_up(agent, f"agent {agent} was enrolled anew")
         for agent in effects.expelled:
@@ -557,3 +567,11 @@ def _standing_order(unit: Unit, name: str) -> FenceOrder:
     epoch = bench.epoch if bench is not None else 0
     part = lease.on(name) if lease is not None and lease.state.held else None
     return FenceOrder(name, epoch if part is None else part.epoch - 1, "ended")
+
+
+def _unshared_on(unit: Unit, name: str) -> list[UnshareOrder]:
+    """Those whom the agent of a bench has to refuse although the lease goes on."""
+    lease = unit.live_on(name)
+    if lease is None or not lease.state.held:
+        return []
+    return [order for order in unshare_orders(lease, unit.shares_ever(lease.id)) if order.bench == name]

@@ -3,17 +3,20 @@
 from dataclasses import replace
 
 from labd.model.identity import Actor
-from labd.model.lease import Lease, LeaseState, Share, ShareMode
+from labd.model.lease import Lease, LeaseState, Share
 from labd.model.moment import moment
 from labd.scheduling.booking import extend
 from labd.scheduling.lab import Lab
 from labd.scheduling.quotas import Quotas
 from labd.services.booking import in_the_way
 from labd.services.core import Core
-from labd.services.errors import Conflict, FieldError, Invalid
+from labd.services.errors import Conflict, FieldError, Invalid, NotFound
 from labd.services.leasing import LeaseView, Leasing, require, require_allowed
 from labd.services.ledger import Ledger
 from labd.services.planning import lab_of, rules_of
+
+SHARES_MAX = 64
+"""People with whom one lease is ever shared."""
 
 
 class Holding:
@@ -88,15 +91,31 @@ class Holding:
             if share.holder == lease.holder:
                 message = "this is the holder"
                 raise Invalid(f"holder {share.holder!r}: {message}", FieldError("holder", share.holder, message))
-            ledger.share(lease, share)
+            if len(ledger.unit.shares_ever(lease_id)) >= SHARES_MAX:
+                raise Conflict(f"lease {lease_id} was shared with {SHARES_MAX} people: it can be shared with no more")
+            share = ledger.share(lease, share)
             return self._leasing.view(ledger.unit, lease, share=share)
+
+    def unshare(self, actor: Actor, lease_id: str, name: str, why: str = "") -> LeaseView:
+        """Takes back what somebody was let do beside the holder: agents end their calls, and refuse their tokens.
+
+        Raises NotFound, also when it is not shared with them, and Conflict when nobody holds it.
+        """
+        with self._core.transaction(actor) as ledger:
+            lease = self._held(ledger, lease_id)
+            shares = {one.holder: one for one in ledger.unit.shares(lease_id)}
+            if name not in shares:
+                known = f"it is shared with {', '.join(shares)}" if shares else "it is shared with nobody"
+                raise NotFound(f"lease {lease_id} is not shared with {name!r}: {known}")
+            ledger.unshare(lease, shares[name], why)
+            return self._leasing.view(ledger.unit, lease)
 
     def shared_with(self, lease_id: str, name: str) -> LeaseView | None:
         """The lease as somebody with whom it is shared sees it, with tokens; None when it is not. Raises NotFound."""
         with self._core.view() as unit:
             lease = require(unit, lease_id)
-            mode = next((one.mode for one in unit.shares(lease_id) if one.holder == name), None)
-            return None if mode is None else self._leasing.view(unit, lease, share=Share(name, ShareMode(mode)))
+            share = next((one for one in unit.shares(lease_id) if one.holder == name), None)
+            return None if share is None else self._leasing.view(unit, lease, share=share)
 
     def _held(self, ledger: Ledger, lease_id: str) -> Lease:
         lease = require(ledger.unit, lease_id)

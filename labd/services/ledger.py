@@ -5,8 +5,8 @@ two ends takes the other along. A bench is granted only when its agent is attach
 the agent has confirmed the end of every former lease.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from labd.model.audit import Deed, link
@@ -42,6 +42,17 @@ class ClearOrder:
     by: str
 
 
+@dataclass(frozen=True, slots=True)
+class UnshareOrder:
+    """An agent has to refuse somebody with whom a lease was shared."""
+
+    bench: str
+    epoch: int
+    holder: str
+    number: int
+    """Of their share: this and lower ones."""
+
+
 @dataclass(slots=True)
 class Effects:
     """What the rest of labd has to do once the transaction is durable."""
@@ -62,6 +73,7 @@ class Effects:
     attachments: bool = False
     """Agents have come or gone."""
     clears: list[ClearOrder] = field(default_factory=list)
+    unshares: list[UnshareOrder] = field(default_factory=list)
     expelled: set[str] = field(default_factory=set)
     """Agents that were revoked."""
     hang_ups: set[str] = field(default_factory=set)
@@ -210,11 +222,30 @@ class Ledger:
         self.effects.queue = True
         return self._move("lease.transferred", lease, after)
 
-    def share(self, lease: Lease, share: Share) -> None:
-        """Lets somebody look on, or act, beside the holder."""
+    def share(self, lease: Lease, share: Share) -> Share:
+        """Lets somebody look on, or act, beside the holder. Tokens that let them do otherwise are refused from now on.
+
+        Returns the share with its number.
+        """
+        known = {one.holder: (one, live) for one, live in self.unit.shares_ever(lease.id)}
+        before, live = known.get(share.holder, (None, False))
+        if before is not None:
+            goes_on = live and before.mode is share.mode
+            share = replace(share, number=before.number if goes_on else before.number + 1)
         self.unit.save_share(lease.id, share)
+        self.effects.unshares.extend(unshare_orders(lease, [(share, True)]))
         self.effects.leases.add(lease.id)
-        self.audit("lease.shared", f"lease/{lease.id}", after=asdict(share), team=lease.team)
+        after = {"holder": share.holder, "mode": share.mode}
+        self.audit("lease.shared", f"lease/{lease.id}", after=after, team=lease.team)
+        return share
+
+    def unshare(self, lease: Lease, share: Share, why: str) -> None:
+        """Takes a share back; agents refuse its tokens from now on."""
+        self.unit.save_share(lease.id, share, live=False)
+        self.effects.unshares.extend(unshare_orders(lease, [(share, False)]))
+        self.effects.leases.add(lease.id)
+        before = {"holder": share.holder, "mode": share.mode}
+        self.audit("lease.unshared", f"lease/{lease.id}", before=before, why=why, team=lease.team)
 
     def drain(self, bench: Bench, draining: bool, why: str) -> Bench:
         """Keeps new leases from a bench, or lets it be leased again."""
@@ -375,6 +406,17 @@ class Ledger:
         self.audit("run.ended", f"run/{run.id}", before={"state": run.state}, after={"state": state})
         self.effects.runs.add(run.id)
         return ended
+
+
+def unshare_orders(lease: Lease, shares: Iterable[tuple[Share, bool]]) -> list[UnshareOrder]:
+    """What agents have to refuse, given with whom the lease is or was shared, and whether it still is."""
+    refused = [(share.holder, share.number - 1 if live else share.number) for share, live in shares]
+    return [
+        UnshareOrder(part.bench, part.epoch, holder, number)
+        for part in lease.benches
+        for holder, number in refused
+        if part.live and number >= 0
+    ]
 
 
 _ON_RECORD = (

@@ -69,6 +69,7 @@ class Signer:
             holder=lease.holder if share is None else share.holder,
             scope=Scope.HOLDER if share is None else Scope(share.mode.value),
             expires_at=math.ceil(lease.expires_at),
+            share=0 if share is None else share.number,
         )
         header = {"alg": ALGORITHM, "kid": self._kid}
         return jwt.encode(header, claims.to_jwt(), self._key, algorithms=[ALGORITHM])

@@ -1,5 +1,6 @@
 """What a holder, those beside them and those after them meet at the agent: labd, agent and runners as processes."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -105,6 +106,25 @@ def test_a_lease_is_shared_with_those_who_look_on_and_those_who_act(
         bob.bus("powertrain").send_message("EngineControl", {"TargetSpeed": 1000})
     carol.bus("powertrain").send_message("EngineControl", {"TargetSpeed": 1000})
     assert mine.ecu("ECM").call("read", did="VIN")
+
+
+def test_a_share_is_taken_back_within_a_second(lab: Lab, client: LabClient, stack: ExitStack) -> None:
+    lease = held(lab, client, stack)
+    mine = opened(stack, lease["benches"][0])
+    bob = opened(stack, client.share(lease["id"], "bob", "observer")["benches"][0])
+    mine.describe()
+    with bob.bus("powertrain").stream() as frames:
+        client.unshare(lease["id"], "bob")
+        asked_at = time.monotonic()
+        with pytest.raises(LeaseRefused, match="shared with bob as observer no more"):
+            for _ in frames.blocks():
+                pass
+        assert time.monotonic() - asked_at < 1
+    with pytest.raises(LeaseRefused, match="no more"):
+        bob.describe()
+    assert mine.ecu("ECM").call("read", did="VIN")
+    again = opened(stack, client.share(lease["id"], "bob", "observer")["benches"][0])
+    assert again.describe().name == "bench-1"
 
 
 def test_a_lease_in_other_hands_is_no_longer_its_former_holders(lab: Lab, client: LabClient, stack: ExitStack) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import Depends, Path, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from labd.api import schemas
@@ -184,3 +184,19 @@ def share_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId, wish: schemas.Sha
     """
     share = Share(wish.holder, wish.mode)
     return shared_answer(lab.holding.share(actor, lease_id, share), share)
+
+
+@router.delete(
+    "/{lease_id}/shares/{holder:path}",
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    summary="Take a share back",
+)
+def unshare_lease(
+    lab: LabOf,
+    actor: ActorOf,
+    lease_id: LeaseId,
+    holder: Annotated[str, Path(max_length=200, description="With whom it is shared.", examples=["bob"])],
+    reason: ReasonOf,
+) -> schemas.Lease:
+    """The lease goes on without them: agents end their calls at once, and refuse the tokens that they have."""
+    return lease_answer(lab.holding.unshare(actor, lease_id, holder, reason), actor)

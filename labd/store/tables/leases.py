@@ -1,6 +1,6 @@
 """Leases, and the benches that they have."""
 
-from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, false, text
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, false, text, true
 
 from labd.store.tables.metadata import BIG, metadata
 
@@ -61,4 +61,7 @@ lease_shares = Table(
     Column("lease_id", String(32), ForeignKey("leases.id"), primary_key=True),
     Column("holder", String(200), primary_key=True),
     Column("mode", String(16), nullable=False),
+    Column("number", Integer, nullable=False, server_default="0"),
+    # Cleared when it was taken back; the row stays for its number, below which agents refuse tokens.
+    Column("live", Boolean, nullable=False, server_default=true()),
 )

@@ -23,7 +23,7 @@ _CHANGE_BENCH = update(tables.lease_benches).where(
     tables.lease_benches.c.lease_id == bindparam("of_lease"), tables.lease_benches.c.part == bindparam("of_part")
 )
 _SHARES = (
-    select(tables.lease_shares.c.holder, tables.lease_shares.c.mode)
+    select(tables.lease_shares)
     .where(tables.lease_shares.c.lease_id == bindparam("of_lease"))
     .order_by(tables.lease_shares.c.holder)
 )
@@ -72,19 +72,24 @@ class Leases(Part):
         )
         return [(float(asked), float(lasted)) for asked, lasted in rows if lasted is not None]
 
-    def save_share(self, lease_id: str, share: Share) -> None:
-        """Shares a lease with somebody, or changes how."""
+    def save_share(self, lease_id: str, share: Share, *, live: bool = True) -> None:
+        """Shares a lease with somebody, changes how, or remembers that it is shared with them no more."""
         columns = tables.lease_shares.c
         same = (columns.lease_id == lease_id) & (columns.holder == share.holder)
-        done = self._connection.execute(update(tables.lease_shares).where(same).values(mode=share.mode))
+        values = {"mode": share.mode, "number": share.number, "live": live}
+        done = self._connection.execute(update(tables.lease_shares).where(same).values(values))
         if done.rowcount == 0:
-            values = {"lease_id": lease_id, "holder": share.holder, "mode": share.mode}
-            self._connection.execute(insert(tables.lease_shares).values(values))
+            known = {"lease_id": lease_id, "holder": share.holder}
+            self._connection.execute(insert(tables.lease_shares).values({**known, **values}))
 
     def shares(self, lease_id: str) -> list[Share]:
         """With whom a lease is shared, by name."""
+        return [share for share, live in self.shares_ever(lease_id) if live]
+
+    def shares_ever(self, lease_id: str) -> list[tuple[Share, bool]]:
+        """With whom a lease is or was shared, by name, and whether it still is."""
         rows = self._connection.execute(_SHARES, {"of_lease": lease_id})
-        return [Share(row.holder, ShareMode(row.mode)) for row in rows]
+        return [(Share(row.holder, ShareMode(row.mode), row.number), row.live) for row in rows]
 
     def drop_shares(self, lease_id: str) -> None:
         """Shares a lease with nobody any more."""

@@ -113,6 +113,12 @@ class RunningAgent:
     def fence(self, epoch: int, reason: str = "released", bench: str = "bench-1") -> None:
         self.portal.call(self.agent.guard.gates[bench].fence, epoch, reason)
 
+    def unshare(self, epoch: int, who: str, number: int, bench: str = "bench-1") -> None:
+        async def unshared() -> None:
+            await self.agent.guard.gates[bench].start_unshare(epoch, who, number)
+
+        self.portal.call(unshared)
+
     def fenced(self, bench: str = "bench-1") -> int:
         return self.agent.guard.gates[bench].fenced
 

@@ -91,6 +91,20 @@ def test_a_fence_of_a_lease_never_used_is_confirmed_too(labd: FakeLabd, start_ag
     assert labd.wait(lambda message: message.HasField("fenced")).fenced.bench == "bench-2"
 
 
+def test_a_share_that_is_taken_back_is_refused_from_then_on(
+    labd: FakeLabd, start_agent: StartAgent, signer: Signer
+) -> None:
+    running = start_agent()
+    labd.wait(lambda message: message.HasField("hello"))
+    token = signer.token(scope="observer", holder="bob")
+    with BenchClient(running.address, "bench-1", token) as bench, bench.bus("powertrain").stream() as frames:
+        for name in ("elsewhere", "bench-1"):
+            labd.say(lab_pb2.LabMessage(unshare=lab_pb2.Unshare(bench=name, epoch=1, holder="bob", share=0)))
+        with pytest.raises(LeaseRefused, match="no more"):
+            for _ in frames.blocks():
+                pass
+
+
 def test_fences_missed_while_away_come_with_the_welcome(
     labd: FakeLabd, start_agent: StartAgent, signer: Signer
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,9 +16,9 @@ from bench_agent.protocol.claims import LeaseClaims, Scope
 from bench_agent.server import guard as guard_module
 from bench_agent.server import tenancy as tenancy_module
 from bench_agent.server.cleanup import CleanUpStack
-from bench_agent.server.epochs import EpochError, Epochs, EpochStore
+from bench_agent.server.epochs import EpochError, Epochs, EpochStore, Unshared
 from bench_agent.server.errors import CallError
-from bench_agent.server.guard import CleanUpError, Gate, Guard, judge
+from bench_agent.server.guard import CleanUpError, Gate, Guard, judge, no_longer_shared
 from bench_agent.server.instance import InstanceError, only_instance
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
@@ -46,6 +47,53 @@ def test_stored_epochs_only_grow(tmp_path_factory: pytest.TempPathFactory, saves
         of_bench = [save for save in saves if save[0] == bench]
         expected = Epochs(max((s for _, s, _ in of_bench), default=0), max((f for _, _, f in of_bench), default=0))
         assert store.get(bench) == again.get(bench) == expected
+
+
+shares = st.builds(Unshared, epochs, st.dictionaries(st.sampled_from(["ada", "bob"]), epochs, min_size=1))
+
+
+@given(saves=st.lists(shares, min_size=1, max_size=6))
+def test_who_was_let_look_on_is_remembered_for_the_newest_epoch(
+    tmp_path_factory: pytest.TempPathFactory, saves: list[Unshared]
+) -> None:
+    path = tmp_path_factory.mktemp("epochs") / "epochs.json"
+    store = EpochStore(path)
+    for unshared in saves:
+        store.save("b", Epochs(unshared=unshared))
+    newest = max(one.epoch for one in saves)
+    for known in (store.get("b").unshared, EpochStore(path).get("b").unshared):
+        for name in ("ada", "bob", "carol"):
+            numbers = [one.up_to(name) for one in saves if one.epoch == newest]
+            assert newest == 0 or known.up_to(name) == max(numbers)
+
+
+@pytest.mark.parametrize("scope", Scope)
+@given(epoch=epochs, number=epochs, up_to=epochs)
+def test_a_share_is_refused_by_its_number_and_the_holder_never(
+    scope: Scope, epoch: int, number: int, up_to: int
+) -> None:
+    token = replace(claims(epoch), scope=scope, share=number)
+    refused = no_longer_shared(token, Unshared(3, {"me": up_to}))
+    assert refused == (scope is not Scope.HOLDER and epoch == 3 and number <= up_to)
+    assert not no_longer_shared(token, Unshared(3, {"you": up_to}))
+
+
+def test_a_token_of_a_labd_that_did_not_count_shares_is_of_the_first() -> None:
+    known = {**claims().to_jwt(), "share": 4}
+    assert LeaseClaims.from_jwt(known).share == 4
+    del known["share"]
+    assert LeaseClaims.from_jwt(known).share == 0
+
+
+@pytest.mark.anyio
+async def test_a_share_that_was_taken_back_stays_so_when_the_agent_starts_anew(tmp_path: Path) -> None:
+    observer = replace(live(3), scope=Scope.OBSERVER, share=1)
+    first = make_gate(tmp_path, Bench())
+    await first.start_unshare(3, "me", 1)
+    for gate in (first, make_gate(tmp_path, Bench())):
+        with pytest.raises(CallError, match="shared with me as observer no more"):
+            await gate.enter(observer)
+        gate.leave(await gate.enter(replace(observer, share=2)))
 
 
 @pytest.mark.parametrize(

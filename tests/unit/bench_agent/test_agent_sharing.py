@@ -93,3 +93,33 @@ def test_the_end_of_the_lease_ends_what_it_was_shared_for(
                 pass
     with pytest.raises(LeaseRefused, match="has ended"):
         looker.describe()
+
+
+def test_who_is_let_look_on_no_more_is_cut_off_while_the_others_go_on(
+    running: RunningAgent, bench: BenchClient, open_bench: OpenBench, signer: Signer
+) -> None:
+    bench.describe()
+    carol = open_bench(signer.token(scope="co-driver", holder="carol"))
+    bob = open_bench(signer.token(scope="observer", holder="bob"))
+    with bob.bus("powertrain").stream() as frames:
+        running.unshare(1, "bob", 0)
+        with pytest.raises(LeaseRefused, match="lease-1 on bench bench-1 is shared with bob as observer no more"):
+            for _ in frames.blocks():
+                pass
+    with pytest.raises(LeaseRefused, match="no more"):
+        bob.describe()
+    assert open_bench(signer.token(scope="observer", holder="bob", share=1)).describe().name == "bench-1"
+    carol.bus("powertrain").send_message("EngineControl", {"TargetSpeed": 2000})
+    bench.describe()
+
+
+def test_a_co_driver_who_came_first_takes_nothing_along(
+    running: RunningAgent, open_bench: OpenBench, signer: Signer
+) -> None:
+    carol = open_bench(signer.token(scope="co-driver", holder="carol"))
+    carol.describe()
+    running.unshare(1, "carol", 0)
+    with pytest.raises(LeaseRefused, match="no more"):
+        carol.describe()
+    assert open_bench(signer.token()).describe().name == "bench-1", "the holder comes in later"
+    assert running.fenced() == 0

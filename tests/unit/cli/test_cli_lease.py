@@ -268,6 +268,9 @@ def test_extend_transfer_and_share_say_what_is_so_now(labctl: Labctl, labd: Fake
     shared = labctl("lease", "share", "lease-1", "--with", "bob", "--as", "co-driver")
     assert "bob may join you on bench-1 as co-driver until" in shared.stdout
     assert "lease-token" not in shared.stdout
+    taken = labctl("lease", "unshare", "lease-1", "bob", "--reason", "he has seen it")
+    assert taken.stdout == "lease-1 is not shared with bob any more, with carol still\n"
+    assert labd.asked("DELETE", "/leases/lease-1/shares/bob") == [{"reason": "he has seen it"}]
     assert labctl("lease", "transfer", "lease-1", "--to", "bob").stdout == "lease-1 is bob's (team default)\n"
 
 

@@ -395,6 +395,8 @@ class _Handler(BaseHTTPRequestHandler):
             case "POST", ["leases", name, "shares"]:
                 lease = self._with_token(lab.leases[name])
                 return {"id": name, **body, "expires_at": lease["expires_at"], "benches": lease["benches"]}
+            case "DELETE", ["leases", name, "shares", _]:
+                return {**lab.leases[name], "shares": [{"holder": "carol", "mode": "observer"}]}
             case "GET", ["leases", name, "why"]:
                 held = {"bench": "bench-1", "why": "held", "detail": None, "by": "lease-0", "until": now(3599)}
                 drained = {"bench": "bench-2", "why": "draining", "detail": None, "by": None, "until": None}

@@ -9,7 +9,7 @@ from labd.model.run import ExecutorName
 from labd.services.authority import Authority
 from labd.services.fleet import BenchReport, CertificateAnswer, Order, Session
 from labd.services.lab import Lab
-from labd.services.ledger import ClearOrder, FenceOrder
+from labd.services.ledger import ClearOrder, FenceOrder, UnshareOrder
 from labd.services.limits import RunLimits
 from labd.services.replicas import Replicas
 from labd.services.sign_in import Provider
@@ -46,6 +46,7 @@ class FakeLink:
     def __init__(self) -> None:
         self.orders: list[FenceOrder] = []
         self.clears: list[ClearOrder] = []
+        self.unshares: list[UnshareOrder] = []
         self.runner_orders: list[RunnerOrder] = []
         self.closed: str | None = None
         self.revoked = False
@@ -55,6 +56,8 @@ class FakeLink:
             self.orders.append(order)
         elif isinstance(order, ClearOrder):
             self.clears.append(order)
+        elif isinstance(order, UnshareOrder):
+            self.unshares.append(order)
         elif not isinstance(order, CertificateAnswer):
             self.runner_orders.append(order)
 

@@ -91,7 +91,11 @@ def test_every_proto_is_offered_by_one_of_the_doors() -> None:
 @pytest.mark.parametrize("operation", sorted(REST))
 def test_the_guard_finds_the_entry_of_every_operation(operation: str) -> None:
     method, template = operation.split(" ")
-    names = {name: name for name in ("lease_id", "run_id", "name", "team", "prefix")} | {"path": "a/b.lua"}
+    names = {name: name for name in ("lease_id", "run_id", "name", "team", "prefix")} | {
+        "path": "a/b.lua",
+        "holder": "github:acme/firmware",
+        "member": "github:acme/firmware",
+    }
     found = find(method, template.format(**names))
     assert found is not None
     listed, named = found

@@ -8,9 +8,11 @@ import pytest
 from labd.model.identity import ANONYMOUS, Actor, ActorKind, Role
 from labd.model.lease import Lease, LeaseEnd, LeaseState, Share, ShareMode, Wanted
 from labd.model.policy import Policy, PriorityClass, TeamPolicy
-from labd.services.errors import Conflict, Invalid
+from labd.services import holding
+from labd.services.errors import Conflict, Invalid, NotFound
 from labd.services.fleet import Session
 from labd.services.lab import Lab
+from labd.services.ledger import UnshareOrder
 from labd.store.units.audit import AuditFilter
 from tests.unit.labd.fakes import FakeClock, attach, report, settle
 
@@ -139,6 +141,48 @@ def test_a_shared_lease_has_tokens_of_its_own_for_each(lab: Lab) -> None:
     assert lab.leasing.get(lease.id).shares == ()
     with pytest.raises(Invalid, match="this is the holder"):
         lab.holding.share(ANONYMOUS, lease.id, Share("bob", ShareMode.OBSERVER))
+
+
+def test_a_share_that_is_taken_back_is_refused_by_the_agents(lab: Lab) -> None:
+    _, link = attach(lab, report("bench-1"), report("bench-2"))
+    lease = ask(lab, benches=[Wanted("", 2)])
+    lab.holding.share(ANONYMOUS, lease.id, Share("bob", ShareMode.OBSERVER))
+    lab.holding.share(ANONYMOUS, lease.id, Share("carol", ShareMode.CO_DRIVER))
+    left = lab.holding.unshare(ANONYMOUS, lease.id, "bob", "he has seen it")
+    assert left.shares == (Share("carol", ShareMode.CO_DRIVER),)
+    assert lab.holding.shared_with(lease.id, "bob") is None
+    told = [UnshareOrder(one.bench, one.epoch, "bob", 0) for one in left.lease.benches]
+    assert link.unshares == told
+    assert left.lease.epoch == lease.epoch, "the lease goes on under the same epochs"
+    _, again = attach(lab, report("bench-1"), report("bench-2"))
+    assert again.unshares == told, "an agent that was away hears of it when it comes back"
+    with pytest.raises(NotFound, match="not shared with 'bob': it is shared with carol"):
+        lab.holding.unshare(ANONYMOUS, lease.id, "bob")
+    (entry,) = lab.auditing.page(AuditFilter(action="lease.unshared"), after=None, limit=10, newest_first=True)
+    assert (entry.deed.before, entry.deed.why) == ({"holder": "bob", "mode": "observer"}, "he has seen it")
+
+
+def test_a_lease_that_is_shared_anew_takes_new_tokens_only(lab: Lab) -> None:
+    _, link = attach(lab, report("bench-1"))
+    lease = ask(lab)
+    bob = Share("bob", ShareMode.CO_DRIVER)
+    first = lab.holding.share(ANONYMOUS, lease.id, bob)
+    assert lab.holding.share(ANONYMOUS, lease.id, bob).token == first.token
+    assert link.unshares == [], "the same share again takes nothing away"
+    lab.holding.unshare(ANONYMOUS, lease.id, "bob")
+    lab.holding.share(ANONYMOUS, lease.id, bob)
+    assert lab.leasing.get(lease.id).shares == (replace(bob, number=1),)
+    lab.holding.share(ANONYMOUS, lease.id, Share("bob", ShareMode.OBSERVER))
+    assert [order.number for order in link.unshares] == [0, 0, 1], "a co-driver who only looks on now cannot act"
+
+
+def test_a_lease_is_shared_with_so_many_people_and_no_more(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holding, "SHARES_MAX", 1)
+    attach(lab, report("bench-1"))
+    lease = ask(lab)
+    lab.holding.share(ANONYMOUS, lease.id, Share("bob", ShareMode.OBSERVER))
+    with pytest.raises(Conflict, match="was shared with 1 people"):
+        lab.holding.share(ANONYMOUS, lease.id, Share("carol", ShareMode.OBSERVER))
 
 
 def test_who_may_preempt_gets_the_bench_after_notice_and_grace(lab: Lab, clock: FakeClock) -> None:
