@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import uvicorn
 
     from labd.agents.server import AgentsServer
+    from labd.api.limits import Limits
+    from labd.api.proxies import Proxies
     from labd.services.lab import Lab
     from labd.services.sign_in import Provider
 
@@ -99,6 +101,14 @@ class _Tls:
     certificate: Path | None
     key: Path | None
     lifetime_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """Who comes in by HTTP, and how much of it."""
+
+    limits: "Limits"
+    proxies: "Proxies"
 
 
 @main.command()
@@ -200,6 +210,26 @@ class _Tls:
     help="What labd is registered as there.",
 )
 @click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    envvar="LABD_LIMITS",
+    show_envvar=True,
+    metavar="NAME=NUMBER",
+    help="How much one token, owner, address or run may ask of labd, such as token-rate=20; repeatable. The manual has "
+    "the names (Authorisation, limits).",
+)
+@click.option(
+    "--trusted-proxy",
+    "proxies",
+    multiple=True,
+    envvar="LABD_TRUSTED_PROXIES",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="Address or network (10.1.2.0/24) of a proxy before the REST API, which says by X-Forwarded-For who asks; "
+    "repeatable. From others the header counts for nothing.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     envvar="LABD_INSECURE",
@@ -231,6 +261,8 @@ def serve(
     access: Path | None,
     oidc_issuer: str | None,
     oidc_client_id: str | None,
+    limits: tuple[str, ...],
+    proxies: tuple[str, ...],
     insecure: bool,
     insecure_on_network: bool,
 ) -> None:
@@ -251,7 +283,8 @@ def serve(
             _warn_insecure(http, agents, on_network=insecure_on_network)
         else:
             tls = _Tls((keys or data) / CA_FOLDER, names, tls_cert, tls_key, certificate_lifetime)
-        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, tls, providers)
+        door = _door(limits, proxies)
+        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, tls, providers, door)
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
@@ -407,6 +440,7 @@ def _serve(
     secrets_key: Path | None,
     tls: _Tls | None,
     providers: "Sequence[Provider]",
+    door: _Door,
 ) -> None:
     # Imported here, so that --help and refusals are quick.
     from labd.store.errors import StoreError
@@ -432,11 +466,12 @@ def _serve(
         host, port = listener.getsockname()[:2]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
         url = f"{'http' if tls is None else 'https'}://{_join(local, port)}"
-        started = _lab(data.resolve(), database, keys, url, public_url or url, runner, secrets_key, tls, providers)
+        public_url = public_url or url
+        started = _lab(data.resolve(), database, keys, url, public_url, runner, secrets_key, tls, providers, door)
         with started as lab, _event_loop() as loop:
-            context = None if tls is None else _https(lab, tls, [host, urlsplit(public_url or url).hostname or host])
+            context = None if tls is None else _https(lab, tls, [host, urlsplit(public_url).hostname or host])
             _bootstrap(lab, data, url)
-            loop.run(_run(lab, listener, agents_address, data, url, context))
+            loop.run(_run(lab, listener, agents_address, data, url, context, door))
 
 
 @contextlib.contextmanager
@@ -450,6 +485,7 @@ def _lab(
     secrets_key: Path | None,
     tls: _Tls | None,
     providers: "Sequence[Provider]",
+    door: _Door,
 ) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
@@ -490,7 +526,7 @@ def _lab(
             {ExecutorName.PROCESS: executor},
             url=url,
             public_url=public_url,
-            limits=RunLimits(),
+            limits=RunLimits(output_bytes=door.limits.run_log_bytes),
             secure=tls is not None,
             providers=providers,
             replicas=replicas,
@@ -562,6 +598,20 @@ def _providers(access: Path | None, issuer: str | None, client_id: str | None) -
     return [*map(OidcProvider, trusted.oidc), *map(TokenReviewProvider, trusted.kubernetes)]
 
 
+def _door(limits: Sequence[str], proxies: Sequence[str]) -> _Door:
+    from labd.api.limits import limits_of
+    from labd.api.proxies import Proxies
+
+    try:
+        trusted = Proxies(proxies)
+    except ValueError as error:
+        raise StartError(f"--trusted-proxy {error}") from error
+    try:
+        return _Door(limits_of(limits), trusted)
+    except ValueError as error:
+        raise StartError(f"--limit {error}") from error
+
+
 def _bootstrap(lab: "Lab", data: Path, url: str) -> None:
     if lab.sign_in is None:
         return
@@ -590,6 +640,7 @@ async def _run(
     data: Path,
     url: str,
     context: "ssl.SSLContext | None",
+    door: _Door,
 ) -> None:
     from labd.agents.server import AddressInUse, AgentsServer
     from labd.services.replicas import KeyDiffers
@@ -606,7 +657,7 @@ async def _run(
     except AddressInUse as error:
         await agents_server.stop()
         raise StartError(f"{error} (is another labd running? choose another --agents address)") from error
-    server = _web_server(lab, context)
+    server = _web_server(lab, context, door)
     web: asyncio.Task[None] | None = None
     try:
         # Before anybody is let in: a request must not find leases that ran out only because labd was down.
@@ -640,23 +691,28 @@ async def _stop(lab: "Lab", server: "uvicorn.Server", web: "asyncio.Task[None] |
         await asyncio.gather(*([] if web is None else [web]), agents.stop(), return_exceptions=True)
 
 
-def _web_server(lab: "Lab", context: "ssl.SSLContext | None") -> "uvicorn.Server":
+def _web_server(lab: "Lab", context: "ssl.SSLContext | None", door: _Door) -> "uvicorn.Server":
     import uvicorn
 
     from labd.api.app import create_app
 
     http: Any = "auto"
     with contextlib.suppress(ImportError):  # httptools is not made for this platform
-        from labd.api.connections import Connection as http
+        from labd.api.connections import limited
+
+        http = limited(door.limits.address_connections, door.proxies)
 
     return uvicorn.Server(
         uvicorn.Config(
-            create_app(lab),
+            create_app(lab, door.limits),
             http=http,
             lifespan="off",
             ws="none",
             log_config=None,
             access_log=False,
+            # By itself uvicorn believes whoever is on this machine.
+            proxy_headers=bool(door.proxies.networks),
+            forwarded_allow_ips=door.proxies.networks,
             server_header=False,
             ssl_context_factory=None if context is None else lambda *_: context,
             timeout_graceful_shutdown=DRAIN_S,

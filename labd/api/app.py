@@ -10,6 +10,7 @@ from labd.api.body import BodyLimit
 from labd.api.context import listed
 from labd.api.examples import add_examples
 from labd.api.guard import Guard
+from labd.api.limits import Limits
 from labd.api.routes import (
     agents,
     audit,
@@ -31,8 +32,6 @@ from labd.model.access_table import REST
 from labd.services.lab import Lab
 
 PREFIX = "/api/v1"
-BODY_BYTES_MAX = 32 * 1024 * 1024
-"""Largest request body: a run with as many data files as one may have, in Base64."""
 
 _DESCRIPTION = """
 Leases ECU benches to people and CI, and runs Lua scenarios on them.
@@ -67,19 +66,19 @@ def _add_refusals(document: dict[str, Any]) -> None:
                 operation["responses"].setdefault(str(status), entry)
 
 
-def create_app(lab: Lab) -> FastAPI:
+def create_app(lab: Lab, limits: Limits | None = None) -> FastAPI:
     """The application; the lab is started and stopped by the caller."""
-    app = _application()
+    app = _application(limits or Limits())
     app.state.lab = lab
     return app
 
 
 def openapi_document() -> dict[str, Any]:
     """The API's description of itself (OpenAPI 3.1), without a lab behind it."""
-    return _application().openapi()
+    return _application(Limits()).openapi()
 
 
-def _application() -> FastAPI:
+def _application(limits: Limits) -> FastAPI:
     app = _Api(
         title="labd",
         summary="The lab daemon: who may use which bench, when, and what ran there",
@@ -92,8 +91,8 @@ def _application() -> FastAPI:
         redirect_slashes=False,
         dependencies=[Depends(listed)],
     )
-    app.add_middleware(BodyLimit, most=BODY_BYTES_MAX)
-    app.add_middleware(Guard)
+    app.add_middleware(BodyLimit, most=limits.request_bytes)
+    app.add_middleware(Guard, limits=limits)
     problems.install(app)
     api = Router(prefix=PREFIX)
     parts = (agents, benches, leases, policy, runs, environments, audit, backup, identities, retention, runner, meta)

@@ -6,11 +6,14 @@ head of a request has a size, and one address has so many connections.
 
 import asyncio
 from collections import Counter
+from collections.abc import Container
 from http import HTTPStatus
 from typing import Any, ClassVar
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from labd.api.limits import Limits
 
 HEAD_S = 10.0
 """From the first byte of a request, or the connection, to the end of the headers."""
@@ -19,16 +22,22 @@ BODY_S = 20.0
 READ_S = 30.0
 """Without the client reading any of what it was sent."""
 HEAD_BYTES_MAX = 64 * 1024
-CONNECTIONS_MAX = 512
-"""Of one address."""
 
 _log = structlog.get_logger()
+
+
+def limited(connections_max: int, proxies: Container[str | None]) -> type["Connection"]:
+    """The kind of connection of a server with these limits."""
+    return type("Connection", (Connection,), {"connections_max": connections_max, "proxies": proxies})
 
 
 class Connection(HttpToolsProtocol):
     """One connection; those that are cut off are counted by the reason."""
 
     cut: ClassVar[Counter[str]] = Counter()
+    connections_max: ClassVar[int] = Limits().address_connections
+    proxies: ClassVar[Container[str | None]] = ()
+    """Addresses that have connections without bound: those of many clients."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -41,9 +50,10 @@ class Connection(HttpToolsProtocol):
         """Takes it, unless its address has too many."""
         super().connection_made(transport)
         self._begin_head()
-        if sum(isinstance(one, Connection) and one._address == self._address for one in self.connections) > (
-            CONNECTIONS_MAX
-        ):
+        if self._address in self.proxies:
+            return
+        of_address = (isinstance(one, Connection) and one._address == self._address for one in self.connections)
+        if sum(of_address) > self.connections_max:
             self._end("too many connections")
 
     def connection_lost(self, exc: Exception | None) -> None:

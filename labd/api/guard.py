@@ -10,24 +10,18 @@ from urllib.parse import parse_qs
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from labd.api.limits import Limits, Turnstile
 from labd.api.problems import refusal
 from labd.model.access import Admits, Decision, Outcome, Resource, Rule, TeamOf, decide
 from labd.model.access_table import REST
 from labd.model.identity import ANONYMOUS, WHOLE_LAB, Actor, ActorKind
-from labd.services.errors import Forbidden, NotFound, ProviderAway, ServiceError, TooManyRequests, Unauthenticated
+from labd.services.errors import Forbidden, NotFound, ProviderAway, ServiceError, Unauthenticated
 from labd.services.identities import require_reason
 from labd.services.lab import Lab
-from labd.services.rates import Buckets, Rate, Slots
 from labd.services.sign_in import TOKEN_LENGTH_MAX
 from labd.store.errors import StoreError
 from labd.store.unit import Unit
 
-RATE = Rate(per_s=200, burst=400)
-"""Requests of one token."""
-STRANGERS_RATE = Rate(per_s=50, burst=200)
-"""Requests from one address for what is public, or without a good token."""
-OPEN_MAX = 64
-"""Requests of one token that are open at once, streams included."""
 LOOK_AGAIN_S = 0.5
 """How often it is looked at who follows a stream, and whether they still may: with what is remembered of a token
 (`REMEMBERED_S`) it is less than a second until the stream of one that was revoked is cut, by whichever labd."""
@@ -49,14 +43,10 @@ class Admission:
 class Guard:
     """ASGI middleware: passes on what the authorisation table allows."""
 
-    def __init__(
-        self, app: ASGIApp, rate: Rate = RATE, open_max: int = OPEN_MAX, look_again_s: float = LOOK_AGAIN_S
-    ) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits | None = None, look_again_s: float = LOOK_AGAIN_S) -> None:
         self._app = app
         self._look_again_s = look_again_s
-        self._buckets = Buckets(rate)
-        self._strangers = Buckets(STRANGERS_RATE)
-        self._slots = Slots(open_max)
+        self._turnstile = Turnstile(limits or Limits())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers 401, 403, 404 or 429 itself."""
@@ -69,25 +59,19 @@ class Guard:
         if lab.sign_in is None:
             await self._pass(Admission(found[0], ANONYMOUS, _reason(scope)), scope, receive, send)
             return
-        key = ""
         try:
             try:
-                key, admission = await self._admit(lab, scope, *found)
+                admission = await self._admit(lab, scope, *found)
             except Unauthenticated:
-                self._take(self._strangers, _stranger(scope), lab)
+                self._turnstile.count_stranger(_address(scope), lab.core.clock.now())
                 raise
-            if not self._slots.enter(key):
-                key = ""
-                raise TooManyRequests("this token has too many requests and streams open: end some", 1.0)
-            if scope["method"] == "GET":
-                await self._pass_while_admitted(lab, admission, found[1], scope, receive, send)
-            else:
-                await self._pass(admission, scope, receive, send)
+            with self._turnstile.open(*_keys(scope, admission)):
+                if scope["method"] == "GET":
+                    await self._pass_while_admitted(lab, admission, found[1], scope, receive, send)
+                else:
+                    await self._pass(admission, scope, receive, send)
         except (ServiceError, StoreError) as error:
             await refusal(error)(scope, receive, send)
-        finally:
-            if key:
-                self._slots.leave(key)
 
     async def _pass(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["admission"] = admission
@@ -109,13 +93,13 @@ class Guard:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def _admit(self, lab: Lab, scope: Scope, operation: str, names: dict[str, str]) -> tuple[str, Admission]:
-        """Who it is to the limits, and the admission. Raises ServiceError."""
+    async def _admit(self, lab: Lab, scope: Scope, operation: str, names: dict[str, str]) -> Admission:
+        """Raises ServiceError."""
         rule = REST[operation]
         token = bearer(scope)
         if rule.admits is Admits.PUBLIC:
-            self._take(self._strangers, _stranger(scope), lab)
-            return _stranger(scope), Admission(operation, NOBODY)
+            self._turnstile.count_stranger(_address(scope), lab.core.clock.now())
+            return Admission(operation, NOBODY)
         resource: Resource | None = None
         actor = None if token is None else lab.sign_in.remembered(token) if lab.sign_in is not None else ANONYMOUS
         if actor is None or rule.team in _RESOURCES:
@@ -123,19 +107,13 @@ class Guard:
         decision = decide(rule, actor, resource)
         if actor is None:
             raise Unauthenticated(decision.why)
-        key = f"{actor.kind} {actor.name}"
-        self._take(self._buckets, key, lab)
+        admission = Admission(operation, actor, _reason(scope))
+        self._turnstile.count(*_keys(scope, admission), lab.core.clock.now())
         if decision.outcome is not Outcome.ALLOWED:
             raise _refused(decision, rule, names, scope, actor)
-        reason = _reason(scope)
         if decision.needs_reason:
-            require_reason(actor, reason, "this")
-        return key, Admission(operation, actor, reason)
-
-    def _take(self, buckets: Buckets, key: str, lab: Lab) -> None:
-        wait_s = buckets.take(key, lab.core.clock.now())
-        if wait_s:
-            raise TooManyRequests("too many requests: slow down", wait_s)
+            require_reason(actor, admission.reason, "this")
+        return admission
 
 
 NOBODY = Actor("nobody", ActorKind.PERSON)
@@ -208,15 +186,29 @@ _NOUNS = {TeamOf.LEASE: ("lease", "lease_id"), TeamOf.RUN: ("run", "run_id"), Te
 
 
 def _refused(decision: Decision, rule: Rule, names: dict[str, str], scope: Scope, actor: Actor) -> ServiceError:
-    _log.info("request refused", actor=actor.name, method=scope["method"], path=scope["path"], why=decision.outcome)
+    _log.info(
+        "request refused",
+        actor=actor.name,
+        address=_address(scope),
+        method=scope["method"],
+        path=scope["path"],
+        why=decision.outcome,
+    )
     if decision.outcome is Outcome.HIDDEN:
         noun, name = _NOUNS.get(rule.team, ("team", "team"))
         return NotFound(f"there is no {noun} {names[name]!r}")
     return Forbidden(decision.why)
 
 
-def _stranger(scope: Scope) -> str:
-    return f"address {scope['client'][0] if scope.get('client') else 'unknown'}"
+def _keys(scope: Scope, admission: Admission) -> tuple[str, str]:
+    """By what the limits know a token, and its owner."""
+    if admission.actor is NOBODY:
+        return (_address(scope),) * 2
+    return f"token {hash(bearer(scope))}", f"{admission.actor.kind} {admission.actor.name}"
+
+
+def _address(scope: Scope) -> str:
+    return f"address {scope['client'][0][:64] if scope.get('client') else 'unknown'}"
 
 
 def _reason(scope: Scope) -> str:

@@ -5,16 +5,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from labd.daemon import _web_server
+from labd.api.limits import Limits
+from labd.api.proxies import Proxies
+from labd.daemon import _Door, _web_server
 from labd.services.lab import Lab
 
 
 @contextmanager
-def serving(lab: Lab) -> Iterator[tuple[str, int]]:
+def serving(lab: Lab, limits: Limits | None = None, *proxies: str) -> Iterator[tuple[str, int]]:
     """The address of the lab's REST API, for as long as the block lasts."""
     import asyncio
 
-    server = _web_server(lab, None)
+    server = _web_server(lab, None, _Door(limits or Limits(), Proxies(proxies)))
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server._serve([listener])), daemon=True)
         thread.start()

@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
 from labd.api import schemas
-from labd.api.app import BODY_BYTES_MAX, create_app
+from labd.api.app import create_app
+from labd.api.limits import Limits
 from labd.api.times import to_seconds, to_text
 from labd.cli.files import MAX_DATA_BYTES, MAX_FILES
 from labd.client import types
@@ -256,13 +257,13 @@ def test_numbers_that_json_has_not_are_refused_and_shown(web: TestClient) -> Non
 
 def test_a_body_beyond_the_bound_is_refused(web: TestClient) -> None:
     def streamed() -> Iterator[bytes]:
-        for _ in range(BODY_BYTES_MAX // 2**20 + 1):
+        for _ in range(Limits().request_bytes // 2**20 + 1):
             yield b" " * 2**20
 
-    for content in (b" " * (BODY_BYTES_MAX + 1), streamed()):
+    for content in (b" " * (Limits().request_bytes + 1), streamed()):
         answer = web.post("runs", content=content, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
-        assert str(BODY_BYTES_MAX) in answer.json()["detail"]
+        assert str(Limits().request_bytes) in answer.json()["detail"]
 
 
 def test_all_mistakes_of_a_request_are_told_at_once(web: TestClient) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from labd.api import connections
+from labd.api.limits import Limits
 from labd.client import LabClient
 from labd.services.lab import Lab
 from tests.unit.labd.fakes import attach, report
@@ -27,10 +28,9 @@ def database() -> None:
 def address(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
     for name in ("HEAD_S", "BODY_S", "READ_S"):
         monkeypatch.setattr(connections, name, 0.5)
-    monkeypatch.setattr(connections, "CONNECTIONS_MAX", 64)
     connections.Connection.cut.clear()
     attach(lab, report("bench-1"))
-    with serving(lab) as address:
+    with serving(lab, Limits(address_connections=64)) as address:
         yield address
 
 
