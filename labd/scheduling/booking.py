@@ -88,9 +88,7 @@ def extend(lease: str, ends_at: float, lab: Lab, rules: Rules) -> Refused | None
 def _in_the_way(wish: Wish, starts_at: float, ends_at: float, lab_pass: Pass) -> tuple[InTheWay, ...]:
     starts_at -= lab_pass.rules.clean_up_s
     ends_at += lab_pass.rules.clean_up_s
-    wanted = 0
-    for mask in lab_pass.candidates.masks(wish):
-        wanted |= mask
+    wanted = lab_pass.candidates.wanted(wish)
     found = []
     for number, bench in enumerate(lab_pass.fleet.names):
         if wanted >> number & 1:

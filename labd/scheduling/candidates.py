@@ -1,6 +1,6 @@
 """The benches that come into question for a wish at all, before it is asked which of them are free."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from labd.scheduling.lab import Lab
 from labd.scheduling.matching import Fleet, Indifference, Preference
@@ -18,7 +18,6 @@ class Candidates:
         self._indifferent = Indifference()
         self._usable: dict[str, int] = {}
         self._avoiding: dict[tuple[tuple[Part, ...], bool, frozenset[str]], tuple[int, ...]] = {}
-        self._asked = {part.selector for wish in lab.wishes for part in wish.parts}
         self._promised: dict[str, int] = {}
         for number, bench in enumerate(fleet.benches):
             if bench.promised_to is not None and bench.promised_to in entitled:
@@ -32,9 +31,9 @@ class Candidates:
             return (part.selector, part.count, wish.duration_s, wish.same_site, wish.avoid, self._promised.get(wish.id))
         return (wish.parts, wish.duration_s, wish.same_site, wish.avoid, self._promised.get(wish.id))
 
-    def selectors(self, benches: int) -> set[str]:
-        """The selectors of all wishes that match one of these benches."""
-        return {selector for selector in self._asked if self._matching(selector) & benches}
+    def in_reach(self, selectors: Iterable[str], benches: int) -> set[str]:
+        """Those of the selectors that match one of these benches."""
+        return {selector for selector in selectors if self._matching(selector) & benches}
 
     def masks(self, wish: Wish) -> tuple[int, ...]:
         """The set for each part, without the benches that are promised to others.
@@ -44,6 +43,13 @@ class Candidates:
         masks = self._masks(wish)
         others = self._all_promised & ~self._promised.get(wish.id, 0) if self._all_promised else 0
         return tuple(mask & ~others for mask in masks) if others else masks
+
+    def wanted(self, wish: Wish) -> int:
+        """All benches that will do for some part of the wish."""
+        wanted = 0
+        for mask in self.masks(wish):
+            wanted |= mask
+        return wanted
 
     def placing(self, free: int, preference: Preference) -> Placing:
         """Where wishes can be placed on these benches."""
@@ -60,7 +66,7 @@ class Candidates:
     def place_on(self, wish: Wish, placing: Placing, benches: Sequence[str]) -> bool:
         """Takes just these benches for the slots of the wish, or changes nothing when they are not all free."""
         masks = [self._fleet.named((bench,)) for bench in benches]
-        return placing.place([Seat(wish.id, slot, mask, mask) for slot, mask in enumerate(masks)])
+        return placing.place([Seat(wish.id, slot, mask) for slot, mask in enumerate(masks)])
 
     def _masks(self, wish: Wish) -> tuple[int, ...]:
         masks = tuple(self._matching(part.selector) for part in wish.parts)
@@ -90,7 +96,4 @@ class Candidates:
         return placing.place(self._seats(wish, masks, allowed), wish.same_site)
 
     def _seats(self, wish: Wish, masks: tuple[int, ...], allowed: int) -> list[Seat]:
-        return [
-            Seat(wish.id, slot, masks[part] & allowed, self._fleet.matching(wish.parts[part].selector), wish.affinity)
-            for slot, part in enumerate(wish.slots)
-        ]
+        return [Seat(wish.id, slot, masks[part] & allowed, wish.affinity) for slot, part in enumerate(wish.slots)]

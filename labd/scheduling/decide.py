@@ -16,7 +16,7 @@ the same decision, in whatever order it comes. Decide anew whenever something in
 and from time to time, because waiting changes the order.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from labd.scheduling.bits import union
 from labd.scheduling.candidates import Candidates
@@ -52,31 +52,36 @@ class Pass:
         self.candidates = Candidates(lab, self.fleet, self._promised)
         self.timeline = Timeline(lab, self.fleet, rules)
         self.order = in_order(lab.wishes, rules, lab.now, recent_use(lab, rules))
-        holders = lab.holders
-        free = self.fleet.where(bench.clean and bench.name not in holders for bench in self.fleet.benches)
-        self.preference = Preference(self.fleet, (wish for wish in lab.wishes if wish.starts_at is None), free)
+        self._unclean = self.fleet.where(not bench.clean for bench in self.fleet.benches)
+        free = self.fleet.everything & ~self.fleet.named(lab.holders) & ~self._unclean
+        self.preference = Preference(self.fleet, lab.demand, free)
         self._placing = self.candidates.placing(free & self.fleet.usable, self.preference)
         self._ends: dict[str, float] = {}
         self._reservations: list[Reservation] = []
+        self._benches_of: dict[str, int] = {}
+        """Of leases that may be preempted."""
 
     def decide(self) -> Decision:
         """What to do now. To be called once."""
-        lapsed = [wish.id for wish in self.order if wish.ends_at is not None and wish.ends_at <= self.lab.now]
+        now = self.lab.now
+        lapsed = [
+            wish.id for wish in self.order if wish.starts_at is not None and wish.starts_at + wish.duration_s <= now
+        ]
         moves, stranded = self._move_bookings()
         moved = {move.wish: move.benches for move in moves}
         unserved: list[Wish] = []
         over_quota: dict[str, Shortfall] = {}
         in_vain: set[object] = set()
-        in_reach = self.candidates.selectors(self._placing.started_with)
-        limited = {team for team in {wish.team for wish in self.order} if self.rules.team(team).limited}
+        in_reach = self.candidates.in_reach(self.lab.demand, self._placing.started_with)
+        limited = {team for team in self.lab.teams if self.quotas.limits(team)}
         for wish in self.order:
             if wish.starts_at is not None:
                 if wish.id not in lapsed and wish.id not in stranded:
                     self._start_booking(wish, moved.get(wish.id, wish.booked))
                 continue
-            ends_at = self.lab.now + wish.duration_s
+            ends_at = now + wish.duration_s
             if wish.team in limited:
-                shortfall = self.quotas.shortfall(wish.team, wish.count, self.lab.now, ends_at)
+                shortfall = self.quotas.shortfall(wish.team, wish.count, now, ends_at)
                 if shortfall is not None:
                     over_quota[wish.id] = shortfall
                     continue
@@ -104,7 +109,9 @@ class Pass:
 
     def _entitled(self) -> set[str]:
         """The wishes to which a bench is promised, and which would not wait for their quota all the same."""
-        promised = {bench.promised_to for bench in self.lab.benches}
+        promised = {bench.promised_to for bench in self.lab.benches if bench.promised_to is not None}
+        if not promised:
+            return promised
         now = self.lab.now
         return {
             wish.id
@@ -122,7 +129,7 @@ class Pass:
         moves = []
         stranded = []
         usable = {bench.name for bench in self.lab.benches if bench.usable}
-        bookings = [wish for wish in self.lab.wishes if wish.ends_at is not None and wish.ends_at > self.lab.now]
+        bookings = [wish for wish in self.lab.bookings if wish.ends_at is not None and wish.ends_at > self.lab.now]
         for wish in sorted(bookings, key=lambda wish: (wish.starts_at, wish.seq)):
             if wish.booked and usable.issuperset(wish.booked):
                 continue
@@ -185,38 +192,44 @@ class Pass:
     def _preempt(self, unserved: Iterable[Wish]) -> list[Notice]:
         """Notices for the wishes that may have others' benches, in their order."""
         classes = {one.name for one in self.rules.classes if one.preempts}
+        reserved = {one.wish for one in self._reservations}
         entitled = [wish for wish in unserved if wish.priority in classes]
         if not entitled:
             return []
         revoke_at = self.lab.now + self.rules.grace_s
-        soon = self.fleet.named(
+        soon = self._unclean | self.fleet.named(
             bench for held in self.lab.held if held.ending or held.gone_at <= revoke_at for bench in held.benches
-        ) | self.fleet.where(not bench.clean for bench in self.fleet.benches)
+        )
         coming = self.candidates.placing(self._placing.free | soon & self.fleet.usable, self.preference)
-        self._benches_of = {held.id: self.fleet.named(held.benches) for held in self.lab.held}
         lower: dict[str, list[Held]] = {}
         noticed: set[str] = set()
         notices: list[Notice] = []
         for wish in entitled:
-            allowed = self.timeline.unclaimed(revoke_at + wish.duration_s, besides=wish.id)
+            ends_at = revoke_at + wish.duration_s
+            allowed = (
+                self.timeline.unclaimed(ends_at, wish.id) if wish.id in reserved else self.timeline.allowed(ends_at)
+            )
             if self.candidates.place(wish, coming, allowed):
                 continue
             if wish.priority not in lower:
                 lower[wish.priority] = preemptible(self.lab, self.rules, wish.priority)
-            victims = [held for held in lower[wish.priority] if held.id not in noticed]
+                self._benches_of |= {held.id: self.fleet.named(held.benches) for held in lower[wish.priority]}
+            victims = self._useful(wish, allowed, lower[wish.priority], noticed)
             chosen = self._victims(wish, coming, allowed, victims)
             if chosen:
+                noticed.update(held.id for held in chosen)
                 coming.add(self._benches(chosen) & self.fleet.usable)
                 self.candidates.place(wish, coming, allowed)
-                noticed.update(held.id for held in chosen)
                 notices.extend(Notice(held.id, wish.id, revoke_at, held.benches) for held in chosen)
         return notices
 
-    def _victims(self, wish: Wish, coming: Placing, allowed: int, victims: Sequence[Held]) -> Sequence[Held] | None:
-        wanted = 0
-        for mask in self.candidates.masks(wish):
-            wanted |= mask & allowed
-        useful = [held for held in victims if self._benches_of[held.id] & wanted]
+    def _useful(self, wish: Wish, allowed: int, victims: Sequence[Held], noticed: Container[str]) -> list[Held]:
+        """The victims that have a bench that the wish may have, and keep it so far."""
+        wanted = self.candidates.wanted(wish) & allowed
+        benches_of = self._benches_of
+        return [held for held in victims if benches_of[held.id] & wanted and held.id not in noticed]
+
+    def _victims(self, wish: Wish, coming: Placing, allowed: int, useful: Sequence[Held]) -> Sequence[Held] | None:
         return fewest(
             useful,
             wish.count,

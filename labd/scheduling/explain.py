@@ -85,13 +85,13 @@ def explain(wish_id: str, lab: Lab, rules: Rules, recent: Iterable[Recent] = ())
         return Explanation(wish.id, None, (), parts, wish.starts_at, stranded=wish.id in decision.stranded)
     queue = [other for other in lab_pass.order if other.starts_at is None]
     place = queue.index(wish)
-    wanted = _wanted(wish, lab_pass)
+    wanted = lab_pass.candidates.wanted(wish)
     over_quota = decision.over_quota.get(wish.id)
     reservation = next((held for held in decision.reservations if held.wish == wish.id), None)
     return Explanation(
         wish.id,
         place + 1,
-        tuple(other.id for other in queue[:place] if _wanted(other, lab_pass) & wanted),
+        tuple(other.id for other in queue[:place] if lab_pass.candidates.wanted(other) & wanted),
         parts,
         None if over_quota else _expected_start(queue[: place + 1], lab_pass, decision, Lasting(recent)),
         over_quota,
@@ -104,20 +104,13 @@ def _expected_start(queue: list[Wish], lab_pass: Pass, decision: Decision, lasti
     contested = 0
     relevant: list[Wish] = []
     for wish in reversed(queue):
-        wanted = _wanted(wish, lab_pass)
+        wanted = lab_pass.candidates.wanted(wish)
         if not relevant or (wanted & contested and wish.id not in decision.over_quota):
             relevant.append(wish)
             contested |= wanted
     forecast = Forecast(lab_pass.lab, lab_pass.fleet, lab_pass.candidates, lab_pass.rules, lasting)
     starts = [forecast.serve(wish) for wish in reversed(relevant)]
     return starts[-1]
-
-
-def _wanted(wish: Wish, lab_pass: Pass) -> int:
-    wanted = 0
-    for mask in lab_pass.candidates.masks(wish):
-        wanted |= mask
-    return wanted
 
 
 def _part(number: int, wish: Wish, lab_pass: Pass) -> PartOutlook:

@@ -1,5 +1,6 @@
 """What there is at the moment of a decision: benches, leases that hold them, wishes, and what teams have used."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,6 +76,30 @@ class Lab:
     held: tuple[Held, ...] = ()
     used: Mapping[str, tuple[Used, ...]] = field(default_factory=dict)
     """By team, at least a week back, without the leases in ``held``."""
+
+    @cached_property
+    def waiting(self) -> tuple[Wish, ...]:
+        """The wishes without a start of their own."""
+        return tuple(wish for wish in self.wishes if wish.starts_at is None)
+
+    @cached_property
+    def bookings(self) -> tuple[Wish, ...]:
+        """The wishes with one."""
+        return tuple(wish for wish in self.wishes if wish.starts_at is not None)
+
+    @cached_property
+    def teams(self) -> set[str]:
+        """Those who wait."""
+        return {wish.team for wish in self.waiting}
+
+    @cached_property
+    def demand(self) -> dict[str, int]:
+        """How many benches those who wait ask for, by selector."""
+        demand: dict[str, int] = defaultdict(int)
+        for wish in self.waiting:
+            for part in wish.parts:
+                demand[part.selector] += part.count
+        return demand
 
     @cached_property
     def holders(self) -> dict[str, Held]:

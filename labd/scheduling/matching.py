@@ -5,22 +5,21 @@ always prefer; then the one with the most common labels, so that a rich bench st
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
 
 from labd.model.selector import NAME_LABEL, Operator, Selector, parse
-from labd.scheduling.bits import members, union
+from labd.scheduling.bits import least, members, number_at, planes_of, sums, union
 from labd.scheduling.lab import SITE_LABEL, Bench
-from labd.scheduling.wish import Wish
-
-Labels = tuple[tuple[str, str], ...]
 
 _SELECTORS = 4096
 """So many selectors are remembered."""
 _FEW = 64
-"""Among so many the best is looked for; of more, the order is remembered."""
+"""Among so many the one that a key prefers is looked for; of more, the order is remembered."""
+NEED = 1 << 12
+"""What a waiting wish needs a bench, shared out among those that match it: counted in whole numbers."""
 
 
 def rendezvous(affinity: str, bench: str) -> int:
@@ -41,27 +40,37 @@ def _weight(key: int, bench: int) -> int:
 
 
 class Index:
-    """What selectors match among benches with these labels, as sets (see ``bits``)."""
+    """What selectors match among benches with these names and labels, as sets (see ``bits``)."""
 
-    def __init__(self, labels: Sequence[Labels]) -> None:
+    def __init__(self, names: Sequence[str], labels: Sequence[Mapping[str, str]]) -> None:
         """``labels`` are those of each bench, in the order of the names."""
-        self._size = len(labels)
+        self.names = names
+        self.labels = labels
+        self.numbers = {name: number for number, name in enumerate(names)}
+        self.digests = [_digest(name) for name in names]
+        """What ``rendezvous`` makes of the names."""
+        self._size = len(names)
         found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for number, own in enumerate(labels):
-            for key, value in own:
+            for key, value in own.items():
                 found[key][value].append(number)
         self._values = {
             key: {value: self._set(numbers) for value, numbers in values.items()} for key, values in found.items()
         }
         self._matching: dict[str, int] = {}
+        self.sites = self._sites()
+        """The benches of each site."""
         rarity = {
             (key, value): 1.0 / len(numbers)
             for key, values in found.items()
             if key != NAME_LABEL
             for value, numbers in values.items()
         }
-        self.richness = [sum(rarity.get(label, 0.0) for label in own) for own in labels]
+        richness = [sum(rarity.get(label, 0.0) for label in sorted(own.items())) for own in labels]
         """How special each bench is: for each of its labels the rarer it is the more, 1 where no other has it."""
+        ranks = {value: rank for rank, value in enumerate(sorted(set(richness)))}
+        self.richness = planes_of([ranks[value] for value in richness])
+        """The planes (see ``bits``) of the rank of each bench by how special it is."""
 
     def matching(self, selector: str) -> int:
         """The set of the benches that match. Raises SelectorError."""
@@ -72,8 +81,7 @@ class Index:
             mask = self._matching[selector] = self._match(parse(selector))
         return mask
 
-    def sites(self) -> list[int]:
-        """The benches of each site."""
+    def _sites(self) -> list[int]:
         values = self._values.get(SITE_LABEL, {})
         rest = (1 << self._size) - 1
         for mask in values.values():
@@ -98,8 +106,15 @@ class Index:
         return union(numbers, self._size) if len(numbers) > 1 else 1 << numbers[0]
 
 
-_index = lru_cache(maxsize=4)(Index)
-"""Labels seldom change from one decision to the next."""
+_latest = [Index((), ())]
+
+
+def _index(names: Sequence[str], labels: Sequence[Mapping[str, str]]) -> Index:
+    """The one of the decision before, as long as nobody changes a label: then all it has matched is known."""
+    index = _latest[0]
+    if index.names != names or index.labels != labels:
+        index = _latest[0] = Index(names, labels)
+    return index
 
 
 class Fleet:
@@ -107,17 +122,14 @@ class Fleet:
 
     def __init__(self, benches: Iterable[Bench]) -> None:
         self.benches = sorted(benches, key=attrgetter("name"))
-        self.names = [bench.name for bench in self.benches]
-        self.numbers = {name: number for number, name in enumerate(self.names)}
         self.everything = (1 << len(self.benches)) - 1
         self.usable = self.where(bench.usable for bench in self.benches)
-        self.digests = [_digest(name) for name in self.names]
-        """What ``rendezvous`` makes of the names."""
-        index = _index(tuple(tuple(sorted(bench.labels.items())) for bench in self.benches))
-        self.matching = index.matching
+        self.index = _index([bench.name for bench in self.benches], [bench.labels for bench in self.benches])
+        self.names = self.index.names
+        self.numbers = self.index.numbers
+        self.matching = self.index.matching
         """The set of the benches that match a selector, usable or not. Raises SelectorError."""
-        self.richness = index.richness
-        self.sites = index.sites()
+        self.sites = self.index.sites
 
     def where(self, flags: Iterable[bool]) -> int:
         """The set of the benches whose flag, in their order, is set."""
@@ -125,50 +137,48 @@ class Fleet:
 
     def named(self, names: Iterable[str]) -> int:
         """The set of those of the names that are benches."""
-        mask = 0
-        for name in names:
-            if name in self.numbers:
-                mask |= 1 << self.numbers[name]
-        return mask
+        numbers = self.numbers
+        if isinstance(names, tuple) and len(names) == 1:
+            return 1 << numbers[names[0]] if names[0] in numbers else 0
+        return union((numbers[name] for name in names if name in numbers), len(numbers))
 
 
 class Preference:
     """Which bench suits a wish best: the one needed least by those who wait."""
 
-    def __init__(self, fleet: Fleet, wishes: Iterable[Wish], free: int) -> None:
-        """Of the benches that are free now; of the others only their labels tell."""
-        self._need = _needs(fleet, wishes, free)
-        self._digests = fleet.digests
-        self._rank = list(zip(self._need, fleet.richness, range(len(self._need)), strict=True))
-        self._ranked: dict[tuple[int, str | None], list[int]] = {}
+    def __init__(self, fleet: Fleet, demand: Mapping[str, int], free: int) -> None:
+        """Of the benches that are free now; of the others only their labels tell.
 
-    def need(self, number: int) -> float:
-        """How many waiting wishes would miss the bench, each shared out among the benches that match it."""
-        return self._need[number]
+        ``demand`` is how many benches those who wait ask for, by selector.
+        """
+        self._index = fleet.index
+        self._need = _needs(fleet, demand, free)
+        self._by_key: dict[str, list[int]] = {}
 
-    def best(self, candidates: int, liked: int, affinity: str | None) -> int:
-        """The most suitable of the candidates, some of those in ``liked``: the benches that the selector matches."""
-        if candidates & (candidates - 1) == 0:
-            return candidates.bit_length() - 1
+    def need(self, number: int) -> int:
+        """How many waiting wishes would miss the bench, times ``NEED``."""
+        return number_at(number, self._need)
+
+    def best(self, candidates: int, affinity: str | None) -> int:
+        """The most suitable of the candidates."""
+        if candidates & (candidates - 1):
+            candidates = least(candidates, self._need)
+        if candidates & (candidates - 1) and affinity is not None:
+            return self._of_key(candidates, affinity)
+        if candidates & (candidates - 1):
+            candidates = least(candidates, self._index.richness)
+        return (candidates & -candidates).bit_length() - 1
+
+    def _of_key(self, candidates: int, affinity: str) -> int:
+        key, digests = _digest(affinity), self._index.digests
         if candidates.bit_count() <= _FEW:
-            return self._best_of(members(candidates), affinity)
-        ranked = self._ranked.get((liked, affinity))
-        if ranked is None:
-            ranked = self._ranked[liked, affinity] = self._in_order(members(liked), affinity)
-        return next(number for number in ranked if candidates >> number & 1)
-
-    def _best_of(self, numbers: list[int], affinity: str | None) -> int:
-        if affinity is None:
-            return min(numbers, key=self._rank.__getitem__)
-        need, key, digests = self._need, _digest(affinity), self._digests
-        least = min(map(need.__getitem__, numbers))
-        return max((_weight(key, digests[number]), number) for number in numbers if need[number] == least)[1]
-
-    def _in_order(self, numbers: list[int], affinity: str | None) -> list[int]:
-        if affinity is None:
-            return sorted(numbers, key=self._rank.__getitem__)
-        need, key, digests = self._need, _digest(affinity), self._digests
-        return sorted(numbers, key=lambda number: (need[number], -_weight(key, digests[number])))
+            return max((_weight(key, digests[number]), number) for number in members(candidates))[1]
+        order = self._by_key.get(affinity)
+        if order is None:
+            order = self._by_key[affinity] = sorted(
+                range(len(digests)), key=lambda number: (_weight(key, digests[number]), number), reverse=True
+            )
+        return next(number for number in order if candidates >> number & 1)
 
 
 class Indifference(Preference):
@@ -177,27 +187,22 @@ class Indifference(Preference):
     def __init__(self) -> None:
         """Knows nothing of benches."""
 
-    def need(self, number: int) -> float:
+    def need(self, number: int) -> int:
         """Nobody."""
-        return 0.0
+        return 0
 
-    def best(self, candidates: int, liked: int, affinity: str | None) -> int:
+    def best(self, candidates: int, affinity: str | None) -> int:
         """The first."""
         return (candidates & -candidates).bit_length() - 1
 
 
-def _needs(fleet: Fleet, wishes: Iterable[Wish], free: int) -> list[float]:
-    asked: dict[str, int] = defaultdict(int)
-    for wish in wishes:
-        for part in wish.parts:
-            asked[part.selector] += part.count
-    weights: dict[int, float] = defaultdict(float)
-    for selector, count in asked.items():
-        weights[fleet.matching(selector) & fleet.usable] += count
-    needs = [0.0] * len(fleet.benches)
-    for mask, weight in weights.items():
-        if mask and mask != fleet.usable:  # what any bench can do makes no difference between them
-            share = weight / mask.bit_count()
-            for number in members(mask & free):
-                needs[number] += share
-    return needs
+def _needs(fleet: Fleet, demand: Mapping[str, int], free: int) -> list[int]:
+    """The planes of what each bench is needed."""
+    if free & (free - 1) == 0:  # there is nothing to choose
+        return []
+    shares: dict[int, int] = defaultdict(int)
+    for selector, count in demand.items():
+        matching = fleet.matching(selector) & fleet.usable
+        if matching & free and matching != fleet.usable:  # what any bench can do makes no difference between them
+            shares[matching & free] += count * NEED // matching.bit_count() or 1
+    return sums(shares)

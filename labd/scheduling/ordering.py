@@ -19,7 +19,8 @@ _ARRIVAL = attrgetter("seq")
 
 def level(wish: Wish, rules: Rules, now: float) -> int:
     """The class's level and what waiting has added; ``rules.top`` once above all classes."""
-    reached = rules.levels[wish.priority] + int((now - wish.asked_at) * rules.top / rules.ageing_s)
+    waited_s = now - wish.asked_at
+    reached = rules.levels[wish.priority] + (int(waited_s * rules.top / rules.ageing_s) if waited_s > 0 else 0)
     return reached if reached < rules.top else rules.top
 
 
@@ -29,15 +30,18 @@ def aged(wish: Wish, rules: Rules, now: float) -> bool:
 
 
 def recent_use(lab: Lab, rules: Rules) -> dict[str, float]:
-    """Bench-seconds by team; what lies ``fair_half_life_s`` back counts half, and so on."""
+    """Bench-seconds by team; what lies ``fair_half_life_s`` back counts half, and so on.
+
+    Of the past only of teams that wait, and compete: it says nothing where there is but one.
+    """
+    now, half_life_s = lab.now, rules.fair_half_life_s
     use: dict[str, float] = defaultdict(float)
-    for team, spans in lab.used.items():
-        use[team] += sum(
-            span.bench_s * 0.5 ** (max(lab.now - (span.starts_at + span.ends_at) / 2, 0.0) / rules.fair_half_life_s)
-            for span in spans
-        )
+    for team in lab.teams if len(lab.teams) > 1 else ():
+        for span in lab.used.get(team, ()):
+            ago_s = now - (span.starts_at + span.ends_at) / 2
+            use[team] += span.bench_s * 0.5 ** (ago_s / half_life_s) if ago_s > 0 else span.bench_s
     for held in lab.held:
-        use[held.team] += len(held.benches) * max(lab.now - held.granted_at, 0.0)
+        use[held.team] += len(held.benches) * max(now - held.granted_at, 0.0)
     return use
 
 
@@ -49,26 +53,31 @@ def in_order(wishes: Iterable[Wish], rules: Rules, now: float, use: Mapping[str,
     """
     due: list[tuple[float, int, str, Wish]] = []
     over: list[Wish] = []
-    waiting: dict[tuple[int, str], list[Wish]] = defaultdict(list)
+    waiting: list[dict[str, list[Wish]]] = [defaultdict(list) for _ in range(rules.top)]
+    levels, top, ageing_s = rules.levels, rules.top, rules.ageing_s
     for wish in wishes:
         if wish.starts_at is not None:
             if wish.starts_at <= now:
                 due.append((wish.starts_at, wish.seq, wish.id, wish))
             continue
-        reached = level(wish, rules, now)
-        if reached == rules.top:
-            over.append(wish)
+        waited_s = now - wish.asked_at  # as in ``level``, without five thousand calls of it
+        reached = levels[wish.priority] + (int(waited_s * top / ageing_s) if waited_s > 0 else 0)
+        if reached < top:
+            waiting[reached][wish.team].append(wish)
         else:
-            waiting[reached, wish.team].append(wish)
-    turns: list[tuple[int, float, int, str, Wish]] = []
-    for (reached, team), own in waiting.items():
-        spent = use.get(team, 0.0)
-        weight = rules.team(team).weight
-        own.sort(key=_ARRIVAL)
-        for wish in own:
-            turns.append((-reached, spent / weight, wish.seq, wish.id, wish))
-            spent += wish.count * wish.duration_s
+            over.append(wish)
     due.sort()
     over.sort(key=_ARRIVAL)
-    turns.sort()
-    return [turn[-1] for turn in due] + over + [turn[-1] for turn in turns]
+    order = [turn[-1] for turn in due] + over
+    for teams in reversed(waiting):
+        turns: list[tuple[float, int, str, Wish]] = []
+        for team, own in teams.items():
+            spent = use.get(team, 0.0)
+            weight = rules.team(team).weight
+            own.sort(key=_ARRIVAL)
+            for wish in own:
+                turns.append((spent / weight, wish.seq, wish.id, wish))
+                spent += wish.count * wish.duration_s
+        turns.sort()
+        order += [turn[-1] for turn in turns]
+    return order

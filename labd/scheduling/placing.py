@@ -17,16 +17,14 @@ TRIALS = 32
 """Ways to spread earlier wishes over the sites that one pass tries in order to serve a later one."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Seat:
-    """One bench to be found for a wish."""
+    """One bench to be found for a wish. Never changed; not frozen, as a pass makes thousands."""
 
     wish: str
     slot: int
     mask: int
     """The benches that will do."""
-    liked: int
-    """Those that its selector matches: the preference among them is known."""
     affinity: str | None = None
 
 
@@ -83,7 +81,7 @@ class Placing:
 
     def _place_at_best_site(self, seats: Sequence[Seat]) -> bool:
         """At the site where what they take is needed least."""
-        best: tuple[float, list[Seat]] | None = None
+        best: tuple[int, list[Seat]] | None = None
         before = self._state()
         for local in self._at_sites(seats):
             if self._place(local):
@@ -131,7 +129,7 @@ class Placing:
     def _at_sites(self, seats: Sequence[Seat]) -> Iterator[list[Seat]]:
         for site in self._sites:
             if all(seat.mask & site for seat in seats):
-                yield [Seat(seat.wish, seat.slot, seat.mask & site, seat.liked, seat.affinity) for seat in seats]
+                yield [Seat(seat.wish, seat.slot, seat.mask & site, seat.affinity) for seat in seats]
 
     def _state(self) -> tuple[int, dict[int, Seat]]:
         return self.free, dict(self._at)
@@ -194,4 +192,4 @@ class Placing:
         self.free &= ~(1 << number)
 
     def _best(self, seat: Seat, candidates: int) -> int:
-        return self._preference.best(candidates, seat.liked, seat.affinity)
+        return self._preference.best(candidates, seat.affinity)

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf
+from typing import NamedTuple
 
 from labd.scheduling.lab import Lab
 from labd.scheduling.rules import WEEK_S, Rules
@@ -37,8 +39,7 @@ class Shortfall:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     starts_at: float
     ends_at: float
     benches: float
@@ -51,25 +52,29 @@ class Quotas:
         self._rules = rules
         self._committed: dict[str, list[_Span]] = defaultdict(list)
         self._lab = lab
-        self._used: dict[str, list[_Span]] = {}
+        self._used: dict[str, _Cumulated] = {}
         self._known: dict[str, dict[tuple[int, float, float], Shortfall | None]] = defaultdict(dict)
         for held in lab.held:
-            if held.ending:
-                self._committed[held.team].append(_Span(held.granted_at, lab.now, len(held.benches)))
-            else:
-                self._committed[held.team].append(_Span(held.granted_at, held.ends_at, len(held.benches)))
-        for wish in lab.wishes:
+            if self.limits(held.team):
+                ends_at = lab.now if held.ending else held.ends_at
+                self._committed[held.team].append(_Span(held.granted_at, ends_at, len(held.benches)))
+        for wish in lab.bookings:
             if wish.starts_at is not None and wish.booked:
                 self.charge(wish.team, len(wish.booked), wish.starts_at, wish.starts_at + wish.duration_s)
 
+    def limits(self, team: str) -> bool:
+        """Whether the team has a quota at all."""
+        return self._rules.team(team).limited
+
     def charge(self, team: str, benches: int, starts_at: float, ends_at: float) -> None:
         """From now on the team has these as well."""
-        self._committed[team].append(_Span(starts_at, ends_at, benches))
-        self._known[team].clear()
+        if self.limits(team):
+            self._committed[team].append(_Span(starts_at, ends_at, benches))
+            self._known[team].clear()
 
     def shortfall(self, team: str, benches: int, starts_at: float, ends_at: float) -> Shortfall | None:
         """Why the team may not have so many benches for that time in addition; None if it may."""
-        if not self._rules.team(team).limited:
+        if not self.limits(team):
             return None
         known = self._known[team]
         key = (benches, starts_at, ends_at)
@@ -93,32 +98,33 @@ class Quotas:
         if limit is None:
             return None
         limit_s = limit * 3600 + _ROUNDING_S
-        spans = [*self._used_by(team), *self._committed[team]]
+        used, committed = self._used_by(team), self._committed[team]
         asked_s = benches * (ends_at - starts_at)
-        if sum((span.ends_at - span.starts_at) * span.benches for span in spans) + asked_s <= limit_s:
+        if used.total + sum((span.ends_at - span.starts_at) * span.benches for span in committed) + asked_s <= limit_s:
             return None
-        most_s = busiest_week(spans, _Span(starts_at, ends_at, benches))
+        most_s = busiest_week(used, committed, _Span(starts_at, ends_at, benches))
         if most_s <= limit_s:
             return None
         return Shortfall(team, "bench-hours per week", limit, max(most_s - asked_s, 0.0) / 3600, asked_s / 3600)
 
-    def _used_by(self, team: str) -> list[_Span]:
+    def _used_by(self, team: str) -> "_Cumulated":
         if team not in self._used:
-            self._used[team] = [
+            self._used[team] = _Cumulated(
                 _Span(used.starts_at, used.ends_at, used.bench_s / max(used.ends_at - used.starts_at, _ROUNDING_S))
                 for used in self._lab.used.get(team, ())
                 if used.ends_at > self._lab.now - WEEK_S
-            ]
+            )
         return self._used[team]
 
 
-def busiest_week(spans: Sequence[_Span], own: _Span) -> float:
+def busiest_week(used: "_Cumulated", committed: Sequence[_Span], own: _Span) -> float:
     """The most bench-seconds in any seven days that overlap ``own``, with it."""
-    every = [*spans, own]
-    used = _Cumulated(every)
-    ends = [span.ends_at for span in every] + [span.starts_at + WEEK_S for span in every]
+    taken = _Cumulated([*committed, own])
+    last = min(max(taken.ends_at, used.ends_at), own.ends_at + WEEK_S)  # after it, weeks only lose
     return max(
-        used.until(end) - used.until(end - WEEK_S) for end in ends if own.starts_at < end <= own.ends_at + WEEK_S
+        used.between(end - WEEK_S, end) + taken.between(end - WEEK_S, end)
+        for end in (*taken.peaks, *used.peaks)
+        if own.starts_at < end <= last
     )
 
 
@@ -126,6 +132,7 @@ class _Cumulated:
     """Bench-seconds used up to a time; grows piecewise linearly."""
 
     def __init__(self, spans: Iterable[_Span]) -> None:
+        spans = list(spans)
         changes: dict[float, float] = defaultdict(float)
         for span in spans:
             changes[span.starts_at] += span.benches
@@ -137,8 +144,15 @@ class _Cumulated:
             for rate, before, after in zip(self._rates, self._times, self._times[1:], strict=False)
         )
         self._sums = [0.0, *accumulate(steps)]
+        self.total = self._sums[-1]
+        self.ends_at = self._times[-1] if self._times else -inf
+        self.peaks = {span.ends_at for span in spans} | {span.starts_at + WEEK_S for span in spans}
+        """Where the busiest weeks end."""
 
-    def until(self, time: float) -> float:
+    def between(self, start: float, end: float) -> float:
+        return self._until(end) - self._until(start)
+
+    def _until(self, time: float) -> float:
         index = bisect_right(self._times, time) - 1
         return 0.0 if index < 0 else self._sums[index] + self._rates[index] * (time - self._times[index])
 

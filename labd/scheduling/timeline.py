@@ -6,10 +6,10 @@ its hard end, and the clean-up after it, come before the booking's start (backfi
 
 from bisect import insort
 from collections.abc import Iterable
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import groupby
 from math import inf
+from typing import NamedTuple
 
 from labd.scheduling.bits import members, union
 from labd.scheduling.candidates import Candidates
@@ -19,8 +19,7 @@ from labd.scheduling.rules import Rules
 from labd.scheduling.wish import Wish
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Stay:
+class Stay(NamedTuple):
     """A time in which a bench is taken."""
 
     starts_at: float
@@ -49,11 +48,10 @@ class Timeline:
                 self._present[number] = Stay(held.granted_at, gone_at, held.id)
                 self._busy_until[number] = gone_at + rules.clean_up_s
         for number, bench in enumerate(fleet.benches):
-            if not bench.clean and bench.name not in lab.holders:
+            if not bench.clean and number not in self._present:
                 self._busy_until[number] = lab.now + rules.clean_up_s
-        for wish in lab.wishes:
-            if wish.booked:
-                self.book(wish, wish.booked)
+        for wish in lab.bookings:
+            self.book(wish, wish.booked)
 
     def book(self, wish: Wish, benches: Iterable[str]) -> None:
         """The benches are the booking's, for its time."""

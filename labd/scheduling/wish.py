@@ -1,10 +1,9 @@
 """What somebody asks for: benches, for a time, now or from a given time on."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """``count`` different benches that match the selector (an empty one matches every bench)."""
 
@@ -12,7 +11,7 @@ class Part:
     count: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Wish:
     """A lease that waits, or that is booked: all its benches at once, or none."""
 
@@ -36,9 +35,11 @@ class Wish:
     booked: tuple[str, ...] = ()
     """A booking's benches, in the order of ``slots``."""
 
-    @cached_property
+    @property
     def slots(self) -> tuple[int, ...]:
         """For each bench of the wish the number of its part, from 0: those of the first part first."""
+        if len(self.parts) == 1:
+            return (0,) * self.parts[0].count
         return tuple(number for number, part in enumerate(self.parts) for _ in range(part.count))
 
     @property

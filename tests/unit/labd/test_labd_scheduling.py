@@ -11,7 +11,7 @@ from labd.scheduling.decisions import Decision, Grant, Move, Notice, Reservation
 from labd.scheduling.explain import Matching, Why, explain
 from labd.scheduling.forecast import Recent
 from labd.scheduling.lab import Bench, Held, Lab, Used
-from labd.scheduling.matching import Fleet, Preference, rendezvous
+from labd.scheduling.matching import NEED, Fleet, Preference, rendezvous
 from labd.scheduling.ordering import in_order
 from labd.scheduling.rules import Rules, TeamRules
 from labd.scheduling.wish import Part, Wish
@@ -214,10 +214,8 @@ def test_bench_hours_count_what_was_used_in_the_week_and_what_present_leases_may
 
 def test_need_is_shared_out_among_the_benches_that_match() -> None:
     fleet = Fleet([bench("hil-1", a="x"), bench("hil-2", a="x"), bench("hil-3", b="x")])
-    preference = Preference(
-        fleet, [wish(1, "a"), wish(2, "a"), wish(3, "a"), wish(4, Part("b", 2)), wish(5)], fleet.everything
-    )
-    assert [preference.need(number) for number in range(3)] == [1.5, 1.5, 2.0]
+    preference = Preference(fleet, {"a": 3, "b": 2, "": 1}, fleet.everything)
+    assert [preference.need(number) / NEED for number in range(3)] == [1.5, 1.5, 2.0]
 
 
 QUICK = Rules(clean_up_s=10.0, grace_s=100.0, ageing_s=1000.0)
