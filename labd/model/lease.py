@@ -275,6 +275,14 @@ class Lease:
         return LeaseEnd.HEARTBEAT_LOST if self.beats and now >= self.heartbeat_by else None
 
     @property
+    def due_at(self) -> float | None:
+        """When it has to end, unless something prolongs it before; None while nothing ends it by itself."""
+        ends = [self.expires_at, self.revoke_at] if self.state.held else []
+        if self.beats:
+            ends.append(self.heartbeat_by)
+        return min((end for end in ends if end is not None), default=None)
+
+    @property
     def beats(self) -> bool:
         """Whether it ends without heartbeats."""
         if self.state is LeaseState.QUEUED and (self.run_id is not None or self.starts_at is not None):

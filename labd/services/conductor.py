@@ -118,7 +118,7 @@ class Conductor:
         if not self._core.peers.leads and not unscheduled:
             return min((IDLE_S, *(until - now for until in self._linger.values())))
         with self._core.view() as unit:
-            deadlines = [unit.next_lease_deadline(), unit.next_booking_deadline(now), *self._linger.values()]
+            deadlines = [unit.next_lease_deadline(now), unit.next_booking_deadline(now), *self._linger.values()]
             if unit.somebody_waits():
                 deadlines.append(self._scheduled_at + RECONSIDER_S)
             used_at = unit.longest_unused()

@@ -200,7 +200,7 @@ class Fleet:
     def drain_agent(self, actor: Actor, agent: str, draining: bool, why: str) -> list[BenchView]:
         """The same for all benches of an agent. Raises NotFound when it has none."""
         with self._core.transaction(actor) as ledger:
-            benches = [one for one in ledger.unit.benches() if one.agent == agent and not one.removed]
+            benches = [one for one in ledger.unit.benches_of(agent) if not one.removed]
             if not benches:
                 raise NotFound(f"there is no agent {agent!r} with benches")
             for bench in benches:
@@ -321,8 +321,8 @@ class Fleet:
 
         Returns the way to it, which is for the caller to close.
         """
-        for bench in ledger.unit.benches():
-            if bench.agent == agent and not bench.removed:
+        for bench in ledger.unit.benches_of(agent):
+            if not bench.removed:
                 self._remove(ledger, bench, "its agent was revoked")
         ledger.effects.expelled.add(agent)
         session = self.sessions().get(agent)
@@ -400,8 +400,8 @@ class Fleet:
     def _take_over(self, ledger: Ledger, session: Session, reports: list[BenchReport]) -> Session | None:
         for report in reports:
             self._take(ledger, session, report, attaching=True)
-        for bench in ledger.unit.benches():
-            if bench.agent == session.agent and bench.name not in session.benches and not bench.removed:
+        for bench in ledger.unit.benches_of(session.agent):
+            if bench.name not in session.benches and not bench.removed:
                 self._remove(ledger, bench, "its agent does not report it any more")
         with self._lock:
             former = self._sessions.get(session.agent)

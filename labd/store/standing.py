@@ -5,29 +5,157 @@ is just what the transaction would read, whoever made the change: another thread
 """
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, cast
 
 from labd.model.bench import Bench
-from labd.model.lease import Lease
+from labd.model.lease import LIVE, Lease, LeaseState
 from labd.model.policy import Policy
 
 KEPT = 4
 """Versions that are kept: a reader may be a little behind the writers."""
+STANDING = (*LIVE, LeaseState.ENDING)
+"""States of the leases that are kept."""
+
+_NONE: Mapping[str, Lease] = {}
+_NEVER = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, kw_only=True)
 class Standing:
-    """The lab after the change of this number."""
+    """The lab after the change of this number. Threads share it, and nobody changes it."""
 
-    version: int
-    benches: Mapping[str, Bench]
+    version: int = 0
+    benches: Mapping[str, Bench] = field(default_factory=dict)
     """Every bench ever seen, removed ones too, by name and in its order."""
-    leases: Mapping[str, Lease]
-    """Those that are not ENDED, by ID and in order of arrival."""
-    policy: Policy
-    usage: Mapping[tuple[str, int], float]
+    leases: Mapping[LeaseState, Mapping[str, Lease]] = field(default_factory=dict)
+    """Those that are not ENDED, by state and ID; QUEUED ones in order of arrival."""
+    live: Mapping[str, str] = field(default_factory=dict)
+    """By bench: the lease by which somebody may act on it, or may still."""
+    of_agents: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By agent: its benches, removed ones too."""
+    policy: Policy = field(default_factory=Policy)
+    usage: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """Bench-seconds by team and hour since the Unix epoch."""
+    due_from: float = _NEVER
+    """No live lease is due before (s since the Unix epoch). May be too early; who finds that out puts it right."""
+
+    def lease(self, lease_id: str) -> Lease | None:
+        """One lease, unless it is ENDED."""
+        return next((leases[lease_id] for leases in self.leases.values() if lease_id in leases), None)
+
+    def leases_in(self, states: Collection[LeaseState]) -> list[Lease]:
+        """All leases in these states, none of which is ENDED, in order of arrival."""
+        found = [lease for state in states for lease in self.leases.get(state, _NONE).values()]
+        return sorted(found, key=attrgetter("seq"))
+
+    def queue(self) -> Collection[Lease]:
+        """The QUEUED leases in order of arrival."""
+        return self.leases.get(LeaseState.QUEUED, _NONE).values()
+
+    def live_on(self, bench: str) -> Lease | None:
+        """The lease by which somebody may act on a bench, or may still."""
+        lease_id = self.live.get(bench)
+        return None if lease_id is None else self.lease(lease_id)
+
+    def benches_of(self, agent: str) -> list[Bench]:
+        """The benches of an agent, removed ones too, by name."""
+        return [self.benches[name] for name in sorted(self.of_agents.get(agent, ()))]
+
+    def due(self, now: float) -> list[Lease]:
+        """The live leases of which a deadline has passed, in order of arrival."""
+        if now < self.due_from:
+            return []
+        dated = [(due_at, lease) for lease in self.leases_in(LIVE) if (due_at := lease.due_at) is not None]
+        self.due_from = min((due_at for due_at, _ in dated), default=_NEVER)
+        return [lease for due_at, lease in dated if due_at <= now]
+
+    def next_due(self, now: float) -> float | None:
+        """When a live lease has to be looked at again, at the earliest."""
+        self.due(now)
+        return None if self.due_from == _NEVER else self.due_from
+
+
+class Draft(Standing):
+    """How the lab will stand when a transaction is durable. It shares with the former standing what stays."""
+
+    __slots__ = ("_own",)
+
+    def __init__(self, former: Standing) -> None:
+        super().__init__(**{one.name: getattr(former, one.name) for one in fields(Standing)})
+        self.version += 1
+        self._own: set[str] = set()
+        """What has been copied from the former standing already."""
+
+    def put_bench(self, bench: Bench) -> None:
+        """Adds the bench or replaces what was known of it."""
+        known = self.benches.get(bench.name)
+        self._copied("benches")[bench.name] = bench
+        if known is None:
+            self.benches = dict(sorted(self.benches.items()))
+        if known is None or known.agent != bench.agent:
+            of_agents = self._copied("of_agents")
+            if known is not None:
+                of_agents[known.agent] = of_agents[known.agent] - {bench.name}
+            of_agents[bench.agent] = of_agents.get(bench.agent, frozenset()) | {bench.name}
+
+    def put_lease(self, lease: Lease) -> None:
+        """Adds the lease or replaces what was known of it; drops it when it is ENDED."""
+        known = self.lease(lease.id)
+        if known is not None and known.state is not lease.state:
+            del self._leases(known.state)[lease.id]
+        if lease.state is not LeaseState.ENDED:
+            self._leases(lease.state)[lease.id] = lease
+        if known is None or known.benches != lease.benches or lease.state is LeaseState.ENDED:
+            self._put_live(lease)
+        if (due_at := lease.due_at) is not None:
+            self.due_from = min(self.due_from, due_at)
+
+    def put_usage(self, team: str, hour: int, bench_s: float, oldest: int) -> None:
+        """Replaces what the team has used in an hour, and forgets what is older than another hour."""
+        new = (team, hour) not in self.usage
+        self._copied("usage")[team, hour] = bench_s
+        if new:
+            self.usage = {key: used for key, used in self.usage.items() if key[1] >= oldest}
+
+    def _put_live(self, lease: Lease) -> None:
+        live = self._copied("live")
+        for one in lease.benches:
+            if one.live and lease.state is not LeaseState.ENDED:
+                live[one.bench] = lease.id
+            elif live.get(one.bench) == lease.id:
+                del live[one.bench]
+
+    def _leases(self, state: LeaseState) -> dict[str, Lease]:
+        by_state = self._copied("leases")
+        if state not in self._own:
+            by_state[state] = dict(by_state.get(state, _NONE))
+            self._own.add(state)
+        return cast("dict[str, Lease]", by_state[state])
+
+    def _copied(self, name: str) -> dict[Any, Any]:
+        if name not in self._own:
+            setattr(self, name, dict(getattr(self, name)))
+            self._own.add(name)
+        return cast("dict[Any, Any]", getattr(self, name))
+
+
+def standing_of(
+    version: int,
+    benches: Iterable[Bench],
+    leases: Iterable[Lease],
+    policy: Policy,
+    usage: Mapping[tuple[str, int], float],
+) -> Standing:
+    """What the database has; leases in order of arrival."""
+    draft = Draft(Standing(version=version - 1, policy=policy, usage=usage))
+    for bench in sorted(benches, key=attrgetter("name")):
+        draft.put_bench(bench)
+    for lease in leases:
+        draft.put_lease(lease)
+    return draft
 
 
 class Standings:

@@ -1,7 +1,7 @@
 """How the lab stands, in a unit of work: read from memory where nothing has changed since, written to both."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import bindparam, select, update
@@ -11,7 +11,7 @@ from labd.model.bench import Bench
 from labd.model.lease import HELD, LIVE, Lease, LeaseState
 from labd.model.policy import Policy
 from labd.store import tables
-from labd.store.standing import Standing, Standings
+from labd.store.standing import STANDING, Draft, Standing, Standings, standing_of
 from labd.store.units.benches import Benches
 from labd.store.units.leases import Leases
 from labd.store.units.policy import Policies
@@ -19,8 +19,6 @@ from labd.store.units.usage import KEPT_H, Usage
 
 _Noun = TypeVar("_Noun", Bench, Lease)
 
-STANDING = (*LIVE, LeaseState.ENDING)
-"""States of the leases that are kept in memory."""
 _VERSION = select(tables.standing.c.version)
 _COUNT = update(tables.standing).values(version=bindparam("now"))
 
@@ -28,7 +26,7 @@ _COUNT = update(tables.standing).values(version=bindparam("now"))
 class Present(Benches, Leases, Policies, Usage):
     """Benches, leases, policy and usage as they stand."""
 
-    _draft: "_Draft | None" = None
+    _draft: Draft | None = None
 
     def __init__(self, connection: Connection, standings: Standings, standing: Standing | None = None) -> None:
         """``standing``: how the lab stands after what this database transaction has done already, if it is known."""
@@ -45,13 +43,17 @@ class Present(Benches, Leases, Policies, Usage):
         """One bench."""
         return self._standing().benches.get(name)
 
+    def benches_of(self, agent: str) -> list[Bench]:
+        """The benches of an agent, removed ones too, by name."""
+        return self._standing().benches_of(agent)
+
     def lease(self, lease_id: str) -> Lease | None:
         """One lease."""
-        return self._standing().leases.get(lease_id) or self.stored_lease(lease_id)
+        return self._standing().lease(lease_id) or self.stored_lease(lease_id)
 
     def leases_in(self, states: Collection[LeaseState]) -> list[Lease]:
         """All leases in these states, none of which is ENDED, in order of arrival."""
-        return [lease for lease in self._standing().leases.values() if lease.state in states]
+        return self._standing().leases_in(states)
 
     def live_leases(self) -> list[Lease]:
         """Leases whose end is not decided, in order of arrival."""
@@ -59,29 +61,19 @@ class Present(Benches, Leases, Policies, Usage):
 
     def queue(self) -> list[Lease]:
         """QUEUED leases in order of arrival."""
-        return self.leases_in((LeaseState.QUEUED,))
+        return list(self._standing().queue())
 
     def somebody_waits(self) -> bool:
         """Whether there is a queue."""
-        return any(lease.state is LeaseState.QUEUED for lease in self._standing().leases.values())
+        return bool(self._standing().queue())
 
     def leases_due(self, now: float) -> list[Lease]:
         """Live leases of which a deadline has passed, in order of arrival."""
-        return [
-            lease
-            for lease in self.live_leases()
-            if any(by is not None and by <= now for by in (lease.heartbeat_by, lease.expires_at, lease.revoke_at))
-        ]
+        return self._standing().due(now)
 
-    def next_lease_deadline(self) -> float | None:
-        """When the next live lease has to be looked at."""
-        deadlines: list[float | None] = []
-        for lease in self.live_leases():
-            if lease.beats:
-                deadlines.append(lease.heartbeat_by)
-            if lease.state in HELD:
-                deadlines += [lease.expires_at, lease.revoke_at]
-        return _first(deadlines)
+    def next_lease_deadline(self, now: float) -> float | None:
+        """When live leases have to be looked at next, at the earliest."""
+        return self._standing().next_due(now)
 
     def next_booking_deadline(self, now: float) -> float | None:
         """When the next booking that waits starts, or, if its start is past, ends."""
@@ -114,12 +106,11 @@ class Present(Benches, Leases, Policies, Usage):
 
     def taken(self) -> set[str]:
         """The benches on which somebody may act by a lease, or may still."""
-        return {one.bench for lease in self._standing().leases.values() for one in lease.benches if one.live}
+        return set(self._standing().live)
 
     def live_on(self, bench: str) -> Lease | None:
         """The lease by which somebody may act on a bench, or may still: GRANTED, ACTIVE or ENDING."""
-        leases = self._standing().leases.values()
-        return next((lease for lease in leases if any(one.bench == bench and one.live for one in lease.benches)), None)
+        return self._standing().live_on(bench)
 
     def policy(self) -> Policy:
         """The lab's policy; the default one until somebody has set another."""
@@ -134,28 +125,22 @@ class Present(Benches, Leases, Policies, Usage):
     def save_bench(self, bench: Bench) -> None:
         """Adds the bench or replaces what was known of it."""
         draft, bench = self._changing(), _plain(bench)
-        known = draft.benches.get(bench.name)
-        self.store_bench(bench, known)
-        draft.benches[bench.name] = bench
-        if known is None:
-            draft.benches = dict(sorted(draft.benches.items()))
+        self.store_bench(bench, draft.benches.get(bench.name))
+        draft.put_bench(bench)
 
     def add_lease(self, lease: Lease) -> int:
         """Stores a new lease; returns its place in the order of arrival."""
         draft, lease = self._changing(), _plain(lease)
         seq = self.store_lease(lease)
-        draft.leases[lease.id] = replace(lease, seq=seq)
+        draft.put_lease(replace(lease, seq=seq))
         return seq
 
     def save_lease(self, lease: Lease, before: Lease) -> None:
         """Stores the new state of a known lease, which was `before`."""
         draft, lease = self._changing(), _plain(lease)
         self.update_lease(lease, before)
-        if lease.state is LeaseState.ENDED:
-            draft.leases.pop(lease.id, None)
-        else:
-            known = draft.leases.get(lease.id, lease)
-            draft.leases[lease.id] = replace(lease, seq=known.seq)
+        known = draft.lease(lease.id) or lease
+        draft.put_lease(replace(lease, seq=known.seq))
 
     def save_policy(self, policy: Policy) -> None:
         """Replaces the lab's policy."""
@@ -168,18 +153,13 @@ class Present(Benches, Leases, Policies, Usage):
         draft = self._changing()
         before = draft.usage.get((team, hour))
         self.store_usage(team, hour, before, bench_s)
-        draft.usage[team, hour] = (before or 0.0) + bench_s
-        if before is None:
-            draft.usage = {key: used for key, used in draft.usage.items() if key[1] >= hour - KEPT_H}
+        draft.put_usage(team, hour, (before or 0.0) + bench_s, oldest=hour - KEPT_H)
 
     def change(self) -> Standing | None:
         """How the lab stands once this is durable, which `count_change` has to be told; None if nothing changed."""
-        draft = self._draft
-        if draft is None:
-            return None
-        return Standing(draft.version + 1, draft.benches, draft.leases, draft.policy, draft.usage)
+        return self._draft
 
-    def _standing(self) -> "Standing | _Draft":
+    def _standing(self) -> Standing:
         if self._draft is not None:
             return self._draft
         if self._read is None:
@@ -188,33 +168,20 @@ class Present(Benches, Leases, Policies, Usage):
         return self._read
 
     def _stored(self, version: int) -> Standing:
-        stored = Standing(
-            version=version,
-            benches={bench.name: bench for bench in self.stored_benches()},
-            leases={lease.id: lease for lease in self.stored_leases(STANDING)},
-            policy=self.stored_policy(),
-            usage=self.stored_usage(),
+        stored = standing_of(
+            version,
+            self.stored_benches(),
+            self.stored_leases(STANDING),
+            self.stored_policy(),
+            self.stored_usage(),
         )
         self._standings.keep(stored)
         return stored
 
-    def _changing(self) -> "_Draft":
+    def _changing(self) -> Draft:
         if self._draft is None:
-            now = self._standing()
-            self._draft = _Draft(now.version, dict(now.benches), dict(now.leases), now.policy, dict(now.usage))
+            self._draft = Draft(self._standing())
         return self._draft
-
-
-@dataclass(slots=True)
-class _Draft:
-    """How the lab will stand when the transaction is durable."""
-
-    version: int
-    """Of what it is made from."""
-    benches: dict[str, Bench]
-    leases: dict[str, Lease]
-    policy: Policy
-    usage: dict[tuple[str, int], float]
 
 
 def count_change(connection: Connection, standing: Standing) -> None:
