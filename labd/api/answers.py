@@ -8,6 +8,7 @@ from labd.api.times import to_text
 from labd.model.identity import Actor, Role
 from labd.model.lease import Share, Wanted
 from labd.model.run import LogLine
+from labd.services.calendar import CalendarView
 from labd.services.explaining import WhyView
 from labd.services.fleet import BenchView
 from labd.services.leasing import LeaseView
@@ -38,6 +39,23 @@ def bench_answer(view: BenchView, actor: Actor) -> schemas.Bench:
         equipment=_equipment(view),
         last_clean_up=[schemas.CleanUpStep(**step) for step in bench.last_clean_up],
     )
+
+
+def calendar_answer(view: CalendarView, actor: Actor) -> schemas.Calendar:
+    """A calendar. Who has the bench is for the holder's team to see."""
+    entries = []
+    for one in view.entries:
+        seen = actor.may(Role.VIEWER, one.lease.team)
+        entries.append(
+            schemas.CalendarEntry(
+                starts_at=to_text(one.starts_at),
+                ends_at=to_text(one.ends_at),
+                taken=one.taken,
+                lease_id=one.lease.id if seen else None,
+                holder=one.lease.holder if seen else None,
+            )
+        )
+    return schemas.Calendar(bench=view.bench, entries=entries, next_free=to_text(view.next_free))
 
 
 def _equipment(view: BenchView) -> schemas.Equipment:

@@ -6,7 +6,9 @@ import click
 
 from labd.cli.completion import complete_benches
 from labd.cli.exits import ExitCode, Failure
+from labd.cli.options import duration
 from labd.cli.output import ago, format_option, labels, print_json, print_record, print_table
+from labd.cli.output import duration as duration_text
 from labd.cli.session import Session, pass_session
 from labd.client import Bench, Bus, Did, PowerChannel, default_holder
 
@@ -58,6 +60,39 @@ def show_bench(session: Session, bench_name: str, as_json: bool) -> None:
         print_json(found)
     else:
         print_record(_fields(found))
+
+
+@bench.command("calendar")
+@click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
+@click.option(
+    "--for",
+    "duration_s",
+    type=duration,
+    default="1h",
+    show_default=True,
+    metavar="TIME",
+    help="How long you would like to have it: when it is next free for so long.",
+)
+@format_option
+@pass_session
+def show_calendar(session: Session, bench_name: str, duration_s: float, as_json: bool) -> None:
+    """Show who has a bench when, and when it is next free.
+
+    A lease is shown until its hard end, which most do not reach. 'kept': free for whoever has waited longest.
+    """
+    found = session.lab.calendar(bench_name, duration_s)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (one["starts_at"], one["ends_at"], one["taken"], one["holder"] or "another team", one["lease_id"] or "")
+        for one in found["entries"]
+    ]
+    empty = f"nobody has {bench_name}, and nobody has booked it"
+    print_table(["from", "until", "taken", "holder", "lease"], rows, empty=empty)
+    start = found["next_free"]
+    when = f"from {start} ({ago(start)})" if start else "never, as things are"
+    click.echo(f"free for {duration_text(duration_s)}: {when}")
 
 
 @bench.command("clear")

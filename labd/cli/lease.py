@@ -6,12 +6,22 @@ from labd.cli.completion import complete_leases
 from labd.cli.exits import ExitCode, Failure, Interrupted
 from labd.cli.lease_holding import extend, share, transfer, unshare, why
 from labd.cli.leasing import TTL_S, place, releasing, wait_until_granted, waiting, warn
-from labd.cli.options import duration, holder_option, priority_option, selectors_option, team_option
+from labd.cli.options import (
+    duration,
+    holder_option,
+    moment,
+    priority_option,
+    selector_and_benches,
+    selectors_option,
+    team_option,
+)
 from labd.cli.output import ago, format_option, print_json, print_record, print_table, without_token
+from labd.cli.output import duration as duration_text
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
 from labd.client import HELD, OVER, Heartbeats, Lease, end_text
 from labd.client.lab import DEFAULT_TEAM
+from labd.client.types import WantedBenches
 
 UNATTENDED_TTL_S = 3600.0
 """The longest TTL that labd grants: for leases to which nobody sends heartbeats."""
@@ -20,7 +30,7 @@ _STATES = ["QUEUED", "GRANTED", "ACTIVE", "ENDING", "ENDED"]
 
 @click.group()
 def lease() -> None:
-    """Lease benches: acquire, renew, extend, share, transfer, release, list; ask why one waits."""
+    """Lease benches: acquire, book, renew, extend, share, transfer, release, list; ask why one waits."""
 
 
 for _command in (extend, transfer, share, unshare, why):
@@ -32,12 +42,6 @@ for _command in (extend, transfer, share, unshare, why):
 @team_option
 @click.option(
     "--affinity", default="", metavar="KEY", help="Like to get the bench that leases with this key had before."
-)
-@click.option(
-    "--from",
-    "starts_at",
-    metavar="TIME",
-    help="Book from then on, for --duration: 2026-11-21T09:30:00Z. Does not wait.",
 )
 @click.option(
     "--idle", "held", is_flag=True, help="It needs no heartbeats; it ends when you have not used it for a while."
@@ -68,11 +72,10 @@ for _command in (extend, transfer, share, unshare, why):
 @pass_session
 def acquire(
     session: Session,
-    selectors: tuple[str, ...],
+    wanted: tuple[WantedBenches, ...],
     same_site: bool,
     team: str,
     affinity: str,
-    starts_at: str | None,
     held: bool,
     duration_s: float,
     ttl_s: float | None,
@@ -93,17 +96,15 @@ def acquire(
         raise click.UsageError("--hold needs the lease to be granted: it does not go with --no-wait")
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout bounds the waiting: it does not go with --no-wait")
-    if starts_at is not None and (hold or timeout_s is not None):
-        raise click.UsageError("a booking does not wait: --from goes neither with --hold nor with --timeout")
     lab = session.lab
     if ttl_s is None:
         ttl_s = TTL_S if hold else max(1.0, min(duration_s, UNATTENDED_TTL_S))
+    selector, benches = selector_and_benches(wanted)
     asked = lab.create_lease(
-        selector=selectors[0] if len(selectors) == 1 else "",
-        benches=[{"selector": selector, "count": 1} for selector in selectors] if len(selectors) > 1 else (),
+        selector=selector,
+        benches=benches,
         same_site=same_site,
         affinity=affinity,
-        starts_at=starts_at,
         held=held,
         holder=holder,
         team=team if team != DEFAULT_TEAM else None,
@@ -112,7 +113,7 @@ def acquire(
         priority=priority,
     )
     with releasing(lab, asked) as release_at_end:
-        if wait and starts_at is None:
+        if wait:
             with Progress(stdout_is_data=True) as progress:
                 granted = wait_until_granted(lab, asked, progress, timeout_s)
         else:
@@ -125,6 +126,57 @@ def acquire(
             _hold(session, granted)
         else:
             release_at_end.clear()
+
+
+@lease.command()
+@selectors_option
+@team_option
+@click.option(
+    "--from",
+    "starts_at",
+    type=moment,
+    required=True,
+    metavar="TIME",
+    help="2026-11-21T09:30 (this machine's time), 2026-11-21T09:30Z, 09:30 (the next), or +2h (from now).",
+)
+@click.option("--for", "duration_s", type=duration, required=True, metavar="TIME", help="30m, 1h30m.")
+@holder_option
+@priority_option
+@format_option
+@pass_session
+def book(
+    session: Session,
+    wanted: tuple[WantedBenches, ...],
+    same_site: bool,
+    team: str,
+    starts_at: str,
+    duration_s: float,
+    holder: str,
+    priority: str,
+    as_json: bool,
+) -> None:
+    """Book a bench, or several at once, from a time on.
+
+    It is promised to you at once, or refused with the lease in the way and the next free slot. The lease begins and
+    ends by itself then, and needs no heartbeats; when you do not use the bench for a while, it ends before, as with
+    'acquire --idle'. 'labctl bench calendar BENCH' shows what is free; 'labctl lease release ID' gives the booking up.
+    """
+    selector, benches = selector_and_benches(wanted)
+    booked = session.lab.create_lease(
+        selector=selector,
+        benches=benches,
+        same_site=same_site,
+        starts_at=starts_at,
+        held=True,
+        holder=holder,
+        team=team if team != DEFAULT_TEAM else None,
+        duration_s=duration_s,
+        priority=priority,
+    )
+    if as_json:
+        print_json(booked)
+    else:
+        print_record(_fields(booked) | _usage(booked))
 
 
 def _hold(session: Session, held: Lease) -> None:
@@ -226,7 +278,7 @@ def _benches(one: Lease) -> str:
 
 def _fields(one: Lease) -> dict[str, str]:
     notes = {
-        "QUEUED": f", {waiting(one)}",
+        "QUEUED": ", booked" if one["starts_at"] else f", {waiting(one)}",
         "ENDING": f", {end_text(one)}; its benches are being cleaned up",
         "ENDED": f" {ago(one['ended_at'])}: {end_text(one)}",
     }
@@ -241,7 +293,10 @@ def _fields(one: Lease) -> dict[str, str]:
         "selector": one["selector"],
         "holder": one["holder"],
         "priority": one["priority"] if one["priority"] != "normal" else "",
-        "booked": f"{one['starts_at']} on {', '.join(one['reserved'])}" if one["starts_at"] and one["reserved"] else "",
+        "booked": f"{', '.join(one['reserved'])} from {one['starts_at']} ({ago(one['starts_at'])}) "
+        f"for {duration_text(one['duration_s'])}"
+        if one["starts_at"] and one["reserved"]
+        else "",
         "to end": f"{ago(one['revoke_at'])}: {one['revoke_reason']}" if live and one["revoke_at"] else "",
         "idle": f"released {ago(one['idle_release_at'])} unless used" if live and one["idle_release_at"] else "",
         "shared": "\n".join(f"with {each['holder']} ({each['mode']})" for each in one.get("shares", [])),

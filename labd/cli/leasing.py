@@ -37,10 +37,10 @@ def wait_until_granted(lab: LabClient, lease: Lease, progress: Progress, timeout
         if lease["state"] in HELD:
             return lease
         if lease["state"] == "QUEUED":
-            progress.state(f"waiting for {wanted(lease['selector'])}: {waiting(lease)}")
+            progress.state(f"waiting for {in_words(lease['selector'])}: {waiting(lease)}")
         if timeout_s is not None and now - started >= timeout_s:
             raise Failure(
-                f"{wanted(lease['selector'])} did not come free within {timeout_s:g} s ({waiting(lease)})",
+                f"{in_words(lease['selector'])} did not come free within {timeout_s:g} s ({waiting(lease)})",
                 ExitCode.TIMEOUT,
             )
         time.sleep(pause if timeout_s is None else min(pause, max(0.0, started + timeout_s - now)))
@@ -127,8 +127,10 @@ def warn(notice: RevokeNotice) -> None:
     click.echo(str(notice), err=True)
 
 
-def wanted(selector: str) -> str:
-    """What a selector asks for, in words."""
+def in_words(selector: str) -> str:
+    """What a lease asks for, in words; ``selector`` as labd writes it: ``2 × platform=meb + 1 × gateway``."""
+    if " × " in selector:
+        return f"benches, {selector}"
     return f"a bench with {selector}" if selector else "any bench"
 
 

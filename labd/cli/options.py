@@ -1,7 +1,8 @@
 """Kinds of command-line values: durations, PDUs, CAN filters, who is asking."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import click
@@ -9,12 +10,15 @@ import click
 from labd.cli.session import Session
 from labd.client.held import default_holder, own_name
 from labd.client.lab import DEFAULT_TEAM
+from labd.client.types import WantedBenches
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 EXTENDED, EXTENDED_ID_MASK, STANDARD_ID_MASK = 0x8000_0000, 0x1FFF_FFFF, 0x7FF
 """SocketCAN's mark of a 29-bit ID, and the largest IDs; `bench_agent.protocol.frames` has them too, at 40 ms."""
+BENCHES_MAX = 32
+"""Most benches of one lease."""
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
 
 
@@ -33,6 +37,47 @@ def duration(text: str) -> float:
     if seconds <= 0:
         raise click.BadParameter(f"{text!r} is no time at all; it must be above 0")
     return seconds
+
+
+def moment(text: str) -> str:
+    """A time as labd takes it (RFC 3339) from one with an offset, one without (then it is this machine's), ``09:30``
+    (the next), or ``+2h`` (from now); for click's ``type=``. Raises click.BadParameter for anything else.
+    """
+    now = datetime.now().astimezone()
+    if text.startswith("+"):
+        return (now + timedelta(seconds=duration(text[1:]))).isoformat(timespec="seconds")
+    try:
+        if re.fullmatch(r"\d{1,2}:\d{2}", text):
+            hour, minute = map(int, text.split(":"))
+            found = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+            found += timedelta(days=found <= now)
+        else:
+            found = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time; write 2026-11-21T09:30, 2026-11-21T09:30Z, 09:30 or +2h"
+        ) from None
+    return found.astimezone().isoformat()
+
+
+def wanted_benches(text: str) -> WantedBenches:
+    """What ``2*platform=meb`` or ``platform=meb`` asks for; for click's ``type=``. Raises click.BadParameter."""
+    match = re.fullmatch(r"\s*(\d+)\s*\*(.*)", text, re.DOTALL)
+    if match is None:
+        return {"selector": text, "count": 1}
+    count = int(match.group(1))
+    if not 1 <= count <= BENCHES_MAX:
+        raise click.BadParameter(f"{text!r} asks for {count} benches; a lease has 1 to {BENCHES_MAX}")
+    return {"selector": match.group(2).strip(), "count": count}
+
+
+def selector_and_benches(wanted: Sequence[WantedBenches]) -> tuple[str, list[WantedBenches]]:
+    """The same as labd takes it: one bench by a selector alone, others by a list."""
+    if not wanted:
+        return "", []
+    if len(wanted) == 1 and wanted[0]["count"] == 1:
+        return wanted[0]["selector"], []
+    return "", list(wanted)
 
 
 def can_filter(text: str) -> tuple[int, int]:
@@ -129,15 +174,16 @@ def selector_option(command: Command) -> Command:
 
 
 def selectors_option(command: Command) -> Command:
-    """Adds ``-l/--selector``, repeatable, and ``--same-site``: one bench or several at once."""
+    """Adds ``-l/--selector``, repeatable, and ``--same-site``: one bench or several at once, as `WantedBenches`."""
     several = click.option(
         "-l",
         "--selector",
-        "selectors",
+        "wanted",
         multiple=True,
-        metavar="SELECTOR",
-        help="Labels of the bench: 'platform=meb, site in (a,b), !broken, name=bench-1'. Without it, any bench. "
-        "Repeatable: one bench for each, all at once or none.",
+        type=wanted_benches,
+        metavar="[N*]SELECTOR",
+        help="Labels of the bench: 'platform=meb, site in (a,b), !broken, name=bench-1'; '2*platform=meb' for two such "
+        "benches. Without it, any bench. Repeatable: the benches of each, all at once or none.",
     )
     same_site = click.option("--same-site", is_flag=True, help="Of several benches: all with the same label 'site'.")
     return several(same_site(command))

@@ -12,8 +12,8 @@ from click.shell_completion import CompletionItem
 from labd.cli.completion import complete_runs
 from labd.cli.exits import OF_RUN, ExitCode, Failure, Interrupted
 from labd.cli.files import data_files, files_beside, read_script
-from labd.cli.leasing import place, waiting, wanted
-from labd.cli.options import duration, holder_option, priority_option, selectors_option
+from labd.cli.leasing import in_words, place, waiting
+from labd.cli.options import duration, holder_option, priority_option, selector_and_benches, selectors_option
 from labd.cli.output import (
     ago,
     elapsed,
@@ -29,6 +29,7 @@ from labd.cli.patience import paces, patiently
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
 from labd.client import ExecutorName, LabClient, LabError, LogLine, ProblemError, Result, Run
+from labd.client.types import WantedBenches
 
 _STATES = ["PENDING", "RUNNING", *OF_RUN]
 _CANCEL_S = 15.0
@@ -75,7 +76,7 @@ def run() -> None:
     \b
       labctl run identify.lua --selector platform=meb --wait
       labctl run timing.lua --at bench --wait
-      labctl run gateway.lua -l role=sender -l role=receiver --same-site --wait
+      labctl run gateway.lua -l role=sender -l '2*role=receiver' --same-site --wait
       labctl run ls
       labctl run ./ls            (a script whose file is called ls)
 
@@ -134,7 +135,7 @@ def run() -> None:
 def submit(
     session: Session,
     script: Path,
-    selectors: tuple[str, ...],
+    wanted: tuple[WantedBenches, ...],
     same_site: bool,
     wait: bool,
     junit: Path | None,
@@ -157,14 +158,15 @@ def submit(
     for file in (junit, result):
         if file is not None and not file.absolute().parent.is_dir():
             raise click.BadParameter(f"the folder of {str(file)!r} does not exist; it is needed when the run has ended")
+    selector, benches = selector_and_benches(wanted)
     submitted = session.lab.create_run(
         environment=environment,
         script=read_script(script),
         name=name or script.name,
         files={} if no_files else files_beside(script),
         data_files=data_files(script, named),
-        selector=selectors[0] if len(selectors) == 1 else "",
-        benches=[{"selector": selector, "count": 1} for selector in selectors] if len(selectors) > 1 else (),
+        selector=selector,
+        benches=benches,
         same_site=same_site,
         holder=holder,
         priority=priority,
@@ -310,7 +312,7 @@ def _follow(lab: LabClient, current: Run, progress: Progress) -> Run:
     for pause in paces(longest_s=0.5):
         if current["state"] != "PENDING":
             break
-        progress.state(f"run {run_id} waits for {wanted(current['selector'])}: {waiting(current)}")
+        progress.state(f"run {run_id} waits for {in_words(current['selector'])}: {waiting(current)}")
         time.sleep(pause)
         current = patiently(lambda: lab.run(run_id))
     if current["benches"]:

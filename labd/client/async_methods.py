@@ -25,6 +25,7 @@ from labd.client.types import (
     AuditVerdict,
     Authority,
     Bench,
+    Calendar,
     Environment,
     ExecutorName,
     Invitation,
@@ -154,6 +155,10 @@ class AsyncMethods(AsyncBase):
     async def bench(self, name: str) -> Bench:
         """One bench by name."""
         return cast(Bench, await self._get(f"benches/{_segment(name)}"))
+
+    async def calendar(self, name: str, duration_s: float = 3600) -> Calendar:
+        """Who has a bench when, and from when on it is free for ``duration_s``."""
+        return cast(Calendar, await self._get(f"benches/{_segment(name)}/calendar", {"duration_s": str(duration_s)}))
 
     async def clear_quarantine(self, name: str, by: str, why: str = "") -> Bench:
         """Has the bench's agent bring it to its safe state again, and end the quarantine if that works.

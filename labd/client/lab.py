@@ -22,6 +22,7 @@ from labd.client.types import (
     AuditVerdict,
     Authority,
     Bench,
+    Calendar,
     Environment,
     ExecutorName,
     Invitation,
@@ -116,6 +117,10 @@ class LabClient(Identities):
     def bench(self, name: str) -> Bench:
         """One bench by name."""
         return cast(Bench, self._get(f"benches/{_segment(name)}"))
+
+    def calendar(self, name: str, duration_s: float = 3600) -> Calendar:
+        """Who has a bench when, and from when on it is free for ``duration_s``."""
+        return cast(Calendar, self._get(f"benches/{_segment(name)}/calendar", {"duration_s": str(duration_s)}))
 
     def clear_quarantine(self, name: str, by: str, why: str = "") -> Bench:
         """Has the bench's agent bring it to its safe state again, and end the quarantine if that works.

@@ -146,6 +146,28 @@ class LeasedBench(TypedDict):
     """While the lease is held; only in answers about one lease."""
 
 
+class CalendarEntry(TypedDict):
+    """A time in which somebody has a bench."""
+
+    starts_at: str
+    ends_at: str
+    """At the latest, without the clean-up after it."""
+    taken: Literal["leased", "booked", "kept"]
+    """kept: free for who has waited longest."""
+    lease_id: str | None
+    """None: of a team that is not for you to see."""
+    holder: str | None
+
+
+class Calendar(TypedDict):
+    """What is certain of a bench from now on."""
+
+    bench: str
+    entries: list[CalendarEntry]
+    next_free: str | None
+    """From when on it is free for as long as was asked; None: never, as things are."""
+
+
 class LeaseShare(TypedDict):
     """Somebody with whom a lease is shared."""
 

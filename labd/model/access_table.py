@@ -85,6 +85,7 @@ REST = MappingProxyType(
         f"GET {_API}/benches": _SEE,
         f"GET {_API}/benches/{{name}}": _SEE_BENCH,
         f"POST {_API}/benches/{{name}}/clear-quarantine": _OPERATE_BENCH,
+        f"GET {_API}/benches/{{name}}/calendar": _SEE_BENCH,
         f"POST {_API}/benches/{{name}}/drain": _OPERATE_BENCH,
         f"POST {_API}/benches/{{name}}/undrain": _OPERATE_BENCH,
         # What the lab allows

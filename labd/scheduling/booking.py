@@ -11,7 +11,7 @@ from labd.scheduling.lab import Lab
 from labd.scheduling.quotas import Shortfall
 from labd.scheduling.rules import Rules
 from labd.scheduling.timeline import Stay
-from labd.scheduling.wish import Wish
+from labd.scheduling.wish import Part, Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,25 @@ def extend(lease: str, ends_at: float, lab: Lab, rules: Rules) -> Refused | None
     if shortfall is None and not in_the_way:
         return None
     return Refused(tuple(sorted(in_the_way, key=lambda stay: (stay.starts_at, stay.bench))), shortfall=shortfall)
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """When a bench is taken, from now on."""
+
+    stays: tuple[Stay, ...]
+    """In order, without the clean-up after each."""
+    next_free: float | None
+    """The first time from which it is free for as long as was asked; None if that never comes as things are."""
+
+
+def agenda(bench: str, duration_s: float, lab: Lab, rules: Rules) -> Agenda:
+    """What is certain of a bench, and when it is next free for this long. Raises KeyError when there is no such one."""
+    lab_pass = Pass(lab, rules)
+    lab_pass.settle()
+    slot = Wish("", 0, (Part(f"name={bench}"),), duration_s, lab.now)
+    free = lab_pass.timeline.earliest(slot, lab_pass.candidates, lab.now)
+    return Agenda(tuple(lab_pass.timeline.stays(bench)), None if free is None else free[0])
 
 
 def _in_the_way(wish: Wish, starts_at: float, ends_at: float, lab_pass: Pass) -> tuple[InTheWay, ...]:

@@ -9,6 +9,7 @@ from labd.model.run import ExecutorName
 from labd.services.auditing import Auditing
 from labd.services.authority import Authority
 from labd.services.backups import Backups
+from labd.services.calendar import Calendar
 from labd.services.clock import Clock
 from labd.services.conductor import Conductor
 from labd.services.core import Core
@@ -73,6 +74,7 @@ class Lab:
         self.leasing = Leasing(self.core)
         self.holding = Holding(self.core, self.leasing)
         self.explaining = Explaining(self.core)
+        self.calendar = Calendar(self.core, self.fleet)
         self.policing = Policing(self.core)
         self.lease_certificates = LeaseCertificates(self.core, authority)
         self.environments = Environments(self.core, vault)

@@ -6,11 +6,12 @@ from typing import Annotated
 from fastapi import Path, Query
 
 from labd.api import schemas
-from labd.api.answers import bench_answer
+from labd.api.answers import bench_answer, calendar_answer
 from labd.api.context import ActorOf, LabOf
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
+from labd.api.schemas.common import DAY_S
 from labd.services.identities import require_reason
 from labd.services.tenancy import may_see
 
@@ -87,3 +88,16 @@ def undrain_bench(
     """Ends the draining."""
     require_reason(actor, request.why, "undraining a bench")
     return bench_answer(lab.fleet.drain(actor, name, False, request.why), actor)
+
+
+@router.get("/{name}/calendar", responses=responses(HTTPStatus.NOT_FOUND), summary="Who has a bench when")
+def get_calendar(
+    lab: LabOf,
+    actor: ActorOf,
+    name: Annotated[str, Path(max_length=253, examples=["bench-1"])],
+    duration_s: Annotated[
+        float, Query(gt=0, le=30 * DAY_S, description="How long `next_free` has to be free for.", examples=[3600])
+    ] = 3600.0,
+) -> schemas.Calendar:
+    """The present lease until its hard end, bookings, and what is kept for who has waited longest."""
+    return calendar_answer(lab.calendar.of(name, duration_s), actor)

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from labd.api.schemas.common import Name, Request, Time, Why
 from labd.model.bench import BenchState, Health
+from labd.services.calendar import Taken
 
 
 class Bus(BaseModel):
@@ -114,6 +115,26 @@ class Bench(BaseModel):
     ecus: list[Ecu]
     equipment: Equipment
     last_clean_up: list[CleanUpStep] = Field(description="What was undone at the end of the latest lease, in order.")
+
+
+class CalendarEntry(BaseModel):
+    """A time in which somebody has the bench."""
+
+    starts_at: Time
+    ends_at: Time = Field(description="At the latest, without the clean-up after it.")
+    taken: Taken = Field(description="`kept`: it is kept free for who has waited longest.")
+    lease_id: str | None = Field(description="null: of a team that is not for you to see.")
+    holder: str | None
+
+
+class Calendar(BaseModel):
+    """What is certain of a bench from now on."""
+
+    bench: str
+    entries: list[CalendarEntry] = Field(description="In order.")
+    next_free: Time | None = Field(
+        description="From when on it is free for as long as was asked; null: never, as things are."
+    )
 
 
 class ClearQuarantine(Request):

@@ -3,6 +3,7 @@ import os
 import pty
 import signal
 import threading
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -245,20 +246,29 @@ def test_a_labd_in_trouble_does_not_end_the_lease() -> None:
 
 
 def test_several_benches_are_leased_at_once_and_listed(labctl: Labctl, labd: FakeLabd) -> None:
-    labctl("lease", "acquire", "-l", "platform=meb", "-l", "gateway", "--same-site", "--affinity", "fw-7", "--no-wait")
+    several = ("-l", "2*platform=meb", "-l", "gateway", "--same-site", "--affinity", "fw-7")
+    labctl("lease", "acquire", *several, "--no-wait")
     (asked,) = labd.asked("POST", "/leases")
-    assert asked["benches"] == [{"selector": "platform=meb", "count": 1}, {"selector": "gateway", "count": 1}]
+    assert asked["benches"] == [{"selector": "platform=meb", "count": 2}, {"selector": "gateway", "count": 1}]
     assert (asked["same_site"], asked["affinity"]) == (True, "fw-7")
+    refused = labctl("lease", "acquire", "-l", "40*platform=meb")
+    assert refused.exit_code == 64
+    assert "'40*platform=meb' asks for 40 benches; a lease has 1 to 32" in refused.stderr
 
 
 def test_a_booking_does_not_wait(labctl: Labctl, labd: FakeLabd) -> None:
     labd.free = False
-    booked = labctl("lease", "acquire", "--from", "2026-12-01T09:30:00Z", "--idle")
-    assert booked.exit_code == 0
+    assert labctl("lease", "book", "-l", "gateway", "--from", "2026-12-01T09:30:00Z", "--for", "1h").exit_code == 0
     (asked,) = labd.asked("POST", "/leases")
-    assert (asked["starts_at"], asked["held"]) == ("2026-12-01T09:30:00Z", True)
-    assert labctl("lease", "acquire", "--from", "2026-12-01T09:30:00Z", "--hold").exit_code == 64
+    assert (datetime.fromisoformat(asked["starts_at"]), asked["held"], asked["duration_s"]) == (
+        datetime(2026, 12, 1, 9, 30, tzinfo=UTC),
+        True,
+        3600,
+    )
     assert "booked, starts" in labctl("lease", "ls").stdout
+    unclear = labctl("lease", "book", "--from", "noon", "--for", "1h")
+    assert unclear.exit_code == 64
+    assert "'noon' is no time; write 2026-11-21T09:30, 2026-11-21T09:30Z, 09:30 or +2h" in unclear.stderr
 
 
 def test_extend_transfer_and_share_say_what_is_so_now(labctl: Labctl, labd: FakeLabd) -> None:

@@ -40,9 +40,9 @@ def test_submitting_prints_the_run_and_how_to_follow_it(labctl: Labctl, labd: Fa
 
 
 def test_several_selectors_ask_for_several_benches_at_once(labctl: Labctl, labd: FakeLabd, script: Path) -> None:
-    assert labctl("run", str(script), "-l", "role=sender", "-l", "role=receiver", "--same-site").exit_code == 0
+    assert labctl("run", str(script), "-l", "role=sender", "-l", "3*role=receiver", "--same-site").exit_code == 0
     asked = labd.asked("POST", "/runs")[0]
-    assert asked["benches"] == [{"selector": "role=sender", "count": 1}, {"selector": "role=receiver", "count": 1}]
+    assert asked["benches"] == [{"selector": "role=sender", "count": 1}, {"selector": "role=receiver", "count": 3}]
     assert asked["same_site"] is True
     assert "selector" not in asked
 

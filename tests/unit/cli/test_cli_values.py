@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.cli.options import duration, parse_pdu
+from labd.cli.options import duration, moment, parse_pdu, wanted_benches
 from labd.cli.output import ago, clean, columns
 from labd.cli.output import duration as duration_text
 from labd.cli.uds_text import spaced
@@ -54,3 +54,49 @@ def test_how_long_ago() -> None:
     assert ago(now.isoformat()) == "now"
     assert ago((now - timedelta(seconds=90)).isoformat().replace("+00:00", "Z")) == "1 min 30 s ago"
     assert ago((now + timedelta(hours=2, seconds=1)).replace(tzinfo=None).isoformat()).startswith("in 2 h")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", ("", 1)),
+        ("platform=meb", ("platform=meb", 1)),
+        ("1*name=a", ("name=a", 1)),
+        ("2*platform in (meb,mqb)", ("platform in (meb,mqb)", 2)),
+        (" 32 * gateway", ("gateway", 32)),
+        ("2*", ("", 2)),
+    ],
+)
+def test_what_is_wanted_may_have_a_count(text: str, wanted: tuple[str, int]) -> None:
+    found = wanted_benches(text)
+    assert (found["selector"], found["count"]) == wanted
+
+
+@pytest.mark.parametrize("text", ["0*platform=meb", "33*"])
+def test_a_count_that_no_lease_has_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="a lease has 1 to 32"):
+        wanted_benches(text)
+
+
+@pytest.mark.parametrize(("text", "later_s"), [("+2h", 7200), ("+90s", 90)])
+def test_a_time_from_now_on(text: str, later_s: float) -> None:
+    found = datetime.fromisoformat(moment(text)) - datetime.now(UTC)
+    assert later_s - 60 < found.total_seconds() <= later_s + 1
+
+
+@pytest.mark.parametrize("text", ["09:30", "9:30", "23:59", "0:00"])
+def test_a_time_of_the_day_is_the_next(text: str) -> None:
+    found, now = datetime.fromisoformat(moment(text)), datetime.now().astimezone()
+    assert (found.hour, found.minute) == tuple(map(int, text.split(":")))
+    assert now < found <= now + timedelta(days=1, hours=1), "an hour more where summer time ends"
+
+
+def test_a_time_without_an_offset_is_this_machines() -> None:
+    assert datetime.fromisoformat(moment("2026-11-21T09:30")) == datetime(2026, 11, 21, 9, 30).astimezone()
+    assert datetime.fromisoformat(moment("2026-11-21T09:30Z")) == datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["noon", "25:00", "9:75", "+", "+0s", "2026-13-01", ""])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        moment(text)

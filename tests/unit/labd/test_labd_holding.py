@@ -9,6 +9,7 @@ from labd.model.identity import ANONYMOUS, Actor, ActorKind, Role
 from labd.model.lease import Lease, LeaseEnd, LeaseState, Share, ShareMode, Wanted
 from labd.model.policy import Policy, PriorityClass, TeamPolicy
 from labd.services import holding
+from labd.services.calendar import Taken
 from labd.services.errors import Conflict, Invalid, NotFound
 from labd.services.fleet import Session
 from labd.services.lab import Lab
@@ -91,6 +92,30 @@ def test_a_booking_that_conflicts_is_refused_with_what_is_in_the_way_and_the_nex
         ask(lab, starts_at=clock.now() + 15 * DAY_S)
     with pytest.raises(Invalid, match="between now"):
         ask(lab, starts_at=clock.now() - 1.0)
+
+
+def test_a_calendar_shows_who_has_a_bench_when_and_the_next_slot(lab: Lab, clock: FakeClock) -> None:
+    attach(lab, report("bench-1"), report("bench-2"))
+    now, clean_up_s = clock.now(), lab.policing.policy().clean_up_s
+    ask(lab, selector="name=bench-2")
+    present = ask(lab, selector="name=bench-1", duration_s=600.0)
+    booked = ask(lab, selector="name=bench-1", holder="bob", starts_at=now + 2000.0, duration_s=500.0)
+    found = lab.calendar.of("bench-1", 1000.0)
+    assert [(one.lease.id, one.taken, one.starts_at, one.ends_at) for one in found.entries] == [
+        (present.id, Taken.LEASED, now, now + 600.0),
+        (booked.id, Taken.BOOKED, now + 2000.0, now + 2500.0),
+    ]
+    assert found.next_free == now + 600.0 + clean_up_s
+    assert lab.calendar.of("bench-1", 1500.0).next_free == now + 2500.0 + clean_up_s, "not before the booking"
+    assert ask(lab, selector="name=bench-1", starts_at=found.next_free, duration_s=1000.0).reserved == ("bench-1",)
+    with pytest.raises(NotFound, match="there is no bench 'bench-9'; the lab knows bench-1, bench-2"):
+        lab.calendar.of("bench-9", 60.0)
+
+
+def test_a_bench_that_nobody_can_have_has_no_next_slot(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    lab.fleet.drain(ANONYMOUS, "bench-1", True, "new cables")
+    assert lab.calendar.of("bench-1", 60.0).next_free is None
 
 
 def test_a_booking_whose_bench_falls_ill_is_placed_anew(lab: Lab, clock: FakeClock) -> None:
