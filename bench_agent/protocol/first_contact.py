@@ -63,7 +63,10 @@ def _asked(url: str, context: ssl.SSLContext, method: str, path: str, body: obje
     try:
         return _exchange(labd, context, method, path, body)
     except ssl.SSLCertVerificationError as error:
-        message = f"the labd at {url} is not the one that was meant: {error.verify_message}"
+        message = (
+            f"the labd at {url} is not the one that was meant, or a proxy that ends TLS stands before it: "
+            f"{error.verify_message}; agents need the way to labd itself"
+        )
         raise FirstContactError(message) from error
     except (OSError, HTTPException) as error:
         raise FirstContactError(f"{url} does not answer: {error}") from error

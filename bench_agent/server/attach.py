@@ -120,7 +120,9 @@ class Attachment:
                 call = lab_pb2_grpc.LabStub(channel).Attach()
                 return await self._converse(call, welcomed_by)
         except TimeoutError:
-            doubt = "" if self._certificate is None else ", or one side does not take the other's certificate"
+            doubt = ""
+            if self._certificate is not None:
+                doubt = ", or one side does not take the other's certificate (does a proxy end TLS between them?)"
             return f"labd does not answer at {self.labd}{doubt}"
         except grpc.aio.AioRpcError as error:
             return error.details() or error.code().name
