@@ -4,7 +4,7 @@ from typing import Any
 
 from bench_agent.protocol import bench_pb2, lab_pb2
 from labd.executors.bench import ForgetOrder, RunnerReport, StartOrder, StopOrder
-from labd.services.fleet import BenchReport, CertificateAnswer, Order, PowerReading
+from labd.services.attachment import BenchReport, CertificateAnswer, Order, PowerReading
 from labd.services.ledger import ClearOrder, FenceOrder, UnshareOrder
 
 

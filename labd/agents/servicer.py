@@ -12,9 +12,10 @@ from bench_agent.protocol import lab_pb2, lab_pb2_grpc
 from bench_agent.protocol.identity import AgentIdentity
 from bench_agent.protocol.transport import peer_names
 from labd.agents.messages import fence_of, message_of, report_of, runner_of
+from labd.services.attachment import BenchReport, CertificateAnswer, Order, Session
 from labd.services.enrolment import NotAdmitted
 from labd.services.errors import ServiceError
-from labd.services.fleet import BenchReport, CertificateAnswer, Fleet, Order, Session
+from labd.services.fleet import Fleet
 from labd.services.lab import Lab
 
 TICK_S = 3.0

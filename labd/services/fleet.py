@@ -1,11 +1,9 @@
 """The fleet: agents come and go, benches are reported, fences are ordered and confirmed."""
 
-import secrets
 import threading
 import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
 
 import structlog
 
@@ -14,6 +12,7 @@ from labd.model.bench import Bench, BenchState, Health
 from labd.model.identity import Actor
 from labd.model.lease import Lease, LeaseState
 from labd.model.run import ExecutorName, RunState
+from labd.services.attachment import AgentLink, BenchReport, PowerReading, Session, Traffic
 from labd.services.core import Core
 from labd.services.errors import Conflict, NotFound
 from labd.services.ledger import ClearOrder, Effects, FenceOrder, Ledger, UnshareOrder, unshare_orders
@@ -29,95 +28,6 @@ FENCE_REPEAT_S = 30.0
 """An order to fence that an attached agent has not confirmed for this long is given again, with a warning."""
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class PowerReading:
-    """How a power channel is now: V and A as last measured, ``at`` seconds since the Unix epoch. None: not known."""
-
-    on: bool | None = None
-    voltage: float | None = None
-    current: float | None = None
-    at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BenchReport:
-    """A bench as its agent sees it."""
-
-    name: str
-    labels: dict[str, str]
-    healthy: bool
-    health_reason: str
-    buses: list[dict[str, Any]]
-    ecus: list[dict[str, Any]]
-    fenced_epoch: int
-    quarantined: bool = False
-    last_clean_up: list[dict[str, Any]] = field(default_factory=list)
-    equipment: dict[str, Any] = field(default_factory=dict)
-    power: dict[str, PowerReading] = field(default_factory=dict, compare=False)
-    """By channel. They change all the time, and are shown but not stored."""
-    active_epoch: int = 0
-    """Of the lease that has had a call accepted; 0 for none yet."""
-    idle_s: float = field(default=0.0, compare=False)
-    """How long that lease has had no traffic."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What an agent knows of the use of a bench."""
-
-    epoch: int
-    """Of the lease that has had a call accepted."""
-    last_at: float
-    """When it last had traffic (s since the Unix epoch, labd's clock)."""
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateAnswer:
-    """The certificate that an agent has asked for; PEM."""
-
-    chain: bytes
-    trust: bytes
-    refusal: str = ""
-    """Why there is none."""
-
-
-Order = FenceOrder | ClearOrder | UnshareOrder | RunnerOrder | CertificateAnswer
-
-
-class AgentLink(Protocol):
-    """The way to an attached agent. Methods return at once, from any thread."""
-
-    def send(self, order: Order) -> None:
-        """Passes the order on."""
-
-    def close(self, reason: str, *, revoked: bool = False) -> None:
-        """Ends the stream; ``revoked``: the agent is told that it has no right to its benches any more."""
-
-
-@dataclass(slots=True, eq=False)
-class Session:
-    """One attachment of an agent."""
-
-    agent: str
-    address: str
-    link: AgentLink
-    last_seen: float
-    key: str = field(default_factory=lambda: secrets.token_hex(8))
-    """Its name among all attachments to all labds."""
-    settled: bool = False
-    """The attachment is durable."""
-    benches: dict[str, BenchReport] = field(default_factory=dict)
-    """Those that labd takes from this agent, as last reported."""
-    ordered: dict[str, tuple[FenceOrder, float]] = field(default_factory=dict)
-    """Fences not confirmed yet, and the monotonic time of the order."""
-    power: dict[str, dict[str, PowerReading]] = field(default_factory=dict)
-    """By bench and channel, as last reported."""
-    stored: dict[str, float] = field(default_factory=dict)
-    """By bench: of what is in ``traffic``, the time that the store has (s since the Unix epoch)."""
-    traffic: dict[str, Traffic] = field(default_factory=dict)
-    """By bench, as last reported; none for a bench that no lease has used."""
 
 
 @dataclass(frozen=True, slots=True)

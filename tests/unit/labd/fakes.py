@@ -6,8 +6,8 @@ from pathlib import Path
 from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
 from labd.executors.bench import RunnerOrder
 from labd.model.run import ExecutorName
+from labd.services.attachment import BenchReport, CertificateAnswer, Order, Session
 from labd.services.authority import Authority
-from labd.services.fleet import BenchReport, CertificateAnswer, Order, Session
 from labd.services.lab import Lab
 from labd.services.ledger import ClearOrder, FenceOrder, UnshareOrder
 from labd.services.limits import RunLimits

@@ -16,7 +16,8 @@ from labd.agents.server import AddressInUse, AgentsServer
 from labd.api.answers import bench_answer
 from labd.model.bench import BenchState, Health
 from labd.model.identity import ANONYMOUS
-from labd.services.fleet import BenchView, PowerReading
+from labd.services.attachment import PowerReading
+from labd.services.fleet import BenchView
 from labd.services.lab import Lab
 
 pytestmark = pytest.mark.anyio

@@ -15,8 +15,8 @@ from labd.model.environment import Environment
 from labd.model.identity import ANONYMOUS
 from labd.model.lease import LeaseEnd, LeaseState
 from labd.model.run import RunState
+from labd.services.attachment import Session
 from labd.services.errors import Invalid
-from labd.services.fleet import Session
 from labd.services.lab import Lab
 from labd.services.ledger import FenceOrder
 from labd.services.restoring import restore

@@ -6,7 +6,7 @@ from labd.executors.base import Alive
 from labd.executors.bench import ForgetOrder, RunnerReport, StartOrder, StopOrder
 from labd.model.identity import ANONYMOUS
 from labd.model.run import ExecutorName, Run, RunState
-from labd.services.fleet import Session
+from labd.services.attachment import Session
 from labd.services.lab import Lab
 from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, FakeLink, attach, open_lab, report, settle
 

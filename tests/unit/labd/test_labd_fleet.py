@@ -5,8 +5,8 @@ import pytest
 from labd.model.identity import ANONYMOUS
 from labd.model.lease import LeaseEnd, LeaseState
 from labd.services import fleet
+from labd.services.attachment import Traffic
 from labd.services.errors import Conflict, NotFound
-from labd.services.fleet import Traffic
 from labd.services.lab import Lab
 from labd.services.leasing import LeaseView
 from labd.services.ledger import ClearOrder

@@ -9,9 +9,9 @@ from labd.model.identity import ANONYMOUS, Actor, ActorKind, Role
 from labd.model.lease import Lease, LeaseEnd, LeaseState, Share, ShareMode, Wanted
 from labd.model.policy import Policy, PriorityClass, TeamPolicy
 from labd.services import holding
+from labd.services.attachment import Session
 from labd.services.calendar import Taken
 from labd.services.errors import Conflict, Invalid, NotFound
-from labd.services.fleet import Session
 from labd.services.lab import Lab
 from labd.services.ledger import UnshareOrder
 from labd.store.units.audit import AuditFilter

@@ -33,8 +33,8 @@ from labd.model.lease import Lease, LeaseState, Wanted
 from labd.model.policy import Policy
 from labd.model.run import RunState
 from labd.model.selector import parse
+from labd.services.attachment import Session
 from labd.services.errors import Conflict, Invalid
-from labd.services.fleet import Session
 from labd.services.lab import Lab
 from tests.postgresql import PostgresServer
 from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, FakeLink, open_lab, report, settle

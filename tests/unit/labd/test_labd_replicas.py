@@ -15,8 +15,8 @@ from labd.model.identity import ANONYMOUS
 from labd.model.lease import LeaseState
 from labd.model.run import ExecutorName, Run, RunState
 from labd.services import replicas
+from labd.services.attachment import PowerReading
 from labd.services.errors import Conflict
-from labd.services.fleet import PowerReading
 from labd.services.lab import Lab
 from labd.services.leasing import LeaseView
 from labd.services.ledger import ClearOrder

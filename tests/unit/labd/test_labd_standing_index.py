@@ -100,7 +100,7 @@ def _agree(standing: Standing, brute: Brute, now: float) -> None:
 def test_the_index_agrees_with_a_look_at_everything(draw: st.DataObject) -> None:
     now, arrived, brute, standing = 1000.0, 0, Brute(), Standing()
     past: list[tuple[Standing, Brute, float]] = []
-    for _ in range(draw.draw(st.integers(1, 25))):
+    for _ in range(draw.draw(st.integers(1, 12))):
         now += draw.draw(st.sampled_from((0.0, 0.5, 3.0)))
         draft = Draft(standing)
         for _ in range(draw.draw(st.integers(1, 3))):
