@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI
 from labd.api import problems
 from labd.api.body import BodyLimit
 from labd.api.context import listed
+from labd.api.dispatch import Dispatch
 from labd.api.examples import add_examples
 from labd.api.guard import Guard
 from labd.api.limits import Limits
@@ -25,7 +26,7 @@ from labd.api.routes import (
     runner,
     runs,
 )
-from labd.api.routing import Router, relate
+from labd.api.routing import Router, relate, routes_of
 from labd.api.version import VERSION
 from labd.model.access import Admits
 from labd.model.access_table import REST
@@ -91,15 +92,18 @@ def _application(limits: Limits) -> FastAPI:
         redirect_slashes=False,
         dependencies=[Depends(listed)],
     )
-    app.add_middleware(BodyLimit, most=limits.request_bytes)
-    app.add_middleware(Guard, limits=limits)
     problems.install(app)
     api = Router(prefix=PREFIX)
     parts = (agents, benches, leases, policy, runs, environments, audit, backup, identities, retention, runner, meta)
-    relate([*(part.router for part in parts), environments.secrets])
-    for part in parts:
-        api.include_router(part.router)
-    api.include_router(environments.secrets)
+    routers = [*(part.router for part in parts), environments.secrets]
+    routes = routes_of(routers)
+    relate(routes)
+    for router in routers:
+        api.include_router(router)
     app.include_router(api)
     app.include_router(meta.well_known)
+    # The last one is the outermost.
+    app.add_middleware(Dispatch, routes={PREFIX: routes, "": routes_of([meta.well_known])})
+    app.add_middleware(BodyLimit, most=limits.request_bytes)
+    app.add_middleware(Guard, limits=limits)
     return app

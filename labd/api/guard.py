@@ -56,6 +56,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         lab: Lab = scope["app"].state.lab
+        scope["path_params"] = found[1]
         if lab.sign_in is None:
             await self._pass(Admission(found[0], ANONYMOUS, _reason(scope)), scope, receive, send)
             return

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Annotated
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Header, Response
 
-from labd.api.context import ActorOf, LabOf
+from labd.api.calling import Received
+from labd.api.context import ActorOf
 from labd.api.guard import NOBODY
 from labd.api.problems import refusal
 from labd.services.errors import ServiceError
@@ -25,9 +26,8 @@ done, and until then a repetition goes on with what is left."""
 _REPLAYED = "Idempotent-Replayed"
 
 
-async def _keyed(
-    request: Request,
-    lab: LabOf,
+def _keyed(
+    request: Received,
     actor: ActorOf,
     key: Annotated[
         str | None,
@@ -46,7 +46,7 @@ async def _keyed(
     if key is None:
         return None
     head = [request.method, request.url.path, request.url.query, request.headers.get("content-type", "")]
-    content = json.dumps(head).encode() + b"\n" + await request.body()
+    content = json.dumps(head).encode() + b"\n" + request.content
     # Strangers have no keys of their own: theirs is one with the request, or anybody could take it from them.
     owner = f"stranger {sha256(content).hexdigest()}" if actor is NOBODY else f"{actor.kind} {actor.name}"
     return KeyedRequest(actor, owner, key, content)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -104,11 +104,17 @@ def body_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
 
 def install(app: FastAPI) -> None:
     """Has the application answer every error with a problem document."""
-    app.add_exception_handler(RequestValidationError, _invalid_request)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ServiceError, _service_error)
-    app.add_exception_handler(StoreError, _unavailable)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
     app.add_exception_handler(Exception, _unexpected)
+
+
+def answer_to(request: Request, error: Exception) -> Response:
+    """The answer to a request that failed as was to be expected of some. Raises the error when it was not."""
+    handler = next((handler for kind, handler in _HANDLERS.items() if isinstance(error, kind)), None)
+    if handler is None:
+        raise error
+    return handler(request, error)
 
 
 def problem(
@@ -195,6 +201,14 @@ def _unavailable(_request: Request, error: Exception) -> Response:
 def _unexpected(request: Request, error: Exception) -> Response:
     _log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "labd made a mistake; its log says more")
+
+
+_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
+    RequestValidationError: _invalid_request,
+    HTTPException: _http_error,
+    ServiceError: _service_error,
+    StoreError: _unavailable,
+}
 
 
 def _shown(value: Any) -> Any:

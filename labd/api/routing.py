@@ -7,14 +7,15 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, get_type_hints
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 
+from labd.api.calling import Call, Received, in_thread
 from labd.api.context import ActorOf, LabOf
 from labd.api.etags import etag, matches
 from labd.api.idempotency import REPEATABLE, SLOW, KeyedOf, answer_once
@@ -75,7 +76,7 @@ class Route(APIRoute):
         returned = get_type_hints(endpoint, include_extras=True).get("return")
         self._tagged = isinstance(returned, type) and issubclass(returned, BaseModel) and not issubclass(returned, Page)
         answers_itself = isinstance(returned, type) and issubclass(returned, Response)
-        adapted: Any = returned if (self._tagged or self.method != "GET") and not answers_itself else Any
+        adapted: Any = Any if answers_itself or inspect.isasyncgenfunction(endpoint) else returned
         self._adapter = TypeAdapter[Any](adapted)
         statuses = [HTTPStatus.UNPROCESSABLE_ENTITY]
         if self.method != "GET":
@@ -97,32 +98,49 @@ class Route(APIRoute):
             responses[int(HTTPStatus.NOT_MODIFIED)] = {"description": "It is the version of `If-None-Match`."}
         options["responses"] = {**responses, **(options.get("responses") or {})}
         super().__init__(path, endpoint, **options)
+        self.streams = inspect.isasyncgenfunction(endpoint)
+        """FastAPI answers it."""
+        if not self.streams:
+            self._call = Call(self.dependant)
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's, with tags and waiting around it."""
-        handle = super().get_route_handler()
+    async def answer(self, request: Received) -> Response:
+        """What the request gets. Raises what its parameters, dependencies or function do."""
+        if self.method == "GET":
+            return await self._conditional(request)
+        request.content = await request.body()
+        return await in_thread(self._answer, request)
 
-        async def tagged(request: Request) -> Response:
-            response = await handle(request)
-            if self._tagged and response.status_code < HTTPStatus.MULTIPLE_CHOICES and getattr(response, "body", None):
-                response.headers["ETag"] = etag(bytes(response.body))
-                response.headers["Cache-Control"] = "private, no-cache"
+    async def _conditional(self, request: Received) -> Response:
+        response = await in_thread(self._answer, request)
+        tag, seen = response.headers.get("ETag"), request.headers.get("If-None-Match")
+        if tag is None:
             return response
+        wait_s = float(request.query_params.get("wait", 0)) if "x-topic" in self._extra else 0.0
+        if wait_s and matches(seen or tag, tag):
+            response = await self._changed(request, wait_s, seen or tag)
+            tag = response.headers.get("ETag", "")
+        if seen is not None and response.status_code == HTTPStatus.OK and matches(seen, tag):
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
+        return response
 
-        async def conditional(request: Request) -> Response:
-            response = await tagged(request)
-            tag, seen = response.headers.get("ETag"), request.headers.get("If-None-Match")
-            if tag is None:
-                return response
-            wait_s = float(request.query_params.get("wait", 0)) if "x-topic" in self._extra else 0.0
-            if wait_s and matches(seen or tag, tag):
-                response = await _changed(request, self._extra["x-topic"], wait_s, seen or tag, tagged)
-                tag = response.headers.get("ETag", "")
-            if seen is not None and response.status_code == HTTPStatus.OK and matches(seen, tag):
-                return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
-            return response
+    async def _changed(self, request: Received, wait_s: float, seen: str) -> Response:
+        """The first answer with another tag than those seen, or else the last one when the time is over."""
+        last: list[Response] = []
 
-        return conditional if self.method == "GET" else tagged
+        async def attempt() -> bool:
+            last[:] = [await in_thread(self._answer, request)]
+            tag = last[0].headers.get("ETag")
+            return tag is None or not matches(seen, tag)
+
+        await until(request.app.state.lab, request.path_params[self._extra["x-topic"]], wait_s, attempt)
+        return last[0]
+
+    def _answer(self, request: Received) -> Response:
+        response = self._response(self._call.function(**self._call.values(request)))
+        if self._tagged and response.status_code < HTTPStatus.MULTIPLE_CHOICES and response.body:
+            response.headers["ETag"] = etag(bytes(response.body))
+            response.headers["Cache-Control"] = "private, no-cache"
+        return response
 
     def show(self, values: dict[str, Any]) -> bytes:
         """What this GET answers to the values of another route."""
@@ -142,7 +160,7 @@ class Route(APIRoute):
 
         if keyed is not None and not REPEATABLE.items() <= self._extra.items():
             slow = SLOW.items() <= self._extra.items()
-            return answer_once(lab, keyed, lambda: self._response(act(), values), slow=slow)
+            return answer_once(lab, keyed, lambda: self._response(act()), slow=slow)
         if if_match is None:
             return act()
         with lab.core.together.scope():
@@ -151,20 +169,13 @@ class Route(APIRoute):
     def _json(self, value: Any) -> bytes:
         return self._adapter.dump_json(value)
 
-    def _response(self, value: Any, values: dict[str, Any]) -> Response:
-        """What FastAPI would make of the value that the endpoint returned."""
+    def _response(self, value: Any) -> Response:
+        """The value that the endpoint returned, as an answer."""
         if isinstance(value, Response):
             return value
-        injected = next((one for one in values.values() if isinstance(one, Response)), None)
-        status = (injected.status_code if injected is not None else None) or self._status
-        response = (
-            Response(status_code=status)
-            if value is None
-            else Response(self._json(value), status, media_type="application/json")
-        )
-        if injected is not None:
-            response.headers.raw.extend(pair for pair in injected.headers.raw if pair[0] != b"content-length")
-        return response
+        if value is None:
+            return Response(status_code=self._status)
+        return Response(self._json(value), self._status, media_type="application/json")
 
 
 class Router(APIRouter):
@@ -180,9 +191,13 @@ class Router(APIRouter):
         super().include_router(router, **options)
 
 
-def relate(routers: Iterable[Router]) -> None:
+def routes_of(routers: Iterable[Router]) -> list[Route]:
+    """All their routes."""
+    return [route for router in routers for route in router.routes if isinstance(route, Route)]
+
+
+def relate(routes: Sequence[Route]) -> None:
     """Tells each change which GET shows the thing that it changes."""
-    routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
     shown = {route.path: route for route in routes if route.method == "GET" and route._tagged}
     for route in routes:
         if route.method != "GET":
@@ -205,22 +220,3 @@ def _with(
     whole = signature.replace(parameters=[*signature.parameters.values(), *more])
     called.__signature__ = whole  # type: ignore[attr-defined]  # read by inspect
     return called
-
-
-async def _changed(
-    request: Request,
-    topic: str,
-    wait_s: float,
-    seen: str,
-    answer: Callable[[Request], Coroutine[Any, Any, Response]],
-) -> Response:
-    """The first answer with another tag than those seen, or else the last one when the time is over."""
-    last: list[Response] = []
-
-    async def attempt() -> bool:
-        last[:] = [await answer(request)]
-        tag = last[0].headers.get("ETag")
-        return tag is None or not matches(seen, tag)
-
-    await until(request.app.state.lab, request.path_params[topic], wait_s, attempt)
-    return last[0]
