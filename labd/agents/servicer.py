@@ -52,10 +52,11 @@ class _Link:
 
     async def next_order(self, timeout_s: float) -> Order | None:
         """The next order; None when there was none in time."""
-        try:
-            return await asyncio.wait_for(self._orders.get(), timeout_s)
-        except TimeoutError:
-            return None
+        # Not wait_for: before Python 3.12 it forgets that it was cancelled when an order comes in the same moment.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                return await self._orders.get()
+        return None
 
     def _call(self, function: Any, argument: object) -> None:
         # A loop that is closed has no agents any more.
@@ -162,7 +163,8 @@ class LabServicer(lab_pb2_grpc.LabServicer):
 
     async def _hello(self, requests: AsyncIterator[lab_pb2.AgentMessage], context: _Context) -> lab_pb2.Hello:
         try:
-            first = await asyncio.wait_for(anext(requests), self._silence_s)
+            async with asyncio.timeout(self._silence_s):
+                first = await anext(requests)
         except (TimeoutError, StopAsyncIteration):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be Hello, and come at once")
         if first.WhichOneof("message") != "hello":
@@ -208,7 +210,8 @@ class LabServicer(lab_pb2_grpc.LabServicer):
     ) -> str:
         while True:
             try:
-                message = await asyncio.wait_for(anext(requests), self._silence_s)
+                async with asyncio.timeout(self._silence_s):
+                    message = await anext(requests)
             except TimeoutError:
                 return f"the agent said nothing for {self._silence_s:g} s"
             except StopAsyncIteration:

@@ -28,7 +28,8 @@ async def changes(lab: Lab, topic: str) -> AsyncIterator[Callable[[float], Await
     async def wait(most_s: float) -> None:
         if not lab.closing:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), min(most_s, LOOK_S))
+                async with asyncio.timeout(min(most_s, LOOK_S)):
+                    await changed.wait()
         changed.clear()
 
     with lab.core.changes.listen(topic, wake):

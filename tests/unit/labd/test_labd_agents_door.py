@@ -19,6 +19,7 @@ from labd.model.identity import ANONYMOUS
 from labd.services.attachment import PowerReading
 from labd.services.fleet import BenchView
 from labd.services.lab import Lab
+from labd.services.ledger import FenceOrder
 
 pytestmark = pytest.mark.anyio
 DEADLINE_S = 20.0
@@ -230,3 +231,12 @@ async def test_a_method_without_an_entry_is_closed_to_everybody() -> None:
         assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
     finally:
         await server.stop(None)
+
+
+async def test_a_stream_ends_also_in_the_moment_of_an_order(lab: Lab) -> None:
+    async with _served(lab) as (_, channel):
+        call, _ = await _attach(channel, _report())
+        link = lab.fleet.sessions()["agent-1"].link
+        link.send(FenceOrder("bench-1", 1, "ended"))
+        link.close("over")
+        assert (await _ended(call))[1] == "over"
