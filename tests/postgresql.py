@@ -22,8 +22,10 @@ START_DEADLINE_S = 60
 class PostgresServer:
     """Runs while the block lasts. ``durable``: commits reach the disk, as in production; otherwise it is faster."""
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, host: str = "127.0.0.1") -> None:
+        """``host`` is the IP address that it listens on."""
         self._durable = durable
+        self._host = host
         self._user = pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else None
         self._numbers = itertools.count(1)
         self._fresh: tuple[str, bytes] | None = None
@@ -33,13 +35,13 @@ class PostgresServer:
         if self._user is not None:
             os.chown(self._root, self._user.pw_uid, self._user.pw_gid)
         self._binaries = self._reachable(_installation()) / "bin"
-        with socket.create_server(("127.0.0.1", 0)) as free:
+        with socket.create_server((self._host, 0)) as free:
             self.port: int = free.getsockname()[1]
         self._run("initdb", "--pgdata", str(self._data), "--username", "labd", "--auth", "trust", "--no-sync",
                   "--encoding", "UTF8", "--locale", "C")  # fmt: skip
         settings = [
             f"port = {self.port}",
-            "listen_addresses = '127.0.0.1'",
+            f"listen_addresses = '{self._host}'",
             f"unix_socket_directories = '{self._root}'",
         ]
         settings += ["max_connections = 200", "shared_buffers = '32MB'"]
@@ -47,6 +49,8 @@ class PostgresServer:
             settings += ["fsync = off", "full_page_writes = off"]
         with (self._data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
             file.write("\n".join(settings) + "\n")
+        with (self._data / "pg_hba.conf").open("a", encoding="utf-8") as file:
+            file.write("host all all samenet trust\n")
         self.start()
         return self
 
@@ -70,7 +74,7 @@ class PostgresServer:
 
     def url(self, database: str = "postgres") -> str:
         """The URL of a database on the server."""
-        return f"postgresql://labd@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://labd@{self._host}:{self.port}/{database}"
 
     def new_database(self) -> str:
         """The URL of a new, empty database."""

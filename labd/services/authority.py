@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import ipaddress
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -314,8 +315,7 @@ def _publish(path: Path, content: bytes) -> None:
 def _write_public(path: Path, content: bytes) -> None:
     if path.exists() and path.read_bytes() == content:
         return  # the directory may be one that labd cannot write to
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
+    draft = path.with_name(f"{path.name}.new-{secrets.token_hex(4)}")  # another labd may be about to do the same
     _write(draft, content, 0o644)
     draft.replace(path)
 

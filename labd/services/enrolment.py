@@ -165,6 +165,7 @@ class Enrolment:
     def revoke(self, actor: Actor, name: str, reason: str) -> AgentView:
         """Ends an agent's right to attach, its stream, and every lease of its benches. Raises NotFound."""
         link, revoked = None, False
+        told = f"agent {name} was revoked by {actor.name}: {reason}"
         try:
             with self._core.transaction(actor) as ledger:
                 agent = ledger.unit.agent(name)
@@ -172,11 +173,11 @@ class Enrolment:
                     self._unknown(name, [one.name for one in ledger.unit.agents()])
                 ledger.unit.save_agent(agent.revoked(ledger.now, actor.name, reason))
                 ledger.audit("agent.revoked", f"agent/{agent.name}", after={"revoked": True}, why=reason)
-                link = self._fleet.expel(ledger, agent.name)
+                link = self._fleet.expel(ledger, agent.name, told)
             revoked = True
         finally:
             if link is not None:  # also when the database has failed: then the agent attaches anew
-                link.close(f"agent {name} was revoked by {actor.name}: {reason}", revoked=revoked)
+                link.close(told, revoked=revoked)
         _log.warning("agent revoked", agent=agent.name, by=actor.name, reason=reason)
         return self.agent(agent.name)
 

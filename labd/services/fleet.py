@@ -15,7 +15,7 @@ from labd.model.run import ExecutorName, RunState
 from labd.services.attachment import AgentLink, BenchReport, PowerReading, Session, Traffic
 from labd.services.core import Core
 from labd.services.errors import Conflict, NotFound
-from labd.services.ledger import ClearOrder, Effects, FenceOrder, Ledger, UnshareOrder, unshare_orders
+from labd.services.ledger import ClearOrder, Effects, Expulsion, FenceOrder, Ledger, UnshareOrder, unshare_orders
 from labd.services.wishes import parse_selector
 from labd.store.unit import Unit
 from labd.store.units.replicas import Attachment
@@ -226,7 +226,7 @@ class Fleet:
         if session is not None:
             session.link.close(reason)
 
-    def expel(self, ledger: Ledger, agent: str) -> AgentLink | None:
+    def expel(self, ledger: Ledger, agent: str, reason: str) -> AgentLink | None:
         """Takes the agent's benches out of the lab, and ends their leases; what it still says is not heard any more.
 
         Returns the way to it, which is for the caller to close.
@@ -234,7 +234,7 @@ class Fleet:
         for bench in ledger.unit.benches_of(agent):
             if not bench.removed:
                 self._remove(ledger, bench, "its agent was revoked")
-        ledger.effects.expelled.add(agent)
+        ledger.effects.expelled.append(Expulsion(agent, reason))
         session = self.sessions().get(agent)
         if session is None or not self._forget(session):
             return None
@@ -452,10 +452,10 @@ class Fleet:
                 session.link.send(told)
         for agent in effects.hang_ups:
             self.hang_up(agent, f"agent {agent} was enrolled anew")
-        for agent in effects.expelled:
-            session = self.sessions().get(agent)
+        for one in effects.expelled:
+            session = self.sessions().get(one.agent)
             if session is not None and self._forget(session):
-                session.link.close(f"agent {agent} was revoked", revoked=True)
+                session.link.close(one.reason, revoked=True)
 
     def _view(self, bench: Bench, lease: Lease | None) -> BenchView:
         attached = self._core.presence.attached(bench.name)

@@ -11,7 +11,7 @@ from labd.model.identity import DEFAULT_TEAM, WHOLE_LAB, Actor, ActorKind, ApiTo
 from labd.services.api_tokens import new_token
 from labd.services.core import Core
 from labd.services.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
-from labd.services.ledger import Ledger
+from labd.services.ledger import Effects, Ledger
 
 DAY_S = 86_400.0
 LIFETIME_S = 90 * DAY_S
@@ -44,7 +44,12 @@ class Identities:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.changes = 0
-        """Grows with every change: whoever remembers who somebody is looks again."""
+        """Grows with every change, also at another labd: whoever remembers who somebody is looks again."""
+        core.follow(self._note)
+
+    def _note(self, effects: Effects) -> None:
+        if effects.identities:
+            self.changes += 1
 
     # Users
 
@@ -86,7 +91,7 @@ class Identities:
                 _require_other_admin(ledger, name)
             ledger.unit.remove_user(name, ledger.now)
             ledger.audit("user.removed", f"user/{name}", before={"roles": dict(roles)}, why=why)
-        self.changes += 1
+            ledger.effects.identities = True
 
     def _readmit(self, actor: Actor, name: str) -> UserView:
         with self._core.transaction(actor) as ledger:
@@ -96,7 +101,7 @@ class Identities:
                 raise Invalid(f"{name!r} is no name for a user: {message}", FieldError("name", name, message))
             ledger.unit.forget_user(name)
             ledger.audit("user.readmitted", f"user/{name}")
-        self.changes += 1
+            ledger.effects.identities = True
         return UserView(user, {})
 
     # Teams
@@ -130,7 +135,7 @@ class Identities:
             members = ledger.unit.members(name)
             ledger.unit.remove_team(name)
             ledger.audit("team.removed", f"team/{name}", before={"members": dict(members)}, why=why)
-        self.changes += 1
+            ledger.effects.identities = True
 
     def members(self, team: str) -> dict[str, Role]:
         """Who belongs to a team; to the whole lab for "*". Raises NotFound."""
@@ -157,7 +162,7 @@ class Identities:
                 before=None if before is None else {"member": member, "role": before},
                 after={"member": member, "role": role},
             )
-        self.changes += 1
+            ledger.effects.identities = True
 
     def remove_member(self, actor: Actor, team: str, member: str) -> None:
         """Takes somebody out of a team. Raises NotFound, and Conflict for the last admin of the lab."""
@@ -170,7 +175,7 @@ class Identities:
                 _require_other_admin(ledger, member)
             ledger.unit.remove_member(team, member)
             ledger.audit("member.removed", f"team/{team}", before={"member": member, "role": role})
-        self.changes += 1
+            ledger.effects.identities = True
 
     # Tokens
 
@@ -220,7 +225,7 @@ class Identities:
                 token = replace(token, revoked_at=ledger.now)
                 ledger.unit.save_api_token(token)
                 ledger.audit("token.revoked", f"token/{prefix}", before={"owner": token.owner}, why=why)
-        self.changes += 1
+            ledger.effects.identities = True
         return token
 
     def bootstrap(self, directory: Path) -> Path | None:

@@ -53,6 +53,14 @@ class UnshareOrder:
     """Of their share: this and lower ones."""
 
 
+@dataclass(frozen=True, slots=True)
+class Expulsion:
+    """An agent was revoked."""
+
+    agent: str
+    reason: str
+
+
 @dataclass(slots=True)
 class Effects:
     """What the rest of labd has to do once the transaction is durable."""
@@ -72,9 +80,11 @@ class Effects:
     """Somebody may be served who could not be in this transaction."""
     attachments: bool = False
     """Agents have come or gone."""
+    identities: bool = False
+    """Somebody has lost a right, or got one."""
     clears: list[ClearOrder] = field(default_factory=list)
     unshares: list[UnshareOrder] = field(default_factory=list)
-    expelled: set[str] = field(default_factory=set)
+    expelled: list[Expulsion] = field(default_factory=list)
     """Agents that were revoked."""
     hang_ups: set[str] = field(default_factory=set)
     """Agents that have to attach anew."""

@@ -19,7 +19,7 @@ from labd.services.errors import Unauthenticated
 from labd.services.identities import Identities
 
 REMEMBERED_S = 0.4
-"""How long it is taken for granted that a token is good; what another labd revokes is noticed after this."""
+"""How long it is taken for granted that a token is good, unless a labd of the lab says otherwise."""
 REMEMBERED_MAX = 4096
 LAST_USED_S = 60.0
 """How exactly the last use of a token is kept."""

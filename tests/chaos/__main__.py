@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.chaos.blows import Island, fill_disk, pause_process, restart_server, small_disk, step_clock
+from tests.chaos.blows import fill_disk, pause_process, restart_server, small_disk, step_clock
 from tests.chaos.report import PAGE, publish
 from tests.chaos.storm import Outcome, Storm, storm, weather
+from tests.island import Island
 from tests.postgresql import PostgresServer
 
 AGENTS, HOLDERS, RATE = 30, 60, 200.0
@@ -50,8 +51,8 @@ def agents_cut_off(folder: Path) -> Iterator[Prepared]:
     """The network of a third of the agents is down for 12 s."""
     with ExitStack() as stack:
         island = stack.enter_context(Island())
-        one = stack.enter_context(storm(folder, 20, fleets=2, agents_host=island.HERE))
-        one.add_fleet("island", range(21, 31), listen=island.THERE, prefix=island.prefix)
+        one = stack.enter_context(storm(folder, 20, fleets=2, agents_host=island.here))
+        one.add_fleet("island", range(21, 31), listen=island.there, prefix=island.prefix)
         one.wait_for_benches(30)
         yield one, island.cut_off(12.0), 12, (1.0, 5.0)
 

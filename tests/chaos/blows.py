@@ -75,53 +75,6 @@ def fill_disk(disk: Path, seconds: float) -> Callable[[], None]:
     return blow
 
 
-class Island:
-    """A network namespace with one cable to this machine, which can be pulled. Needs the right to make one."""
-
-    HERE, THERE = "10.91.7.1", "10.91.7.2"
-
-    def __init__(self, name: str = "labd-chaos") -> None:
-        self.name = name
-
-    def __enter__(self) -> "Island":
-        here, there = f"{self.name[:10]}0", f"{self.name[:10]}1"
-        self._run("ip", "netns", "add", self.name)
-        try:
-            self._run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", self.name)
-            self._run("ip", "address", "add", f"{self.HERE}/30", "dev", here)
-            self._run("ip", "link", "set", here, "up")
-            self._run("ip", "-n", self.name, "address", "add", f"{self.THERE}/30", "dev", there)
-            self._run("ip", "-n", self.name, "link", "set", "lo", "up")
-            self._run("ip", "-n", self.name, "link", "set", there, "up")
-        except BaseException:
-            self._run("ip", "netns", "del", self.name)
-            raise
-        self._cable = here
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._run("ip", "netns", "del", self.name)
-
-    @property
-    def prefix(self) -> tuple[str, ...]:
-        """Command in front of what runs on the island."""
-        return ("ip", "netns", "exec", self.name)
-
-    def cut_off(self, seconds: float) -> Callable[[], None]:
-        """A blow that pulls the cable for so long (s)."""
-
-        def blow() -> None:
-            self._run("ip", "link", "set", self._cable, "down")
-            time.sleep(seconds)
-            self._run("ip", "link", "set", self._cable, "up")
-
-        return blow
-
-    @staticmethod
-    def _run(*command: str) -> None:
-        subprocess.run(command, check=True, timeout=10)
-
-
 def restart_server(server: PostgresServer, seconds: float) -> Callable[[], None]:
     """A blow that stops PostgreSQL as a crash would, and starts it again after so long (s)."""
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.blows import FAKETIME, Island, fill_disk, pause_process, restart_server, small_disk, step_clock
+from tests.chaos.blows import FAKETIME, fill_disk, pause_process, restart_server, small_disk, step_clock
 from tests.chaos.storm import storm, weather
+from tests.island import Island
 from tests.postgresql import PostgresServer
 
 pytestmark = pytest.mark.timeout(400)
@@ -24,8 +25,8 @@ def test_a_stopped_agent_lets_no_old_holder_act(tmp_path: Path) -> None:
 
 @needs_root
 def test_an_agent_behind_a_cut_cable_lets_no_old_holder_act(tmp_path: Path) -> None:
-    with Island() as island, storm(tmp_path, agents=3, agents_host=island.HERE) as one:
-        one.add_fleet("island", range(4, 7), listen=island.THERE, prefix=island.prefix)
+    with Island() as island, storm(tmp_path, agents=3, agents_host=island.here) as one:
+        one.add_fleet("island", range(4, 7), listen=island.there, prefix=island.prefix)
         one.wait_for_benches(6)
         outcome = weather(one, island.cut_off(8.0), blows=2, holders=12, rate=40, calm_s=(0.5, 2.0))
     assert outcome.violations == []

@@ -36,10 +36,19 @@ def until(look: Callable[[], Found | None], what: str) -> Found:
 class Daemon:
     """``labd serve`` on a data directory, with addresses that stay the same over restarts."""
 
-    def __init__(self, data: Path, *options: str, runner: str | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *options: str,
+        runner: str | None = None,
+        host: str = "127.0.0.1",
+        prefix: tuple[str, ...] = (),
+    ) -> None:
+        """``prefix`` is a command in front of labd's."""
         self.data = data
         self._options = options
-        self.http = self.agents = "127.0.0.1:0"
+        self._prefix = prefix
+        self.http = self.agents = f"{host}:0"
         self._runner = runner
         self.process: subprocess.Popen[str]
         self.client: LabClient
@@ -71,7 +80,8 @@ class Daemon:
         self.client = LabClient(addresses["http"])
 
     def popen(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "labd.daemon", "serve", "--data", str(self.data), "--log-level", "warning"]
+        command = [*self._prefix, sys.executable, "-m", "labd.daemon", "serve", "--data", str(self.data)]
+        command += ["--log-level", "warning"]
         command += ["--http", self.http, "--agents", self.agents, "--insecure", *self._options]
         if self._runner is not None:
             command += ["--runner", self._runner]
