@@ -1,9 +1,10 @@
 """Takes secret values out of what a run writes, as they are and in the forms that they are commonly written in."""
 
+import contextlib
 import json
 import re
-from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape, quoteattr
@@ -20,15 +21,20 @@ class Mask:
         """``values`` may have several lines: each is secret by itself too."""
         literal: set[str] = set()
         patterns: list[str] = []
+        longest = 0
         for value in values:
             for part in {value, *value.splitlines()}:
                 if len(part.strip()) >= SHORTEST:
                     literal |= _spellings(part)
-                    patterns.append(_hexadecimal(part.encode("utf-8", "surrogatepass")))
+                    for data in (part.encode("utf-8", "surrogatepass"), *_meant(part)):
+                        literal |= _base64(data)
+                        patterns.append(_hexadecimal(data))
+                        longest = max(longest, len(data) * len(", 0x00"))
         # Longer ones first: one secret may begin with another.
         words = [re.escape(word) for word in sorted(literal, key=lambda word: (-len(word), word))]
         self._pattern = re.compile("|".join([*words, *patterns])) if words else None
-        self._reach = max((len(word) for word in literal), default=0) * 2
+        self.reach = max([longest, *map(len, literal)])
+        """Characters of the longest spelling of a secret."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to take out."""
@@ -38,24 +44,23 @@ class Mask:
         """The text with `MASK` for every secret."""
         return text if self._pattern is None else self._pattern.sub(MASK, text)
 
-    def lines(self, lines: Sequence[str], before: str = "") -> tuple[str, list[str]]:
-        """Consecutive lines, masked, and so the line ``before`` them: a secret may have been written in pieces.
+    def lines(self, lines: Sequence[str], before: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+        """Consecutive lines, masked, and so those ``before`` them: a secret may have been written in pieces.
 
         A piece that a line ends with, and the pieces that the next ones begin with, are masked where they are.
         """
         if self._pattern is None:
-            return before, list(lines)
-        every = [before, *lines]
-        tail = max(0, len(before) - self._reach)
-        joined = "".join([before[tail:], *lines])
-        spans = [match.span() for match in self._pattern.finditer(joined)]
+            return list(before), list(lines)
+        every = [*before, *lines]
+        tail = max(0, sum(map(len, before)) - self.reach)
+        spans = [match.span() for match in self._pattern.finditer("".join(every)[tail:])]
         masked, start = [], -tail
         for line in every:
             masked.append(_cut_out(line, start, spans))
             start += len(line)
         # A match across two lines can hide one that lies wholly within a line.
         masked = [self.text(line) for line in masked]
-        return masked[0], masked[1:]
+        return masked[: len(before)], masked[len(before) :]
 
     def document(self, value: Any) -> Any:
         """A JSON value with `MASK` for every secret in its texts and names."""
@@ -81,10 +86,29 @@ def _cut_out(line: str, start: int, spans: Iterable[tuple[int, int]]) -> str:
 
 
 def _spellings(value: str) -> set[str]:
-    """The value itself, in Base64 wherever it stands in what was encoded, in URLs, in JSON and in XML."""
+    """The value itself, and as URLs, JSON and XML have it."""
     data = value.encode("utf-8", "surrogatepass")
     found = {value, quote(data, safe=""), quote(data), quote_plus(data), escape(value), quoteattr(value)[1:-1]}
     found |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    return {spelling for spelling in found if len(spelling) >= SHORTEST}
+
+
+def _meant(value: str) -> Iterator[bytes]:
+    """The bytes that a value stands for, such as a key in hexadecimal or in Base64."""
+    readings: tuple[Callable[[], bytes], ...] = (
+        lambda: bytes.fromhex(re.sub(r"0[xX]|[\s,:_-]", "", value)),
+        lambda: b64decode(value.strip().replace("-", "+").replace("_", "/"), validate=True),
+    )
+    for read in readings:
+        with contextlib.suppress(ValueError):  # it is no such text
+            data = read()
+            if len(data) >= SHORTEST:
+                yield data
+
+
+def _base64(data: bytes) -> set[str]:
+    """The bytes in Base64, wherever they stand in what was encoded."""
+    found = set()
     for shift in range(3):
         encoded = b64encode(bytes(shift) + data).decode("ascii")
         # Characters that the neighbours have no part in: six bits each.

@@ -301,6 +301,8 @@ class Running:
             return self._view(ledger.unit, run)
 
 
+_LINES_BEFORE = 256
+"""Stored lines in which the beginning of a secret is looked for when its end comes."""
 _VERDICTS = {"passed": RunState.PASSED, "failed": RunState.FAILED, "error": RunState.ERROR}
 
 
@@ -322,12 +324,13 @@ def _bounded(reason: str) -> str:
 
 
 def _masked(unit: Unit, run: Run, fresh: list[LogLine], mask: Mask) -> list[LogLine]:
-    """The lines without secrets; of one that was written in pieces, the piece in the last stored line goes too."""
-    stored = unit.lines(run.id, run.log_lines - 1, 1) if run.log_lines else []
-    before = stored[0].text if stored else ""
-    tail, texts = mask.lines([line.text for line in fresh], before)
-    if tail != before:
-        unit.replace_line(run.id, replace(stored[0], text=tail))
+    """The lines without secrets; of one that was written in pieces, the pieces in stored lines go too."""
+    looked_at = min(_LINES_BEFORE, mask.reach, run.log_lines)
+    stored = unit.lines(run.id, run.log_lines - looked_at, looked_at)
+    before, texts = mask.lines([line.text for line in fresh], [line.text for line in stored])
+    for line, text in zip(stored, before, strict=True):
+        if text != line.text:
+            unit.replace_line(run.id, replace(line, text=text))
     return [replace(line, text=text) for line, text in zip(fresh, texts, strict=True)]
 
 

@@ -85,7 +85,7 @@ def test_secrets_are_masked_in_log_and_result(staging: TestClient, lab: Lab, exe
     run_id, runner = _started(staging, lab, executor)
     staging.get(f"runs/{run_id}/assignment", headers=runner)
     encoded = b64encode(f"admin:{PASSWORD}".encode()).decode()
-    texts = (f"login {PASSWORD}", f"Basic {encoded}", f"a {PASSWORD[:9]}", PASSWORD[9:] + " b")
+    texts = (f"login {PASSWORD}", f"Basic {encoded}", f"a {PASSWORD[:9]}", PASSWORD[9:] + " b", *PASSWORD, "end")
     for number, text in enumerate(texts, 1):
         body = {"first_seq": number, "lines": [_line(text)]}
         staging.post(f"runs/{run_id}/log", json=body, headers=runner).raise_for_status()

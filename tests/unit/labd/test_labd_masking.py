@@ -1,5 +1,6 @@
 import json
 from base64 import b64encode, urlsafe_b64encode
+from itertools import pairwise
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
@@ -41,10 +42,14 @@ def test_other_spellings_are_taken_out(secret: str) -> None:
 def test_a_secret_in_pieces_is_taken_out_of_all_of_them(
     secret: str, data: st.DataObject, before: str, after: str
 ) -> None:
-    cut = data.draw(st.integers(1, len(secret) - 1))
-    stored, lines = Mask([secret]).lines([secret[cut:] + after, "next"], before + secret[:cut])
-    assert secret not in stored + lines[0]
-    assert (stored, lines) == (before + MASK, [MASK + after, "next"]) or MASK in stored + lines[0]
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(secret) - 1), min_size=1, max_size=4)))
+    pieces = [secret[start:end] for start, end in pairwise([0, *cuts, len(secret)])]
+    pieces[0], pieces[-1] = before + pieces[0], pieces[-1] + after
+    arrived = data.draw(st.integers(1, len(pieces) - 1))
+    stored, lines = Mask([secret]).lines([*pieces[arrived:], "next"], ["former", *pieces[:arrived]])
+    assert secret not in "".join(stored + lines)
+    assert (stored[0], lines[-1]) == ("former", "next") or MASK in "".join(stored + lines)
+    assert all(MASK in line for line in [*stored[1:], *lines[:-1]])
 
 
 def test_each_line_of_a_long_secret_is_secret() -> None:
@@ -54,6 +59,15 @@ def test_each_line_of_a_long_secret_is_secret() -> None:
 
 def test_a_secret_that_begins_with_another_goes_as_a_whole() -> None:
     assert Mask(["secret", "secret-two"]).text("secret-two, secret") == f"{MASK}, {MASK}"
+
+
+@pytest.mark.parametrize("value", ["2B7E1516 28AED2A6", "2b7e151628aed2a6", "2B:7E:15:16:28:AE:D2:A6", "K34VFiiu0qY="])
+def test_a_key_is_secret_in_whatever_form_its_bytes_are_written(value: str) -> None:
+    mask, key = Mask([value]), bytes.fromhex("2B7E151628AED2A6")
+    for form in (key.hex(), key.hex(" ").upper(), key.hex(":"), ", ".join(f"0x{byte:02x}" for byte in key)):
+        assert mask.text(f"key {form}") in (f"key {MASK}", f"key 0x{MASK}")
+    for around in (b"", b"\x00", b"\x00\x11"):
+        assert MASK in mask.text(b64encode(around + key + around).decode())
 
 
 def test_documents_are_masked_throughout() -> None:
@@ -66,4 +80,4 @@ def test_without_secrets_everything_stays(values: list[str]) -> None:
     mask = Mask(values)
     assert not mask
     assert mask.text("abc") == "abc"
-    assert mask.lines(["abc"], "x") == ("x", ["abc"])
+    assert mask.lines(["abc"], ["x"]) == (["x"], ["abc"])
