@@ -55,7 +55,10 @@ def list_audit(
     limit: int,
     as_json: bool,
 ) -> None:
-    """List what was done, newest first."""
+    """List what was done, newest first.
+
+    An operator of a team sees what was done to its leases, runs, benches and members, one of the whole lab all.
+    """
     query = AuditQuery(action, subject, actor, team, since, until)
     entries = list(session.lab.audit(query, limit))
     if as_json:

@@ -55,7 +55,7 @@ REST = MappingProxyType(
         f"PUT {_API}/teams/{{team}}/members/{{member}}": _TEAM_ADMIN,
         f"DELETE {_API}/teams/{{team}}/members/{{member}}": _TEAM_ADMIN,
         # What was done
-        f"GET {_API}/audit": _SEE_LAB,
+        f"GET {_API}/audit": Rule(role=Role.OPERATOR, scope=Scope.OPERATE),
         f"GET {_API}/audit/verify": _SEE_LAB,
         # Agents, and the certificates of labd's authority
         f"GET {_API}/authority": _PUBLIC,

@@ -92,6 +92,7 @@ class Fleet:
                 before={"reason": view.bench.health_reason},
                 after={"by": by},
                 why=why,
+                team=view.bench.owner or "",
             )
             ledger.effects.clears.append(ClearOrder(name, by))
         _log.info("quarantine to be cleared", bench=name, by=by)

@@ -121,7 +121,7 @@ class Identities:
             if name in ledger.unit.teams():
                 raise Conflict(f"team {name!r} is there already")
             ledger.unit.add_team(name, ledger.now)
-            ledger.audit("team.created", f"team/{name}")
+            ledger.audit("team.created", f"team/{name}", team=name)
 
     def remove_team(self, actor: Actor, name: str, why: str = "") -> None:
         """Forgets the team and its memberships. Its leases and runs stay, for the whole lab's people to see.
@@ -134,7 +134,7 @@ class Identities:
                 raise Conflict(f"team {name!r} is the team of whoever names none: it stays")
             members = ledger.unit.members(name)
             ledger.unit.remove_team(name)
-            ledger.audit("team.removed", f"team/{name}", before={"members": dict(members)}, why=why)
+            ledger.audit("team.removed", f"team/{name}", before={"members": dict(members)}, why=why, team=name)
             ledger.effects.identities = True
 
     def members(self, team: str) -> dict[str, Role]:
@@ -161,6 +161,7 @@ class Identities:
                 f"team/{team}",
                 before=None if before is None else {"member": member, "role": before},
                 after={"member": member, "role": role},
+                team=_team_on_record(team),
             )
             ledger.effects.identities = True
 
@@ -174,7 +175,8 @@ class Identities:
             if team == WHOLE_LAB and role is Role.ADMIN:
                 _require_other_admin(ledger, member)
             ledger.unit.remove_member(team, member)
-            ledger.audit("member.removed", f"team/{team}", before={"member": member, "role": role})
+            before = {"member": member, "role": role}
+            ledger.audit("member.removed", f"team/{team}", before=before, team=_team_on_record(team))
             ledger.effects.identities = True
 
     # Tokens
@@ -291,6 +293,11 @@ def issue_token(
         why=why,
     )
     return token, text
+
+
+def _team_on_record(team: str) -> str:
+    """As the audit log has it: the whole lab is no team there."""
+    return "" if team == WHOLE_LAB else team
 
 
 def _require_user(ledger: Ledger, name: str) -> User:

@@ -155,7 +155,8 @@ class Leasing:
                 note = ""
                 if not actor.is_holder(lease.holder, lease.run_id):
                     reason, note = LeaseEnd.REVOKED, f"{actor.name}: {why}"
-                    ledger.audit("lease.forced", f"lease/{lease.id}", before={"holder": lease.holder}, why=why)
+                    before = {"holder": lease.holder}
+                    ledger.audit("lease.forced", f"lease/{lease.id}", before=before, why=why, team=lease.team)
                 lease = ledger.end_lease(lease, reason, note)
             return self.view(ledger.unit, lease)
 

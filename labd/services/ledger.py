@@ -263,7 +263,12 @@ class Ledger:
         self.unit.save_bench(after)
         action = "bench.drained" if draining else "bench.undrained"
         self.audit(
-            action, f"bench/{bench.name}", before={"draining": bench.draining}, after={"draining": draining}, why=why
+            action,
+            f"bench/{bench.name}",
+            before={"draining": bench.draining},
+            after={"draining": draining},
+            why=why,
+            team=bench.owner or "",
         )
         return after
 
@@ -413,7 +418,7 @@ class Ledger:
     def _end_run(self, run: Run, state: RunState, reason: str, cases: CaseCounts | None = None) -> Run:
         ended = run.finish(state, reason, self.now, cases)
         self.unit.save_run(ended)
-        self.audit("run.ended", f"run/{run.id}", before={"state": run.state}, after={"state": state})
+        self.audit("run.ended", f"run/{run.id}", before={"state": run.state}, after={"state": state}, team=run.team)
         self.effects.runs.add(run.id)
         return ended
 

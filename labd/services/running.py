@@ -137,7 +137,7 @@ class Running:
                 "executor": executor,
                 "lease": lease.id,
             }
-            ledger.audit("run.created", f"run/{run_id}", after=wished)
+            ledger.audit("run.created", f"run/{run_id}", after=wished, team=team)
             ledger.schedule()
             return self._view(ledger.unit, _require(ledger.unit, run_id), fresh=True)
 
@@ -160,7 +160,7 @@ class Running:
         with self._core.transaction(actor) as ledger:
             run = _require(ledger.unit, run_id)
             if not run.state.final:
-                ledger.audit("run.cancelled", f"run/{run_id}", before={"state": run.state}, why=why)
+                ledger.audit("run.cancelled", f"run/{run_id}", before={"state": run.state}, why=why, team=run.team)
                 own = actor.is_holder(run.holder, run.id)
                 reason = "cancelled on request" if own else _bounded(f"cancelled by {actor.name}: {why}")
                 run = ledger.end_run(run, RunState.CANCELLED, reason)

@@ -6,12 +6,13 @@ from typing import Annotated
 from fastapi import Query
 
 from labd.api import schemas
-from labd.api.context import LabOf
+from labd.api.context import ActorOf, LabOf
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import responses
 from labd.api.routing import Router
 from labd.api.times import to_seconds, to_text
 from labd.model.audit import Head
+from labd.model.identity import Role
 from labd.services.errors import FieldError, Invalid
 from labd.store.units.audit import AuditFilter
 
@@ -21,6 +22,7 @@ router = Router(prefix="/audit", tags=["audit"])
 @router.get("", responses=responses(), summary="Read the audit log")
 def list_audit(
     lab: LabOf,
+    actor_: ActorOf,
     paging: PagingOf,
     action: Annotated[str, Query(max_length=64, description="`noun.verb`, or a noun for all its verbs.")] = "",
     subject: Annotated[str, Query(max_length=300, description="`kind/name`, such as `lease/l-5f3a9c01d2e4`.")] = "",
@@ -30,8 +32,9 @@ def list_audit(
     until: Annotated[str | None, Query(description="RFC 3339 time; not included.")] = None,
     oldest_first: bool = False,
 ) -> Page[schemas.AuditEntry]:
-    """Newest first, unless asked otherwise."""
-    wanted = AuditFilter(action, subject, actor, team, _time("since", since), _time("until", until))
+    """Newest first, unless asked otherwise. An operator of teams reads what was done to things of these."""
+    since_s, until_s = _time("since", since), _time("until", until)
+    wanted = AuditFilter(action, subject, actor, team, since_s, until_s, actor_.teams(Role.OPERATOR))
     entries = lab.auditing.page(
         wanted, after=paging.after_number, limit=paging.limit + 1, newest_first=not oldest_first
     )

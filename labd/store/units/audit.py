@@ -26,6 +26,8 @@ class AuditFilter:
     team: str = ""
     since: float | None = None
     until: float | None = None
+    teams: frozenset[str] | None = None
+    """Only what was done to things of one of these; None: all."""
 
 
 class Audit(Part):
@@ -71,6 +73,8 @@ class Audit(Part):
         ):
             if value:
                 query = query.where(column == value)
+        if wanted.teams is not None:
+            query = query.where(columns.team.in_(wanted.teams))
         if wanted.since is not None:
             query = query.where(columns.time >= wanted.since)
         if wanted.until is not None:

@@ -404,3 +404,41 @@ def test_streams_of_a_providers_people_are_cut_too(tmp_path: Path, clock: FakeCl
         expires = token("ada")
         assert is_cut(app, expires, not_by=lambda: clock.advance(300), by=lambda: clock.advance(LEEWAY_S + 1))
         lab.core.store.close()
+
+
+def test_operators_read_what_was_done_to_their_teams_things(lab: Lab, app: FastAPI) -> None:
+    ada = client(app, token_of(lab, "ada", {"blue": Role.ENGINEER}))
+    bob = client(app, token_of(lab, "bob", {"red": Role.ENGINEER}))
+    of_blue = client(app, token_of(lab, "chief", {"blue": Role.OPERATOR, "red": Role.VIEWER}))
+    of_lab = client(app, token_of(lab, "boss", {WHOLE_LAB: Role.OPERATOR}))
+    narrow = client(app, token_of(lab, "narrow", {"blue": Role.OPERATOR}, frozenset({Scope.READ})))
+    own = ada.post("leases", json={"selector": "name=own-bench"}).json()["id"]
+    run = ada.post("runs", json={"script": "return 1", "selector": "name=own-bench"}).json()["id"]
+    other = bob.post("leases", json={"selector": "name=shared"}).json()["id"]
+    of_blue.delete(f"leases/{own}", params={"reason": "the bench smokes"}).raise_for_status()
+    of_blue.post("benches/own-bench/drain", json={"why": "it smokes"}).raise_for_status()
+    ada.post(f"runs/{run}/cancel").raise_for_status()
+
+    def read(web: TestClient, **wanted: str) -> list[tuple[str, str]]:
+        found = web.get("audit", params={"limit": 500, **wanted}).raise_for_status().json()["items"]
+        return [(one["action"], one["subject"]) for one in found]
+
+    everything, mine = read(of_lab), read(of_blue)
+    assert ("lease.queued", f"lease/{other}") in everything
+    assert {team for _, team in mine if team.startswith("team/")} == {"team/blue"}
+    assert not [one for one in mine if other in one[1]]
+    for entry in (
+        ("lease.queued", f"lease/{own}"),
+        ("lease.forced", f"lease/{own}"),
+        ("run.created", f"run/{run}"),
+        ("run.cancelled", f"run/{run}"),
+        ("run.ended", f"run/{run}"),
+        ("bench.drained", "bench/own-bench"),
+        ("member.saved", "team/blue"),
+    ):
+        assert entry in mine, entry
+    assert read(of_blue, team="red") == []
+    assert read(of_blue, subject=f"lease/{other}") == []
+    for web, path in ((ada, "audit"), (narrow, "audit"), (of_blue, "audit/verify")):
+        assert web.get(path).status_code == 403, path
+    assert of_lab.get("audit/verify").json()["sound"] is True
