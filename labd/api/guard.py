@@ -67,7 +67,7 @@ class Guard:
                 self._turnstile.count_stranger(_address(scope), lab.core.clock.now())
                 raise
             with self._turnstile.open(*_keys(scope, admission)):
-                if scope["method"] == "GET":
+                if scope["method"] == "GET" or b"wait=" in scope["query_string"]:
                     await self._pass_while_admitted(lab, admission, found[1], scope, receive, send)
                 else:
                     await self._pass(admission, scope, receive, send)
@@ -81,7 +81,7 @@ class Guard:
     async def _pass_while_admitted(
         self, lab: Lab, admission: Admission, names: dict[str, str], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Cuts a stream when its token is revoked or expires, or its owner's rights change."""
+        """Cuts a stream, or a wait, when its token is revoked or expires, or its owner's rights change."""
         work = asyncio.create_task(self._pass(admission, scope, receive, send))
         try:
             while not (await asyncio.wait({work}, timeout=self._look_again_s))[0]:

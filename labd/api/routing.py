@@ -1,12 +1,14 @@
 """What every route of the API does beside its own work, so that none can forget it.
 
 - POST: an `Idempotency-Key` (`labd.api.idempotency`).
+- POST that makes what is waited for: `wait`.
 - GET of one thing: an `ETag`, 304 for `If-None-Match`, and where the route `waits_for` a topic, `wait`.
 - Changes: `If-Match` (`labd.api.preconditions`).
 """
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, get_type_hints
@@ -18,12 +20,14 @@ from pydantic import BaseModel, TypeAdapter
 from labd.api.calling import Call, Received, in_thread
 from labd.api.context import ActorOf, LabOf
 from labd.api.etags import etag, matches
+from labd.api.guard import admission_to
 from labd.api.idempotency import REPEATABLE, SLOW, KeyedOf, answer_once
 from labd.api.paging import Page
 from labd.api.preconditions import IfMatchOf, given, parent, require_match
 from labd.api.problems import problem_entries
 from labd.api.waiting import until
 from labd.model.identity import Actor
+from labd.model.lease import LeaseState
 from labd.services.errors import ChangedMeanwhile
 from labd.services.lab import Lab
 
@@ -35,6 +39,17 @@ Wait = Annotated[
         ge=0,
         le=WAIT_S_MAX,
         description="Seconds to wait for another version than that of `If-None-Match`, or than the present one.",
+    ),
+]
+
+GrantWait = Annotated[
+    float,
+    Query(
+        alias="wait",
+        ge=0,
+        le=WAIT_S_MAX,
+        description="Seconds to wait while it is QUEUED, half of `ttl_s` at most, as it needs a heartbeat then. "
+        "The answer is what has become of it.",
     ),
 ]
 
@@ -55,12 +70,18 @@ def _parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> 
 
 _LAB, _ACTOR = _parameter("lab", LabOf), _parameter("actor", ActorOf)
 _KEYED, _IF_MATCH = _parameter("keyed", KeyedOf), _parameter("if_match", IfMatchOf)
+_GRANT_WAIT = _parameter("wait", GrantWait, 0.0)
 _WAIT, _IF_NONE_MATCH = _parameter("wait", Wait, 0.0), _parameter("if_none_match", IfNoneMatch, None)
 
 
 def waits_for(parameter: str) -> dict[str, Any]:
     """`openapi_extra` of a GET that can wait for a change of the thing that this path parameter names."""
     return {"x-topic": parameter}
+
+
+def waits_while_queued() -> dict[str, Any]:
+    """`openapi_extra` of a POST that can wait until what it has made is no longer QUEUED."""
+    return {"x-waits-while": LeaseState.QUEUED.value}
 
 
 class Route(APIRoute):
@@ -71,7 +92,10 @@ class Route(APIRoute):
         self.plain = endpoint
         self.shown_by: Route | None = None
         """The GET of the thing that this route changes."""
+        self._makes: Route | None = None
+        """The GET of the thing that this route makes."""
         self._extra = options.get("openapi_extra") or {}
+        self._topic = self._extra.get("x-topic")
         self._status = int(options.get("status_code") or HTTPStatus.OK)
         returned = get_type_hints(endpoint, include_extras=True).get("return")
         self._tagged = isinstance(returned, type) and issubclass(returned, BaseModel) and not issubclass(returned, Page)
@@ -84,14 +108,14 @@ class Route(APIRoute):
                 raise TypeError(f"{endpoint.__qualname__} changes something: a plain function can be one transaction")
             more = [_LAB, _ACTOR]
             if self.method == "POST":
-                more.append(_KEYED)
+                more += [_KEYED, *([_GRANT_WAIT] if "x-waits-while" in self._extra else [])]
                 statuses += [HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE]
             if "{" in path or self.method != "POST":
                 more.append(_IF_MATCH)
                 statuses.append(HTTPStatus.PRECONDITION_FAILED)
             endpoint = _with(endpoint, more, self._change)
         elif self._tagged:
-            more = [_IF_NONE_MATCH, *([_WAIT] if "x-topic" in self._extra else [])]
+            more = [_IF_NONE_MATCH, *([_WAIT] if self._topic else [])]
             endpoint = _with(endpoint, more, lambda values, _hidden: self.plain(**values))
         responses = problem_entries(*statuses)
         if self._tagged and self.method == "GET":
@@ -108,14 +132,35 @@ class Route(APIRoute):
         if self.method == "GET":
             return await self._conditional(request)
         request.content = await request.body()
-        return await in_thread(self._answer, request)
+        response = await in_thread(self._answer, request)
+        wait_s = float(request.query_params.get("wait", 0)) if self._makes is not None else 0.0
+        if not wait_s or response.status_code != self._status:
+            return response
+        return await self._settled(request, response, wait_s)
+
+    async def _settled(self, request: Received, response: Response, wait_s: float) -> Response:
+        """The thing that was made, once it is past the state in which it is waited for, or when the time is over."""
+        made: dict[str, Any] = json.loads(bytes(response.body))
+        if self._makes is None or made["state"] != self._extra["x-waits-while"]:
+            return response
+        lab, show = request.app.state.lab, self._makes.show
+        values = {"lab": lab, "actor": admission_to(request.scope).actor, str(self._makes._topic): made["id"]}
+        bodies = [bytes(response.body)]
+
+        async def attempt() -> bool:
+            bodies[:] = [await in_thread(show, values)]
+            return bool(json.loads(bodies[0])["state"] != made["state"])
+
+        await until(lab, made["id"], min(wait_s, made["ttl_s"] / 2), attempt)
+        headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+        return Response(bodies[0], response.status_code, headers | {"etag": etag(bodies[0])})
 
     async def _conditional(self, request: Received) -> Response:
         response = await in_thread(self._answer, request)
         tag, seen = response.headers.get("ETag"), request.headers.get("If-None-Match")
         if tag is None:
             return response
-        wait_s = float(request.query_params.get("wait", 0)) if "x-topic" in self._extra else 0.0
+        wait_s = float(request.query_params.get("wait", 0)) if self._topic else 0.0
         if wait_s and matches(seen or tag, tag):
             response = await self._changed(request, wait_s, seen or tag)
             tag = response.headers.get("ETag", "")
@@ -132,7 +177,7 @@ class Route(APIRoute):
             tag = last[0].headers.get("ETag")
             return tag is None or not matches(seen, tag)
 
-        await until(request.app.state.lab, request.path_params[self._extra["x-topic"]], wait_s, attempt)
+        await until(request.app.state.lab, request.path_params[str(self._topic)], wait_s, attempt)
         return last[0]
 
     def _answer(self, request: Received) -> Response:
@@ -197,11 +242,13 @@ def routes_of(routers: Iterable[Router]) -> list[Route]:
 
 
 def relate(routes: Sequence[Route]) -> None:
-    """Tells each change which GET shows the thing that it changes."""
+    """Tells each change which GET shows the thing that it changes, or makes."""
     shown = {route.path: route for route in routes if route.method == "GET" and route._tagged}
     for route in routes:
         if route.method != "GET":
             route.shown_by = shown.get(parent(route.path, shown) or "")
+        if "x-waits-while" in route._extra:
+            route._makes = next(one for path, one in shown.items() if path == f"{route.path}/{{{one._topic}}}")
 
 
 def _with(

@@ -63,6 +63,7 @@ class AsyncTransport:
         params: Params | None = None,
         json: object | None = None,
         timeout_s: float | None = None,
+        more_s: float = 0,
     ) -> bytes:
         """The body of the answer; like `Transport.request`, also in what it repeats and raises."""
         headers, content = dict[str, str](), None
@@ -71,7 +72,7 @@ class AsyncTransport:
         if json is not None:
             headers["Content-Type"] = "application/json"
             content = jsonlib.dumps(json, allow_nan=False).encode()
-        patience = timeout_s or self._timeout_s
+        patience = (timeout_s or self._timeout_s) + more_s
         give_up, pause_s, broken = time.monotonic() + patience, _FIRST_PAUSE_S, False
         while True:
             try:
@@ -198,8 +199,9 @@ class AsyncBase:
                 return items
             params["cursor"] = page["next"]
 
-    async def _call(self, method: str, path: str, body: object | None = None) -> Any:
-        answer = await self._http.request(method, f"{_API}/{path}", json=body)
+    async def _call(self, method: str, path: str, body: object | None = None, *, wait_s: float = 0) -> Any:
+        params = {"wait": str(wait_s)} if wait_s else None
+        answer = await self._http.request(method, f"{_API}/{path}", params=params, json=body, more_s=wait_s)
         return self._http.json(answer) if answer else None
 
     async def _put(self, path: str, body: object, params: Params) -> Any:

@@ -207,12 +207,16 @@ class AsyncMethods(AsyncBase):
         held: bool = False,
         avoid: Sequence[str] = (),
         starts_at: str | None = None,
+        wait_s: float = 0,
     ) -> Lease:
         """Asks for a bench that matches ``selector``: QUEUED until one is free, then GRANTED, and ACTIVE once it is
         used. ``benches`` asks for several, all or none of them: ``[{"selector": "platform=meb", "count": 2}]``.
 
         It ends ``duration_s`` after it was granted at the latest, and ``ttl_s`` after the last heartbeat, waiting or
         granted. Refused at once when no known bench can ever match.
+
+        With ``wait_s`` (60 at most) the answer comes once it is no longer QUEUED, or when that time is over, or half
+        of ``ttl_s``: then it needs a heartbeat.
         """
         body: dict[str, object] = {
             "holder": holder,
@@ -222,7 +226,7 @@ class AsyncMethods(AsyncBase):
         } | _wanted(selector, benches, same_site, affinity, team)
         more = {"held": held, "avoid": list(avoid), "starts_at": starts_at}
         body |= {name: value for name, value in more.items() if value}
-        return cast(Lease, await self._call("POST", "leases", body))
+        return cast(Lease, await self._call("POST", "leases", body, wait_s=wait_s))
 
     async def lease(self, lease_id: str) -> Lease:
         """One lease, with its tokens while it is held."""

@@ -173,12 +173,16 @@ class LabClient(Identities):
         held: bool = False,
         avoid: Sequence[str] = (),
         starts_at: str | None = None,
+        wait_s: float = 0,
     ) -> Lease:
         """Asks for a bench that matches ``selector``: QUEUED until one is free, then GRANTED, and ACTIVE once it is
         used. ``benches`` asks for several, all or none of them: ``[{"selector": "platform=meb", "count": 2}]``.
 
         It ends ``duration_s`` after it was granted at the latest, and ``ttl_s`` after the last heartbeat, waiting or
         granted. Refused at once when no known bench can ever match.
+
+        With ``wait_s`` (60 at most) the answer comes once it is no longer QUEUED, or when that time is over, or half
+        of ``ttl_s``: then it needs a heartbeat.
         """
         body: dict[str, object] = {
             "holder": holder,
@@ -188,7 +192,7 @@ class LabClient(Identities):
         } | _wanted(selector, benches, same_site, affinity, team)
         more = {"held": held, "avoid": list(avoid), "starts_at": starts_at}
         body |= {name: value for name, value in more.items() if value}
-        return cast(Lease, self._call("POST", "leases", body))
+        return cast(Lease, self._call("POST", "leases", body, wait_s=wait_s))
 
     def lease(self, lease_id: str) -> Lease:
         """One lease, with its tokens while it is held."""
@@ -515,8 +519,9 @@ class LabClient(Identities):
                 return
             params["cursor"] = page["next"]
 
-    def _call(self, method: str, path: str, body: object | None = None) -> Any:
-        answer = self._http.request(method, f"{_API}/{path}", json=body)
+    def _call(self, method: str, path: str, body: object | None = None, *, wait_s: float = 0) -> Any:
+        params = {"wait": str(wait_s)} if wait_s else None
+        answer = self._http.request(method, f"{_API}/{path}", params=params, json=body, more_s=wait_s)
         return self._http.json(answer) if answer else None
 
     def _put(self, path: str, body: object, params: Params) -> Any:

@@ -77,8 +77,10 @@ class Transport:
         params: Params | None = None,
         json: object | None = None,
         timeout_s: float | None = None,
+        more_s: float = 0,
     ) -> bytes:
-        """The body of the answer to a request, its status below 300; ``timeout_s`` instead of the client's own.
+        """The body of the answer to a request, its status below 300; ``timeout_s`` instead of the client's own, and
+        ``more_s`` on top for what labd was asked to wait.
 
         When the connection breaks, the request is sent again until the time is over: labd may just be restarting. It
         acts once all the same, for a POST carries an Idempotency-Key, and the other methods do by their nature.
@@ -90,7 +92,7 @@ class Transport:
         if json is not None:
             headers["Content-Type"] = "application/json"
             body = jsonlib.dumps(json, allow_nan=False).encode()
-        patience = timeout_s or self._timeout_s
+        patience = (timeout_s or self._timeout_s) + more_s
         late = f"no answer within {patience:g} s"
         give_up, pause_s, broken = time.monotonic() + patience, _FIRST_PAUSE_S, False
         while True:

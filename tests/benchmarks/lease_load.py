@@ -41,11 +41,10 @@ class Agents:
 
 
 def wish(client: LabClient, name: str) -> Lease:
-    """A lease with its bench."""
-    lease = client.create_lease(selector="", holder=name, duration_s=600, ttl_s=60)
-    while lease["state"] not in HELD:
-        time.sleep(0.01)
-        lease = client.lease(lease["id"])
+    """A lease with its bench; raises TimeoutError when none comes within half a minute."""
+    lease = client.create_lease(selector="", holder=name, duration_s=600, ttl_s=60, wait_s=30)
+    if lease["state"] not in HELD:
+        raise TimeoutError(f"lease {lease['id']} is still {lease['state']}")
     return lease
 
 

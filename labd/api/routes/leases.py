@@ -15,7 +15,7 @@ from labd.api.events import LastEventId, follow_many, follow_thing
 from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
-from labd.api.routing import Router, waits_for
+from labd.api.routing import Router, waits_for, waits_while_queued
 from labd.api.times import to_seconds
 from labd.model.lease import LeaseState, Share
 from labd.services.identifiers import LEASE
@@ -25,7 +25,11 @@ router = Router(prefix="/leases", tags=["leases"])
 
 
 @router.post(
-    "", status_code=HTTPStatus.CREATED, responses=body_responses(HTTPStatus.CONFLICT), summary="Ask for a bench"
+    "",
+    status_code=HTTPStatus.CREATED,
+    openapi_extra=waits_while_queued(),
+    responses=body_responses(HTTPStatus.CONFLICT),
+    summary="Ask for a bench",
 )
 def create_lease(lab: LabOf, actor: ActorOf, wish: schemas.LeaseRequest) -> schemas.Lease:
     """Queues a lease; it is GRANTED at once when all its benches are free. Keep it alive with heartbeats."""

@@ -106,6 +106,30 @@ def test_a_wait_that_is_over_says_that_nothing_changed(web: TestClient, lease: s
         assert web.get(f"leases/{lease}", params={"wait": wait}).status_code == 422
 
 
+def test_a_bench_is_asked_for_and_waited_for_in_one_request(web: TestClient, lab: Lab, lease: str) -> None:
+    key = {"Idempotency-Key": "one-and-the-same"}
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(web.post, "leases", json={"ttl_s": 600}, params={"wait": 60}, headers=key)
+        while not lab.core.changes._listeners:
+            assert not asked.done()
+            threading.Event().wait(0.01)
+        web.delete(f"leases/{lease}")
+        attach(lab, report("bench-1"))  # its agent confirms the end of the first lease
+        got = asked.result(30)
+    assert (got.status_code, got.json()["state"], got.json()["bench"]) == (201, "GRANTED", "bench-1")
+    assert got.json()["token"] and got.headers["etag"] == web.get(f"leases/{got.json()['id']}").headers["etag"]
+    again = web.post("leases", json={"ttl_s": 600}, params={"wait": 60}, headers=key)  # sent again: the same lease
+    assert (again.json()["id"], again.json()["state"]) == (got.json()["id"], "GRANTED")
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+def test_who_waits_for_a_bench_hears_in_time_that_a_heartbeat_is_due(web: TestClient, lease: str) -> None:
+    waiting = web.post("leases", json={"ttl_s": 1}, params={"wait": 60})
+    assert (waiting.status_code, waiting.json()["state"], waiting.json()["position"]) == (201, "QUEUED", 1)
+    assert web.post("leases", json={}, params={"wait": 61}).status_code == 422
+    assert len(web.get("leases").json()["items"]) == 2, "nothing is asked for that cannot be waited for"
+
+
 def test_nobody_waits_for_a_labd_that_stops(web: TestClient, lab: Lab, lease: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         waited = pool.submit(web.get, f"leases/{lease}", params={"wait": 60})
