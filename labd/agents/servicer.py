@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -12,16 +12,21 @@ from bench_agent.protocol import lab_pb2, lab_pb2_grpc
 from bench_agent.protocol.identity import AgentIdentity
 from bench_agent.protocol.transport import peer_names
 from labd.agents.messages import fence_of, message_of, report_of, runner_of
-from labd.services.attachment import BenchReport, CertificateAnswer, Order, Session
+from labd.services.attachment import CertificateAnswer, Order, Session
 from labd.services.enrolment import NotAdmitted
 from labd.services.errors import ServiceError
 from labd.services.fleet import Fleet
 from labd.services.lab import Lab
+from labd.store.errors import StoreError
 
 TICK_S = 3.0
 """From one sign of life to the next."""
 SILENCE_S = 15.0
 """An agent that says nothing for this long is offline."""
+OUTAGE_S = 120.0
+"""How long labd's database may be away before an agent with news has to attach anew."""
+RETRY_S = 0.5
+"""How soon it is tried again."""
 REVOKED_S = 0.5
 """How long an agent may take to read that it was revoked."""
 OUTBOX_MAX = 256
@@ -93,6 +98,13 @@ class LabServicer(lab_pb2_grpc.LabServicer):
         self, request_iterator: AsyncIterator[lab_pb2.AgentMessage], context: _Context
     ) -> None:
         """Serves one agent until either side ends the stream, or the agent falls silent."""
+        try:
+            await self._attach(request_iterator, context)
+        except StoreError as error:
+            _log.warning("an agent cannot attach now", reason=str(error))
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+
+    async def _attach(self, request_iterator: AsyncIterator[lab_pb2.AgentMessage], context: _Context) -> None:
         identity = await self._identity(context)
         hello = await self._hello(request_iterator, context)
         if identity is not None and hello.agent != identity.name:
@@ -119,7 +131,7 @@ class LabServicer(lab_pb2_grpc.LabServicer):
                 reason = await self._serve(session, link, request_iterator, context, identity)
             finally:
                 # Also when cancelled: the fleet must know.
-                detached = asyncio.create_task(asyncio.to_thread(self._fleet.detach, session, reason))
+                detached = asyncio.create_task(asyncio.to_thread(self._detach, session, reason))
                 if link.revoked:
                     await self._tell_revoked(reason, context)
                 await asyncio.shield(detached)
@@ -127,6 +139,12 @@ class LabServicer(lab_pb2_grpc.LabServicer):
             self._links.discard(link)
         revoked = grpc.StatusCode.PERMISSION_DENIED
         await context.abort(revoked if link.revoked else grpc.StatusCode.UNAVAILABLE, reason)
+
+    def _detach(self, session: Session, reason: str) -> None:
+        try:
+            self._fleet.detach(session, reason)
+        except StoreError as error:  # it is made up for when labd has its database again, or by the other labds
+            _log.warning("an agent's leaving is not written down", agent=session.agent, reason=str(error))
 
     @property
     def _trust(self) -> bytes:
@@ -218,17 +236,32 @@ class LabServicer(lab_pb2_grpc.LabServicer):
                 return "the agent hung up"
             match message.WhichOneof("message"):
                 case "report":
-                    report: BenchReport = report_of(message.report)
-                    await asyncio.to_thread(self._fleet.report, session, report)
+                    await self._take_in(self._fleet.report, session, report_of(message.report))
                 case "fenced":
                     fenced = message.fenced
-                    await asyncio.to_thread(self._fleet.fenced, session, fenced.bench, fenced.epoch)
+                    await self._take_in(self._fleet.fenced, session, fenced.bench, fenced.epoch)
                 case "runner":
-                    await asyncio.to_thread(self._fleet.runner_changed, session, runner_of(message.runner))
+                    await self._take_in(self._fleet.runner_changed, session, runner_of(message.runner))
                 case "renewal" if identity is not None:
                     link.send(await asyncio.to_thread(self._renewed, identity, message.renewal.request))
                 case other:
                     _log.warning("agent message ignored", agent=session.agent, kind=other)
+
+    async def _take_in(self, function: Callable[..., None], *arguments: object) -> None:
+        """Has the fleet take something in, which may be said twice; waits for a database that is away for a while.
+
+        Meanwhile what the agent says waits on the way. Raises StoreError after OUTAGE_S.
+        """
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + OUTAGE_S
+        while True:
+            try:
+                return await asyncio.to_thread(function, *arguments)
+            except StoreError as error:
+                if loop.time() > give_up:
+                    raise
+                _log.warning("what an agent says waits for the database", reason=str(error))
+            await asyncio.sleep(RETRY_S)
 
     def _renewed(self, identity: AgentIdentity, request: bytes) -> CertificateAnswer:
         try:

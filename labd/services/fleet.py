@@ -227,6 +227,11 @@ class Fleet:
         if session is not None:
             session.link.close(reason)
 
+    def hang_up_all(self, reason: str) -> None:
+        """Ends every agent's stream."""
+        for session in self.sessions().values():
+            session.link.close(reason)
+
     def expel(self, ledger: Ledger, agent: str, reason: str) -> AgentLink | None:
         """Takes the agent's benches out of the lab, and ends their leases; what it still says is not heard any more.
 
@@ -274,7 +279,12 @@ class Fleet:
         """Tells the other labds and the agents what they may have missed while this labd was cut off."""
         sessions = [session for session in self.sessions().values() if session.settled]
         with self._core.transaction() as ledger:
-            elsewhere = {one.agent for one in ledger.unit.attachments() if one.replica != self._core.peers.replica}
+            known = ledger.unit.attachments()
+            elsewhere = {one.agent for one in known if one.replica != self._core.peers.replica}
+            keys = {session.key for session in self.sessions().values()}
+            for one in known:
+                if one.agent not in elsewhere and one.session not in keys:  # it went when that could not be written
+                    self._core.peers.detach(ledger.unit, one.agent, one.session)
             here = [session for session in sessions if session.agent not in elsewhere]
             for session in here:
                 self._core.peers.attach(ledger.unit, session.agent, session.key, session.last_seen)

@@ -85,7 +85,13 @@ class Lab:
         self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)
         if replicas is not None:
-            replicas.connect(self.core, catch_up=self._catch_up, moved=self.fleet.moved, seen=self.fleet.seen)
+            replicas.connect(
+                self.core,
+                catch_up=self._catch_up,
+                moved=self.fleet.moved,
+                seen=self.fleet.seen,
+                cut_off=self.fleet.hang_up_all,
+            )
         self.closing = False
 
     def start(self) -> None:

@@ -60,6 +60,7 @@ class Replicas:
         self._catch_up: Callable[[], None]
         self._moved: Callable[[frozenset[str]], None]
         self._seen_here: Callable[[], list[Attachment]]
+        self._cut_off: Callable[[str], None]
         self._show_at = 0.0
         self._seen: dict[str, tuple[int, float]] = {}
         """Of every labd, how often it had beaten, and when that last changed (monotonic, s)."""
@@ -76,12 +77,15 @@ class Replicas:
         catch_up: Callable[[], None],
         moved: Callable[[frozenset[str]], None],
         seen: Callable[[], list[Attachment]],
+        cut_off: Callable[[str], None],
     ) -> None:
         """Has ``catch_up()`` called when messages may have been missed.
 
-        And ``moved(agents)`` with those that are attached elsewhere; ``seen()`` is what is known of those here.
+        And ``moved(agents)`` with those that are attached elsewhere, and ``cut_off(reason)`` when the others reach the
+        database for all that is known, but this labd does not; ``seen()`` is what is known of the agents here.
         """
         self._core, self._catch_up, self._moved, self._seen_here = core, catch_up, moved, seen
+        self._cut_off = cut_off
         core.follow(self._note)
 
     def start(self) -> None:
@@ -156,6 +160,9 @@ class Replicas:
                     line.leave()
             except StoreError as error:
                 _log.warning("the line to the other labds is lost: tried again", error=str(error))
+                # A server that was stopped is so for all: agents stay. Behind a cut network they would be lost to all.
+                if self._seen.keys() - {self.replica} and not self._database.answers():
+                    self._cut_off("this labd is cut off from the lab's database")
             except Exception:
                 _log.exception("the line to the other labds is lost: tried again")
             self._lose_lead("the line is closed")

@@ -5,6 +5,8 @@ decisions before, the order of arrival (``seq``) is the order of commits, and no
 somebody else. The server drops the lock when the transaction ends, whatever becomes of the labd that made it.
 """
 
+import socket
+
 import psycopg
 from psycopg.types.string import StrDumper
 from sqlalchemy import create_engine, event, text
@@ -35,6 +37,7 @@ READ_IDLE_TIMEOUT_S = 300.0
 """The same for a read, which keeps nobody waiting: a backup may be slow to write down what it has read."""
 CONNECT_TIMEOUT_S = 3
 """How long a server may take to answer; libpq knows whole seconds only, from 2 up."""
+ANSWER_S = 1.0
 GONE_S = 4
 """After this long without a sign of life either side takes the other for dead."""
 
@@ -119,6 +122,22 @@ class PostgreSQL:
     def snapshot(self) -> Connection:
         """See `Database.snapshot`."""
         return self.engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    def answers(self) -> bool:
+        """Whether the server's machine does, be it to say that no server runs there: then no cut network is in the way.
+
+        Takes ANSWER_S at most.
+        """
+        host = self.url.host or self.url.query.get("hostaddr") or self.url.query.get("host")
+        if not isinstance(host, str) or host.startswith("/"):
+            return True  # a unix socket, or several servers, of which libpq finds one
+        try:
+            socket.create_connection((host, self.url.port or 5432), ANSWER_S).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        return True
 
     def explain(self, error: DBAPIError) -> StoreError | None:
         """See `Database.explain`."""

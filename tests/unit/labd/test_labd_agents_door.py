@@ -16,10 +16,11 @@ from labd.agents.server import AddressInUse, AgentsServer
 from labd.api.answers import bench_answer
 from labd.model.bench import BenchState, Health
 from labd.model.identity import ANONYMOUS
-from labd.services.attachment import PowerReading
+from labd.services.attachment import BenchReport, PowerReading, Session
 from labd.services.fleet import BenchView
 from labd.services.lab import Lab
 from labd.services.ledger import FenceOrder
+from labd.store.errors import DatabaseUnwritable
 
 pytestmark = pytest.mark.anyio
 DEADLINE_S = 20.0
@@ -240,3 +241,38 @@ async def test_a_stream_ends_also_in_the_moment_of_an_order(lab: Lab) -> None:
         link.send(FenceOrder("bench-1", 1, "ended"))
         link.close("over")
         assert (await _ended(call))[1] == "over"
+
+
+async def test_an_agent_stays_while_the_database_is_away_and_what_it_says_is_taken_in_later(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servicer, "RETRY_S", 0.01)
+    away, report = asyncio.Event(), lab.fleet.report
+
+    def later(session: Session, told: BenchReport) -> None:
+        if not away.is_set():
+            raise DatabaseUnwritable("the database cannot be reached")
+        report(session, told)
+
+    monkeypatch.setattr(lab.fleet, "report", later)
+    async with _served(lab) as (_, channel):
+        call, _ = await _attach(channel, _report())
+        await call.write(lab_pb2.AgentMessage(report=_report(health=bench_pb2.UNHEALTHY)))
+        await asyncio.sleep(0.1)
+        assert lab.fleet.bench("bench-1").health is Health.HEALTHY
+        away.set()
+        await _until(lab, "bench-1", lambda view: view.health is Health.UNHEALTHY)
+        assert not call.done()
+
+
+async def test_an_agent_is_told_to_come_later_when_the_database_is_away(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise DatabaseUnwritable("the database cannot be reached")
+
+    monkeypatch.setattr(lab.fleet, "attach", fail)
+    async with _served(lab) as (_, channel):
+        call: Call = lab_pb2_grpc.LabStub(channel).Attach(timeout=DEADLINE_S)
+        await call.write(_hello(_report()))
+        assert await _ended(call) == (grpc.StatusCode.UNAVAILABLE, "the database cannot be reached")
