@@ -10,7 +10,7 @@ from labd.client import Agent
 
 @click.group()
 def agent() -> None:
-    """Enrol, list and revoke bench agents."""
+    """Enrol, list, drain and revoke bench agents."""
 
 
 @agent.command("ls")
@@ -25,7 +25,7 @@ def list_agents(session: Session, as_json: bool) -> None:
     rows = [
         (
             one["name"],
-            one["state"],
+            one["state"] + (", draining" if one["draining"] else ""),
             one["address"] or "away",
             ago(one["last_seen"]),
             one["certificate_expires_at"] or "",
@@ -91,6 +91,26 @@ def revoke_agent(session: Session, name: str, reason: str) -> None:
     click.echo(f"agent {revoked['name']} is revoked")
 
 
+@agent.command("drain")
+@click.argument("name")
+@click.option("--reason", default="", help="Told to those who wait, and kept in the audit log.")
+@pass_session
+def drain_agent(session: Session, name: str, reason: str) -> None:
+    """Keep new leases from all benches of an agent, also of those that it attaches later; present ones end as planned."""
+    found = session.lab.drain_agent(name, reason)
+    click.echo(f"agent {name} is drained: {', '.join(found['benches']) or 'its benches'} get no new lease")
+
+
+@agent.command("undrain")
+@click.argument("name")
+@click.option("--reason", default="", help="Kept in the audit log.")
+@pass_session
+def undrain_agent(session: Session, name: str, reason: str) -> None:
+    """Let an agent's benches be leased again, but for those that are drained by themselves."""
+    session.lab.undrain_agent(name, reason)
+    click.echo(f"agent {name} is not drained any more")
+
+
 def _fields(one: Agent) -> dict[str, str]:
     revoked = f"{one['revoked_at']} by {one['revoked_by']}: {one['revoked_reason']}" if one["revoked_at"] else ""
     return {
@@ -98,21 +118,10 @@ def _fields(one: Agent) -> dict[str, str]:
         "state": one["state"],
         "address": one["address"] or "away",
         "last seen": ago(one["last_seen"]) or "never",
+        "draining": (one["drain_reason"] or "yes") if one["draining"] else "",
         "benches": ", ".join(one["benches"]),
         "enrolled": one["enrolled_at"] or "",
         "certificate until": one["certificate_expires_at"] or "",
         "token until": one["invited_until"] or "",
         "revoked": revoked,
     }
-
-
-@agent.command("drain")
-@click.argument("name")
-@click.option("--reason", default="", help="Told to those who wait, and kept in the audit log.")
-@click.option("--end", is_flag=True, help="Let its benches be leased again.")
-@pass_session
-def drain_agent(session: Session, name: str, reason: str, end: bool) -> None:
-    """Keep new leases from all benches of an agent; present ones end as planned."""
-    benches = session.lab.undrain_agent(name, reason) if end else session.lab.drain_agent(name, reason)
-    for one in benches:
-        click.echo(f"{one['name']} is {one['state']}" + (", and gets no new lease" if one["draining"] else ""))

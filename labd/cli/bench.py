@@ -10,7 +10,7 @@ from labd.cli.options import duration
 from labd.cli.output import ago, format_option, labels, print_json, print_record, print_table
 from labd.cli.output import duration as duration_text
 from labd.cli.session import Session, pass_session
-from labd.client import Bench, Bus, Did, PowerChannel, default_holder
+from labd.client import Bench, Bus, Did, PowerChannel
 
 _CLEAR_WAIT_S = 20.0
 """How long the agent may take to bring a bench to its safe state."""
@@ -19,7 +19,7 @@ _CLEAR_POLL_S = 0.25
 
 @click.group()
 def bench() -> None:
-    """Look at the benches."""
+    """Look at the benches and their calendars; take them out of service and back."""
 
 
 @bench.command("ls")
@@ -97,14 +97,14 @@ def show_calendar(session: Session, bench_name: str, duration_s: float, as_json:
 
 @bench.command("clear")
 @click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
-@click.option("--why", default="", metavar="TEXT", help="What you have found; goes into the audit log.")
+@click.option("--reason", default="", help="What you have found; kept in the audit log.")
 @pass_session
-def clear_quarantine(session: Session, bench_name: str, why: str) -> None:
+def clear_quarantine(session: Session, bench_name: str, reason: str) -> None:
     """End the quarantine of a bench that you have looked at.
 
     Its agent brings the bench to its safe state once more; when that fails again, the quarantine stays.
     """
-    session.lab.clear_quarantine(bench_name, default_holder(), why)
+    session.lab.clear_quarantine(bench_name, reason)
     deadline = time.monotonic() + _CLEAR_WAIT_S
     while (found := session.lab.bench(bench_name))["health"] == "quarantined":
         if time.monotonic() >= deadline:
@@ -119,13 +119,25 @@ def clear_quarantine(session: Session, bench_name: str, why: str) -> None:
 @bench.command("drain")
 @click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
 @click.option("--reason", default="", help="Told to those who wait, and kept in the audit log.")
-@click.option("--end", is_flag=True, help="Let it be leased again.")
 @pass_session
-def drain_bench(session: Session, bench_name: str, reason: str, end: bool) -> None:
+def drain_bench(session: Session, bench_name: str, reason: str) -> None:
     """Keep new leases from a bench; a present one ends as planned."""
-    lab = session.lab
-    found = lab.undrain_bench(bench_name, reason) if end else lab.drain_bench(bench_name, reason)
-    click.echo(f"{bench_name} is {found['state']}" + (", and gets no new lease" if found["draining"] else ""))
+    _tell_drain(session.lab.drain_bench(bench_name, reason))
+
+
+@bench.command("undrain")
+@click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
+@click.option("--reason", default="", help="Kept in the audit log.")
+@pass_session
+def undrain_bench(session: Session, bench_name: str, reason: str) -> None:
+    """Let a bench be leased again."""
+    _tell_drain(session.lab.undrain_bench(bench_name, reason))
+
+
+def _tell_drain(found: Bench) -> None:
+    why = f" ({found['drain_reason']})" if found["drain_reason"] else ""
+    rest = f", and gets no new lease{why}" if found["draining"] else ""
+    click.echo(f"{found['name']} is {found['state']}{rest}")
 
 
 def _fields(bench: Bench) -> dict[str, str]:

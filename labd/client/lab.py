@@ -122,29 +122,28 @@ class LabClient(Identities):
         """Who has a bench when, and from when on it is free for ``duration_s``."""
         return cast(Calendar, self._get(f"benches/{_segment(name)}/calendar", {"duration_s": str(duration_s)}))
 
-    def clear_quarantine(self, name: str, by: str, why: str = "") -> Bench:
+    def clear_quarantine(self, name: str, reason: str = "") -> Bench:
         """Has the bench's agent bring it to its safe state again, and end the quarantine if that works.
 
         Returns the bench as it was before; ask again for the outcome.
         """
-        body = {"by": by, "why": why}
-        return cast(Bench, self._call("POST", f"benches/{_segment(name)}/clear-quarantine", body))
+        return cast(Bench, self._call("POST", with_reason(f"benches/{_segment(name)}/clear-quarantine", reason)))
 
-    def drain_bench(self, name: str, why: str = "") -> Bench:
+    def drain_bench(self, name: str, reason: str = "") -> Bench:
         """Keeps new leases from a bench; a present one ends as planned."""
-        return cast(Bench, self._call("POST", f"benches/{_segment(name)}/drain", {"why": why}))
+        return cast(Bench, self._call("PUT", with_reason(f"benches/{_segment(name)}/drain", reason)))
 
-    def undrain_bench(self, name: str, why: str = "") -> Bench:
-        """Lets a bench be leased again."""
-        return cast(Bench, self._call("POST", f"benches/{_segment(name)}/undrain", {"why": why}))
+    def undrain_bench(self, name: str, reason: str = "") -> Bench:
+        """Lets a bench be leased again, unless its agent is drained."""
+        return cast(Bench, self._call("DELETE", with_reason(f"benches/{_segment(name)}/drain", reason)))
 
-    def drain_agent(self, name: str, why: str = "") -> list[Bench]:
-        """Keeps new leases from all benches of an agent."""
-        return cast(list[Bench], self._call("POST", f"agents/{_segment(name)}/drain", {"why": why}))
+    def drain_agent(self, name: str, reason: str = "") -> Agent:
+        """Keeps new leases from all benches of an agent, with those that it attaches later."""
+        return cast(Agent, self._call("PUT", with_reason(f"agents/{_segment(name)}/drain", reason)))
 
-    def undrain_agent(self, name: str, why: str = "") -> list[Bench]:
-        """Lets the benches of an agent be leased again."""
-        return cast(list[Bench], self._call("POST", f"agents/{_segment(name)}/undrain", {"why": why}))
+    def undrain_agent(self, name: str, reason: str = "") -> Agent:
+        """Ends the draining of an agent; benches that are drained by themselves stay so."""
+        return cast(Agent, self._call("DELETE", with_reason(f"agents/{_segment(name)}/drain", reason)))
 
     # The policy
 

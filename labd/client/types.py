@@ -117,7 +117,7 @@ class Bench(TypedDict):
     epoch: int
     last_seen: str | None
     draining: bool
-    """An operator keeps new leases from it."""
+    """An operator keeps new leases from it, or from its agent."""
     drain_reason: str
     buses: list[Bus]
     ecus: list[Ecu]
@@ -516,6 +516,9 @@ class Agent(TypedDict):
     revoked_at: str | None
     revoked_by: str | None
     revoked_reason: str | None
+    draining: bool
+    """An operator keeps new leases from all its benches."""
+    drain_reason: str
 
 
 class Invitation(TypedDict):

@@ -44,8 +44,6 @@ class Reason(StrEnum):
     NEVER = "never"
     OTHERS = "another's"
     ALWAYS = "always"
-    IN_BODY = "always, as `why`"
-    """In the request's body, where the use case looks for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,12 +18,11 @@ _SEE_RUN = Rule(team=TeamOf.RUN)
 _END_LEASE = Rule(role=Role.ENGINEER, scope=Scope.LEASE, team=TeamOf.LEASE, own=True, reason=Reason.OTHERS)
 _HOLD_LEASE = Rule(role=Role.ENGINEER, scope=Scope.LEASE, team=TeamOf.LEASE, own=True)
 _END_RUN = Rule(role=Role.ENGINEER, scope=Scope.RUN, team=TeamOf.RUN, own=True, reason=Reason.OTHERS)
-_OPERATE_BENCH = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.BENCH, reason=Reason.IN_BODY)
+_OPERATE_BENCH = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.BENCH, reason=Reason.ALWAYS)
 _RUNNER = Rule(admits=Admits.RUNNER, team=TeamOf.RUN)
 _SEE_LAB = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB)
 _OPERATE_LAB = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB)
-_REVOKE_AGENT = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB, reason=Reason.ALWAYS)
-_DRAIN_AGENT = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB, reason=Reason.IN_BODY)
+_FORCE_AGENT = Rule(role=Role.OPERATOR, scope=Scope.OPERATE, team=TeamOf.LAB, reason=Reason.ALWAYS)
 _ADMIN = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.LAB)
 _REVOKE = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.LAB, reason=Reason.ALWAYS)
 _TEAM_ADMIN = Rule(role=Role.ADMIN, scope=Scope.ADMIN, team=TeamOf.PATH)
@@ -63,9 +62,9 @@ REST = MappingProxyType(
         f"GET {_API}/agents/{{name}}": _SEE,
         f"POST {_API}/agents/enrol": _PUBLIC,  # with a one-time token
         f"POST {_API}/agents/{{name}}/invite": _OPERATE_LAB,
-        f"DELETE {_API}/agents/{{name}}": _REVOKE_AGENT,
-        f"POST {_API}/agents/{{name}}/drain": _DRAIN_AGENT,
-        f"POST {_API}/agents/{{name}}/undrain": _DRAIN_AGENT,
+        f"DELETE {_API}/agents/{{name}}": _FORCE_AGENT,
+        f"PUT {_API}/agents/{{name}}/drain": _FORCE_AGENT,
+        f"DELETE {_API}/agents/{{name}}/drain": _FORCE_AGENT,
         # What is kept
         f"GET {_API}/backup": _ADMIN,
         f"GET {_API}/retention": _SEE,
@@ -86,8 +85,8 @@ REST = MappingProxyType(
         f"GET {_API}/benches/{{name}}": _SEE_BENCH,
         f"POST {_API}/benches/{{name}}/clear-quarantine": _OPERATE_BENCH,
         f"GET {_API}/benches/{{name}}/calendar": _SEE_BENCH,
-        f"POST {_API}/benches/{{name}}/drain": _OPERATE_BENCH,
-        f"POST {_API}/benches/{{name}}/undrain": _OPERATE_BENCH,
+        f"PUT {_API}/benches/{{name}}/drain": _OPERATE_BENCH,
+        f"DELETE {_API}/benches/{{name}}/drain": _OPERATE_BENCH,
         # What the lab allows
         f"GET {_API}/policy": _SEE,
         f"PUT {_API}/policy": _ADMIN,

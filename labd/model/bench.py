@@ -77,6 +77,8 @@ class Bench:
     draining: bool = False
     """It gets no new lease; a present one ends as planned."""
     drain_reason: str = ""
+    agent_drain: str | None = None
+    """The same for all benches of its agent, and why; None: it is not drained."""
     promised_to: str | None = None
     """The waiting lease for which the former holder was given notice."""
 
@@ -94,6 +96,15 @@ class Bench:
     def open_to(self, team: str) -> bool:
         """Whether the team may lease it."""
         return self.owner in (None, team)
+
+    @property
+    def drained_for(self) -> str | None:
+        """Why an operator keeps new leases from it, or from its agent; None: nobody does."""
+        reasons = [self.drain_reason] if self.draining else []
+        if self.agent_drain is not None:
+            why = f": {self.agent_drain}" if self.agent_drain else ""
+            reasons.append(f"its agent {self.agent} is drained{why}")
+        return "; ".join(filter(None, reasons)) if reasons else None
 
     @property
     def fenced(self) -> bool:
@@ -116,4 +127,4 @@ class Bench:
             return BenchState.UNAVAILABLE
         if not self.fenced:
             return BenchState.RECOVERING
-        return BenchState.DRAINED if self.draining else BenchState.AVAILABLE
+        return BenchState.AVAILABLE if self.drained_for is None else BenchState.DRAINED

@@ -64,6 +64,8 @@ class AgentView:
     """host:port for lease holders, while it is attached."""
     last_seen: float | None
     benches: list[str]
+    drain: str | None = None
+    """Why its benches get no new lease; None: they do."""
 
 
 class Enrolment:
@@ -182,14 +184,15 @@ class Enrolment:
         return self.agent(agent.name)
 
     def agents(self) -> list[AgentView]:
-        """Every agent that was invited or is attached, by name."""
+        """Every agent that was invited, is attached or drained, by name."""
         sessions = self._fleet.sessions()
         with self._core.view() as unit:
             enrolled = {agent.name: agent for agent in unit.agents()}
+            drains = unit.agent_drains()
             benches = [bench for bench in unit.benches() if not bench.removed]
         views = []
         elsewhere = {bench.agent for bench in benches if self._core.presence.elsewhere(bench.agent)}
-        for name in sorted({*enrolled, *sessions, *elsewhere}):
+        for name in sorted({*enrolled, *sessions, *elsewhere, *drains}):
             session = sessions.get(name)
             mine = [bench for bench in benches if bench.agent == name]
             address = mine[0].address if name in elsewhere else None
@@ -201,6 +204,7 @@ class Enrolment:
                     address if session is None else session.address,
                     seen if session is None else session.last_seen,
                     sorted(bench.name for bench in mine),
+                    drains.get(name),
                 )
             )
         return views

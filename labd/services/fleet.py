@@ -75,7 +75,7 @@ class Fleet:
                 raise NotFound(f"there is no bench {name!r}; the lab knows {known or 'none yet'}")
             return self._view(bench, unit.live_on(name))
 
-    def clear_quarantine(self, actor: Actor, name: str, by: str, why: str = "") -> BenchView:
+    def clear_quarantine(self, actor: Actor, name: str, why: str = "") -> BenchView:
         """Has the agent bring the bench to its safe state again, and end the quarantine if that works.
 
         Raises NotFound; Conflict when the bench is in no quarantine, or its agent is away.
@@ -86,16 +86,10 @@ class Fleet:
         if not self._core.presence.attached(name):
             raise Conflict(f"agent {view.bench.agent} of bench {name} is offline; only it can end the quarantine")
         with self._core.transaction(actor) as ledger:
-            ledger.audit(
-                "quarantine.cleared",
-                f"bench/{name}",
-                before={"reason": view.bench.health_reason},
-                after={"by": by},
-                why=why,
-                team=view.bench.owner or "",
-            )
-            ledger.effects.clears.append(ClearOrder(name, by))
-        _log.info("quarantine to be cleared", bench=name, by=by)
+            before = {"reason": view.bench.health_reason}
+            ledger.audit("quarantine.cleared", f"bench/{name}", before=before, why=why, team=view.bench.owner or "")
+            ledger.effects.clears.append(ClearOrder(name, actor.name))
+        _log.info("quarantine to be cleared", bench=name, by=actor.name)
         return view
 
     def drain(self, actor: Actor, name: str, draining: bool, why: str) -> BenchView:
@@ -108,16 +102,18 @@ class Fleet:
                 ledger.schedule()
         return self.bench(name)
 
-    def drain_agent(self, actor: Actor, agent: str, draining: bool, why: str) -> list[BenchView]:
-        """The same for all benches of an agent. Raises NotFound when it has none."""
+    def drain_agent(self, actor: Actor, agent: str, draining: bool, why: str) -> None:
+        """The same for all benches of an agent, with those that it attaches later; one that is drained by itself stays
+        so. Raises NotFound.
+        """
         with self._core.transaction(actor) as ledger:
-            benches = [one for one in ledger.unit.benches_of(agent) if not one.removed]
-            if not benches:
-                raise NotFound(f"there is no agent {agent!r} with benches")
-            for bench in benches:
-                ledger.drain(bench, draining, why)
+            unit = ledger.unit
+            owners = {bench.agent for bench in unit.benches() if not bench.removed}
+            known = {*owners, *self.sessions(), *(one.name for one in unit.agents()), *unit.agent_drains()}
+            if agent not in known:
+                raise NotFound(f"there is no agent {agent!r}; the lab knows {', '.join(sorted(known)) or 'none yet'}")
+            ledger.drain_agent(agent, draining, why)
             ledger.schedule()
-        return [self.bench(bench.name) for bench in benches]
 
     def traffic(self, bench: str) -> Traffic | None:
         """When the lease that uses the bench last had traffic; None when its agent is away, or no lease has used it."""
@@ -397,6 +393,9 @@ class Fleet:
                 last_seen=ledger.now,
                 draining=known is not None and known.draining,
                 drain_reason=known.drain_reason if known is not None else "",
+                agent_drain=known.agent_drain
+                if known is not None and known.agent == session.agent and not known.removed
+                else ledger.unit.agent_drains().get(session.agent),
                 promised_to=known.promised_to if known is not None else None,
             )
         )

@@ -272,6 +272,16 @@ class Ledger:
         )
         return after
 
+    def drain_agent(self, agent: str, draining: bool, why: str) -> None:
+        """The same for all benches that an agent has, and that it attaches later."""
+        was = agent in self.unit.agent_drains()
+        self.unit.save_agent_drain(agent, why if draining else None)
+        for bench in self.unit.benches():
+            if bench.agent == agent and not bench.removed:
+                self.unit.save_bench(replace(bench, agent_drain=why if draining else None))
+        action = "agent.drained" if draining else "agent.undrained"
+        self.audit(action, f"agent/{agent}", before={"draining": was}, after={"draining": draining}, why=why)
+
     def end_lease(self, lease: Lease, reason: LeaseEnd, note: str = "") -> Lease:
         """Ends a live lease, and the run that it served."""
         ended = self._end_lease(lease, reason, note)

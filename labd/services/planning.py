@@ -74,7 +74,7 @@ def _bench(bench: Bench, attached: bool, held: bool) -> scheduling.Bench:
         name=bench.name,
         labels=bench.selectable_labels,
         obstacle=obstacle,
-        draining=bench.draining,
+        draining=bench.drained_for is not None,
         clean=bench.fenced or held,  # while it is held, its last epoch is nobody's to confirm
         promised_to=bench.promised_to,
     )

@@ -101,7 +101,7 @@ def _obstacle_of(unit: Unit, text: str, team: str, attached: Callable[[str], boo
         if state not in (BenchState.UNAVAILABLE, BenchState.DRAINED):
             return None
         if state is BenchState.DRAINED:
-            said.append(f"{name} is drained" + (f" ({bench.drain_reason})" if bench.drain_reason else ""))
+            said.append(f"{name} is drained" + (f" ({bench.drained_for})" if bench.drained_for else ""))
             continue
         why = f" ({bench.health_reason})" if attached(name) and bench.health_reason else ""
         said.append(f"{name} is {bench.health(attached(name))}{why}")

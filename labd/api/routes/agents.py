@@ -7,8 +7,7 @@ from fastapi import Path, Query
 from pydantic import StringConstraints
 
 from labd.api import schemas
-from labd.api.answers import bench_answer
-from labd.api.context import ActorOf, LabOf, LeaseId
+from labd.api.context import ActorOf, LabOf, LeaseId, ReasonOf
 from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
@@ -18,7 +17,6 @@ from labd.api.times import to_text
 from labd.model.agent import Agent
 from labd.services.enrolment import AgentView
 from labd.services.errors import Conflict
-from labd.services.identities import require_reason
 
 AgentName = Annotated[str, Path(max_length=253, examples=["hil-host-1"])]
 router = Router(tags=["agents"])
@@ -109,6 +107,20 @@ def certify_lease(
     )
 
 
+@router.put("/agents/{name}/drain", responses=responses(HTTPStatus.NOT_FOUND), summary="Drain an agent")
+def drain_agent(lab: LabOf, actor: ActorOf, name: AgentName, reason: ReasonOf) -> schemas.Agent:
+    """Nobody new gets one of its benches, also of those that it attaches later; present leases end as planned."""
+    lab.fleet.drain_agent(actor, name, True, reason)
+    return agent_answer(lab.enrolment.agent(name))
+
+
+@router.delete("/agents/{name}/drain", responses=responses(HTTPStatus.NOT_FOUND), summary="End an agent's draining")
+def undrain_agent(lab: LabOf, actor: ActorOf, name: AgentName, reason: ReasonOf) -> schemas.Agent:
+    """Its benches can be leased again, but for those that are drained by themselves."""
+    lab.fleet.drain_agent(actor, name, False, reason)
+    return agent_answer(lab.enrolment.agent(name))
+
+
 def agent_answer(view: AgentView) -> schemas.Agent:
     """An agent."""
     agent = view.agent or Agent(view.name)
@@ -128,26 +140,6 @@ def agent_answer(view: AgentView) -> schemas.Agent:
         revoked_at=to_text(agent.revoked_at),
         revoked_by=agent.revoked_by,
         revoked_reason=agent.revoked_reason,
+        draining=view.drain is not None,
+        drain_reason=view.drain or "",
     )
-
-
-@router.post(
-    "/agents/{name}/drain",
-    responses=body_responses(HTTPStatus.NOT_FOUND),
-    summary="Keep new leases from an agent's benches",
-)
-def drain_agent(lab: LabOf, actor: ActorOf, name: AgentName, request: schemas.DrainRequest) -> list[schemas.Bench]:
-    """Nobody new gets one of its benches; who holds one keeps it until their lease ends as planned."""
-    require_reason(actor, request.why, "draining an agent")
-    return [bench_answer(view, actor) for view in lab.fleet.drain_agent(actor, name, True, request.why)]
-
-
-@router.post(
-    "/agents/{name}/undrain",
-    responses=body_responses(HTTPStatus.NOT_FOUND),
-    summary="Let an agent's benches be leased again",
-)
-def undrain_agent(lab: LabOf, actor: ActorOf, name: AgentName, request: schemas.DrainRequest) -> list[schemas.Bench]:
-    """Ends the draining of all its benches."""
-    require_reason(actor, request.why, "undraining an agent")
-    return [bench_answer(view, actor) for view in lab.fleet.drain_agent(actor, name, False, request.why)]

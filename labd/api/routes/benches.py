@@ -7,14 +7,14 @@ from fastapi import Path, Query
 
 from labd.api import schemas
 from labd.api.answers import bench_answer, calendar_answer
-from labd.api.context import ActorOf, LabOf
+from labd.api.context import ActorOf, LabOf, ReasonOf
 from labd.api.paging import Page, PagingOf
-from labd.api.problems import body_responses, responses
+from labd.api.problems import responses
 from labd.api.routing import Router
 from labd.api.schemas.common import DAY_S
-from labd.services.identities import require_reason
 from labd.services.tenancy import may_see
 
+BenchName = Annotated[str, Path(max_length=253, examples=["bench-1"])]
 router = Router(prefix="/benches", tags=["benches"])
 
 
@@ -31,9 +31,7 @@ def list_benches(
 
 
 @router.get("/{name}", responses=responses(HTTPStatus.NOT_FOUND), summary="One bench")
-def get_bench(
-    lab: LabOf, actor: ActorOf, name: Annotated[str, Path(max_length=253, examples=["bench-1"])]
-) -> schemas.Bench:
+def get_bench(lab: LabOf, actor: ActorOf, name: BenchName) -> schemas.Bench:
     """A bench with its buses, ECUs and equipment."""
     return bench_answer(lab.fleet.bench(name), actor)
 
@@ -41,60 +39,34 @@ def get_bench(
 @router.post(
     "/{name}/clear-quarantine",
     status_code=HTTPStatus.ACCEPTED,
-    responses=body_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     summary="End a quarantine",
 )
-def clear_quarantine(
-    lab: LabOf,
-    actor: ActorOf,
-    name: Annotated[str, Path(max_length=253, examples=["bench-1"])],
-    request: schemas.ClearQuarantine,
-) -> schemas.Bench:
+def clear_quarantine(lab: LabOf, actor: ActorOf, name: BenchName, reason: ReasonOf) -> schemas.Bench:
     """Has the agent bring the bench to its safe state once more; the quarantine ends when that works.
 
     The answer shows the bench as it was before: ask again for the outcome.
     """
-    require_reason(actor, request.why, "clearing a quarantine")
-    return bench_answer(lab.fleet.clear_quarantine(actor, name, request.by or actor.name, request.why), actor)
+    return bench_answer(lab.fleet.clear_quarantine(actor, name, reason), actor)
 
 
-@router.post(
-    "/{name}/drain",
-    responses=body_responses(HTTPStatus.NOT_FOUND),
-    summary="Keep new leases from a bench",
-)
-def drain_bench(
-    lab: LabOf,
-    actor: ActorOf,
-    name: Annotated[str, Path(max_length=253, examples=["bench-1"])],
-    request: schemas.DrainRequest,
-) -> schemas.Bench:
+@router.put("/{name}/drain", responses=responses(HTTPStatus.NOT_FOUND), summary="Drain a bench")
+def drain_bench(lab: LabOf, actor: ActorOf, name: BenchName, reason: ReasonOf) -> schemas.Bench:
     """Nobody new gets the bench; who holds it keeps it until their lease ends as planned."""
-    require_reason(actor, request.why, "draining a bench")
-    return bench_answer(lab.fleet.drain(actor, name, True, request.why), actor)
+    return bench_answer(lab.fleet.drain(actor, name, True, reason), actor)
 
 
-@router.post(
-    "/{name}/undrain",
-    responses=body_responses(HTTPStatus.NOT_FOUND),
-    summary="Let a bench be leased again",
-)
-def undrain_bench(
-    lab: LabOf,
-    actor: ActorOf,
-    name: Annotated[str, Path(max_length=253, examples=["bench-1"])],
-    request: schemas.DrainRequest,
-) -> schemas.Bench:
-    """Ends the draining."""
-    require_reason(actor, request.why, "undraining a bench")
-    return bench_answer(lab.fleet.drain(actor, name, False, request.why), actor)
+@router.delete("/{name}/drain", responses=responses(HTTPStatus.NOT_FOUND), summary="End a bench's draining")
+def undrain_bench(lab: LabOf, actor: ActorOf, name: BenchName, reason: ReasonOf) -> schemas.Bench:
+    """It can be leased again, unless its agent is drained."""
+    return bench_answer(lab.fleet.drain(actor, name, False, reason), actor)
 
 
 @router.get("/{name}/calendar", responses=responses(HTTPStatus.NOT_FOUND), summary="Who has a bench when")
 def get_calendar(
     lab: LabOf,
     actor: ActorOf,
-    name: Annotated[str, Path(max_length=253, examples=["bench-1"])],
+    name: BenchName,
     duration_s: Annotated[
         float, Query(gt=0, le=30 * DAY_S, description="How long `next_free` has to be free for.", examples=[3600])
     ] = 3600.0,

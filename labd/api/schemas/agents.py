@@ -31,6 +31,8 @@ class Agent(BaseModel):
     revoked_at: Time | None
     revoked_by: str | None
     revoked_reason: str | None
+    draining: bool = Field(description="An operator keeps new leases from all its benches.")
+    drain_reason: str
 
 
 class InvitationRequest(Request):

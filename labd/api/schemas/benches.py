@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from labd.api.schemas.common import Name, Request, Time, Why
+from labd.api.schemas.common import Time
 from labd.model.bench import BenchState, Health
 from labd.services.calendar import Taken
 
@@ -109,7 +109,7 @@ class Bench(BaseModel):
     holder: str | None
     epoch: int
     last_seen: Time | None
-    draining: bool = Field(description="An operator keeps new leases from it.")
+    draining: bool = Field(description="An operator keeps new leases from it, or from its agent.")
     drain_reason: str
     buses: list[Bus]
     ecus: list[Ecu]
@@ -135,16 +135,3 @@ class Calendar(BaseModel):
     next_free: Time | None = Field(
         description="From when on it is free for as long as was asked; null: never, as things are."
     )
-
-
-class ClearQuarantine(Request):
-    """An operator's word that a bench may be used again."""
-
-    by: Name | None = Field(default=None, description="Who has looked at the bench; null: whoever asks.")
-    why: Why = Field(default="", description="What was found; goes into the audit log.")
-
-
-class DrainRequest(Request):
-    """Keeps new leases away, or lets them come again."""
-
-    why: Why = Field(default="", description="Goes into the audit log, and is told to those who wait.")

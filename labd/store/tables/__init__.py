@@ -1,6 +1,6 @@
 """The tables. Times are seconds since the Unix epoch. Migrations in ``migrations/versions`` create and change them."""
 
-from labd.store.tables.agents import agents
+from labd.store.tables.agents import agent_drains, agents
 from labd.store.tables.audit import audit, audit_checkpoints, audit_head
 from labd.store.tables.benches import benches
 from labd.store.tables.environments import environments, run_environments, secrets
@@ -16,6 +16,7 @@ from labd.store.tables.standing import standing
 from labd.store.tables.usage import usage
 
 __all__ = [
+    "agent_drains",
     "agents",
     "api_tokens",
     "attachments",

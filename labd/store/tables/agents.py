@@ -17,3 +17,11 @@ agents = Table(
     Column("revoked_by", String(253)),
     Column("revoked_reason", Text),
 )
+
+# Of its own: agents that were never invited, in a lab without certificates, can be drained as well.
+agent_drains = Table(
+    "agent_drains",
+    metadata,
+    Column("agent", String(253), primary_key=True),
+    Column("reason", Text, nullable=False),
+)

@@ -24,5 +24,6 @@ benches = Table(
     Column("last_seen", Float),
     Column("draining", Boolean, nullable=False, server_default=false()),
     Column("drain_reason", Text, nullable=False, server_default=""),
+    Column("agent_drain", Text),
     Column("promised_to", String(32)),
 )

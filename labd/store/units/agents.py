@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from labd.model.agent import Agent
 from labd.store import tables
@@ -44,3 +44,13 @@ class Agents(Part):
             .values(token_hash=None, token_expires_at=None)
         )
         return done.rowcount == 1
+
+    def agent_drains(self) -> dict[str, str]:
+        """The agents whose benches get no new lease, and why."""
+        return {row.agent: row.reason for row in self._connection.execute(select(tables.agent_drains))}
+
+    def save_agent_drain(self, name: str, reason: str | None) -> None:
+        """Has an agent's benches get no new lease, or (None) get leases again."""
+        self._connection.execute(delete(tables.agent_drains).where(tables.agent_drains.c.agent == name))
+        if reason is not None:
+            self._connection.execute(insert(tables.agent_drains).values(agent=name, reason=reason))

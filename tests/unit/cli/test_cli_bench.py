@@ -69,10 +69,9 @@ def test_show_tells_how_the_last_lease_was_cleaned_up(labctl: Labctl, labd: Fake
 
 def test_clear_waits_until_the_quarantine_has_ended(labctl: Labctl, labd: FakeLabd) -> None:
     labd.benches["bench-1"] |= {"health": "quarantined", "health_reason": "hook failed"}
-    result = labctl("bench", "clear", "bench-1")
+    result = labctl("bench", "clear", "bench-1", "--reason", "a fuse")
     assert (result.stdout, result.exit_code) == ("bench-1 is healthy\n", 0)
-    (body,) = labd.asked("POST", "/benches/bench-1/clear-quarantine")
-    assert body["by"]
+    assert labd.asked("POST", "/benches/bench-1/clear-quarantine") == [{"reason": "a fuse"}]
     labd.refuse("POST", "/benches/bench-1/clear-quarantine", 409, "bench bench-1 is in no quarantine; it is healthy")
     assert labctl("bench", "clear", "bench-1").exit_code == 65
 

@@ -88,18 +88,13 @@ def _certificate(world: World) -> Case:
 
 def _quarantined(world: World) -> Case:
     attach(world.lab, replace(report("sick"), quarantined=True), agent="agent-3")
-    return "benches/sick/clear-quarantine", {"why": "looked"}, {"why": "looked again"}
+    return "benches/sick/clear-quarantine?reason=looked", None, None
 
 
-WHY, OTHER_WHY = {"why": "a fuse"}, {"why": "a cable"}
 CASES: dict[str, Callable[[World], Case]] = {
     "agents/enrol": _enrolment,
     "agents/{name}/invite": lambda world: ("agents/host-1/invite", {}, {"lifetime_s": 60}),
-    "agents/{name}/drain": lambda world: ("agents/agent-2/drain", WHY, OTHER_WHY),
-    "agents/{name}/undrain": lambda world: ("agents/agent-2/undrain", WHY, OTHER_WHY),
     "benches/{name}/clear-quarantine": _quarantined,
-    "benches/{name}/drain": lambda world: ("benches/spare-1/drain", WHY, OTHER_WHY),
-    "benches/{name}/undrain": lambda world: ("benches/spare-1/undrain", WHY, OTHER_WHY),
     "environments": lambda world: ("environments", {"name": "staging"}, {"name": "production"}),
     "leases": lambda world: ("leases", {"holder": "ada"}, {"holder": "ada", "ttl_s": 60}),
     "leases/{lease_id}/certificate": _certificate,

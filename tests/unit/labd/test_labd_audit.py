@@ -250,7 +250,7 @@ def test_runs_are_on_record_with_who_and_what(web: TestClient) -> None:
 
 def test_a_cleared_quarantine_is_on_record_with_the_reason(lab: Lab) -> None:
     attach(lab, replace(report("bench-1", healthy=False, reason="power did not go off"), quarantined=True))
-    lab.fleet.clear_quarantine(ANONYMOUS, "bench-1", "op", "relay exchanged")
+    lab.fleet.clear_quarantine(ANONYMOUS, "bench-1", "relay exchanged")
     with lab.core.view() as unit:
         entry = list(unit.audit_entries())[-1]
     assert (entry.deed.action, entry.deed.subject, entry.deed.why) == (

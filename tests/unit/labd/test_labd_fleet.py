@@ -42,9 +42,9 @@ def test_a_quarantined_bench_is_nobodys_until_its_agent_says_otherwise(lab: Lab)
     assert waiting.lease.state is LeaseState.QUEUED
     assert "quarantined (the supply does not answer)" in (waiting.obstacle or "")
     with pytest.raises(Conflict, match="bench-2 is in no quarantine"):
-        lab.fleet.clear_quarantine(ANONYMOUS, "bench-2", "op")
-    lab.fleet.clear_quarantine(ANONYMOUS, "bench-1", "op")
-    assert link.clears == [ClearOrder("bench-1", "op")]
+        lab.fleet.clear_quarantine(ANONYMOUS, "bench-2")
+    lab.fleet.clear_quarantine(ANONYMOUS, "bench-1")
+    assert link.clears == [ClearOrder("bench-1", "anonymous")]
     assert _states(lab)["bench-1"] == ("quarantined", "unavailable")  # the agent has the word
     lab.fleet.report(session, report("bench-1"))
     assert lab.leasing.get(waiting.lease.id).lease.state is LeaseState.GRANTED
@@ -54,7 +54,7 @@ def test_the_quarantine_of_an_offline_bench_cannot_be_cleared(lab: Lab) -> None:
     session, _ = attach(lab, replace(report("bench-1", healthy=False), quarantined=True))
     lab.fleet.detach(session, "test")
     with pytest.raises(Conflict, match="agent-1 of bench bench-1 is offline"):
-        lab.fleet.clear_quarantine(ANONYMOUS, "bench-1", "op")
+        lab.fleet.clear_quarantine(ANONYMOUS, "bench-1")
 
 
 def test_a_live_lease_outlasts_the_loss_of_the_agent(lab: Lab) -> None:

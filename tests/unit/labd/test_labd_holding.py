@@ -255,7 +255,44 @@ def test_a_drained_bench_gets_no_new_lease_and_keeps_the_present_one(lab: Lab) -
     assert lab.fleet.bench("bench-1").bench.draining, "its agent's reports change nothing about it"
     lab.fleet.drain(ANONYMOUS, "bench-1", False, "")
     assert state(lab, waiting).state is LeaseState.GRANTED
-    assert {view.state for view in lab.fleet.drain_agent(ANONYMOUS, "agent-1", True, "moving")} == {"leased", "drained"}
+
+
+def test_a_drained_agent_is_drained_with_the_benches_that_it_attaches_later(lab: Lab) -> None:
+    attach(lab, report("bench-1"), report("bench-2"))
+    lease = ask(lab, selector="name=bench-1")
+    lab.fleet.drain(ANONYMOUS, "bench-2", True, "new cables")
+    lab.fleet.drain_agent(ANONYMOUS, "agent-1", True, "moving")
+    attach(lab, report("bench-1"), report("bench-2"), report("bench-3"))
+    attach(lab, report("other"), agent="agent-2")
+    states = {view.bench.name: (view.state, view.bench.drained_for) for view in lab.fleet.benches("")}
+    agents = "its agent agent-1 is drained: moving"
+    assert states == {
+        "bench-1": ("leased", agents),
+        "bench-2": ("drained", f"new cables; {agents}"),
+        "bench-3": ("drained", agents),
+        "other": ("available", None),
+    }
+    assert lab.enrolment.agent("agent-1").drain == "moving"
+    waiting = ask(lab, selector="name=bench-3")
+    assert lab.leasing.get(waiting.id).obstacle == f"bench-3 is drained ({agents})"
+    lab.fleet.drain_agent(ANONYMOUS, "agent-1", False, "")
+    assert state(lab, waiting).state is LeaseState.GRANTED
+    assert lab.fleet.bench("bench-2").bench.drained_for == "new cables", "it is drained by itself"
+    assert state(lab, lease).state is LeaseState.GRANTED
+    assert lab.enrolment.agent("agent-1").drain is None
+    with pytest.raises(NotFound, match="there is no agent 'agent-9'; the lab knows agent-1, agent-2"):
+        lab.fleet.drain_agent(ANONYMOUS, "agent-9", True, "")
+
+
+def test_a_bench_that_moves_to_another_agent_is_drained_with_that_one(lab: Lab) -> None:
+    session, _ = attach(lab, report("bench-1"), report("bench-2"))
+    lab.fleet.drain_agent(ANONYMOUS, "agent-1", True, "moving")
+    lab.fleet.detach(session, "it is off")
+    attach(lab, report("bench-1"), agent="agent-2")
+    assert lab.fleet.bench("bench-1").bench.drained_for is None
+    attach(lab, report("bench-2"))
+    lab.fleet.drain_agent(ANONYMOUS, "agent-1", False, "")
+    assert lab.fleet.bench("bench-2").state == "available"
 
 
 def test_a_held_lease_ends_when_it_is_not_used_and_says_when_that_will_be(lab: Lab, clock: FakeClock) -> None:

@@ -115,12 +115,12 @@ def test_a_quarantine_is_ended_through_the_other_labd(labs: tuple[Lab, Lab]) -> 
     object.__setattr__(bench, "quarantined", True)
     session, link = attach(one, bench)
     until(lambda: _known(two))
-    two.fleet.clear_quarantine(ANONYMOUS, "bench-1", "op", "seen to")
-    until(lambda: link.clears == [ClearOrder("bench-1", "op")])
+    two.fleet.clear_quarantine(ANONYMOUS, "bench-1", "seen to")
+    until(lambda: link.clears == [ClearOrder("bench-1", "anonymous")])
     one.fleet.detach(session, "test")
     until(lambda: not _known(two))
     with pytest.raises(Conflict, match="offline"):
-        two.fleet.clear_quarantine(ANONYMOUS, "bench-1", "op", "seen to")
+        two.fleet.clear_quarantine(ANONYMOUS, "bench-1", "seen to")
 
 
 def test_an_agent_is_revoked_through_the_other_labd(labs: tuple[Lab, Lab]) -> None:
