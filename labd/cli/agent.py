@@ -96,7 +96,7 @@ def revoke_agent(session: Session, name: str, reason: str) -> None:
 @click.option("--reason", default="", help="Told to those who wait, and kept in the audit log.")
 @pass_session
 def drain_agent(session: Session, name: str, reason: str) -> None:
-    """Keep new leases from all benches of an agent, also of those that it attaches later; present ones end as planned."""
+    """Keep new leases from an agent's benches, and from those that it attaches later; present ones end as planned."""
     found = session.lab.drain_agent(name, reason)
     click.echo(f"agent {name} is drained: {', '.join(found['benches']) or 'its benches'} get no new lease")
 

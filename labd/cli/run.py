@@ -1,8 +1,10 @@
 """``labctl run``: scenarios, submitted and looked after."""
 
+import functools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,7 @@ def run() -> None:
       labctl run identify.lua --selector platform=meb --wait
       labctl run timing.lua --at bench --wait
       labctl run gateway.lua -l role=sender -l '2*role=receiver' --same-site --wait
+      labctl run again r-5f3a9c01d2e4 --wait
       labctl run ls
       labctl run ./ls            (a script whose file is called ls)
 
@@ -90,15 +93,51 @@ def run() -> None:
     """
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """Whether, and how, a command waits for the end of the run that it has submitted."""
+
+    wait: bool
+    detach: bool
+    junit: Path | None
+    result: Path | None
+
+    def __post_init__(self) -> None:
+        for file in (self.junit, self.result):
+            if file is not None and not file.absolute().parent.is_dir():
+                raise click.BadParameter(
+                    f"the folder of {str(file)!r} does not exist; it is needed when the run has ended"
+                )
+
+
+def _waiting_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Adds ``--wait``, ``--junit``, ``--result``, ``--detach``; the command gets them as ``how``."""
+
+    @functools.wraps(command)
+    def collect(*, wait: bool, detach: bool, junit: Path | None, result: Path | None, **others: object) -> object:
+        return command(how=_Waiting(wait, detach, junit, result), **others)
+
+    for option in (
+        click.option("--detach", is_flag=True, help="Ctrl-C stops waiting only; the run goes on."),
+        click.option(
+            "--result",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Save run and result as JSON; implies --wait.",
+        ),
+        click.option(
+            "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Save JUnit XML; implies --wait."
+        ),
+        click.option("--wait", is_flag=True, help="Follow the log to the end; the exit code is the verdict."),
+    ):
+        collect = option(collect)
+    return collect
+
+
 @click.command()
 @click.argument("script", type=click.Path(path_type=Path))
 @selectors_option
-@click.option("--wait", is_flag=True, help="Follow the log to the end; the exit code is the verdict.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Save JUnit XML; implies --wait.")
-@click.option(
-    "--result", type=click.Path(path_type=Path), metavar="FILE", help="Save run and result as JSON; implies --wait."
-)
-@click.option("--detach", is_flag=True, help="Ctrl-C stops waiting only; the run goes on.")
+@_waiting_options
 @click.option(
     "--timeout",
     "timeout_s",
@@ -137,10 +176,7 @@ def submit(
     script: Path,
     wanted: tuple[WantedBenches, ...],
     same_site: bool,
-    wait: bool,
-    junit: Path | None,
-    result: Path | None,
-    detach: bool,
+    how: _Waiting,
     timeout_s: float,
     executor: ExecutorName,
     name: str | None,
@@ -155,9 +191,6 @@ def submit(
     if not script.is_file():
         commands = ", ".join(sorted(run.commands))
         raise click.BadParameter(f"{str(script)!r} is no file, nor a command ({commands}).", param_hint="SCRIPT")
-    for file in (junit, result):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise click.BadParameter(f"the folder of {str(file)!r} does not exist; it is needed when the run has ended")
     selector, benches = selector_and_benches(wanted)
     submitted = session.lab.create_run(
         environment=environment,
@@ -173,23 +206,7 @@ def submit(
         timeout_s=timeout_s,
         executor=executor,
     )
-    if not (wait or junit or result):
-        if as_json:
-            print_json(submitted)
-        else:
-            waits = f", {place(submitted['position'])}" if submitted["position"] is not None else ""
-            click.echo(f"{submitted['id']} {submitted['state']}{waits}")
-            click.echo(f"follow it with: labctl run logs -f {submitted['id']}", err=True)
-        return
-    final = _wait(session.lab, submitted, detach=detach, as_json=as_json)
-    document = _result(session.lab, final)
-    if as_json:
-        print_json({"run": final, "result": document})
-    else:
-        _print_verdict(final, document)
-    saved = _save(session.lab, final, document, junit, result)
-    code = OF_RUN[final["state"]]
-    raise click.exceptions.Exit(ExitCode.OUTPUT if code == ExitCode.OK and not saved else code)
+    _follow_up(session.lab, submitted, how, as_json)
 
 
 run.script = submit
@@ -276,6 +293,20 @@ def show_log(session: Session, run_id: str, follow: bool, after: int, as_json: b
                 _print_line(progress, line)
 
 
+@run.command("again")
+@click.argument("run_id", metavar="ID", shell_complete=complete_runs)
+@_waiting_options
+@holder_option
+@format_option
+@pass_session
+def run_again(session: Session, run_id: str, how: _Waiting, holder: str, as_json: bool) -> None:
+    """Run once more what a run executed that is over: script, files, benches wanted, environment, timeout.
+
+    Where it ended in ERROR, its benches are avoided if others do as well.
+    """
+    _follow_up(session.lab, session.lab.run_again(run_id, holder), how, as_json)
+
+
 @run.command("cancel")
 @click.argument("run_ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_runs)
 @click.option("--reason", default="", help="Why; needed for what another holds.")
@@ -289,6 +320,27 @@ def cancel(session: Session, run_ids: tuple[str, ...], reason: str, as_json: boo
         return
     for one in cancelled:
         click.echo(f"{one['id']} {one['name']}: {'being stopped' if one['state'] == 'RUNNING' else one['state']}")
+
+
+def _follow_up(lab: LabClient, submitted: Run, how: _Waiting, as_json: bool) -> None:
+    """Says what was submitted, or waits for its end and exits with the verdict's code."""
+    if not (how.wait or how.junit or how.result):
+        if as_json:
+            print_json(submitted)
+        else:
+            waits = f", {place(submitted['position'])}" if submitted["position"] is not None else ""
+            click.echo(f"{submitted['id']} {submitted['state']}{waits}")
+            click.echo(f"follow it with: labctl run logs -f {submitted['id']}", err=True)
+        return
+    final = _wait(lab, submitted, detach=how.detach, as_json=as_json)
+    document = _result(lab, final)
+    if as_json:
+        print_json({"run": final, "result": document})
+    else:
+        _print_verdict(final, document)
+    saved = _save(lab, final, document, how.junit, how.result)
+    code = OF_RUN[final["state"]]
+    raise click.exceptions.Exit(ExitCode.OUTPUT if code == ExitCode.OK and not saved else code)
 
 
 def _wait(lab: LabClient, submitted: Run, *, detach: bool, as_json: bool) -> Run:

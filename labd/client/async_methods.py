@@ -380,6 +380,13 @@ class AsyncMethods(AsyncBase):
         """
         return list(islice(await self._items("runs", _filters(states, holder, selector, since), limit), limit))
 
+    async def run_again(self, run_id: str, holder: str | None = None) -> Run:
+        """Submits what a run that is over executed once more; it keeps away from benches on which that ended in ERROR,
+        where others do as well.
+        """
+        body = {"holder": holder} if holder else {}
+        return cast(Run, await self._call("POST", f"runs/{_segment(run_id)}/again", body))
+
     async def cancel_run(self, run_id: str, reason: str = "") -> Run:
         """Stops a run, or takes it out of the queue. An operator who stops another's says why."""
         return cast(Run, await self._call("POST", with_reason(f"runs/{_segment(run_id)}/cancel", reason)))

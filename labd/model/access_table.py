@@ -111,6 +111,7 @@ REST = MappingProxyType(
         f"GET {_API}/runs": _SEE,
         f"POST {_API}/runs": Rule(role=Role.ENGINEER, scope=Scope.RUN),
         f"GET {_API}/runs/{{run_id}}": _SEE_RUN,
+        f"POST {_API}/runs/{{run_id}}/again": Rule(role=Role.ENGINEER, scope=Scope.RUN, team=TeamOf.RUN),
         f"POST {_API}/runs/{{run_id}}/cancel": _END_RUN,
         f"GET {_API}/runs/{{run_id}}/events": _SEE_RUN,
         f"GET {_API}/runs/{{run_id}}/log": _SEE_RUN,

@@ -17,6 +17,7 @@ from labd.services.environments import Environments
 from labd.services.errors import Conflict, Forbidden, NotFound, TooLarge, Unauthenticated
 from labd.services.identifiers import new_run_id
 from labd.services.leasing import BenchAccess, new_lease
+from labd.services.ledger import Ledger
 from labd.services.limits import RunLimits
 from labd.services.wishes import benches_wanted, obstacle_now, parse_wanted
 from labd.store.unit import Unit
@@ -24,6 +25,8 @@ from labd.store.units.runs import StoredResult
 
 HARD_END_MARGIN_S = 30.0
 """By how much the hard end of a run's lease lies behind the last moment at which labd ends the run."""
+AVOIDED_MAX = 100
+"""Benches that a run keeps away from."""
 REASON_LENGTH = 16 * 1024
 """Longest reason that is kept, in characters."""
 
@@ -94,52 +97,101 @@ class Running:
         """Queues a run; when its benches are free it is RUNNING at once. Raises Invalid."""
         contents = [(path, _digest(content), content) for path, content in (data_files or {}).items()]
         wanted = parse_wanted(selector, benches)
-        limits = self._core.limits
         with self._core.transaction(actor) as ledger:
-            run_id = new_run_id()
-            lease = new_lease(
+            lease = self._lease(
                 ledger,
+                timeout_s,
                 wanted=wanted,
                 same_site=same_site,
                 affinity=affinity,
                 holder=holder,
                 team=team,
-                duration_s=timeout_s + limits.grace_s + HARD_END_MARGIN_S,
-                ttl_s=limits.ttl_s,
                 priority=priority,
-                run_id=run_id,
             )
-            run = Run(
-                id=run_id,
-                seq=0,
-                name=name,
-                state=RunState.PENDING,
-                reason="",
-                selector=lease.selector,
-                holder=holder,
-                team=team,
-                priority=priority,
-                timeout_s=timeout_s,
-                lease_id=lease.id,
-                created_at=ledger.now,
-                executor=executor,
-            )
-            ledger.add_lease(lease)
-            ledger.unit.add_run(run, RunInput(script, files))
+            run = self._enter(ledger, lease, RunInput(script, files), name, timeout_s, executor, environment)
             for path, digest, content in contents:
-                ledger.unit.add_data_file(run_id, path, digest, content)
-            if environment is not None:
-                self._environments.promise(ledger, run_id, team, environment)
-            wished = {
-                "name": name,
-                "selector": lease.selector,
-                "holder": holder,
-                "executor": executor,
-                "lease": lease.id,
-            }
-            ledger.audit("run.created", f"run/{run_id}", after=wished, team=team)
+                ledger.unit.add_data_file(run.id, path, digest, content)
             ledger.schedule()
-            return self._view(ledger.unit, _require(ledger.unit, run_id), fresh=True)
+            return self._view(ledger.unit, _require(ledger.unit, run.id), fresh=True)
+
+    def again(self, actor: Actor, run_id: str, holder: str) -> RunView:
+        """Queues a run that does what a former one did. It keeps away from the benches on which that one, or those that
+        it repeated, ended in ERROR, where others do as well. Raises NotFound; Invalid, as `create` does; and Conflict
+        while the former one is not over.
+        """
+        with self._core.transaction(actor) as ledger:
+            unit = ledger.unit
+            former = _require(unit, run_id)
+            lease, inputs, promised = unit.lease(former.lease_id), unit.inputs(run_id), unit.run_environment(run_id)
+            if not former.state.final:
+                raise Conflict(f"run {run_id} is {former.state}: it can be run again once it is over")
+            if lease is None or inputs is None:
+                raise Conflict(f"run {run_id} cannot be run again: what it executed is not kept any more")
+            failed_on = [one.bench for one in lease.benches] if former.state is RunState.ERROR else []
+            wish = self._lease(
+                ledger,
+                former.timeout_s,
+                wanted=lease.wanted,
+                same_site=lease.same_site,
+                affinity=lease.affinity,
+                holder=holder,
+                team=former.team,
+                priority=former.priority,
+                avoid=tuple(dict.fromkeys((*lease.avoid, *failed_on)))[-AVOIDED_MAX:],
+            )
+            environment = None if promised is None else promised[1]
+            run = self._enter(ledger, wish, inputs, former.name, former.timeout_s, former.executor, environment, run_id)
+            unit.copy_data_files(run_id, run.id)
+            ledger.schedule()
+            return self._view(unit, _require(unit, run.id), fresh=True)
+
+    def _lease(self, ledger: Ledger, timeout_s: float, **wish: Any) -> Lease:
+        limits = self._core.limits
+        duration_s = timeout_s + limits.grace_s + HARD_END_MARGIN_S
+        return new_lease(ledger, duration_s=duration_s, ttl_s=limits.ttl_s, run_id=new_run_id(), **wish)
+
+    def _enter(
+        self,
+        ledger: Ledger,
+        lease: Lease,
+        inputs: RunInput,
+        name: str,
+        timeout_s: float,
+        executor: ExecutorName,
+        environment: str | None,
+        repeats: str | None = None,
+    ) -> Run:
+        if lease.run_id is None:
+            raise ValueError(f"lease {lease.id} is of no run")
+        run = Run(
+            id=lease.run_id,
+            seq=0,
+            name=name,
+            state=RunState.PENDING,
+            reason="",
+            selector=lease.selector,
+            holder=lease.holder,
+            team=lease.team,
+            priority=lease.priority,
+            timeout_s=timeout_s,
+            lease_id=lease.id,
+            created_at=ledger.now,
+            executor=executor,
+        )
+        ledger.add_lease(lease)
+        ledger.unit.add_run(run, inputs)
+        if environment is not None:
+            self._environments.promise(ledger, run.id, lease.team, environment)
+        wished = {
+            "name": name,
+            "selector": lease.selector,
+            "holder": lease.holder,
+            "executor": executor,
+            "lease": lease.id,
+        }
+        after = wished | ({"repeats": repeats} if repeats else {})
+        ledger.audit("run.created", f"run/{run.id}", after=after, team=lease.team)
+        return run
 
     def get(self, run_id: str) -> RunView:
         """One run. Raises NotFound."""

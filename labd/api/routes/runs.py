@@ -72,6 +72,21 @@ def get_run(lab: LabOf, run_id: RunId) -> schemas.Run:
     return run_answer(lab.running.get(run_id))
 
 
+@router.post(
+    "/{run_id}/again",
+    status_code=HTTPStatus.CREATED,
+    responses=body_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    summary="Run a scenario again",
+)
+def run_again(lab: LabOf, actor: ActorOf, run_id: RunId, wish: schemas.AgainRequest) -> schemas.Run:
+    """Queues a run with the same script, files, benches wanted, environment and timeout, once the run is over.
+
+    Where it ended in `ERROR`, the new one keeps away from its benches, if others do as well.
+    """
+    team = lab.running.get(run_id).run.team
+    return run_answer(lab.running.again(actor, run_id, holder_for(actor, wish.holder, team)))
+
+
 @router.post("/{run_id}/cancel", responses=_NOT_FOUND, summary="Cancel a run")
 def cancel_run(lab: LabOf, actor: ActorOf, run_id: RunId, reason: ReasonOf) -> schemas.Run:
     """Ends a run before its time. A run that is over stays as it is."""

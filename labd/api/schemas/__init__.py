@@ -59,10 +59,22 @@ from labd.api.schemas.meta import HealthReport, JsonWebKeySet, Version
 from labd.api.schemas.policy import Policy
 from labd.api.schemas.retention import Retention, Swept, TeamRetention
 from labd.api.schemas.runner import AssignedBench, Assignment, Limits, LogBatch, LogReceipt, NewLogLine, ResultReport
-from labd.api.schemas.runs import CaseCounts, CaseResult, Failure, Frame, LogLine, Result, Run, RunRequest, Step
+from labd.api.schemas.runs import (
+    AgainRequest,
+    CaseCounts,
+    CaseResult,
+    Failure,
+    Frame,
+    LogLine,
+    Result,
+    Run,
+    RunRequest,
+    Step,
+)
 
 __all__ = [
     "Adapter",
+    "AgainRequest",
     "Agent",
     "AgentState",
     "AssignedBench",

@@ -80,6 +80,12 @@ class RunRequest(Request):
     ] = None
 
 
+class AgainRequest(Request):
+    """A run that is to be run again."""
+
+    holder: Holder = None
+
+
 class CaseCounts(BaseModel):
     """How many test cases of a run ended how."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, literal, select, update
 
 from labd.model.filters import Filter
 from labd.model.run import LogLine, Run, RunInput, RunState
@@ -90,6 +90,12 @@ class Runs(Part):
         if self._connection.scalar(known) is None:
             self._connection.execute(insert(tables.contents).values(sha256=sha256, size=len(content), content=content))
         self._connection.execute(insert(tables.run_data_files).values(run_id=run_id, path=path, sha256=sha256))
+
+    def copy_data_files(self, run_id: str, to: str) -> None:
+        """Gives a run the data files of another."""
+        columns = tables.run_data_files.c
+        theirs = select(literal(to), columns.path, columns.sha256).where(columns.run_id == run_id)
+        self._connection.execute(insert(tables.run_data_files).from_select(["run_id", "path", "sha256"], theirs))
 
     def data_files(self, run_id: str) -> dict[str, int]:
         """The data files of a run, by path: their sizes in bytes."""

@@ -91,6 +91,12 @@ def _quarantined(world: World) -> Case:
     return "benches/sick/clear-quarantine?reason=looked", None, None
 
 
+def _ended_run(world: World) -> Case:
+    run = world.run()
+    world.ada.post(f"runs/{run}/cancel")
+    return f"runs/{run}/again", {}, {"holder": "eve"}
+
+
 CASES: dict[str, Callable[[World], Case]] = {
     "agents/enrol": _enrolment,
     "agents/{name}/invite": lambda world: ("agents/host-1/invite", {}, {"lifetime_s": 60}),
@@ -109,6 +115,7 @@ CASES: dict[str, Callable[[World], Case]] = {
     "retention/preview": lambda world: ("retention/preview", {}, {"audit_days": 1}),
     "retention/sweep": lambda world: ("retention/sweep", None, None),
     "runs": lambda world: ("runs", {"script": "return"}, {"script": "return 1"}),
+    "runs/{run_id}/again": _ended_run,
     "runs/{run_id}/cancel": lambda world: (f"runs/{world.run()}/cancel", None, None),
     "runs/{run_id}/log": lambda world: (f"runs/{world.run()}/log", _log("one"), _log("other")),
     "teams": lambda world: ("teams", {"name": "blue"}, {"name": "red"}),

@@ -229,3 +229,48 @@ def test_the_same_file_of_many_runs_is_stored_once(lab: Lab) -> None:
     runs = [_submit(lab, data_files={"app.bin": image}) for _ in range(5)]
     assert all(lab.running.data_file(run.id, "app.bin") == image for run in runs)
     assert sum(file.stat().st_size for file in lab.core.store.path.parent.iterdir()) < 4_000_000
+
+
+def test_a_run_again_does_the_same_on_another_bench_than_that_on_which_it_broke(
+    lab: Lab, executor: FakeExecutor
+) -> None:
+    session, _ = attach(lab, report("bench-1"), report("bench-2"), report("bench-3"))
+    first = _submit(lab, files={"lib/a.lua": "return 2"}, data_files={"fw.hex": b":00000001FF"}, affinity="fw-7")
+    with pytest.raises(Conflict, match="is RUNNING: it can be run again once it is over"):
+        lab.running.again(ANONYMOUS, first.id, "ada")
+    used: list[str] = []
+    run = first
+    for number in (1, 2):
+        executor.die(run.id, "the bench caught fire")
+        settle(lab)
+        ended = lab.running.get(run.id)
+        assert ended.run.state is RunState.ERROR
+        used += ended.benches
+        lab.fleet.fenced(session, ended.benches[0], 1)
+        run = lab.running.again(ANONYMOUS, run.id, "ada").run
+        settle(lab)
+        lease = lab.leasing.get(run.lease_id).lease
+        assert (lease.avoid, lease.affinity, lease.holder) == (tuple(used), "fw-7", "ada")
+        assert lease.bench not in used, number
+    assignment = lab.running.assignment(run.id)
+    assert (assignment.inputs.script, assignment.inputs.files) == ("return 1", {"lib/a.lua": "return 2"})
+    assert lab.running.data_file(run.id, "fw.hex") == b":00000001FF"
+
+
+def test_a_run_that_failed_may_have_the_same_bench_again_and_one_that_broke_if_there_is_no_other(
+    lab: Lab, executor: FakeExecutor
+) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    run = _submit(lab)
+    for epoch, verdict in ((1, "failed"), (2, "error")):
+        lab.running.put_result(run.id, {**RESULT, "verdict": verdict}, "<testsuites/>")
+        lab.fleet.fenced(session, "bench-1", epoch)
+        run = lab.running.again(ANONYMOUS, run.id, "ada").run
+        settle(lab)
+        lease = lab.leasing.get(run.lease_id).lease
+        assert (lease.bench, lease.avoid) == ("bench-1", () if verdict == "failed" else ("bench-1",))
+
+
+def test_what_is_not_kept_cannot_be_run_again(lab: Lab) -> None:
+    with pytest.raises(NotFound, match="there is no run 'r-1'"):
+        lab.running.again(ANONYMOUS, "r-1", "ada")
