@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from labd.api import problems
+from labd.api.access_document import SCHEMES, add_access
 from labd.api.body import BodyLimit
 from labd.api.context import listed
 from labd.api.dispatch import Dispatch
@@ -50,19 +51,22 @@ class _Api(FastAPI):
             schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             parts = {**schema.pop("$defs"), "Problem": schema}
             document["components"]["schemas"].update(parts)
-            _add_refusals(document)
+            document["components"]["securitySchemes"] = SCHEMES
+            _add_access(document)
             add_examples(document)
         return super().openapi()
 
 
-def _add_refusals(document: dict[str, Any]) -> None:
-    """What the guard may answer, by the authorisation table, before a route is reached."""
+def _add_access(document: dict[str, Any]) -> None:
+    """What the guard asks for and may answer, by the authorisation table, before a route is reached."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             rule = REST.get(f"{method.upper()} {path}")
             refusals = [HTTPStatus.TOO_MANY_REQUESTS]
             if rule is None or rule.admits is not Admits.PUBLIC:
                 refusals += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN]
+            if rule is not None:
+                add_access(operation, rule)
             for status, entry in problems.problem_entries(*refusals).items():
                 operation["responses"].setdefault(str(status), entry)
 

@@ -2,9 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query
 from fastapi.requests import HTTPConnection
-from fastapi.security import HTTPBearer
 
 from labd.api.guard import REASON_LENGTH_MAX, admission_to, bearer
 from labd.api.times import to_seconds
@@ -12,18 +11,6 @@ from labd.model.filters import Filter
 from labd.model.identity import Actor
 from labd.services.errors import FieldError, Invalid
 from labd.services.lab import Lab
-
-
-class _Bearer(HTTPBearer):
-    """Called in the request's thread, as all else that a route depends on."""
-
-    def __call__(self, request: Request) -> str | None:  # type: ignore[override]  # it waits for nothing
-        return bearer(request.scope)
-
-
-_bearer = _Bearer(
-    auto_error=False, scheme_name="run token", description="Given to the runner of a run as LABD_RUN_TOKEN."
-)
 
 
 def _lab(connection: HTTPConnection) -> Lab:
@@ -89,8 +76,8 @@ ReasonOf = Annotated[str, Depends(_reason)]
 """Why they do it, as far as they say."""
 
 
-def _runner(lab: LabOf, run_id: RunId, token: Annotated[str | None, Depends(_bearer)]) -> None:
-    lab.running.authorise(run_id, token)
+def _runner(lab: LabOf, run_id: RunId, connection: HTTPConnection) -> None:
+    lab.running.authorise(run_id, bearer(connection.scope))
 
 
 RunnerOnly = Depends(_runner)

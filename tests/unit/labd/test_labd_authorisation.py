@@ -58,6 +58,29 @@ def test_every_operation_says_that_it_may_be_refused() -> None:
             assert reason or rule.reason is Reason.NEVER, (method, path)
 
 
+def test_every_operation_says_how_to_authenticate_and_what_it_takes() -> None:
+    document = openapi_document()
+    schemes = document["components"]["securitySchemes"]
+    assert {one["type"] + " " + one["scheme"] for one in schemes.values()} == {"http bearer"}
+    assert all(re.fullmatch(r"[a-zA-Z0-9._-]+", name) for name in schemes)
+    used = set()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            rule, ways = REST[f"{method.upper()} {path}"], operation["security"]
+            named = {name for way in ways for name in way}
+            used |= named
+            runner = rule.admits is Admits.RUNNER or rule.runner
+            people = rule.admits in (Admits.MEMBER, Admits.SIGNED_IN)
+            assert ("runToken" in named, {"apiToken", "providerToken"} <= named) == (runner, people), (method, path)
+            assert bool(ways) is (rule.admits is not Admits.PUBLIC), (method, path)
+            needs = operation["x-labd-access"]
+            assert needs["who"] == rule.admits
+            if rule.admits is Admits.MEMBER:
+                assert (needs["role"], needs["in"], needs["scope"]) == (rule.role, rule.team, rule.scope)
+                assert f"`{rule.role}`" in operation["description"]
+    assert used == set(schemes), "a way that no operation takes"
+
+
 def test_no_entry_is_left_over() -> None:
     known = {*operations(), "GET /api/v1/openapi.json", "GET /api/v1/docs"}
     assert not set(REST) - known
