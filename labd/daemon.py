@@ -38,6 +38,8 @@ CA_FOLDER = "ca"
 """In the directory of keys."""
 DRAIN_S = 3
 """How long open requests may go on once labd stops."""
+KEEP_ALIVE_S = 30
+"""How long an idle connection stays: longer than holders pause between heartbeats, as another handshake costs both."""
 _BACKLOG = 256
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -716,6 +718,7 @@ def _web_server(lab: "Lab", context: "ssl.SSLContext | None", door: _Door) -> "u
             server_header=False,
             ssl_context_factory=None if context is None else lambda *_: context,
             timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
         )
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 from labd.api import schemas
 from labd.api.times import to_text
@@ -76,56 +77,59 @@ def wanted_of(benches: Iterable[schemas.WantedBenches]) -> list[Wanted]:
 
 def lease_summary(view: LeaseView) -> schemas.LeaseSummary:
     """A lease in a list."""
+    return schemas.LeaseSummary(**_lease(view))
+
+
+def _lease(view: LeaseView) -> dict[str, Any]:
     lease = view.lease
-    return schemas.LeaseSummary(
-        id=lease.id,
-        state=lease.state,
-        selector=lease.selector,
-        wanted=[schemas.WantedBenches(selector=one.selector, count=one.count) for one in lease.wanted],
-        same_site=lease.same_site,
-        affinity=lease.affinity,
-        holder=lease.holder,
-        team=lease.team,
-        priority=lease.priority,
-        held=lease.held,
-        duration_s=lease.duration_s,
-        ttl_s=lease.ttl_s,
-        position=view.position,
-        obstacle=view.obstacle,
-        bench=lease.bench,
-        address=view.address,
-        epoch=lease.epoch,
-        benches=[
+    return {
+        "id": lease.id,
+        "state": lease.state,
+        "selector": lease.selector,
+        "wanted": [schemas.WantedBenches(selector=one.selector, count=one.count) for one in lease.wanted],
+        "same_site": lease.same_site,
+        "affinity": lease.affinity,
+        "holder": lease.holder,
+        "team": lease.team,
+        "priority": lease.priority,
+        "held": lease.held,
+        "duration_s": lease.duration_s,
+        "ttl_s": lease.ttl_s,
+        "position": view.position,
+        "obstacle": view.obstacle,
+        "bench": lease.bench,
+        "address": view.address,
+        "epoch": lease.epoch,
+        "benches": [
             schemas.LeasedBench(
                 name=one.part.bench, address=one.address, epoch=one.part.epoch, selector=one.part.selector
             )
             for one in view.benches
         ],
-        run_id=lease.run_id,
-        created_at=to_text(lease.created_at),
-        granted_at=to_text(lease.granted_at),
-        active_at=to_text(lease.active_at),
-        expires_at=to_text(lease.expires_at),
-        heartbeat_by=to_text(lease.heartbeat_by),
-        starts_at=to_text(lease.starts_at),
-        reserved=list(lease.reserved),
-        avoid=list(lease.avoid),
-        idle_release_at=to_text(view.idle_release_at),
-        revoke_at=to_text(lease.revoke_at),
-        revoke_reason=lease.revoke_reason,
-        ending_at=to_text(lease.ending_at),
-        ended_at=to_text(lease.ended_at),
-        end_reason=lease.end_reason,
-        end_note=lease.end_note,
-    )
+        "run_id": lease.run_id,
+        "created_at": to_text(lease.created_at),
+        "granted_at": to_text(lease.granted_at),
+        "active_at": to_text(lease.active_at),
+        "expires_at": to_text(lease.expires_at),
+        "heartbeat_by": to_text(lease.heartbeat_by),
+        "starts_at": to_text(lease.starts_at),
+        "reserved": list(lease.reserved),
+        "avoid": list(lease.avoid),
+        "idle_release_at": to_text(view.idle_release_at),
+        "revoke_at": to_text(lease.revoke_at),
+        "revoke_reason": lease.revoke_reason,
+        "ending_at": to_text(lease.ending_at),
+        "ended_at": to_text(lease.ended_at),
+        "end_reason": lease.end_reason,
+        "end_note": lease.end_note,
+    }
 
 
 def lease_answer(view: LeaseView, actor: Actor, shared: LeaseView | None = None) -> schemas.Lease:
     """A lease by itself; its holder sees its tokens, somebody with whom it is shared theirs, and nobody else any."""
-    summary = lease_summary(view).model_dump()
     shares = [schemas.LeaseShare(holder=one.holder, mode=one.mode) for one in view.shares]
     seen = view if actor.is_holder(view.lease.holder, view.lease.run_id) else shared
-    answer = schemas.Lease(**summary, token=None if seen is None else seen.token, shares=shares)
+    answer = schemas.Lease(**_lease(view), token=None if seen is None else seen.token, shares=shares)
     for bench, access in zip(answer.benches, () if seen is None else seen.benches, strict=False):
         bench.token = access.token
     return answer
@@ -133,7 +137,7 @@ def lease_answer(view: LeaseView, actor: Actor, shared: LeaseView | None = None)
 
 def shared_answer(view: LeaseView, share: Share) -> schemas.SharedLease:
     """A lease for somebody with whom it is shared, with their tokens."""
-    benches = lease_summary(view).benches
+    benches: list[schemas.LeasedBench] = _lease(view)["benches"]
     for bench, access in zip(benches, view.benches, strict=True):
         bench.token = access.token
     return schemas.SharedLease(

@@ -31,7 +31,7 @@ _PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 """What OpenSSL says to an answer without TLS."""
 _EXAMPLE = "it would look like http://127.0.0.1:8470"
 _CHUNK = 256 * 1024
-_IDLE_CONNECTIONS = 8
+_IDLE_CONNECTIONS = 32
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 

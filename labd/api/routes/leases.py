@@ -96,7 +96,9 @@ async def follow_leases(
 )
 def get_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId) -> schemas.Lease:
     """A lease; its holder sees its tokens, while it is held, and who shares it sees theirs."""
-    return lease_answer(lab.leasing.get(lease_id), actor, lab.holding.shared_with(lease_id, actor.name))
+    view = lab.leasing.get(lease_id)
+    is_shared = any(one.holder == actor.name for one in view.shares)
+    return lease_answer(view, actor, lab.holding.shared_with(lease_id, actor.name) if is_shared else None)
 
 
 def _exists(lab: LabOf, lease_id: LeaseId) -> None:
