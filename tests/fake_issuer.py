@@ -26,6 +26,9 @@ class FakeIssuer:
         self.calls_itself = url
         self.keys: list[RSAKey | ECKey] = []
         self.broken = False
+        self.answering = threading.Event()
+        """Cleared, it takes its time."""
+        self.answering.set()
         self.key_requests = 0
         self.polls: list[str] = []
         """What the token endpoint answers to each question: an OAuth error, or "" for a grant."""
@@ -37,8 +40,13 @@ class FakeIssuer:
         self.review_requests: list[dict[str, Any]] = []
         self.rotate("first")
 
-    def rotate(self, kid: str, *, keep: bool = False) -> None:
-        key = ECKey.generate_key("P-256", {"kid": kid, "use": "sig", "alg": "ES256"}, private=True)
+    def rotate(self, kid: str, *, keep: bool = False, rsa: bool = False) -> None:
+        """Signs with a new key; GitHub, GitLab and Kubernetes sign with RSA."""
+        key: RSAKey | ECKey
+        if rsa:
+            key = RSAKey.generate_key(2048, {"kid": kid, "use": "sig", "alg": "RS256"}, private=True)
+        else:
+            key = ECKey.generate_key("P-256", {"kid": kid, "use": "sig", "alg": "ES256"}, private=True)
         self.keys = [*self.keys, key] if keep else [key]
 
     def token(self, *, now: float, lifetime_s: float = 300, **claims: Any) -> str:
@@ -46,11 +54,13 @@ class FakeIssuer:
         full = {"iss": self.calls_itself, "iat": int(now), "exp": int(now + lifetime_s), **claims}
         key = self.keys[-1]
         said = {name: value for name, value in full.items() if value is not None}
-        return jwt.encode({"alg": "ES256", "kid": key.kid}, said, key, algorithms=["ES256"])
+        algorithm = str(key.get("alg"))
+        return jwt.encode({"alg": algorithm, "kid": key.kid, "typ": "JWT"}, said, key, algorithms=[algorithm])
 
     def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
         if self.broken:
             return 500, {}
+        self.answering.wait(30)
         if path == "/.well-known/openid-configuration":
             return 200, {
                 "issuer": self.calls_itself,
@@ -64,8 +74,13 @@ class FakeIssuer:
         if path == "/apis/authentication.k8s.io/v1/tokenreviews":
             asked = json.loads(body)
             self.review_requests.append({"body": asked, "authorization": headers.get("authorization")})
-            status = self.reviews.get(asked["spec"]["token"], {"authenticated": False})
-            return 201, {"kind": "TokenReview", "status": status}
+            if (asked["apiVersion"], asked["kind"]) != ("authentication.k8s.io/v1", "TokenReview"):
+                return 400, {"kind": "Status", "status": "Failure", "reason": "BadRequest", "code": 400}
+            if not (headers.get("authorization") or "").startswith("Bearer "):
+                return 401, {"kind": "Status", "status": "Failure", "reason": "Unauthorized", "code": 401}
+            # As a real API server has it: no member `authenticated` for a token that is not.
+            status = self.reviews.get(asked["spec"]["token"], {"user": {}, "error": "[invalid bearer token]"})
+            return 201, {**asked, "metadata": {"creationTimestamp": None}, "status": status}
         form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         if path == "/device" and form.get("client_id") and "openid" in form.get("scope", ""):
             return 200, {

@@ -20,6 +20,7 @@ from labd.services.errors import (
     InProgress,
     Invalid,
     NotFound,
+    ProviderAway,
     ServiceError,
     TooLarge,
     TooManyRequests,
@@ -38,6 +39,7 @@ _STATUS: dict[type[ServiceError], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+    ProviderAway: HTTPStatus.SERVICE_UNAVAILABLE,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
 }
@@ -166,7 +168,7 @@ def refusal(error: ServiceError | StoreError) -> Response:
     headers = {}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, InProgress):
+    if isinstance(error, InProgress | ProviderAway):
         headers["Retry-After"] = "1"
     if isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))

@@ -12,7 +12,7 @@ from labd.model.identity import ActorKind
 from labd.services.errors import ProviderAway, Unauthenticated
 from labd.services.provider_http import ProviderHttp, ProviderUnreachable
 from labd.services.providers import Oidc, roles_of
-from labd.services.sign_in import LoginView, Vouched
+from labd.services.sign_in import LASTS_MAX_S, LoginView, Vouched
 
 LEEWAY_S = 60
 """By how much the issuer's clock and labd's may differ."""
@@ -20,6 +20,9 @@ KEYS_LAST_S = 3600.0
 """How long keys are used before they are asked for again."""
 KEYS_AGAIN_S = 10.0
 """Unknown keys are asked for this often at most, whoever sends tokens that name them."""
+KEYS_WAIT_S = 5.0
+"""How long the first ones wait for keys that another fetches."""
+WAITING_MAX = 4
 NAME_LENGTH_MAX = 150
 
 _log = structlog.get_logger()
@@ -32,6 +35,7 @@ class OidcProvider:
         self._settings = settings
         self._http = ProviderHttp(settings.ca)
         self._lock = threading.Lock()
+        self._waiting = threading.Semaphore(WAITING_MAX)
         self._keys: KeySet | None = None
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
@@ -69,7 +73,7 @@ class OidcProvider:
             raise Unauthenticated(f"the token of {settings.name} has no name in the claim {settings.name_claim!r}")
         roles, scopes = roles_of(settings.grants, claims)
         kind = ActorKind.PROGRAM if settings.client_id is None else ActorKind.PERSON
-        return Vouched(f"{settings.name}:{name}", kind, roles, scopes, float(claims["exp"]) + LEEWAY_S)
+        return Vouched(f"{settings.name}:{name}", kind, roles, scopes, min(claims["exp"], now + LASTS_MAX_S) + LEEWAY_S)
 
     def _verified(self, token: str, now: float) -> dict[str, Any]:
         algorithms = list(self._settings.algorithms)
@@ -84,7 +88,7 @@ class OidcProvider:
 
     def _current_keys(self, now: float, again: bool) -> KeySet:
         stale = self._keys is None or now - self._fetched_at > KEYS_LAST_S
-        # One asks; nobody waits for it but the one, so that a slow issuer keeps only its own people waiting.
+        # One asks, and few wait for it, so that a slow issuer keeps only its own people waiting.
         if (stale or again) and now - self._tried_at >= KEYS_AGAIN_S and self._lock.acquire(blocking=False):
             try:
                 self._tried_at = now
@@ -94,6 +98,12 @@ class OidcProvider:
                 _log.warning("no keys of an identity provider", provider=self._settings.name, reason=str(error))
             finally:
                 self._lock.release()
+        if self._keys is None and self._waiting.acquire(blocking=False):
+            try:  # somebody else asks at present: what comes is for this one, too
+                if self._lock.acquire(timeout=KEYS_WAIT_S):
+                    self._lock.release()
+            finally:
+                self._waiting.release()
         keys = self._keys
         if keys is None:
             raise ProviderAway(f"labd cannot get the keys of {self._settings.name} at present: try again")

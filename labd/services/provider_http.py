@@ -1,6 +1,7 @@
 """HTTP to identity providers: bounded in time and size, no redirects."""
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,16 @@ ANSWER_BYTES_MAX = 1024 * 1024
 
 class ProviderUnreachable(Exception):
     """No answer, or none that makes sense; the message says which."""
+
+
+def _content(answer: urllib3.BaseHTTPResponse, url: str, deadline: float) -> bytes:
+    """Up to a byte more than is taken. urllib3's own timeout is for each read, and an answer may trickle."""
+    content = b""
+    while len(content) <= ANSWER_BYTES_MAX and (more := answer.read1(ANSWER_BYTES_MAX)):
+        content += more
+        if time.monotonic() > deadline:
+            raise ProviderUnreachable(f"{url} does not answer within {TIMEOUT_S:g} s")
+    return content
 
 
 class ProviderHttp:
@@ -41,9 +52,9 @@ class ProviderHttp:
                 preload_content=False,
             )
             try:
-                content = answer.read(ANSWER_BYTES_MAX + 1)
+                content = _content(answer, url, time.monotonic() + TIMEOUT_S)
             finally:
-                answer.release_conn()
+                answer.close()  # one that was read to its end has given its connection back
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ProviderUnreachable(f"{url} does not answer: {error}") from error
         if answer.status >= 300 or len(content) > ANSWER_BYTES_MAX:

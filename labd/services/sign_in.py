@@ -24,6 +24,8 @@ REMEMBERED_MAX = 4096
 LAST_USED_S = 60.0
 """How exactly the last use of a token is kept."""
 TOKEN_LENGTH_MAX = 16 * 1024
+LASTS_MAX_S = 366 * 86_400.0
+"""Of a token that others have issued, whatever they say."""
 
 
 @dataclass(frozen=True, slots=True)

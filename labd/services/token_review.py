@@ -4,12 +4,14 @@ import hashlib
 import threading
 from collections import OrderedDict
 
+import structlog
+
 from labd.model.identity import ActorKind
 from labd.services.errors import ProviderAway, Unauthenticated
 from labd.services.provider_http import ProviderHttp, ProviderUnreachable
 from labd.services.providers import Kubernetes, roles_of
 from labd.services.rates import Buckets, Rate
-from labd.services.sign_in import LoginView, Vouched, unproven_claims
+from labd.services.sign_in import LASTS_MAX_S, LoginView, Vouched, unproven_claims
 
 REMEMBERED_S = 10.0
 """How long an answer of the API server is good for; so long a deleted account may still get in."""
@@ -18,6 +20,7 @@ RATE = Rate(per_s=20, burst=50)
 """Questions to the API server, whoever causes them."""
 ASKING_MAX = 4
 """Of them at once: a slow API server keeps no more of labd's threads busy."""
+_log = structlog.get_logger()
 _PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 _ACCOUNT = "system:serviceaccount:"
 
@@ -75,6 +78,7 @@ class TokenReviewProvider:
                 headers={"Authorization": f"Bearer {own}"},
             )
         except (ProviderUnreachable, OSError, ValueError) as error:
+            _log.warning("a cluster does not review tokens", provider=settings.name, reason=str(error))
             raise ProviderAway(f"labd cannot ask {settings.name} at present: try again") from error
         finally:
             self._asking.release()
@@ -89,4 +93,6 @@ class TokenReviewProvider:
             return f"the token of {settings.name} is no service account's"
         _, _, namespace, account = name.split(":")
         roles, scopes = roles_of(settings.grants, {"namespace": namespace, "serviceaccount": account})
-        return Vouched(f"{settings.name}:{namespace}/{account}", ActorKind.PROGRAM, roles, scopes, float(expiry))
+        return Vouched(
+            f"{settings.name}:{namespace}/{account}", ActorKind.PROGRAM, roles, scopes, min(expiry, now + LASTS_MAX_S)
+        )
