@@ -7,7 +7,7 @@ from fastapi.requests import HTTPConnection
 
 from labd.api.guard import REASON_LENGTH_MAX, admission_to, bearer
 from labd.api.times import to_seconds
-from labd.model.filters import Filter
+from labd.model.filters import Filter, Span
 from labd.model.identity import Actor
 from labd.services.errors import FieldError, Invalid
 from labd.services.lab import Lab
@@ -31,22 +31,57 @@ ActorOf = Annotated[Actor, Depends(_actor)]
 """Who asks."""
 
 
+def _span(
+    since: Annotated[
+        str | None,
+        Query(
+            max_length=64,
+            description="Only from then on (RFC 3339): by when it was created, done, or last heard of.",
+            examples=["2026-11-21T09:30:00Z"],
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        Query(max_length=64, description="Only before then, as `since`.", examples=["2026-11-21T17:30:00Z"]),
+    ] = None,
+) -> Span:
+    span = Span(_moment("since", since), _moment("until", until))
+    if span.since is not None and span.until is not None and span.until < span.since:
+        message = "expected a time after `since`"
+        raise Invalid(f"until: {message}", FieldError("until", until, message))
+    return span
+
+
+def _moment(field: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return to_seconds(text)
+    except ValueError as error:
+        hint = " (write + as %2B in a URL)" if " " in text.strip() else ""
+        raise Invalid(f"{field} is {text!r}: {error}{hint}", FieldError(field, text, f"{error}{hint}")) from None
+
+
+SpanOf = Annotated[Span, Depends(_span)]
+"""`since` and `until` of a list."""
+TeamFilter = Annotated[
+    str | None, Query(min_length=1, max_length=63, description="Only this team's.", examples=["powertrain"])
+]
+HolderFilter = Annotated[
+    str | None, Query(min_length=1, max_length=200, description="Only this holder's.", examples=["ada"])
+]
+
+
 def _filter(
     actor: ActorOf,
-    holder: Annotated[str | None, Query(max_length=200, description="Only this holder's.", examples=["ada"])] = None,
+    span: SpanOf,
+    holder: HolderFilter = None,
+    team: TeamFilter = None,
     selector: Annotated[
         str, Query(description="Only with a bench whose labels match this selector.", examples=["platform=meb"])
     ] = "",
-    since: Annotated[
-        str | None,
-        Query(max_length=64, description="Only created then or later (RFC 3339).", examples=["2026-11-21T09:30:00Z"]),
-    ] = None,
 ) -> Filter:
-    try:
-        moment = None if since is None else to_seconds(since)
-    except ValueError as error:
-        raise Invalid(f"since: {error}", FieldError("since", since, str(error))) from None
-    return Filter(holder=holder, selector=selector, since=moment, teams=actor.teams())
+    return Filter(holder=holder, team=team, selector=selector, created=span, teams=actor.teams())
 
 
 FilterOf = Annotated[Filter, Depends(_filter)]

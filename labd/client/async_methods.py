@@ -56,10 +56,8 @@ Params = Mapping[str, str | int | Sequence[str]]
 LONG_S = 600.0
 
 
-def _filters(
-    states: Sequence[str], holder: str | None, selector: str | None, since: str | None
-) -> dict[str, str | Sequence[str]]:
-    given = {"state": states, "holder": holder, "selector": selector, "since": since}
+def filters(**given: str | Sequence[str] | None) -> dict[str, str | Sequence[str]]:
+    """The query parameters of a list: those that are given."""
     return {name: value for name, value in given.items() if value}
 
 
@@ -148,9 +146,25 @@ class AsyncMethods(AsyncBase):
         """Ends a token now; one of another takes a reason."""
         return cast(ApiToken, await self._call("DELETE", with_reason(f"tokens/{_segment(prefix)}", reason)))
 
-    async def benches(self, selector: str | None = None) -> list[Bench]:
-        """The benches whose labels match ``selector`` (Kubernetes' grammar: ``a=b, c in (d,e), !f``), or all."""
-        return list(await self._items("benches", {"selector": selector} if selector else {}))
+    async def benches(
+        self,
+        selector: str | None = None,
+        *,
+        states: Sequence[str] = (),
+        health: Sequence[str] = (),
+        holder: str | None = None,
+        team: str | None = None,
+        agent: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> list[Bench]:
+        """The benches whose labels match ``selector`` (Kubernetes' grammar: ``a=b, c in (d,e), !f``), or all, by name.
+
+        ``states`` and ``health``: only in one of them; ``holder``, ``team``, ``agent``: only this one's; ``since`` and
+        ``until``: only last heard of then (RFC 3339) or later, and before.
+        """
+        params = filters(state=states, health=health, holder=holder, team=team, agent=agent, since=since, until=until)
+        return list(await self._items("benches", params | filters(selector=selector)))
 
     async def bench(self, name: str) -> Bench:
         """One bench by name."""
@@ -235,16 +249,19 @@ class AsyncMethods(AsyncBase):
         self,
         *states: str,
         holder: str | None = None,
+        team: str | None = None,
         selector: str | None = None,
         since: str | None = None,
+        until: str | None = None,
         limit: int | None = None,
     ) -> list[Lease]:
         """The newest ``limit`` leases, or all, without tokens: newest first, those that wait in the queue's order.
 
-        ``states``: only those in one of them (QUEUED, GRANTED, ACTIVE, ENDING, ENDED); ``holder``: only this holder's;
-        ``selector``: only with a bench whose labels match; ``since``: only created then (RFC 3339) or later.
+        ``states``: only those in one of them (QUEUED, GRANTED, ACTIVE, ENDING, ENDED); ``holder``, ``team``: only this
+        one's; ``selector``: only with a bench whose labels match; ``since`` and ``until``: only created then (RFC 3339)
+        or later, and before.
         """
-        params = _filters(states, holder, selector, since)
+        params = filters(state=states, holder=holder, team=team, selector=selector, since=since, until=until)
         leases: list[Lease] = list(islice(await self._items("leases", params), limit))
         return sorted(leases, key=lambda lease: lease["position"] or 0)
 
@@ -300,9 +317,13 @@ class AsyncMethods(AsyncBase):
         credentials = Credentials(mine.key, made["certificate"].encode(), made["trust"].encode())
         return AgentTls(credentials, made["servers"][bench])
 
-    async def agents(self) -> list[Agent]:
-        """Every agent that was invited or is attached, by name."""
-        return list(await self._items("agents", {}))
+    async def agents(self, *states: str, since: str | None = None, until: str | None = None) -> list[Agent]:
+        """Every agent that was invited or is attached, by name.
+
+        ``states``: only in one of them (invited, enrolled, revoked, unproved); ``since`` and ``until``: only last heard
+        of then (RFC 3339) or later, and before.
+        """
+        return list(await self._items("agents", filters(state=states, since=since, until=until)))
 
     async def agent(self, name: str) -> Agent:
         """One agent by name."""
@@ -370,15 +391,18 @@ class AsyncMethods(AsyncBase):
         self,
         *states: str,
         holder: str | None = None,
+        team: str | None = None,
         selector: str | None = None,
         since: str | None = None,
+        until: str | None = None,
         limit: int | None = 50,
     ) -> list[Run]:
         """The newest ``limit`` runs (None: all), newest first; filtered like `leases`.
 
         States are PENDING, RUNNING, PASSED, FAILED, ERROR, CANCELLED.
         """
-        return list(islice(await self._items("runs", _filters(states, holder, selector, since), limit), limit))
+        params = filters(state=states, holder=holder, team=team, selector=selector, since=since, until=until)
+        return list(islice(await self._items("runs", params, limit), limit))
 
     async def run_again(self, run_id: str, holder: str | None = None) -> Run:
         """Submits what a run that is over executed once more; it keeps away from benches on which that ended in ERROR,

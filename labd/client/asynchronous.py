@@ -8,6 +8,7 @@ from urllib.parse import quote
 from labd.client.async_base import Params
 from labd.client.async_methods import AsyncMethods
 from labd.client.errors import LabUnreachable, UnexpectedAnswer
+from labd.client.lab import filters
 from labd.client.log_stream import ATTEMPTS, MAX_EVENT_BYTES, QUIET_S
 from labd.client.types import Lease, LogLine, Run
 
@@ -33,18 +34,23 @@ class AsyncLabClient(AsyncMethods):
             yield cast(Run, run)
 
     async def follow_leases(
-        self, *states: str, holder: str | None = None, selector: str | None = None, since: str | None = None
+        self,
+        *states: str,
+        holder: str | None = None,
+        team: str | None = None,
+        selector: str | None = None,
+        since: str | None = None,
     ) -> AsyncIterator[Lease]:
         """The leases there are, without their tokens, and from then on each one that changes, for ever.
 
         Filtered like `leases`. After a broken connection all come once more.
         """
-        given = {"state": states, "holder": holder, "selector": selector, "since": since}
-        async for event, lease in self._events("leases/events", {name: one for name, one in given.items() if one}):
+        given = filters(state=states, holder=holder, team=team, selector=selector, since=since)
+        async for event, lease in self._events("leases/events", given):
             if event == "lease":
                 yield cast(Lease, lease)
                 continue
-            for one in await self.leases(*states, holder=holder, selector=selector, since=since):
+            for one in await self.leases(*states, holder=holder, team=team, selector=selector, since=since):
                 yield one
 
     async def follow_log(self, run_id: str, after: int = 0) -> AsyncIterator[LogLine]:

@@ -110,9 +110,25 @@ class LabClient(Identities):
 
     # Benches
 
-    def benches(self, selector: str | None = None) -> list[Bench]:
-        """The benches whose labels match ``selector`` (Kubernetes' grammar: ``a=b, c in (d,e), !f``), or all."""
-        return list(self._items("benches", {"selector": selector} if selector else {}))
+    def benches(
+        self,
+        selector: str | None = None,
+        *,
+        states: Sequence[str] = (),
+        health: Sequence[str] = (),
+        holder: str | None = None,
+        team: str | None = None,
+        agent: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> list[Bench]:
+        """The benches whose labels match ``selector`` (Kubernetes' grammar: ``a=b, c in (d,e), !f``), or all, by name.
+
+        ``states`` and ``health``: only in one of them; ``holder``, ``team``, ``agent``: only this one's; ``since`` and
+        ``until``: only last heard of then (RFC 3339) or later, and before.
+        """
+        params = filters(state=states, health=health, holder=holder, team=team, agent=agent, since=since, until=until)
+        return list(self._items("benches", params | filters(selector=selector)))
 
     def bench(self, name: str) -> Bench:
         """One bench by name."""
@@ -201,16 +217,19 @@ class LabClient(Identities):
         self,
         *states: str,
         holder: str | None = None,
+        team: str | None = None,
         selector: str | None = None,
         since: str | None = None,
+        until: str | None = None,
         limit: int | None = None,
     ) -> list[Lease]:
         """The newest ``limit`` leases, or all, without tokens: newest first, those that wait in the queue's order.
 
-        ``states``: only those in one of them (QUEUED, GRANTED, ACTIVE, ENDING, ENDED); ``holder``: only this holder's;
-        ``selector``: only with a bench whose labels match; ``since``: only created then (RFC 3339) or later.
+        ``states``: only those in one of them (QUEUED, GRANTED, ACTIVE, ENDING, ENDED); ``holder``, ``team``: only this
+        one's; ``selector``: only with a bench whose labels match; ``since`` and ``until``: only created then (RFC 3339)
+        or later, and before.
         """
-        params = _filters(states, holder, selector, since)
+        params = filters(state=states, holder=holder, team=team, selector=selector, since=since, until=until)
         leases: list[Lease] = list(islice(self._items("leases", params), limit))
         return sorted(leases, key=lambda lease: lease["position"] or 0)
 
@@ -223,7 +242,12 @@ class LabClient(Identities):
         return cast(Lease, last)
 
     def follow_leases(
-        self, *states: str, holder: str | None = None, selector: str | None = None, since: str | None = None
+        self,
+        *states: str,
+        holder: str | None = None,
+        team: str | None = None,
+        selector: str | None = None,
+        since: str | None = None,
     ) -> Iterator[Lease]:
         """The leases there are, without their tokens, and from then on each one that changes, for ever.
 
@@ -232,8 +256,8 @@ class LabClient(Identities):
         return event_stream.follow_all(
             self._http,
             f"{_API}/leases/events",
-            _filters(states, holder, selector, since),
-            lambda: self.leases(*states, holder=holder, selector=selector, since=since),
+            filters(state=states, holder=holder, team=team, selector=selector, since=since),
+            lambda: self.leases(*states, holder=holder, team=team, selector=selector, since=since),
         )
 
     def heartbeat(self, lease_id: str) -> Lease:
@@ -290,9 +314,13 @@ class LabClient(Identities):
 
     # Agents
 
-    def agents(self) -> list[Agent]:
-        """Every agent that was invited or is attached, by name."""
-        return list(self._items("agents", {}))
+    def agents(self, *states: str, since: str | None = None, until: str | None = None) -> list[Agent]:
+        """Every agent that was invited or is attached, by name.
+
+        ``states``: only in one of them (invited, enrolled, revoked, unproved); ``since`` and ``until``: only last heard
+        of then (RFC 3339) or later, and before.
+        """
+        return list(self._items("agents", filters(state=states, since=since, until=until)))
 
     def agent(self, name: str) -> Agent:
         """One agent by name."""
@@ -362,15 +390,18 @@ class LabClient(Identities):
         self,
         *states: str,
         holder: str | None = None,
+        team: str | None = None,
         selector: str | None = None,
         since: str | None = None,
+        until: str | None = None,
         limit: int | None = 50,
     ) -> list[Run]:
         """The newest ``limit`` runs (None: all), newest first; filtered like `leases`.
 
         States are PENDING, RUNNING, PASSED, FAILED, ERROR, CANCELLED.
         """
-        return list(islice(self._items("runs", _filters(states, holder, selector, since), limit), limit))
+        params = filters(state=states, holder=holder, team=team, selector=selector, since=since, until=until)
+        return list(islice(self._items("runs", params, limit), limit))
 
     def run_again(self, run_id: str, holder: str | None = None) -> Run:
         """Submits what a run that is over executed once more; it keeps away from benches on which that ended in ERROR,
@@ -537,10 +568,8 @@ class LabClient(Identities):
         self._http.request("DELETE", f"{_API}/{path}", params=params)
 
 
-def _filters(
-    states: Sequence[str], holder: str | None, selector: str | None, since: str | None
-) -> dict[str, str | Sequence[str]]:
-    given = {"state": states, "holder": holder, "selector": selector, "since": since}
+def filters(**given: str | Sequence[str] | None) -> dict[str, str | Sequence[str]]:
+    """The query parameters of a list: those that are given."""
     return {name: value for name, value in given.items() if value}
 
 

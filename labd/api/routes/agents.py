@@ -7,7 +7,7 @@ from fastapi import Path, Query
 from pydantic import StringConstraints
 
 from labd.api import schemas
-from labd.api.context import ActorOf, LabOf, LeaseId, ReasonOf
+from labd.api.context import ActorOf, LabOf, LeaseId, ReasonOf, SpanOf
 from labd.api.idempotency import REPEATABLE
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
@@ -31,9 +31,23 @@ def get_authority(lab: LabOf) -> schemas.Authority:
 
 
 @router.get("/agents", responses=responses(), summary="List agents")
-def list_agents(lab: LabOf, paging: PagingOf) -> Page[schemas.Agent]:
+def list_agents(
+    lab: LabOf,
+    paging: PagingOf,
+    heard_of: SpanOf,
+    state: Annotated[list[schemas.AgentState], Query(description="Only in these states.")] = [],  # noqa: B006 - FastAPI copies
+    attached: Annotated[bool | None, Query(description="Only those that are attached, or are not.")] = None,
+) -> Page[schemas.Agent]:
     """Every agent that was invited or is attached, by name."""
-    return paging.cut(lab.enrolment.agents(), lambda view: view.name, agent_answer)
+
+    def wanted(view: AgentView) -> bool:
+        return (
+            (not state or _state(view) in state)
+            and attached in (None, view.address is not None)
+            and heard_of.holds(view.last_seen)
+        )
+
+    return paging.cut(filter(wanted, lab.enrolment.agents()), lambda view: view.name, agent_answer)
 
 
 @router.get("/agents/{name}", responses=responses(HTTPStatus.NOT_FOUND), summary="One agent")
@@ -124,12 +138,9 @@ def undrain_agent(lab: LabOf, actor: ActorOf, name: AgentName, reason: ReasonOf)
 def agent_answer(view: AgentView) -> schemas.Agent:
     """An agent."""
     agent = view.agent or Agent(view.name)
-    state: schemas.AgentState = "enrolled" if agent.enrolment else "invited"
-    if agent.revoked_at is not None:
-        state = "revoked"
     return schemas.Agent(
         name=view.name,
-        state="unproved" if view.agent is None else state,
+        state=_state(view),
         attached=view.address is not None,
         address=view.address,
         last_seen=to_text(view.last_seen),
@@ -143,3 +154,11 @@ def agent_answer(view: AgentView) -> schemas.Agent:
         draining=view.drain is not None,
         drain_reason=view.drain or "",
     )
+
+
+def _state(view: AgentView) -> schemas.AgentState:
+    if view.agent is None:
+        return "unproved"
+    if view.agent.revoked_at is not None:
+        return "revoked"
+    return "enrolled" if view.agent.enrolment else "invited"

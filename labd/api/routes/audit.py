@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import Query
 
 from labd.api import schemas
-from labd.api.context import ActorOf, LabOf
+from labd.api.context import ActorOf, LabOf, SpanOf, TeamFilter
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import responses
 from labd.api.routing import Router
-from labd.api.times import to_seconds, to_text
+from labd.api.times import to_text
 from labd.model.audit import Head
 from labd.model.identity import Role
 from labd.services.errors import FieldError, Invalid
@@ -24,17 +24,19 @@ def list_audit(
     lab: LabOf,
     actor_: ActorOf,
     paging: PagingOf,
-    action: Annotated[str, Query(max_length=64, description="`noun.verb`, or a noun for all its verbs.")] = "",
-    subject: Annotated[str, Query(max_length=300, description="`kind/name`, such as `lease/l-5f3a9c01d2e4`.")] = "",
-    actor: Annotated[str, Query(max_length=300)] = "",
-    team: Annotated[str, Query(max_length=300)] = "",
-    since: Annotated[str | None, Query(description="RFC 3339 time.", examples=["2026-11-21T09:30:00Z"])] = None,
-    until: Annotated[str | None, Query(description="RFC 3339 time; not included.")] = None,
-    oldest_first: bool = False,
+    span: SpanOf,
+    team: TeamFilter = None,
+    *,
+    action: Annotated[
+        str, Query(max_length=64, description="`noun.verb`, or a noun for all its verbs.", examples=["lease"])
+    ] = "",
+    subject: Annotated[str, Query(max_length=300, description="`kind/name`.", examples=["lease/l-5f3a9c01d2e4"])] = "",
+    actor: Annotated[str, Query(max_length=300, description="Who did it.", examples=["ada"])] = "",
+    oldest_first: Annotated[bool, Query(description="Instead of newest first.")] = False,
 ) -> Page[schemas.AuditEntry]:
     """Newest first, unless asked otherwise. An operator of teams reads what was done to things of these."""
-    since_s, until_s = _time("since", since), _time("until", until)
-    wanted = AuditFilter(action, subject, actor, team, since_s, until_s, actor_.teams(Role.OPERATOR))
+    readable = actor_.teams(Role.OPERATOR)
+    wanted = AuditFilter(action, subject, actor, team or "", span.since, span.until, readable)
     entries = lab.auditing.page(
         wanted, after=paging.after_number, limit=paging.limit + 1, newest_first=not oldest_first
     )
@@ -60,13 +62,6 @@ def verify_audit(
         detail=verdict.detail,
         verified_at=to_text(lab.core.clock.now()),
     )
-
-
-def _time(field: str, text: str | None) -> float | None:
-    try:
-        return None if text is None else to_seconds(text)
-    except ValueError as error:
-        raise Invalid(f"{field} is {text!r}: {error}", FieldError(field, text, str(error))) from error
 
 
 def _head(text: str) -> Head:

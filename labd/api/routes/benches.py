@@ -7,11 +7,13 @@ from fastapi import Path, Query
 
 from labd.api import schemas
 from labd.api.answers import bench_answer, calendar_answer
-from labd.api.context import ActorOf, LabOf, ReasonOf
+from labd.api.context import ActorOf, HolderFilter, LabOf, ReasonOf, SpanOf, TeamFilter
 from labd.api.paging import Page, PagingOf
 from labd.api.problems import responses
 from labd.api.routing import Router
 from labd.api.schemas.common import DAY_S
+from labd.model.bench import BenchState, Health
+from labd.services.fleet import BenchView
 from labd.services.tenancy import may_see
 
 BenchName = Annotated[str, Path(max_length=253, examples=["bench-1"])]
@@ -23,10 +25,32 @@ def list_benches(
     lab: LabOf,
     actor: ActorOf,
     paging: PagingOf,
-    selector: Annotated[str, Query(description="Label selector.", examples=["platform=meb"])] = "",
+    heard_of: SpanOf,
+    selector: Annotated[
+        str, Query(description="Only those whose labels match this selector.", examples=["platform=meb"])
+    ] = "",
+    state: Annotated[list[BenchState], Query(description="Only in these states.")] = [],  # noqa: B006 - FastAPI copies
+    health: Annotated[list[Health], Query(description="Only of this health.")] = [],  # noqa: B006 - FastAPI copies
+    holder: HolderFilter = None,
+    team: TeamFilter = None,
+    agent: Annotated[
+        str | None, Query(max_length=253, description="Only at this agent.", examples=["bench-host-1"])
+    ] = None,
 ) -> Page[schemas.Bench]:
-    """The benches that match the selector, by name."""
-    views = (view for view in lab.fleet.benches(selector) if may_see(actor, view.bench))
+    """By name. A bench that no team owns is no team's."""
+
+    def wanted(view: BenchView) -> bool:
+        return (
+            may_see(actor, view.bench)
+            and (not state or view.state in state)
+            and (not health or view.health in health)
+            and (team is None or view.bench.owner == team)
+            and (agent is None or view.bench.agent == agent)
+            and heard_of.holds(view.last_seen)
+            and (holder is None or bench_answer(view, actor).holder == holder)
+        )
+
+    views = filter(wanted, lab.fleet.benches(selector))
     return paging.cut(views, lambda view: view.bench.name, lambda view: bench_answer(view, actor))
 
 

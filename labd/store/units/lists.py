@@ -31,8 +31,12 @@ def newest(
         query = query.where(columns.holder == where.holder)
     if where.teams is not None:
         query = query.where(columns.team.in_(where.teams))
-    if where.since is not None:
-        query = query.where(columns.created_at >= where.since)
+    if where.team is not None:
+        query = query.where(columns.team == where.team)
+    if where.created.since is not None:
+        query = query.where(columns.created_at >= where.created.since)
+    if where.created.until is not None:
+        query = query.where(columns.created_at < where.created.until)
     if on is not None:
         there = tables.lease_benches.c
         query = query.where(lease_id.in_(select(there.lease_id).where(there.bench.in_(on))))

@@ -61,6 +61,53 @@ def test_lists_are_filtered_by_state_holder_bench_and_time(web: TestClient, cloc
     assert _ids(web, "runs", selector="rack=b") == []
 
 
+def test_lists_are_filtered_by_team_and_until_when(web: TestClient, clock: FakeClock) -> None:
+    a = web.post("leases", json={"holder": "ada", "team": "chassis"}).json()["id"]
+    run = web.post("runs", json={"holder": "ci", "script": "return", "team": "chassis"}).json()
+    clock.advance(3600)
+    b = web.post("leases", json={"holder": "ada"}).json()["id"]
+    assert _ids(web, "leases", team="chassis") == [run["lease_id"], a]
+    assert _ids(web, "runs", team="chassis") == [run["id"]]
+    assert _ids(web, "runs", team="default") == []
+    assert _ids(web, "leases", until="2027-01-15T08:30:00Z") == [run["lease_id"], a]
+    assert _ids(web, "leases", since="2027-01-15T08:00:00Z", until="2027-01-15T09:00:00Z") == [run["lease_id"], a]
+    assert _ids(web, "leases", since="2027-01-15T09:00:00Z") == [b]
+    assert {one["team"] for one in web.get("audit", params={"team": "chassis"}).json()["items"]} == {"chassis"}
+
+
+def test_benches_and_agents_are_filtered(web: TestClient, lab: Lab, clock: FakeClock) -> None:
+    lease = web.post("leases", json={"holder": "ada", "selector": "name=bench-2"}).json()
+    assert _ids(web, "benches", holder="ada") == _ids(web, "benches", state="leased") == lease["bench"].split()
+    assert _ids(web, "benches", holder="bob") == []
+    clock.advance(3600)
+    attach(lab, report("late", {"team": "chassis"}, healthy=False, reason="no power"), agent="agent-2")
+    assert _ids(web, "benches", team="chassis") == _ids(web, "benches", agent="agent-2") == ["late"]
+    assert _ids(web, "benches", health=["unhealthy", "offline"]) == ["late"]
+    noon = "2027-01-15T08:30:00Z"
+    assert _ids(web, "benches", since=noon) == ["late"]
+    assert _ids(web, "agents", since=noon, attached="true") == ["agent-2"]
+    assert _ids(web, "agents", until=noon, state="unproved") == ["agent-1"]
+    assert _ids(web, "agents", state="revoked") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "message"),
+    [
+        ("leases?stat=QUEUED", "stat", "did you mean 'state'"),
+        ("benches?selecter=a", "selecter", "did you mean 'selector'"),
+        ("audit?holder=ada", "holder", "no such filter"),
+        ("runs?since=2026-11-21T09:30:00+01:00", "since", "write + as %2B"),
+        ("runs?since=2026-11-22T00:00:00Z&until=2026-11-21T00:00:00Z", "until", "after `since`"),
+        ("leases?state=HELD", "state.0", "QUEUED"),
+        ("leases?cursor=nonsense", "cursor", "`next` of an answer"),
+    ],
+)
+def test_a_filter_that_makes_no_sense_is_named(web: TestClient, query: str, field: str, message: str) -> None:
+    (error,) = web.get(query).json()["errors"]
+    assert error["field"] == field
+    assert message in error["message"]
+
+
 def test_a_cursor_is_of_one_list_with_its_filters(web: TestClient) -> None:
     for _ in range(3):
         web.post("leases", json={"holder": "ada"})
