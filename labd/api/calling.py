@@ -78,6 +78,10 @@ class Call:
             *(_Parameter("header", field) for field in dependant.header_params),
         ]
         self._body = next(iter(dependant.body_params), None)
+        self.query_names: frozenset[str] = frozenset(field.alias for field in dependant.query_params).union(
+            *(need.query_names for _, need in self._needs)
+        )
+        """What it takes from the query."""
         requests = (dependant.request_param_name, dependant.http_connection_param_name)
         self._requests = [name for name in requests if name is not None]
 

@@ -9,8 +9,8 @@ from itertools import islice
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Query, Request
-from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, Field
+from starlette.datastructures import QueryParams
 
 from labd.model.nearest import nearest
 from labd.services.errors import FieldError, Invalid
@@ -81,7 +81,6 @@ def _paging(
         ),
     ] = None,
 ) -> Paging:
-    _refuse_unknown(request)
     filters = sorted(pair for pair in request.query_params.multi_items() if pair[0] not in ("limit", "cursor"))
     list_id = sha256(json.dumps([request.url.path, filters]).encode()).hexdigest()[:12]
     return Paging(limit, None if cursor is None else _key(list_id, cursor), list_id)
@@ -91,19 +90,12 @@ PagingOf = Annotated[Paging, Depends(_paging)]
 """`limit` and `cursor` of a route that lists."""
 
 
-def _refuse_unknown(request: Request) -> None:
-    """A filter whose name is mistaken would otherwise keep everything, and nobody would see why."""
-    known = query_names(request.scope["route"].dependant)
-    for name in request.query_params:
+def refuse_unknown(given: QueryParams, known: frozenset[str]) -> None:
+    """A filter whose name is mistaken would otherwise keep everything, and nobody would see why. Raises Invalid."""
+    for name in given:
         if name not in known:
             message = f"there is no such filter here{nearest(name, sorted(known))}"
-            raise Invalid(f"{name}: {message}", FieldError(name, request.query_params[name], message))
-
-
-def query_names(dependant: Dependant) -> frozenset[str]:
-    """The query parameters that a route takes."""
-    mine = frozenset(parameter.alias for parameter in dependant.query_params)
-    return mine.union(*map(query_names, dependant.dependencies))
+            raise Invalid(f"{name}: {message}", FieldError(name, given[name], message))
 
 
 def _cursor(list_id: str, key: Key) -> str:

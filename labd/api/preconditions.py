@@ -29,6 +29,9 @@ def _if_match(
     return if_match
 
 
+WHOLE = {"x-whole": True}
+"""`openapi_extra` of a PUT that replaces what many keep together: it takes an `If-Match` (428), `*` at least."""
+
 IfMatchOf = Annotated[str | None, Depends(_if_match)]
 
 
@@ -41,9 +44,11 @@ def require_match(lab: Lab, actor: Actor, if_match: str, show: Show, values: dic
         try:
             now = etag(show(values))
         except NotFound as error:
-            raise ChangedMeanwhile(f"it is not there: {error}", "") from error
+            raise ChangedMeanwhile(f"it is not there any more: {error}", "") from error
         if not matches(if_match, now):
-            raise ChangedMeanwhile(f"it has changed: If-Match is {if_match}, its ETag is {now}", now)
+            raise ChangedMeanwhile(
+                f"somebody has changed it meanwhile: its ETag is {now}, If-Match is {if_match}; look at it again", now
+            )
 
 
 def given(endpoint: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:

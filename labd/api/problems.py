@@ -25,6 +25,7 @@ from labd.services.errors import (
     TooLarge,
     TooManyRequests,
     Unauthenticated,
+    Unconditional,
 )
 from labd.store.errors import StoreError
 
@@ -34,6 +35,7 @@ VALUE_LENGTH = 200
 
 _STATUS: dict[type[ServiceError], HTTPStatus] = {
     ChangedMeanwhile: HTTPStatus.PRECONDITION_FAILED,
+    Unconditional: HTTPStatus.PRECONDITION_REQUIRED,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,

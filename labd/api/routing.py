@@ -22,13 +22,13 @@ from labd.api.context import ActorOf, LabOf
 from labd.api.etags import etag, matches
 from labd.api.guard import admission_to
 from labd.api.idempotency import REPEATABLE, SLOW, KeyedOf, answer_once
-from labd.api.paging import Page
-from labd.api.preconditions import IfMatchOf, given, parent, require_match
+from labd.api.paging import Page, refuse_unknown
+from labd.api.preconditions import WHOLE, IfMatchOf, given, parent, require_match
 from labd.api.problems import problem_entries
 from labd.api.waiting import until
 from labd.model.identity import Actor
 from labd.model.lease import LeaseState
-from labd.services.errors import ChangedMeanwhile
+from labd.services.errors import ChangedMeanwhile, Unconditional
 from labd.services.lab import Lab
 
 WAIT_S_MAX = 60.0
@@ -99,6 +99,7 @@ class Route(APIRoute):
         self._status = int(options.get("status_code") or HTTPStatus.OK)
         returned = get_type_hints(endpoint, include_extras=True).get("return")
         self._tagged = isinstance(returned, type) and issubclass(returned, BaseModel) and not issubclass(returned, Page)
+        self._lists = isinstance(returned, type) and issubclass(returned, Page)
         answers_itself = isinstance(returned, type) and issubclass(returned, Response)
         adapted: Any = Any if answers_itself or inspect.isasyncgenfunction(endpoint) else returned
         self._adapter = TypeAdapter[Any](adapted)
@@ -113,6 +114,8 @@ class Route(APIRoute):
             if "{" in path or self.method != "POST":
                 more.append(_IF_MATCH)
                 statuses.append(HTTPStatus.PRECONDITION_FAILED)
+            if WHOLE.items() <= self._extra.items():
+                statuses.append(HTTPStatus.PRECONDITION_REQUIRED)
             endpoint = _with(endpoint, more, self._change)
         elif self._tagged:
             more = [_IF_NONE_MATCH, *([_WAIT] if self._topic else [])]
@@ -181,6 +184,8 @@ class Route(APIRoute):
         return last[0]
 
     def _answer(self, request: Received) -> Response:
+        if self._lists:
+            refuse_unknown(request.query_params, self._call.query_names)
         response = self._response(self._call.function(**self._call.values(request)))
         if self._tagged and response.status_code < HTTPStatus.MULTIPLE_CHOICES and response.body:
             response.headers["ETag"] = etag(bytes(response.body))
@@ -195,6 +200,12 @@ class Route(APIRoute):
         lab: Lab = hidden["lab"]
         actor: Actor = hidden["actor"]
         keyed, if_match = hidden.get("keyed"), hidden.get("if_match")
+
+        if if_match is None and WHOLE.items() <= self._extra.items():
+            raise Unconditional(
+                "this replaces all of it, also what others have changed since you looked: send If-Match with the ETag "
+                "of what you have seen, or * to overwrite whatever there is"
+            )
 
         def act() -> Any:
             if if_match is not None:

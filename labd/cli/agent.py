@@ -2,6 +2,7 @@
 
 import click
 
+from labd.cli.filters import span_options
 from labd.cli.options import duration
 from labd.cli.output import ago, format_option, print_json, print_record, print_table
 from labd.cli.session import Session, pass_session
@@ -14,11 +15,13 @@ def agent() -> None:
 
 
 @agent.command("ls")
+@click.option("--state", metavar="STATE", help="Only those in this state: invited, enrolled, revoked, unproved.")
+@span_options
 @format_option
 @pass_session
-def list_agents(session: Session, as_json: bool) -> None:
-    """List the agents."""
-    agents = session.lab.agents()
+def list_agents(session: Session, state: str | None, since: str | None, until: str | None, as_json: bool) -> None:
+    """List the agents; --since and --until go by when they were last heard of."""
+    agents = session.lab.agents(*([state] if state else []), since=since, until=until)
     if as_json:
         print_json(agents)
         return

@@ -1,14 +1,14 @@
 """``labctl audit``: who did what, and whether the record of it is whole."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TextIO
 
 import click
 
 from labd.cli.exits import ExitCode, Failure
-from labd.cli.options import duration
-from labd.cli.output import clean, format_option, parse_time, print_json, print_table
+from labd.cli.filters import span_options
+from labd.cli.output import clean, format_option, print_json, print_table
 from labd.cli.session import Session, pass_session
 from labd.client import AuditEntry, AuditQuery
 
@@ -18,18 +18,9 @@ def audit() -> None:
     """Read, export and verify the audit log."""
 
 
-def _moment(text: str) -> str:
-    """An RFC 3339 time from one, or from how long ago it is (``2h``). Raises click.BadParameter."""
-    try:
-        return parse_time(text).isoformat()
-    except ValueError:
-        return (datetime.now(UTC) - timedelta(seconds=duration(text))).isoformat()
-
-
 def _filters(command: click.decorators.FC) -> click.decorators.FC:
     for option in (
-        click.option("--until", type=_moment, metavar="TIME", help="Only before this."),
-        click.option("--since", type=_moment, metavar="TIME", help="Only from then on: 2026-11-21T09:00Z, or 2h ago."),
+        span_options,
         click.option("--team", default="", help="Only what was done to things of this team."),
         click.option("--actor", default="", help="Only what this person or program did."),
         click.option("--subject", default="", metavar="KIND/NAME", help="Only this, such as lease/l-5f3a9c01d2e4."),

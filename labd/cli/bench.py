@@ -6,10 +6,12 @@ import click
 
 from labd.cli.completion import complete_benches
 from labd.cli.exits import ExitCode, Failure
+from labd.cli.filters import owner_options
 from labd.cli.options import duration
 from labd.cli.output import ago, format_option, labels, print_json, print_record, print_table
 from labd.cli.output import duration as duration_text
 from labd.cli.session import Session, pass_session
+from labd.cli.versions import if_match_option, with_etag
 from labd.client import Bench, Bus, Did, PowerChannel
 
 _CLEAR_WAIT_S = 20.0
@@ -24,11 +26,31 @@ def bench() -> None:
 
 @bench.command("ls")
 @click.option("-l", "--selector", metavar="SELECTOR", default="", help="Only those whose labels match: platform=meb")
+@click.option("--state", metavar="STATE", help="Only those in this state: available, leased, drained, ...")
+@click.option("--health", metavar="HEALTH", help="Only those of this health: healthy, unhealthy, quarantined, ...")
+@owner_options
+@click.option("--agent", metavar="NAME", help="Only those at this agent.")
 @format_option
 @pass_session
-def list_benches(session: Session, selector: str, as_json: bool) -> None:
+def list_benches(
+    session: Session,
+    selector: str,
+    state: str | None,
+    health: str | None,
+    holder: str | None,
+    team: str | None,
+    agent: str | None,
+    as_json: bool,
+) -> None:
     """List the benches."""
-    benches = session.lab.benches(selector or None)
+    benches = session.lab.benches(
+        selector or None,
+        states=[state] if state else [],
+        health=[health] if health else [],
+        holder=holder,
+        team=team,
+        agent=agent,
+    )
     if as_json:
         print_json(benches)
         return
@@ -45,7 +67,10 @@ def list_benches(session: Session, selector: str, as_json: bool) -> None:
         for one in benches
     ]
     headings = ["bench", "state", "health", "holder", "ecus", "labels", "reason"]
-    empty = f"no bench matches {selector!r}" if selector else "no bench has ever attached to this labd"
+    filtered = selector or state or health or holder or team or agent
+    empty = "no bench is like that" if filtered else "no bench has ever attached to this labd"
+    if selector and filtered == selector:
+        empty = f"no bench matches {selector!r}"
     print_table(headings, rows, empty=empty)
 
 
@@ -57,7 +82,7 @@ def show_bench(session: Session, bench_name: str, as_json: bool) -> None:
     """Show a bench: its labels, state, buses, ECUs, consoles, power channels and adapters."""
     found = session.lab.bench(bench_name)
     if as_json:
-        print_json(found)
+        print_json(with_etag(found))
     else:
         print_record(_fields(found))
 
@@ -119,19 +144,21 @@ def clear_quarantine(session: Session, bench_name: str, reason: str) -> None:
 @bench.command("drain")
 @click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
 @click.option("--reason", default="", help="Told to those who wait, and kept in the audit log.")
+@if_match_option
 @pass_session
-def drain_bench(session: Session, bench_name: str, reason: str) -> None:
+def drain_bench(session: Session, bench_name: str, reason: str, if_match: str | None) -> None:
     """Keep new leases from a bench; a present one ends as planned."""
-    _tell_drain(session.lab.drain_bench(bench_name, reason))
+    _tell_drain(session.lab.drain_bench(bench_name, reason, if_match=if_match))
 
 
 @bench.command("undrain")
 @click.argument("bench_name", metavar="BENCH", shell_complete=complete_benches)
 @click.option("--reason", default="", help="Kept in the audit log.")
+@if_match_option
 @pass_session
-def undrain_bench(session: Session, bench_name: str, reason: str) -> None:
+def undrain_bench(session: Session, bench_name: str, reason: str, if_match: str | None) -> None:
     """Let a bench be leased again."""
-    _tell_drain(session.lab.undrain_bench(bench_name, reason))
+    _tell_drain(session.lab.undrain_bench(bench_name, reason, if_match=if_match))
 
 
 def _tell_drain(found: Bench) -> None:

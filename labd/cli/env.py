@@ -5,6 +5,7 @@ import click
 from labd.cli.options import team_option
 from labd.cli.output import format_option, print_json, print_record, print_table
 from labd.cli.session import Session, pass_session
+from labd.cli.versions import if_match_option, with_etag
 from labd.client import Environment
 
 
@@ -35,14 +36,17 @@ def _pairs(_context: click.Context, _parameter: click.Parameter, texts: tuple[st
     help="A secret, by a name.",
 )
 @team_option
+@if_match_option
 @pass_session
-def set_environment(session: Session, name: str, variables: dict[str, str], secrets: dict[str, str], team: str) -> None:
+def set_environment(
+    session: Session, name: str, variables: dict[str, str], secrets: dict[str, str], team: str, if_match: str | None
+) -> None:
     """Add an environment, or replace it as a whole.
 
     \b
       labctl env set staging DB_HOST=db.example.com --secret DB_PASSWORD=staging-db
     """
-    session.lab.put_environment(name, variables, secrets, team=team)
+    session.lab.put_environment(name, variables, secrets, team=team, if_match=if_match)
     click.echo(f"environment {name} of team {team} is set")
 
 
@@ -68,7 +72,7 @@ def show(session: Session, name: str, team: str, as_json: bool) -> None:
     """Show an environment: its variables, and which secrets it has."""
     found = session.lab.environment(name, team=team)
     if as_json:
-        print_json(found)
+        print_json(with_etag(found))
     else:
         print_record(_fields(found))
 
@@ -76,10 +80,11 @@ def show(session: Session, name: str, team: str, as_json: bool) -> None:
 @env.command("rm")
 @click.argument("name")
 @team_option
+@if_match_option
 @pass_session
-def remove_environment(session: Session, name: str, team: str) -> None:
+def remove_environment(session: Session, name: str, team: str, if_match: str | None) -> None:
     """Remove an environment; its secrets stay."""
-    session.lab.remove_environment(name, team=team)
+    session.lab.remove_environment(name, team=team, if_match=if_match)
     click.echo(f"environment {name} of team {team} is gone")
 
 

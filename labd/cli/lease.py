@@ -4,6 +4,7 @@ import click
 
 from labd.cli.completion import complete_leases
 from labd.cli.exits import ExitCode, Failure, Interrupted
+from labd.cli.filters import owner_options, selector_filter, span_options
 from labd.cli.lease_holding import extend, share, transfer, unshare, why
 from labd.cli.leasing import TTL_S, place, releasing, wait_until_granted, waiting, warn
 from labd.cli.options import (
@@ -227,14 +228,25 @@ def release(session: Session, lease_ids: tuple[str, ...], reason: str, as_json: 
     "--state", type=click.Choice(_STATES, case_sensitive=False), help="Only those in this state; else the live ones."
 )
 @click.option("-a", "--all", "everything", is_flag=True, help="Ended ones too.")
+@owner_options
+@selector_filter
+@span_options
 @format_option
 @pass_session
-def list_leases(session: Session, state: str | None, everything: bool, as_json: bool) -> None:
+def list_leases(
+    session: Session,
+    state: str | None,
+    everything: bool,
+    holder: str | None,
+    team: str | None,
+    selector: str | None,
+    since: str | None,
+    until: str | None,
+    as_json: bool,
+) -> None:
     """List who holds what, and who waits."""
-    if state or everything:
-        leases = session.lab.leases(*([state] if state else []))
-    else:
-        leases = session.lab.leases(*HELD, "ENDING", "QUEUED")
+    states = [state] if state else [] if everything else [*HELD, "ENDING", "QUEUED"]
+    leases = session.lab.leases(*states, holder=holder, team=team, selector=selector, since=since, until=until)
     if as_json:
         print_json(leases)
         return

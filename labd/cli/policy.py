@@ -1,14 +1,12 @@
 """``labctl policy``: who may ask for what, how much of it, and for how long."""
 
-import json
-from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import click
 
-from labd.cli.exits import ExitCode, Failure
 from labd.cli.output import duration, format_option, print_json, print_record
 from labd.cli.session import Session, pass_session
+from labd.cli.versions import taken, with_etag
 from labd.client.types import Policy
 
 
@@ -24,31 +22,24 @@ def show_policy(session: Session, as_json: bool) -> None:
     """Show the policy; -o json is the document that 'apply' takes."""
     found = session.lab.policy()
     if as_json:
-        print_json(found)
+        print_json(with_etag(found))
     else:
         print_record(_fields(found))
 
 
 @policy.command("apply")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=click.File(encoding="utf-8"))
 @pass_session
-def apply_policy(session: Session, file: Path) -> None:
+def apply_policy(session: Session, file: TextIO) -> None:
     """Replace the policy by the one in a JSON FILE. What it leaves out has its default.
 
-    All mistakes are named at once, and nothing changes then.
+    A file that 'show -o json' has made has the `etag` of that version: it is refused when somebody has changed the
+    policy since. Without `etag`, it replaces whatever there is. All mistakes are named at once, and nothing changes
+    then.
     """
-    session.lab.put_policy(_document(file))
+    document, etag = taken(file)
+    session.lab.put_policy(document, if_match=etag)
     click.echo("the policy holds from now on")
-
-
-def _document(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise Failure(f"{file} holds no JSON: {error}", ExitCode.USAGE) from error
-    if not isinstance(document, dict):
-        raise Failure(f"{file} holds no JSON object", ExitCode.USAGE)
-    return document
 
 
 def _fields(found: Policy) -> dict[str, str]:

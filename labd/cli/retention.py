@@ -1,15 +1,13 @@
 """``labctl retention``: how long runs, logs and the audit log are kept."""
 
-import json
-from pathlib import Path
-from typing import Any
+from typing import TextIO, cast
 
 import click
 
-from labd.cli.exits import ExitCode, Failure
 from labd.cli.output import format_option, print_json
 from labd.cli.session import Session, pass_session
-from labd.client import Swept
+from labd.cli.versions import taken, with_etag
+from labd.client import Retention, Swept
 
 
 @click.group()
@@ -26,8 +24,8 @@ def retention() -> None:
 @retention.command()
 @pass_session
 def show(session: Session) -> None:
-    """Show the present rules, as JSON."""
-    print_json(session.lab.retention())
+    """Show the present rules, as JSON that 'apply' takes."""
+    print_json(with_etag(session.lab.retention()))
 
 
 @retention.command()
@@ -35,16 +33,18 @@ def show(session: Session) -> None:
 @click.option("--dry-run", is_flag=True, help="Change nothing; say what these rules would remove now.")
 @format_option
 @pass_session
-def apply(session: Session, file: Any, dry_run: bool, as_json: bool) -> None:
-    """Set the rules of a JSON file; labd removes what they do not keep within the hour."""
-    try:
-        rules = json.load(file)
-    except ValueError as error:
-        raise Failure(f"{Path(file.name).name} is no JSON: {error}", ExitCode.USAGE) from error
+def apply(session: Session, file: TextIO, dry_run: bool, as_json: bool) -> None:
+    """Set the rules of a JSON file; labd removes what they do not keep within the hour.
+
+    A file that 'show' has made has the `etag` of that version: it is refused when somebody has changed the rules since.
+    Without `etag`, it replaces whatever there is.
+    """
+    document, etag = taken(file)
+    rules = cast(Retention, document)
     if dry_run:
         _tell("would be removed", session.lab.preview_retention(rules), as_json)
         return
-    set_ = session.lab.set_retention(rules)
+    set_ = session.lab.set_retention(rules, if_match=etag)
     if as_json:
         print_json(set_)
     else:

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from labd.cli.completion import complete_runs
 from labd.cli.exits import OF_RUN, ExitCode, Failure, Interrupted
 from labd.cli.files import data_files, files_beside, read_script
+from labd.cli.filters import owner_options, selector_filter, span_options
 from labd.cli.leasing import in_words, place, waiting
 from labd.cli.options import duration, holder_option, priority_option, selector_and_benches, selectors_option
 from labd.cli.output import (
@@ -214,12 +215,33 @@ run.script = submit
 
 @run.command("ls")
 @click.option("--state", type=click.Choice(_STATES, case_sensitive=False), help="Only those in this state.")
+@owner_options
+@selector_filter
+@span_options
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="The newest so many.")
 @format_option
 @pass_session
-def list_runs(session: Session, state: str | None, limit: int, as_json: bool) -> None:
+def list_runs(
+    session: Session,
+    state: str | None,
+    holder: str | None,
+    team: str | None,
+    selector: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List runs, the newest first."""
-    runs = session.lab.runs(*([state] if state else []), limit=limit)
+    runs = session.lab.runs(
+        *([state] if state else []),
+        holder=holder,
+        team=team,
+        selector=selector,
+        since=since,
+        until=until,
+        limit=limit,
+    )
     if as_json:
         print_json(runs)
         return

@@ -64,6 +64,7 @@ from labd.client.types import (
     Swept,
     WantedBenches,
 )
+from labd.client.versions import IfMatch, etag_of
 
 if TYPE_CHECKING:
     from labd.client.asynchronous import AsyncLabClient
@@ -96,6 +97,7 @@ __all__ = [
     "Failure",
     "Frame",
     "Heartbeats",
+    "IfMatch",
     "Invitation",
     "LabClient",
     "LabError",
@@ -125,6 +127,7 @@ __all__ = [
     "WantedBenches",
     "default_holder",
     "end_text",
+    "etag_of",
     "held_bench",
     "held_lease",
     "notice_of",

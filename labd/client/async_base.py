@@ -20,6 +20,7 @@ from labd.client.errors import LabError, LabUnreachable, ProblemError, Unexpecte
 from labd.client.lab import DEFAULT_URL
 from labd.client.transport import MAX_ANSWER_BYTES, problem_of
 from labd.client.trust import trusted
+from labd.client.versions import Body, IfMatch, precondition, seen
 
 PAGE_SIZE = 1000
 _API = "api/v1"
@@ -62,11 +63,12 @@ class AsyncTransport:
         *,
         params: Params | None = None,
         json: object | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
         more_s: float = 0,
     ) -> bytes:
         """The body of the answer; like `Transport.request`, also in what it repeats and raises."""
-        headers, content = dict[str, str](), None
+        headers, content = dict(headers or {}), None
         if method == "POST":
             headers["Idempotency-Key"] = str(uuid.uuid4())
         if json is not None:
@@ -102,7 +104,7 @@ class AsyncTransport:
     def json(self, body: bytes) -> Any:
         """The JSON value of a body; raises UnexpectedAnswer when it is none."""
         try:
-            return jsonlib.loads(body)
+            return seen(jsonlib.loads(body), body)
         except ValueError as error:
             raise UnexpectedAnswer(f"{self.url} does not answer as labd does: {body[:80]!r}") from error
 
@@ -141,7 +143,7 @@ class AsyncTransport:
             if len(body) > MAX_ANSWER_BYTES:
                 raise UnexpectedAnswer(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
         if response.status_code < 300:
-            return bytes(body)
+            return Body.of(bytes(body), response.headers.get("ETag"))
         raise problem_of(self.url, response.status_code, response.reason_phrase, response.headers, bytes(body))
 
 
@@ -199,16 +201,23 @@ class AsyncBase:
                 return items
             params["cursor"] = page["next"]
 
-    async def _call(self, method: str, path: str, body: object | None = None, *, wait_s: float = 0) -> Any:
+    async def _call(
+        self, method: str, path: str, body: object | None = None, if_match: IfMatch = None, *, wait_s: float = 0
+    ) -> Any:
         params = {"wait": str(wait_s)} if wait_s else None
-        answer = await self._http.request(method, f"{_API}/{path}", params=params, json=body, more_s=wait_s)
+        headers = precondition(if_match)
+        answer = await self._http.request(
+            method, f"{_API}/{path}", params=params, json=body, headers=headers, more_s=wait_s
+        )
         return self._http.json(answer) if answer else None
 
-    async def _put(self, path: str, body: object, params: Params) -> Any:
-        return self._http.json(await self._http.request("PUT", f"{_API}/{path}", params=params, json=body))
+    async def _put(self, path: str, body: object, params: Params, if_match: IfMatch = None) -> Any:
+        headers = precondition(if_match)
+        answer = await self._http.request("PUT", f"{_API}/{path}", params=params, json=body, headers=headers)
+        return self._http.json(answer)
 
-    async def _delete(self, path: str, params: Params) -> None:
-        await self._http.request("DELETE", f"{_API}/{path}", params=params)
+    async def _delete(self, path: str, params: Params, if_match: IfMatch = None) -> None:
+        await self._http.request("DELETE", f"{_API}/{path}", params=params, headers=precondition(if_match))
 
 
 def _pairs(params: Params) -> httpx2.QueryParams:

@@ -47,6 +47,7 @@ from labd.client.types import (
     WantedBenches,
     WhoAmI,
 )
+from labd.client.versions import IfMatch, precondition
 
 DEFAULT_TEAM = "default"
 DEFAULT_URL = "http://127.0.0.1:8470"
@@ -174,20 +175,23 @@ class AsyncMethods(AsyncBase):
         """Who has a bench when, and from when on it is free for ``duration_s``."""
         return cast(Calendar, await self._get(f"benches/{_segment(name)}/calendar", {"duration_s": str(duration_s)}))
 
-    async def clear_quarantine(self, name: str, reason: str = "") -> Bench:
+    async def clear_quarantine(self, name: str, reason: str = "", *, if_match: IfMatch = None) -> Bench:
         """Has the bench's agent bring it to its safe state again, and end the quarantine if that works.
 
         Returns the bench as it was before; ask again for the outcome.
         """
-        return cast(Bench, await self._call("POST", with_reason(f"benches/{_segment(name)}/clear-quarantine", reason)))
+        path = with_reason(f"benches/{_segment(name)}/clear-quarantine", reason)
+        return cast(Bench, await self._call("POST", path, None, if_match))
 
-    async def drain_bench(self, name: str, reason: str = "") -> Bench:
+    async def drain_bench(self, name: str, reason: str = "", *, if_match: IfMatch = None) -> Bench:
         """Keeps new leases from a bench; a present one ends as planned."""
-        return cast(Bench, await self._call("PUT", with_reason(f"benches/{_segment(name)}/drain", reason)))
+        path = with_reason(f"benches/{_segment(name)}/drain", reason)
+        return cast(Bench, await self._call("PUT", path, None, if_match))
 
-    async def undrain_bench(self, name: str, reason: str = "") -> Bench:
+    async def undrain_bench(self, name: str, reason: str = "", *, if_match: IfMatch = None) -> Bench:
         """Lets a bench be leased again, unless its agent is drained."""
-        return cast(Bench, await self._call("DELETE", with_reason(f"benches/{_segment(name)}/drain", reason)))
+        path = with_reason(f"benches/{_segment(name)}/drain", reason)
+        return cast(Bench, await self._call("DELETE", path, None, if_match))
 
     async def drain_agent(self, name: str, reason: str = "") -> Agent:
         """Keeps new leases from all benches of an agent, with those that it attaches later."""
@@ -201,9 +205,13 @@ class AsyncMethods(AsyncBase):
         """Who may ask for what, how much of it, and for how long."""
         return cast(Policy, await self._get("policy"))
 
-    async def put_policy(self, document: Policy | Mapping[str, Any]) -> Policy:
-        """Sets another policy as a whole; what the document leaves out has its default."""
-        return cast(Policy, await self._call("PUT", "policy", dict(document)))
+    async def put_policy(self, document: Policy | Mapping[str, Any], *, if_match: IfMatch) -> Policy:
+        """Sets another policy as a whole; what the document leaves out has its default.
+
+        ``lab.put_policy({**seen, "ageing_bound_s": 3600}, if_match=seen)`` after ``seen = lab.policy()``: ProblemError
+        (412) when somebody has changed it meanwhile. ``"*"`` overwrites whatever there is.
+        """
+        return cast(Policy, await self._call("PUT", "policy", dict(document), if_match))
 
     async def create_lease(
         self,
@@ -273,34 +281,38 @@ class AsyncMethods(AsyncBase):
         """Why a lease waits: its place, who is ahead, what keeps each bench from it, and the start to expect."""
         return cast(LeaseWhy, await self._get(f"leases/{_segment(lease_id)}/why"))
 
-    async def extend(self, lease_id: str, by_s: float) -> Lease:
+    async def extend(self, lease_id: str, by_s: float, *, if_match: IfMatch = None) -> Lease:
         """Puts the hard end of a held lease off; the tokens in the answer are good until then."""
-        return cast(Lease, await self._call("POST", f"leases/{_segment(lease_id)}/extend", {"by_s": by_s}))
+        return cast(Lease, await self._call("POST", f"leases/{_segment(lease_id)}/extend", {"by_s": by_s}, if_match))
 
-    async def transfer(self, lease_id: str, holder: str, team: str | None = None) -> Lease:
+    async def transfer(self, lease_id: str, holder: str, team: str | None = None, *, if_match: IfMatch = None) -> Lease:
         """Gives a lease to somebody else; the tokens of the former holder are refused from then on."""
         body = {"holder": holder} | ({"team": team} if team else {})
-        return cast(Lease, await self._call("POST", f"leases/{_segment(lease_id)}/transfer", body))
+        return cast(Lease, await self._call("POST", f"leases/{_segment(lease_id)}/transfer", body, if_match))
 
-    async def share(self, lease_id: str, holder: str, mode: ShareMode = "observer") -> SharedLease:
+    async def share(
+        self, lease_id: str, holder: str, mode: ShareMode = "observer", *, if_match: IfMatch = None
+    ) -> SharedLease:
         """Lets somebody look on, or act ("co-driver"), beside the holder; the tokens in the answer are for them."""
         body = {"holder": holder, "mode": mode}
-        return cast(SharedLease, await self._call("POST", f"leases/{_segment(lease_id)}/shares", body))
+        return cast(SharedLease, await self._call("POST", f"leases/{_segment(lease_id)}/shares", body, if_match))
 
-    async def unshare(self, lease_id: str, holder: str, reason: str = "") -> Lease:
+    async def unshare(self, lease_id: str, holder: str, reason: str = "", *, if_match: IfMatch = None) -> Lease:
         """Takes a share back: agents end their calls at once, and refuse their tokens.
 
         An operator who does so to another's lease says why.
         """
         path = f"leases/{_segment(lease_id)}/shares/{_segment(holder)}"
-        return cast(Lease, await self._call("DELETE", with_reason(path, reason)))
+        return cast(Lease, await self._call("DELETE", with_reason(path, reason), None, if_match))
 
-    async def release(self, lease_id: str, reason: str = "") -> Lease:
+    async def release(self, lease_id: str, reason: str = "", *, if_match: IfMatch = None) -> Lease:
         """Ends a lease, or takes it out of the queue. Releasing an ended one changes nothing.
 
         An operator who takes it from another says why.
         """
-        return cast(Lease, await self._call("DELETE", with_reason(f"leases/{_segment(lease_id)}", reason)))
+        return cast(
+            Lease, await self._call("DELETE", with_reason(f"leases/{_segment(lease_id)}", reason), None, if_match)
+        )
 
     async def agent_tls(self, lease_id: str, bench: str) -> AgentTls | None:
         """What a `BenchClient` needs to reach the agent of a bench of this lease, which is GRANTED: a new certificate.
@@ -411,9 +423,11 @@ class AsyncMethods(AsyncBase):
         body = {"holder": holder} if holder else {}
         return cast(Run, await self._call("POST", f"runs/{_segment(run_id)}/again", body))
 
-    async def cancel_run(self, run_id: str, reason: str = "") -> Run:
+    async def cancel_run(self, run_id: str, reason: str = "", *, if_match: IfMatch = None) -> Run:
         """Stops a run, or takes it out of the queue. An operator who stops another's says why."""
-        return cast(Run, await self._call("POST", with_reason(f"runs/{_segment(run_id)}/cancel", reason)))
+        return cast(
+            Run, await self._call("POST", with_reason(f"runs/{_segment(run_id)}/cancel", reason), None, if_match)
+        )
 
     async def result(self, run_id: str) -> Result:
         """The result document of an ended run."""
@@ -450,22 +464,23 @@ class AsyncMethods(AsyncBase):
         secrets: Mapping[str, str] | None = None,
         *,
         team: str = DEFAULT_TEAM,
+        if_match: IfMatch = None,
     ) -> Environment:
         """Adds an environment, or replaces it as a whole; ``secrets`` are names of secrets by variable."""
         body = {"variables": dict(variables or {}), "secrets": dict(secrets or {})}
-        return cast(Environment, await self._put(f"environments/{_segment(name)}", body, {"team": team}))
+        return cast(Environment, await self._put(f"environments/{_segment(name)}", body, {"team": team}, if_match))
 
-    async def remove_environment(self, name: str, *, team: str = DEFAULT_TEAM) -> None:
+    async def remove_environment(self, name: str, *, team: str = DEFAULT_TEAM, if_match: IfMatch = None) -> None:
         """Removes an environment; its secrets stay."""
-        await self._delete(f"environments/{_segment(name)}", {"team": team})
+        await self._delete(f"environments/{_segment(name)}", {"team": team}, if_match)
 
     async def retention(self) -> Retention:
         """What is kept for how long."""
         return cast(Retention, await self._get("retention"))
 
-    async def set_retention(self, rules: Retention) -> Retention:
-        """Replaces the rules as a whole."""
-        return cast(Retention, await self._put("retention", rules, {}))
+    async def set_retention(self, rules: Retention, *, if_match: IfMatch) -> Retention:
+        """Replaces the rules as a whole; ``if_match`` as for `put_policy`."""
+        return cast(Retention, await self._put("retention", rules, {}, if_match))
 
     async def preview_retention(self, rules: Retention) -> Swept:
         """What these rules would remove now."""

@@ -5,6 +5,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from labd.client.types import ApiToken, LoginWays, Member, NewApiToken, User, WhoAmI
+from labd.client.versions import IfMatch
 
 
 class Identities:
@@ -16,7 +17,7 @@ class Identities:
     def _items(self, path: str, filters: Mapping[str, str | Sequence[str]]) -> Iterator[Any]:
         raise NotImplementedError
 
-    def _call(self, method: str, path: str, body: object | None = None) -> Any:
+    def _call(self, method: str, path: str, body: object | None = None, if_match: IfMatch = None) -> Any:
         raise NotImplementedError
 
     def login_ways(self) -> LoginWays:

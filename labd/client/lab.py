@@ -39,6 +39,7 @@ from labd.client.types import (
     Swept,
     WantedBenches,
 )
+from labd.client.versions import IfMatch, precondition
 
 DEFAULT_TEAM = "default"
 DEFAULT_URL = "http://127.0.0.1:8470"
@@ -57,6 +58,9 @@ class LabClient(Identities):
     (its message names what is wrong), and `UnexpectedAnswer` when the URL is not labd's. ``token`` is a bearer
     token: of a user, or of a run, which the runner-only routes ask for. Without it: LABD_TOKEN, or what
     ``labctl login`` has stored for the URL.
+
+    Changes take ``if_match``, the thing as this client last answered it: they are made to that version only, and are
+    refused (ProblemError 412) when it is another by now.
 
     ``ca`` (or LABD_CA) is the file of the authorities (PEM) that labd's certificate is verified by; without it, what
     ``labctl login --fingerprint`` has stored for the URL, or those of the system. ``server_name`` (or
@@ -138,20 +142,23 @@ class LabClient(Identities):
         """Who has a bench when, and from when on it is free for ``duration_s``."""
         return cast(Calendar, self._get(f"benches/{_segment(name)}/calendar", {"duration_s": str(duration_s)}))
 
-    def clear_quarantine(self, name: str, reason: str = "") -> Bench:
+    def clear_quarantine(self, name: str, reason: str = "", *, if_match: IfMatch = None) -> Bench:
         """Has the bench's agent bring it to its safe state again, and end the quarantine if that works.
 
         Returns the bench as it was before; ask again for the outcome.
         """
-        return cast(Bench, self._call("POST", with_reason(f"benches/{_segment(name)}/clear-quarantine", reason)))
+        path = with_reason(f"benches/{_segment(name)}/clear-quarantine", reason)
+        return cast(Bench, self._call("POST", path, None, if_match))
 
-    def drain_bench(self, name: str, reason: str = "") -> Bench:
+    def drain_bench(self, name: str, reason: str = "", *, if_match: IfMatch = None) -> Bench:
         """Keeps new leases from a bench; a present one ends as planned."""
-        return cast(Bench, self._call("PUT", with_reason(f"benches/{_segment(name)}/drain", reason)))
+        path = with_reason(f"benches/{_segment(name)}/drain", reason)
+        return cast(Bench, self._call("PUT", path, None, if_match))
 
-    def undrain_bench(self, name: str, reason: str = "") -> Bench:
+    def undrain_bench(self, name: str, reason: str = "", *, if_match: IfMatch = None) -> Bench:
         """Lets a bench be leased again, unless its agent is drained."""
-        return cast(Bench, self._call("DELETE", with_reason(f"benches/{_segment(name)}/drain", reason)))
+        path = with_reason(f"benches/{_segment(name)}/drain", reason)
+        return cast(Bench, self._call("DELETE", path, None, if_match))
 
     def drain_agent(self, name: str, reason: str = "") -> Agent:
         """Keeps new leases from all benches of an agent, with those that it attaches later."""
@@ -167,9 +174,13 @@ class LabClient(Identities):
         """Who may ask for what, how much of it, and for how long."""
         return cast(Policy, self._get("policy"))
 
-    def put_policy(self, document: Policy | Mapping[str, Any]) -> Policy:
-        """Sets another policy as a whole; what the document leaves out has its default."""
-        return cast(Policy, self._call("PUT", "policy", dict(document)))
+    def put_policy(self, document: Policy | Mapping[str, Any], *, if_match: IfMatch) -> Policy:
+        """Sets another policy as a whole; what the document leaves out has its default.
+
+        ``lab.put_policy({**seen, "ageing_bound_s": 3600}, if_match=seen)`` after ``seen = lab.policy()``: ProblemError
+        (412) when somebody has changed it meanwhile. ``"*"`` overwrites whatever there is.
+        """
+        return cast(Policy, self._call("PUT", "policy", dict(document), if_match))
 
     # Leases
 
@@ -268,34 +279,36 @@ class LabClient(Identities):
         """Why a lease waits: its place, who is ahead, what keeps each bench from it, and the start to expect."""
         return cast(LeaseWhy, self._get(f"leases/{_segment(lease_id)}/why"))
 
-    def extend(self, lease_id: str, by_s: float) -> Lease:
+    def extend(self, lease_id: str, by_s: float, *, if_match: IfMatch = None) -> Lease:
         """Puts the hard end of a held lease off; the tokens in the answer are good until then."""
-        return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/extend", {"by_s": by_s}))
+        return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/extend", {"by_s": by_s}, if_match))
 
-    def transfer(self, lease_id: str, holder: str, team: str | None = None) -> Lease:
+    def transfer(self, lease_id: str, holder: str, team: str | None = None, *, if_match: IfMatch = None) -> Lease:
         """Gives a lease to somebody else; the tokens of the former holder are refused from then on."""
         body = {"holder": holder} | ({"team": team} if team else {})
-        return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/transfer", body))
+        return cast(Lease, self._call("POST", f"leases/{_segment(lease_id)}/transfer", body, if_match))
 
-    def share(self, lease_id: str, holder: str, mode: ShareMode = "observer") -> SharedLease:
+    def share(
+        self, lease_id: str, holder: str, mode: ShareMode = "observer", *, if_match: IfMatch = None
+    ) -> SharedLease:
         """Lets somebody look on, or act ("co-driver"), beside the holder; the tokens in the answer are for them."""
         body = {"holder": holder, "mode": mode}
-        return cast(SharedLease, self._call("POST", f"leases/{_segment(lease_id)}/shares", body))
+        return cast(SharedLease, self._call("POST", f"leases/{_segment(lease_id)}/shares", body, if_match))
 
-    def unshare(self, lease_id: str, holder: str, reason: str = "") -> Lease:
+    def unshare(self, lease_id: str, holder: str, reason: str = "", *, if_match: IfMatch = None) -> Lease:
         """Takes a share back: agents end their calls at once, and refuse their tokens.
 
         An operator who does so to another's lease says why.
         """
         path = f"leases/{_segment(lease_id)}/shares/{_segment(holder)}"
-        return cast(Lease, self._call("DELETE", with_reason(path, reason)))
+        return cast(Lease, self._call("DELETE", with_reason(path, reason), None, if_match))
 
-    def release(self, lease_id: str, reason: str = "") -> Lease:
+    def release(self, lease_id: str, reason: str = "", *, if_match: IfMatch = None) -> Lease:
         """Ends a lease, or takes it out of the queue. Releasing an ended one changes nothing.
 
         An operator who takes it from another says why.
         """
-        return cast(Lease, self._call("DELETE", with_reason(f"leases/{_segment(lease_id)}", reason)))
+        return cast(Lease, self._call("DELETE", with_reason(f"leases/{_segment(lease_id)}", reason), None, if_match))
 
     def agent_tls(self, lease_id: str, bench: str) -> AgentTls | None:
         """What a `BenchClient` needs to reach the agent of a bench of this lease, which is GRANTED: a new certificate.
@@ -410,9 +423,9 @@ class LabClient(Identities):
         body = {"holder": holder} if holder else {}
         return cast(Run, self._call("POST", f"runs/{_segment(run_id)}/again", body))
 
-    def cancel_run(self, run_id: str, reason: str = "") -> Run:
+    def cancel_run(self, run_id: str, reason: str = "", *, if_match: IfMatch = None) -> Run:
         """Stops a run, or takes it out of the queue. An operator who stops another's says why."""
-        return cast(Run, self._call("POST", with_reason(f"runs/{_segment(run_id)}/cancel", reason)))
+        return cast(Run, self._call("POST", with_reason(f"runs/{_segment(run_id)}/cancel", reason), None, if_match))
 
     def follow_run(self, run_id: str) -> Generator[Run, None, Run]:
         """The run as it is and each time it changes; the generator returns it once it is over."""
@@ -468,14 +481,15 @@ class LabClient(Identities):
         secrets: Mapping[str, str] | None = None,
         *,
         team: str = DEFAULT_TEAM,
+        if_match: IfMatch = None,
     ) -> Environment:
         """Adds an environment, or replaces it as a whole; ``secrets`` are names of secrets by variable."""
         body = {"variables": dict(variables or {}), "secrets": dict(secrets or {})}
-        return cast(Environment, self._put(f"environments/{_segment(name)}", body, {"team": team}))
+        return cast(Environment, self._put(f"environments/{_segment(name)}", body, {"team": team}, if_match))
 
-    def remove_environment(self, name: str, *, team: str = DEFAULT_TEAM) -> None:
+    def remove_environment(self, name: str, *, team: str = DEFAULT_TEAM, if_match: IfMatch = None) -> None:
         """Removes an environment; its secrets stay."""
-        self._delete(f"environments/{_segment(name)}", {"team": team})
+        self._delete(f"environments/{_segment(name)}", {"team": team}, if_match)
 
     # Retention
 
@@ -483,9 +497,9 @@ class LabClient(Identities):
         """What is kept for how long."""
         return cast(Retention, self._get("retention"))
 
-    def set_retention(self, rules: Retention) -> Retention:
-        """Replaces the rules as a whole."""
-        return cast(Retention, self._put("retention", rules, {}))
+    def set_retention(self, rules: Retention, *, if_match: IfMatch) -> Retention:
+        """Replaces the rules as a whole; ``if_match`` as for `put_policy`."""
+        return cast(Retention, self._put("retention", rules, {}, if_match))
 
     def preview_retention(self, rules: Retention) -> Swept:
         """What these rules would remove now."""
@@ -556,16 +570,20 @@ class LabClient(Identities):
                 return
             params["cursor"] = page["next"]
 
-    def _call(self, method: str, path: str, body: object | None = None, *, wait_s: float = 0) -> Any:
+    def _call(
+        self, method: str, path: str, body: object | None = None, if_match: IfMatch = None, *, wait_s: float = 0
+    ) -> Any:
         params = {"wait": str(wait_s)} if wait_s else None
-        answer = self._http.request(method, f"{_API}/{path}", params=params, json=body, more_s=wait_s)
+        headers = precondition(if_match)
+        answer = self._http.request(method, f"{_API}/{path}", params=params, json=body, headers=headers, more_s=wait_s)
         return self._http.json(answer) if answer else None
 
-    def _put(self, path: str, body: object, params: Params) -> Any:
-        return self._http.json(self._http.request("PUT", f"{_API}/{path}", params=params, json=body))
+    def _put(self, path: str, body: object, params: Params, if_match: IfMatch = None) -> Any:
+        headers = precondition(if_match)
+        return self._http.json(self._http.request("PUT", f"{_API}/{path}", params=params, json=body, headers=headers))
 
-    def _delete(self, path: str, params: Params) -> None:
-        self._http.request("DELETE", f"{_API}/{path}", params=params)
+    def _delete(self, path: str, params: Params, if_match: IfMatch = None) -> None:
+        self._http.request("DELETE", f"{_API}/{path}", params=params, headers=precondition(if_match))
 
 
 def filters(**given: str | Sequence[str] | None) -> dict[str, str | Sequence[str]]:

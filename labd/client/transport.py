@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError, IncompleteRead, LocationParseError
 from urllib3.util import parse_url
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
+from labd.client.versions import Body, seen
 
 Params = Mapping[str, str | int | Sequence[str]]
 """Of a query."""
@@ -76,6 +77,7 @@ class Transport:
         *,
         params: Params | None = None,
         json: object | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
         more_s: float = 0,
     ) -> bytes:
@@ -86,7 +88,7 @@ class Transport:
         acts once all the same, for a POST carries an Idempotency-Key, and the other methods do by their nature.
         Raises ProblemError, LabUnreachable or UnexpectedAnswer.
         """
-        headers, body = dict[str, str](), None
+        headers, body = dict(headers or {}), None
         if method == "POST":
             headers["Idempotency-Key"] = str(uuid.uuid4())
         if json is not None:
@@ -146,7 +148,7 @@ class Transport:
     def json(self, body: bytes) -> Any:
         """The JSON value of a body; raises UnexpectedAnswer when it is none."""
         try:
-            return jsonlib.loads(body)
+            return seen(jsonlib.loads(body), body)
         except ValueError as error:
             raise UnexpectedAnswer(f"{self.url} does not answer as labd does: {_excerpt(body)}") from error
 
@@ -204,7 +206,7 @@ class Transport:
         if len(body) > MAX_ANSWER_BYTES:
             raise UnexpectedAnswer(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
         if response.status < 300:
-            return body
+            return Body.of(body, response.headers.get("ETag"))
         raise problem_of(self.url, response.status, response.reason or "", response.headers, body)
 
 

@@ -47,6 +47,10 @@ class ChangedMeanwhile(ServiceError):
         self.etag = etag
 
 
+class Unconditional(ServiceError):
+    """It would overwrite what others may have changed: it has to be said which version it is about."""
+
+
 class TooLarge(ServiceError):
     """A bound is exceeded."""
 

@@ -155,8 +155,8 @@ def test_a_run_that_has_to_go_is_told_and_goes_in_time(
     lab: Lab, client: LabClient, stack: ExitStack, tmp_path: Path
 ) -> None:
     policy = client.policy()
-    stack.callback(client.put_policy, policy)
-    client.put_policy({**policy, "preemption_grace_s": GRACE_S})
+    stack.callback(client.put_policy, policy, if_match="*")
+    client.put_policy({**policy, "preemption_grace_s": GRACE_S}, if_match=policy)
     run = client.create_run(script=PATIENT, holder="ada", selector="name=bench-1", priority="low", timeout_s=300)
     next(line for line in client.follow_log(run["id"]) if line["text"] == "runs")
     urgent = client.create_lease(selector="name=bench-1", holder="eve", priority="urgent", duration_s=60, ttl_s=600)

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from labd.api import schemas
 from labd.api.context import ActorOf, LabOf
+from labd.api.preconditions import WHOLE
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
 from labd.model import policy as model
@@ -17,7 +18,7 @@ def get_policy(lab: LabOf) -> schemas.Policy:
     return _answer(lab.policing.policy())
 
 
-@router.put("", responses=body_responses(), summary="Set another policy")
+@router.put("", openapi_extra=WHOLE, responses=body_responses(), summary="Set another policy")
 def put_policy(lab: LabOf, actor: ActorOf, wish: schemas.Policy) -> schemas.Policy:
     """Replaces the policy as a whole; it holds for whoever asks from now on, and for the order of those who wait."""
     return _answer(lab.policing.replace(actor, model.policy_of(wish.model_dump())))

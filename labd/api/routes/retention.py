@@ -5,6 +5,7 @@ from dataclasses import asdict
 from labd.api import schemas
 from labd.api.context import ActorOf, LabOf
 from labd.api.idempotency import REPEATABLE, SLOW
+from labd.api.preconditions import WHOLE
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
 from labd.model import retention as model
@@ -18,7 +19,7 @@ def get_retention(lab: LabOf) -> schemas.Retention:
     return _answer(lab.retaining.retention())
 
 
-@router.put("", responses=body_responses(), summary="Keep for another time")
+@router.put("", openapi_extra=WHOLE, responses=body_responses(), summary="Keep for another time")
 def put_retention(lab: LabOf, actor: ActorOf, wish: schemas.Retention) -> schemas.Retention:
     """Replaces the rules as a whole; labd removes what they do not keep within the hour."""
     return _answer(lab.retaining.replace(actor, model.retention_of(wish.model_dump())))
