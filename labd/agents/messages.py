@@ -24,8 +24,6 @@ def report_of(message: lab_pb2.BenchReport) -> BenchReport:
                 "fd": bus.fd,
                 "messages": list(bus.messages),
                 "state": _BUS_STATES.get(bus.state, "unknown"),
-                "lost": bus.lost,
-                "error_frames": bus.error_frames,
             }
             for bus in bench.buses
         ],
@@ -48,6 +46,7 @@ def report_of(message: lab_pb2.BenchReport) -> BenchReport:
         ],
         equipment=_equipment_of(bench),
         power={one.name: _reading_of(one) for one in bench.power},
+        counters={bus.name: {"lost": bus.lost, "error_frames": bus.error_frames} for bus in bench.buses},
         active_epoch=message.active_epoch,
         idle_s=message.idle_ms / 1000,
     )

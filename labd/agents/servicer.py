@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -11,11 +11,21 @@ import structlog
 from bench_agent.protocol import lab_pb2, lab_pb2_grpc
 from bench_agent.protocol.identity import AgentIdentity
 from bench_agent.protocol.transport import peer_names
+from labd.agents.intake import Intake
 from labd.agents.messages import fence_of, message_of, report_of, runner_of
-from labd.services.attachment import CertificateAnswer, Order, Session
+from labd.services.attachment import (
+    CertificateAnswer,
+    Fenced,
+    Gone,
+    Hello,
+    Order,
+    Reported,
+    RunnerChanged,
+    Said,
+    Session,
+)
 from labd.services.enrolment import NotAdmitted
 from labd.services.errors import ServiceError
-from labd.services.fleet import Fleet
 from labd.services.lab import Lab
 from labd.store.errors import StoreError
 
@@ -23,12 +33,10 @@ TICK_S = 3.0
 """From one sign of life to the next."""
 SILENCE_S = 15.0
 """An agent that says nothing for this long is offline."""
-OUTAGE_S = 120.0
-"""How long labd's database may be away before an agent with news has to attach anew."""
-RETRY_S = 0.5
-"""How soon it is tried again."""
 REVOKED_S = 0.5
 """How long an agent may take to read that it was revoked."""
+INBOX_MAX = 64
+"""What an agent may have said that is not durable yet; it is read on when some of it is."""
 OUTBOX_MAX = 256
 """Orders an agent may leave unread before its stream is ended; it learns them again when it attaches anew."""
 
@@ -43,6 +51,8 @@ class _Link:
         self._loop = loop
         self._orders: asyncio.Queue[Order] = asyncio.Queue(OUTBOX_MAX)
         self.closed: asyncio.Future[str] = loop.create_future()
+        self.room = asyncio.Semaphore(INBOX_MAX)
+        """For what the agent says."""
         self.revoked = False
         """The agent is to be told so before the stream ends."""
 
@@ -84,7 +94,8 @@ class LabServicer(lab_pb2_grpc.LabServicer):
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._fleet: Fleet = lab.fleet
+        self._fleet = lab.fleet
+        self._intake = Intake(lab.hearing.hear)
         self._tick_s = TICK_S
         self._silence_s = SILENCE_S
         self._links: set[_Link] = set()
@@ -115,15 +126,16 @@ class LabServicer(lab_pb2_grpc.LabServicer):
         link = _Link(asyncio.get_running_loop())
         self._links.add(link)
         try:
+            session = self._lab.hearing.session(hello.agent, hello.address, link)
             reports = [report_of(report) for report in hello.benches]
             runners = [runner_of(runner) for runner in hello.runners]
-            session, orders = await asyncio.to_thread(
-                self._fleet.attach, hello.agent, hello.address, reports, link, runners
-            )
             reason = "the stream broke"
             try:
+                await asyncio.shield(self._intake.put(Hello(session, reports, runners)))
                 welcome = lab_pb2.Welcome(
-                    jwks=self._lab.core.signer.jwks, fences=[fence_of(order) for order in orders], trust=self._trust
+                    jwks=self._lab.core.signer.jwks,
+                    fences=[fence_of(order) for order in session.welcome],
+                    trust=self._trust,
                 )
                 await context.write(self._message(welcome=welcome))
                 if identity is not None:
@@ -131,20 +143,17 @@ class LabServicer(lab_pb2_grpc.LabServicer):
                 reason = await self._serve(session, link, request_iterator, context, identity)
             finally:
                 # Also when cancelled: the fleet must know.
-                detached = asyncio.create_task(asyncio.to_thread(self._detach, session, reason))
+                detached = self._intake.put(Gone(session, reason))
                 if link.revoked:
                     await self._tell_revoked(reason, context)
-                await asyncio.shield(detached)
+                try:
+                    await asyncio.shield(detached)
+                except StoreError as error:  # made up for when labd has its database again, or by the other labds
+                    _log.warning("an agent's leaving is not written down", agent=session.agent, reason=str(error))
         finally:
             self._links.discard(link)
         revoked = grpc.StatusCode.PERMISSION_DENIED
         await context.abort(revoked if link.revoked else grpc.StatusCode.UNAVAILABLE, reason)
-
-    def _detach(self, session: Session, reason: str) -> None:
-        try:
-            self._fleet.detach(session, reason)
-        except StoreError as error:  # it is made up for when labd has its database again, or by the other labds
-            _log.warning("an agent's leaving is not written down", agent=session.agent, reason=str(error))
 
     @property
     def _trust(self) -> bytes:
@@ -236,32 +245,27 @@ class LabServicer(lab_pb2_grpc.LabServicer):
                 return "the agent hung up"
             match message.WhichOneof("message"):
                 case "report":
-                    await self._take_in(self._fleet.report, session, report_of(message.report))
+                    await self._take_in(link, Reported(session, report_of(message.report)))
                 case "fenced":
-                    fenced = message.fenced
-                    await self._take_in(self._fleet.fenced, session, fenced.bench, fenced.epoch)
+                    await self._take_in(link, Fenced(session, message.fenced.bench, message.fenced.epoch))
                 case "runner":
-                    await self._take_in(self._fleet.runner_changed, session, runner_of(message.runner))
+                    await self._take_in(link, RunnerChanged(session, runner_of(message.runner)))
                 case "renewal" if identity is not None:
                     link.send(await asyncio.to_thread(self._renewed, identity, message.renewal.request))
                 case other:
                     _log.warning("agent message ignored", agent=session.agent, kind=other)
 
-    async def _take_in(self, function: Callable[..., None], *arguments: object) -> None:
-        """Has the fleet take something in, which may be said twice; waits for a database that is away for a while.
+    async def _take_in(self, link: _Link, said: Said) -> None:
+        """Returns once the next message may be read. What fails ends the stream: the agent says all in its Hello."""
 
-        Meanwhile what the agent says waits on the way. Raises StoreError after OUTAGE_S.
-        """
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + OUTAGE_S
-        while True:
-            try:
-                return await asyncio.to_thread(function, *arguments)
-            except StoreError as error:
-                if loop.time() > give_up:
-                    raise
-                _log.warning("what an agent says waits for the database", reason=str(error))
-            await asyncio.sleep(RETRY_S)
+        def taken(outcome: "asyncio.Future[None]") -> None:
+            link.room.release()
+            if not outcome.cancelled() and (error := outcome.exception()) is not None:
+                _log.error("what an agent said is not taken in", agent=said.session.agent, reason=str(error))
+                link.close(f"labd could not take in what the agent said: {error}")
+
+        await link.room.acquire()
+        self._intake.put(said).add_done_callback(taken)
 
     def _renewed(self, identity: AgentIdentity, request: bytes) -> CertificateAnswer:
         try:

@@ -1,10 +1,11 @@
 """What agents and the fleet tell each other, and what labd knows of an agent for as long as it is attached."""
 
 import secrets
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from labd.executors.bench import RunnerOrder
+from labd.executors.bench import RunnerOrder, RunnerReport
 from labd.services.ledger import ClearOrder, FenceOrder, UnshareOrder
 
 
@@ -34,10 +35,17 @@ class BenchReport:
     equipment: dict[str, Any] = field(default_factory=dict)
     power: dict[str, PowerReading] = field(default_factory=dict, compare=False)
     """By channel. They change all the time, and are shown but not stored."""
+    counters: dict[str, dict[str, int]] = field(default_factory=dict, compare=False)
+    """By bus, by name. They are stored with what changes less often."""
     active_epoch: int = 0
     """Of the lease that has had a call accepted; 0 for none yet."""
     idle_s: float = field(default=0.0, compare=False)
     """How long that lease has had no traffic."""
+
+    @property
+    def counted_buses(self) -> list[dict[str, Any]]:
+        """The buses with their counters."""
+        return [{**bus, **self.counters.get(bus["name"], {})} for bus in self.buses]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +93,61 @@ class Session:
     """Its name among all attachments to all labds."""
     settled: bool = False
     """The attachment is durable."""
+    welcome: list[FenceOrder] = field(default_factory=list)
+    """What was no longer live on its benches when it attached."""
     benches: dict[str, BenchReport] = field(default_factory=dict)
-    """Those that labd takes from this agent, as last reported."""
+    """Those that labd takes from this agent, as stored."""
+    latest: dict[str, BenchReport] = field(default_factory=dict)
+    """By bench: the last report, of which what changes all the time is not stored."""
     ordered: dict[str, tuple[FenceOrder, float]] = field(default_factory=dict)
     """Fences not confirmed yet, and the monotonic time of the order."""
-    power: dict[str, dict[str, PowerReading]] = field(default_factory=dict)
-    """By bench and channel, as last reported."""
     stored: dict[str, float] = field(default_factory=dict)
     """By bench: of what is in ``traffic``, the time that the store has (s since the Unix epoch)."""
     traffic: dict[str, Traffic] = field(default_factory=dict)
     """By bench, as last reported; none for a bench that no lease has used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """An agent attaches, with its benches and all runners that it knows of."""
+
+    session: Session
+    reports: Sequence[BenchReport]
+    runners: Collection[RunnerReport] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """How a bench stands now."""
+
+    session: Session
+    report: BenchReport
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The agent has ended all that ran at a bench under this or a lower epoch."""
+
+    session: Session
+    bench: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerChanged:
+    """Something has become of a runner at one of the agent's benches."""
+
+    session: Session
+    report: RunnerReport
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The agent's stream is gone."""
+
+    session: Session
+    reason: str
+
+
+Said = Hello | Reported | Fenced | RunnerChanged | Gone
+"""What an agent says, or its silence."""

@@ -17,6 +17,7 @@ from labd.services.enrolment import Enrolment
 from labd.services.environments import Environments
 from labd.services.explaining import Explaining
 from labd.services.fleet import Fleet
+from labd.services.hearing import Hearing
 from labd.services.holding import Holding
 from labd.services.idempotency import Idempotency
 from labd.services.identities import Identities
@@ -27,6 +28,7 @@ from labd.services.policing import Policing
 from labd.services.replicas import Replicas
 from labd.services.retaining import Retaining
 from labd.services.running import Running
+from labd.services.sessions import Sessions
 from labd.services.sign_in import Provider, SignIn
 from labd.services.signing import Signer
 from labd.services.vault import Vault
@@ -67,7 +69,9 @@ class Lab:
         self.replicas = replicas
         self.identities = Identities(self.core)
         self.sign_in = SignIn(self.core, self.identities, providers) if secure else None
-        self.fleet = Fleet(self.core, at_bench)
+        sessions = Sessions(self.core.presence)
+        self.fleet = Fleet(self.core, at_bench, sessions)
+        self.hearing = Hearing(self.core, sessions, at_bench)
         self.authority = authority
         self.enrolment = Enrolment(self.core, self.fleet, authority)
         at_bench.connect(self.fleet.order)

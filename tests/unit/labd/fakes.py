@@ -161,9 +161,9 @@ def report(
 def attach(lab: Lab, *reports: BenchReport, agent: str = "agent-1") -> tuple[Session, FakeLink]:
     """Attaches an agent that has done what Welcome asks of it."""
     link = FakeLink()
-    session, orders = lab.fleet.attach(agent, f"{agent}.test:8472", list(reports), link)
+    session, orders = lab.hearing.attach(agent, f"{agent}.test:8472", list(reports), link)
     for order in orders:
-        lab.fleet.fenced(session, order.bench, order.epoch)
+        lab.hearing.fenced(session, order.bench, order.epoch)
     return session, link
 
 

@@ -10,13 +10,13 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from bench_agent.protocol import bench_pb2, lab_pb2, lab_pb2_grpc
-from labd.agents import servicer
+from labd.agents import intake, servicer
 from labd.agents.door import ListedOnly
 from labd.agents.server import AddressInUse, AgentsServer
 from labd.api.answers import bench_answer
 from labd.model.bench import BenchState, Health
 from labd.model.identity import ANONYMOUS
-from labd.services.attachment import BenchReport, PowerReading, Session
+from labd.services.attachment import PowerReading
 from labd.services.fleet import BenchView
 from labd.services.lab import Lab
 from labd.services.ledger import FenceOrder
@@ -246,32 +246,38 @@ async def test_a_stream_ends_also_in_the_moment_of_an_order(lab: Lab) -> None:
 async def test_an_agent_stays_while_the_database_is_away_and_what_it_says_is_taken_in_later(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servicer, "RETRY_S", 0.01)
-    away, report = asyncio.Event(), lab.fleet.report
-
-    def later(session: Session, told: BenchReport) -> None:
-        if not away.is_set():
-            raise DatabaseUnwritable("the database cannot be reached")
-        report(session, told)
-
-    monkeypatch.setattr(lab.fleet, "report", later)
+    monkeypatch.setattr(intake, "RETRY_S", 0.01)
     async with _served(lab) as (_, channel):
-        call, _ = await _attach(channel, _report())
-        await call.write(lab_pb2.AgentMessage(report=_report(health=bench_pb2.UNHEALTHY)))
-        await asyncio.sleep(0.1)
-        assert lab.fleet.bench("bench-1").health is Health.HEALTHY
-        away.set()
+        call, _ = await _attach(channel, _report(), _report("bench-2"))
+        with monkeypatch.context() as patch:
+            refused = _no_database(lab, patch)
+            await call.write(lab_pb2.AgentMessage(report=_report(health=bench_pb2.UNHEALTHY)))
+            await call.write(lab_pb2.AgentMessage(report=_report("bench-2", health=bench_pb2.UNHEALTHY)))
+            async with asyncio.timeout(DEADLINE_S):
+                while len(refused) < 3:  # noqa: ASYNC110 - the lab tells nobody that it tries again
+                    await asyncio.sleep(0.005)
+            assert lab.fleet.bench("bench-1").health is Health.HEALTHY
         await _until(lab, "bench-1", lambda view: view.health is Health.UNHEALTHY)
+        await _until(lab, "bench-2", lambda view: view.health is Health.UNHEALTHY)
         assert not call.done()
+
+
+def _no_database(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Has every transaction refused; they are counted in what is returned."""
+    refused: list[str] = []
+
+    def refuse() -> None:
+        refused.append("the database cannot be reached")
+        raise DatabaseUnwritable(refused[-1])
+
+    monkeypatch.setattr(lab.core.store, "write", refuse)
+    return refused
 
 
 async def test_an_agent_is_told_to_come_later_when_the_database_is_away(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise DatabaseUnwritable("the database cannot be reached")
-
-    monkeypatch.setattr(lab.fleet, "attach", fail)
+    _no_database(lab, monkeypatch)
     async with _served(lab) as (_, channel):
         call: Call = lab_pb2_grpc.LabStub(channel).Attach(timeout=DEADLINE_S)
         await call.write(_hello(_report()))

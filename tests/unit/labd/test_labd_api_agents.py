@@ -69,7 +69,7 @@ def test_what_was_done_to_agents_is_on_record(web: TestClient) -> None:
 
 
 def test_the_holder_of_a_lease_gets_its_certificate(web: TestClient, secure: Lab) -> None:
-    secure.fleet.attach("host-1", "h:1", [report("bench-1")], FakeLink())
+    secure.hearing.attach("host-1", "h:1", [report("bench-1")], FakeLink())
     held = web.post("leases", json=LEASE).json()
     made = web.post(f"leases/{held['id']}/certificate", json={"request": _request()})
     assert made.status_code == 201
@@ -84,7 +84,7 @@ def test_the_holder_of_a_lease_gets_its_certificate(web: TestClient, secure: Lab
 
 @pytest.mark.parametrize("request_", ["", "nonsense", "x" * 5000])
 def test_bad_requests_are_refused(web: TestClient, secure: Lab, request_: str) -> None:
-    secure.fleet.attach("host-1", "h:1", [report("bench-1")], FakeLink())
+    secure.hearing.attach("host-1", "h:1", [report("bench-1")], FakeLink())
     held = web.post("leases", json=LEASE).json()
     refused = web.post(f"leases/{held['id']}/certificate", json={"request": request_})
     assert refused.status_code == 422
@@ -100,7 +100,7 @@ def test_the_authority_is_shown(web: TestClient, secure: Lab) -> None:
 
 def test_an_insecure_lab_says_so(lab: Lab) -> None:
     web = TestClient(create_app(lab), base_url=f"http://labd.test{PREFIX}/")
-    lab.fleet.attach("host-1", "h:1", [report("bench-1")], FakeLink())
+    lab.hearing.attach("host-1", "h:1", [report("bench-1")], FakeLink())
     held = web.post("leases", json=LEASE).json()
     for answer in (
         web.get("authority"),
@@ -114,7 +114,7 @@ def test_an_insecure_lab_says_so(lab: Lab) -> None:
 
 def test_only_who_has_a_token_of_the_lease_gets_its_certificate(secure: Lab) -> None:
     ada, bob = (Actor(name, ActorKind.PERSON, {DEFAULT_TEAM: Role.ENGINEER}) for name in ("ada", "bob"))
-    secure.fleet.attach("host-1", "h:1", [report("bench-1")], FakeLink())
+    secure.hearing.attach("host-1", "h:1", [report("bench-1")], FakeLink())
     lease = secure.leasing.create(ada, selector="", holder="ada", duration_s=60, ttl_s=30).lease.id
     request = new_request("").request
     with pytest.raises(Forbidden, match="held by ada, and not shared with bob"):

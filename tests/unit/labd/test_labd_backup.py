@@ -110,7 +110,7 @@ def test_an_agent_that_has_moved_on_ends_what_it_serves_before_its_bench_is_hand
         still = unit.lease(waiting)
         assert still is not None
         assert still.state is LeaseState.QUEUED, "nobody gets the bench before the agent has confirmed"
-    again.fleet.fenced(session, "bench-1", orders[0].epoch)
+    again.hearing.fenced(session, "bench-1", orders[0].epoch)
     with again.core.view() as unit:
         granted = unit.lease(waiting)
         assert granted is not None
@@ -121,13 +121,13 @@ def test_an_agent_that_has_moved_on_ends_what_it_serves_before_its_bench_is_hand
 def _attached(lab: Lab, *, fenced: int, active: int) -> tuple[Session, list[FenceOrder]]:
     """An agent that has not done yet what Welcome asks of it."""
     seen = replace(report("bench-1", {"platform": "meb"}, fenced=fenced), active_epoch=active)
-    return lab.fleet.attach("agent-1", "agent-1.test:8472", [seen], FakeLink())
+    return lab.hearing.attach("agent-1", "agent-1.test:8472", [seen], FakeLink())
 
 
 def test_a_bench_that_only_a_lost_database_knew_is_fenced_first(lab: Lab) -> None:
     session, orders = _attached(lab, fenced=5, active=6)
     assert [order.epoch for order in orders] == [7]
-    lab.fleet.fenced(session, "bench-1", 7)
+    lab.hearing.fenced(session, "bench-1", 7)
     lease = lab.leasing.create(ANONYMOUS, selector="", holder="ada", duration_s=60, ttl_s=30).lease
     assert [part.epoch for part in lease.benches] == [8]
 

@@ -28,7 +28,7 @@ def _submit(lab: Lab, executor: ExecutorName = ExecutorName.BENCH) -> Run:
 
 def _reattach(lab: Lab, *runners: RunnerReport) -> tuple[Session, FakeLink]:
     link = FakeLink()
-    session, _ = lab.fleet.attach("agent-1", "agent-1.test:8472", [report("bench-1")], link, runners)
+    session, _ = lab.hearing.attach("agent-1", "agent-1.test:8472", [report("bench-1")], link, runners)
     settle(lab)
     return session, link
 
@@ -57,10 +57,10 @@ def test_a_run_that_asks_for_nothing_runs_beside_labd(lab: Lab, executor: FakeEx
 def test_a_runner_that_ends_without_a_result_makes_an_error_and_is_forgotten(lab: Lab) -> None:
     session, link = attach(lab, report("bench-1"))
     run = _submit(lab)
-    lab.fleet.runner_changed(session, RunnerReport(run.id, True, ""))
+    lab.hearing.runner_changed(session, RunnerReport(run.id, True, ""))
     settle(lab)
     assert lab.running.get(run.id).run.state is RunState.RUNNING
-    lab.fleet.runner_changed(session, RunnerReport(run.id, False, "the runner was killed by SIGKILL"))
+    lab.hearing.runner_changed(session, RunnerReport(run.id, False, "the runner was killed by SIGKILL"))
     settle(lab)
     ended = lab.running.get(run.id).run
     assert (ended.state, ended.reason) == (RunState.ERROR, "the runner was killed by SIGKILL")
@@ -71,7 +71,7 @@ def test_a_runner_that_reports_a_result_and_goes_is_forgotten(lab: Lab) -> None:
     session, link = attach(lab, report("bench-1"))
     run = _submit(lab)
     lab.running.put_result(run.id, RESULT, "")
-    lab.fleet.runner_changed(session, RunnerReport(run.id, False, "the runner exited with code 0"))
+    lab.hearing.runner_changed(session, RunnerReport(run.id, False, "the runner exited with code 0"))
     settle(lab)
     assert lab.running.get(run.id).run.state is RunState.PASSED
     assert link.runner_orders[1:] == [ForgetOrder(run.id)]
@@ -83,7 +83,7 @@ def test_cancelling_stops_the_runner(lab: Lab) -> None:
     lab.running.cancel(ANONYMOUS, run.id)
     settle(lab)
     assert link.runner_orders[1:] == [StopOrder(run.id)]
-    lab.fleet.runner_changed(session, RunnerReport(run.id, False, "the runner was killed by SIGTERM"))
+    lab.hearing.runner_changed(session, RunnerReport(run.id, False, "the runner was killed by SIGTERM"))
     settle(lab)
     assert link.runner_orders[2:] == [ForgetOrder(run.id)]
 
@@ -112,7 +112,7 @@ def test_a_runner_that_the_agent_lists_is_never_started_again(lab: Lab, alive: b
 def test_a_runner_that_an_agent_has_lost_makes_an_error(lab: Lab) -> None:
     session, _ = attach(lab, report("bench-1"))
     run = _submit(lab)
-    lab.fleet.runner_changed(session, RunnerReport(run.id, True, ""))
+    lab.hearing.runner_changed(session, RunnerReport(run.id, True, ""))
     _, link = _reattach(lab)
     ended = lab.running.get(run.id).run
     assert ended.state is RunState.ERROR
@@ -123,7 +123,7 @@ def test_a_runner_that_an_agent_has_lost_makes_an_error(lab: Lab) -> None:
 def test_runners_of_runs_that_are_over_are_ended_and_forgotten_when_their_agent_comes_back(lab: Lab) -> None:
     session, _ = attach(lab, report("bench-1"))
     run = _submit(lab)
-    lab.fleet.detach(session, "test")
+    lab.hearing.detach(session, "test")
     lab.running.cancel(ANONYMOUS, run.id)
     settle(lab)
     _, link = _reattach(lab, RunnerReport(run.id, True, ""), RunnerReport("r-older", False, "gone"))
@@ -133,7 +133,7 @@ def test_runners_of_runs_that_are_over_are_ended_and_forgotten_when_their_agent_
 def test_a_run_whose_agent_is_away_ends_when_nobody_keeps_its_lease_alive(lab: Lab, clock: FakeClock) -> None:
     session, _ = attach(lab, report("bench-1"))
     run = _submit(lab)
-    lab.fleet.detach(session, "test")
+    lab.hearing.detach(session, "test")
     clock.advance(31.0)
     settle(lab)
     ended = lab.running.get(run.id).run
@@ -170,7 +170,7 @@ def test_a_stopping_labd_ends_its_runners_and_waits_for_them(lab: Lab) -> None:
     class Obedient(FakeLink):
         def send(self, order: object) -> None:
             if isinstance(order, StopOrder):
-                lab.fleet.runner_changed(session, RunnerReport(run.id, False, "the runner was killed by SIGTERM"))
+                lab.hearing.runner_changed(session, RunnerReport(run.id, False, "the runner was killed by SIGTERM"))
             link.send(order)  # type: ignore[arg-type]
 
     session.link = Obedient()

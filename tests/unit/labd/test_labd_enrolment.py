@@ -89,7 +89,7 @@ def test_names_differ_in_more_than_case(secure: Lab) -> None:
 def test_a_new_enrolment_voids_the_former_certificate(secure: Lab) -> None:
     first = _enrol(secure)
     link = FakeLink()
-    secure.fleet.attach("agent-1", "h:1", [report("bench-1")], link)
+    secure.hearing.attach("agent-1", "h:1", [report("bench-1")], link)
     second = _enrol(secure)
     assert link.closed is not None
     with pytest.raises(NotAdmitted, match="former enrolment"):
@@ -110,7 +110,7 @@ def test_renewal_keeps_the_enrolment(secure: Lab, clock: FakeClock) -> None:
 def test_revocation_ends_leases_and_stream(secure: Lab) -> None:
     identity = _enrol(secure)
     link = FakeLink()
-    session, _ = secure.fleet.attach("agent-1", "h:1", [report("bench-1")], link)
+    session, _ = secure.hearing.attach("agent-1", "h:1", [report("bench-1")], link)
     lease = secure.leasing.create(ANONYMOUS, selector="", holder="me", duration_s=60, ttl_s=60).lease
     assert lease.state is LeaseState.GRANTED
     view = secure.enrolment.revoke(ANONYMOUS, "agent-1", "stolen laptop")
@@ -118,7 +118,7 @@ def test_revocation_ends_leases_and_stream(secure: Lab) -> None:
     assert link.revoked
     assert "stolen laptop" in (link.closed or "")
     assert secure.leasing.get(lease.id).lease.state is LeaseState.ENDED
-    secure.fleet.report(session, report("bench-1"))  # on its way when the stream was cut
+    secure.hearing.report(session, report("bench-1"))  # on its way when the stream was cut
     assert secure.fleet.benches("") == []
     with pytest.raises(NotAdmitted, match="revoked by anonymous: stolen laptop") as refused:
         secure.enrolment.admit(identity)
@@ -154,7 +154,7 @@ def test_unknown_agents(secure: Lab) -> None:
 def test_agents_are_listed(secure: Lab, clock: FakeClock) -> None:
     _enrol(secure, "agent-1")
     secure.enrolment.invite(ANONYMOUS, "agent-2")
-    secure.fleet.attach("agent-1", "h:1", [report("bench-1")], FakeLink())
+    secure.hearing.attach("agent-1", "h:1", [report("bench-1")], FakeLink())
     first, second = secure.enrolment.agents()
     assert (first.name, first.address, first.last_seen, first.benches) == ("agent-1", "h:1", clock.now(), ["bench-1"])
     assert first.agent is not None
@@ -165,5 +165,5 @@ def test_agents_are_listed(secure: Lab, clock: FakeClock) -> None:
 def test_an_insecure_lab_invites_nobody(lab: Lab) -> None:
     with pytest.raises(Conflict, match="--insecure"):
         lab.enrolment.invite(ANONYMOUS, "agent-1")
-    lab.fleet.attach("agent-1", "h:1", [report("bench-1")], FakeLink())
+    lab.hearing.attach("agent-1", "h:1", [report("bench-1")], FakeLink())
     assert [(view.name, view.agent) for view in lab.enrolment.agents()] == [("agent-1", None)]

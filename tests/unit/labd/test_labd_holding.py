@@ -36,7 +36,7 @@ def allow(lab: Lab, **changes: Any) -> None:
 
 def fence(lab: Lab, session: Session, lease: Lease) -> None:
     for one in lease.benches:
-        lab.fleet.fenced(session, one.bench, one.epoch)
+        lab.hearing.fenced(session, one.bench, one.epoch)
 
 
 def test_an_extension_goes_as_far_as_the_policy_and_no_farther(lab: Lab) -> None:
@@ -122,7 +122,7 @@ def test_a_booking_whose_bench_falls_ill_is_placed_anew(lab: Lab, clock: FakeClo
     session, _ = attach(lab, report("bench-1"), report("bench-2"))
     booking = ask(lab, starts_at=clock.now() + 1000.0)
     (name,) = booking.reserved
-    lab.fleet.report(session, report(name, healthy=False))
+    lab.hearing.report(session, report(name, healthy=False))
     assert set(state(lab, booking).reserved) == {"bench-1", "bench-2"} - {name}
 
 
@@ -132,7 +132,7 @@ def test_a_transfer_gives_the_new_holder_new_tokens_and_fences_the_old_ones(lab:
     view = lab.holding.transfer(ANONYMOUS, lease.id, "bob", None)
     assert (view.lease.holder, view.lease.epoch, view.lease.expires_at) == ("bob", 2, lease.expires_at)
     assert [(order.bench, order.epoch, order.reason) for order in link.orders] == [("bench-1", 1, "transferred")]
-    lab.fleet.fenced(lab.fleet.sessions()["agent-1"], "bench-1", 1)
+    lab.hearing.fenced(lab.fleet.sessions()["agent-1"], "bench-1", 1)
     assert state(lab, lease).state is LeaseState.GRANTED, "the confirmation is for the former holder"
 
 
@@ -251,7 +251,7 @@ def test_a_drained_bench_gets_no_new_lease_and_keeps_the_present_one(lab: Lab) -
     assert state(lab, waiting).state is LeaseState.QUEUED
     assert lab.leasing.get(waiting.id).obstacle == "bench-1 is drained (new cables)"
     assert lab.fleet.bench("bench-1").state == "drained"
-    lab.fleet.report(session, report("bench-1", {"platform": "meb"}, fenced=1))
+    lab.hearing.report(session, report("bench-1", {"platform": "meb"}, fenced=1))
     assert lab.fleet.bench("bench-1").bench.draining, "its agent's reports change nothing about it"
     lab.fleet.drain(ANONYMOUS, "bench-1", False, "")
     assert state(lab, waiting).state is LeaseState.GRANTED
@@ -287,7 +287,7 @@ def test_a_drained_agent_is_drained_with_the_benches_that_it_attaches_later(lab:
 def test_a_bench_that_moves_to_another_agent_is_drained_with_that_one(lab: Lab) -> None:
     session, _ = attach(lab, report("bench-1"), report("bench-2"))
     lab.fleet.drain_agent(ANONYMOUS, "agent-1", True, "moving")
-    lab.fleet.detach(session, "it is off")
+    lab.hearing.detach(session, "it is off")
     attach(lab, report("bench-1"), agent="agent-2")
     assert lab.fleet.bench("bench-1").bench.drained_for is None
     attach(lab, report("bench-2"))
@@ -300,7 +300,7 @@ def test_a_held_lease_ends_when_it_is_not_used_and_says_when_that_will_be(lab: L
     lease = ask(lab, held=True, duration_s=9000.0, ttl_s=30.0)
     assert lab.leasing.get(lease.id).idle_release_at == clock.now() + 1800.0
     clock.advance(1000.0)
-    lab.fleet.report(session, replace(report("bench-1"), active_epoch=1, idle_s=100.0))
+    lab.hearing.report(session, replace(report("bench-1"), active_epoch=1, idle_s=100.0))
     assert lab.leasing.get(lease.id).idle_release_at == clock.now() - 100.0 + 1800.0
     clock.advance(1699.0)
     assert state(lab, lease).state is LeaseState.ACTIVE, "it needs no heartbeat"
@@ -318,7 +318,7 @@ def test_a_person_is_told_before_their_lease_ends_for_want_of_use(lab: Lab, cloc
     told = lab.leasing.heartbeat(ANONYMOUS, lease.id).lease
     assert told.revoke_at == clock.now() - 1510.0 + 1800.0
     assert told.revoke_reason == "nobody uses its bench: a held lease ends 30 min after its last traffic"
-    lab.fleet.report(session, replace(report("bench-1"), active_epoch=1, idle_s=0.0))
+    lab.hearing.report(session, replace(report("bench-1"), active_epoch=1, idle_s=0.0))
     assert lab.leasing.get(lease.id).lease.revoke_at is None
     clock.advance(400.0)
     assert lab.leasing.get(lease.id).lease.state is LeaseState.ACTIVE
@@ -338,7 +338,7 @@ def test_who_extends_a_held_lease_uses_it(lab: Lab, clock: FakeClock) -> None:
 def test_nobody_is_idle_whose_agent_cannot_tell(lab: Lab, clock: FakeClock) -> None:
     session, _ = attach(lab, report("bench-1"))
     lease = ask(lab, held=True, duration_s=9000.0)
-    lab.fleet.detach(session, "the cable was pulled")
+    lab.hearing.detach(session, "the cable was pulled")
     clock.advance(3000.0)
     assert state(lab, lease).state is LeaseState.GRANTED
 

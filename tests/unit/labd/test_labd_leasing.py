@@ -33,7 +33,7 @@ def test_waiters_are_served_by_priority_then_arrival_once_the_former_lease_is_fe
     assert [(order.bench, order.epoch, order.reason) for order in link.orders] == [("bench-1", 1, "released")]
     assert lab.fleet.bench("bench-1").state == "recovering"
     assert lab.leasing.get(urgent.lease.id).lease.state is LeaseState.QUEUED
-    lab.fleet.fenced(session, "bench-1", 1)
+    lab.hearing.fenced(session, "bench-1", 1)
     assert lab.leasing.get(urgent.lease.id).lease.epoch == 2
     assert lab.leasing.get(first.lease.id).position == 1
 
@@ -77,7 +77,7 @@ def test_a_waiter_that_falls_silent_leaves_the_queue_and_is_never_granted(lab: L
     holder, silent = _ask(lab, ttl_s=300.0), _ask(lab, ttl_s=5.0)
     clock.advance(6.0)
     lab.leasing.release(ANONYMOUS, holder.lease.id)
-    lab.fleet.fenced(session, "bench-1", 1)
+    lab.hearing.fenced(session, "bench-1", 1)
     assert lab.leasing.get(silent.lease.id).lease.end_reason is LeaseEnd.HEARTBEAT_LOST
     assert lab.fleet.bench("bench-1").state == "available"
 
@@ -106,7 +106,7 @@ def test_an_offline_or_sick_bench_can_be_waited_for(lab: Lab) -> None:
     session, _ = attach(lab, report("bench-1", healthy=False, reason="no such interface can9"))
     lease = _ask(lab).lease
     assert lease.state is LeaseState.QUEUED
-    lab.fleet.detach(session, "test")
+    lab.hearing.detach(session, "test")
     assert _ask(lab, "name=bench-1").position == 2
     attach(lab, report("bench-1"))
     assert lab.leasing.get(lease.id).lease.state is LeaseState.GRANTED
@@ -162,9 +162,9 @@ def test_a_waiter_learns_why_no_bench_can_come_and_waits_on(lab: Lab) -> None:
     assert lab.leasing.get(waiter).obstacle is None, "it is merely in use"
     lab.leasing.release(ANONYMOUS, holder)
     assert lab.leasing.get(waiter).obstacle is None, "it is merely cleaned up"
-    lab.fleet.report(session, report("bench-1", {"platform": "meb"}, healthy=False, reason="no interface can9"))
+    lab.hearing.report(session, report("bench-1", {"platform": "meb"}, healthy=False, reason="no interface can9"))
     assert lab.leasing.get(waiter).obstacle == "bench-1 is unhealthy (no interface can9)"
-    lab.fleet.detach(session, "test")
+    lab.hearing.detach(session, "test")
     assert lab.leasing.newest(Filter([LeaseState.QUEUED]), 10)[0].obstacle == "bench-1 is offline"
     session, _ = attach(lab, report("bench-1", {"platform": "mqb"}), report("bench-2"))
     assert lab.leasing.get(waiter).obstacle == "no bench meets 'platform=meb': label 'platform' has 'mqb'"
@@ -185,7 +185,7 @@ def test_several_benches_are_granted_together_or_not_at_all(lab: Lab) -> None:
     )
     assert (pair.lease.state, pair.lease.benches, pair.lease.bench) == (LeaseState.QUEUED, (), None)
     lab.leasing.release(ANONYMOUS, one.id)
-    lab.fleet.fenced(session, "bench-2", 1)
+    lab.hearing.fenced(session, "bench-2", 1)
     pair = lab.leasing.get(pair.lease.id)
     assert [one.part.bench for one in pair.benches] == ["bench-1", "bench-3", "bench-2"]
     assert len({one.token for one in pair.benches}) == 3
@@ -198,11 +198,11 @@ def test_a_lease_is_ending_until_every_agent_has_confirmed(lab: Lab) -> None:
     session, _ = attach(lab, report("bench-1"), report("bench-2"))
     pair = lab.leasing.create(ANONYMOUS, benches=[Wanted("", 2)], holder="bob", duration_s=60.0, ttl_s=30.0).lease
     assert lab.leasing.release(ANONYMOUS, pair.id).lease.state is LeaseState.ENDING
-    lab.fleet.fenced(session, "bench-2", 1)
+    lab.hearing.fenced(session, "bench-2", 1)
     half = lab.leasing.get(pair.id).lease
     assert (half.state, [one.bench for one in half.benches if one.live]) == (LeaseState.ENDING, ["bench-1"])
     assert _ask(lab).lease.bench == "bench-2", "the bench that is clean is nobody's any more"
-    lab.fleet.fenced(session, "bench-1", 1)
+    lab.hearing.fenced(session, "bench-1", 1)
     ended = lab.leasing.get(pair.id).lease
     assert (ended.state, ended.end_reason) == (LeaseState.ENDED, LeaseEnd.RELEASED)
 
@@ -210,7 +210,7 @@ def test_a_lease_is_ending_until_every_agent_has_confirmed(lab: Lab) -> None:
 def test_an_agent_that_never_comes_back_keeps_no_lease_ending_for_ever(lab: Lab, clock: FakeClock) -> None:
     session, _ = attach(lab, report("bench-1"))
     lease = _ask(lab, duration_s=600.0).lease
-    lab.fleet.detach(session, "the building burnt down")
+    lab.hearing.detach(session, "the building burnt down")
     lab.leasing.release(ANONYMOUS, lease.id)
     clock.advance(600.0 + 59.0)
     settle(lab)

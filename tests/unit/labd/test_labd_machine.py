@@ -106,7 +106,7 @@ class LabMachine(RuleBasedStateMachine):
         """Also while attached: a newer stream takes over."""
         former, self.agent.link = self.agent.link, FakeLink()
         had = self.agent.session is not None
-        self.agent.session, orders = self.lab.fleet.attach("a", "a:1", self.agent.reports(), self.agent.link)
+        self.agent.session, orders = self.lab.hearing.attach("a", "a:1", self.agent.reports(), self.agent.link)
         self.agent.link.orders.extend(orders)
         assert not had or former.closed
 
@@ -114,7 +114,7 @@ class LabMachine(RuleBasedStateMachine):
     @rule()
     def detach(self) -> None:
         assert self.agent.session is not None
-        self.lab.fleet.detach(self.agent.session, "test")
+        self.lab.hearing.detach(self.agent.session, "test")
         self.agent.session = None
 
     @precondition(lambda self: self.agent.session is not None)
@@ -125,7 +125,7 @@ class LabMachine(RuleBasedStateMachine):
         orders, self.agent.link.orders = self.agent.link.orders, []
         for one in orders:
             self.agent.fenced[one.bench] = max(self.agent.fenced[one.bench], one.epoch)
-            self.lab.fleet.fenced(self.agent.session, one.bench, one.epoch)
+            self.lab.hearing.fenced(self.agent.session, one.bench, one.epoch)
 
     @rule(name=st.sampled_from(sorted(LABELS)))
     def lose_memory(self, name: str) -> None:
@@ -138,7 +138,7 @@ class LabMachine(RuleBasedStateMachine):
         self.agent.healthy[name] = healthy
         if self.agent.session is not None:
             labels, fenced = LABELS[name], self.agent.fenced[name]
-            self.lab.fleet.report(self.agent.session, report(name, labels, healthy=healthy, fenced=fenced))
+            self.lab.hearing.report(self.agent.session, report(name, labels, healthy=healthy, fenced=fenced))
 
     # People
 

@@ -100,12 +100,12 @@ def test_an_agent_that_attaches_to_another_labd_is_heard_there_only(labs: tuple[
     former, link = attach(one, report("bench-1"))
     until(lambda: _known(two))
     session, _ = attach(two, report("bench-1"))
-    one.fleet.report(former, report("bench-1", healthy=False, reason="old news"))
+    one.hearing.report(former, report("bench-1", healthy=False, reason="old news"))
     until(lambda: link.closed)
     assert link.closed == "agent agent-1 attached to another labd"
-    one.fleet.detach(former, "the stream broke")
+    one.hearing.detach(former, "the stream broke")
     assert one.fleet.bench("bench-1").health == two.fleet.bench("bench-1").health == "healthy"
-    two.fleet.detach(session, "test")
+    two.hearing.detach(session, "test")
     until(lambda: not _known(one))
 
 
@@ -117,7 +117,7 @@ def test_a_quarantine_is_ended_through_the_other_labd(labs: tuple[Lab, Lab]) -> 
     until(lambda: _known(two))
     two.fleet.clear_quarantine(ANONYMOUS, "bench-1", "seen to")
     until(lambda: link.clears == [ClearOrder("bench-1", "anonymous")])
-    one.fleet.detach(session, "test")
+    one.hearing.detach(session, "test")
     until(lambda: not _known(two))
     with pytest.raises(Conflict, match="offline"):
         two.fleet.clear_quarantine(ANONYMOUS, "bench-1", "seen to")
@@ -153,9 +153,9 @@ def test_a_run_at_a_bench_goes_on_when_its_agent_attaches_to_another_labd(labs: 
     run = _submit(two, ExecutorName.BENCH)
     session, link = attach(one, report("bench-1"))
     until(lambda: any(isinstance(order, StartOrder) for order in link.runner_orders))
-    one.fleet.runner_changed(session, RunnerReport(run.id, True, ""))
+    one.hearing.runner_changed(session, RunnerReport(run.id, True, ""))
     moved = FakeLink()
-    again, _ = two.fleet.attach(
+    again, _ = two.hearing.attach(
         "agent-1", "a:1", [report("bench-1", fenced=0)], moved, [RunnerReport(run.id, True, "")]
     )
     until(lambda: link.closed)
@@ -163,7 +163,7 @@ def test_a_run_at_a_bench_goes_on_when_its_agent_attaches_to_another_labd(labs: 
     assert one.running.get(run.id).run.state is RunState.RUNNING
     one.running.cancel(ANONYMOUS, run.id)
     until(lambda: StopOrder(run.id) in moved.runner_orders)
-    two.fleet.runner_changed(again, RunnerReport(run.id, False, "stopped"))
+    two.hearing.runner_changed(again, RunnerReport(run.id, False, "stopped"))
 
 
 def test_what_an_agent_measures_is_seen_through_the_other_labd(
@@ -174,7 +174,7 @@ def test_what_an_agent_measures_is_seen_through_the_other_labd(
     session, _ = attach(one, report("bench-1"))
     until(lambda: _known(two))
     measured = {"main": PowerReading(True, 12.1, 0.4, session.last_seen)}
-    one.fleet.report(session, replace(report("bench-1"), power=measured))
+    one.hearing.report(session, replace(report("bench-1"), power=measured))
     until(lambda: two.fleet.bench("bench-1").power == measured)
     assert two.fleet.bench("bench-1").last_seen == session.last_seen
     (agent,) = two.enrolment.agents()

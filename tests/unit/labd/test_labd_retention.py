@@ -53,8 +53,8 @@ def _run(lab: Lab, *, team: str = "default", lines: int = 3, file: bytes = b"ima
 def _fence(lab: Lab) -> None:
     with lab.core.view() as unit:
         epoch = unit.benches()[0].epoch
-    session = next(iter(lab.fleet._sessions.values()))
-    lab.fleet.fenced(session, "bench-1", epoch)
+    session = next(iter(lab.fleet.sessions().values()))
+    lab.hearing.fenced(session, "bench-1", epoch)
 
 
 def _runs(web: TestClient) -> list[str]:

@@ -55,7 +55,7 @@ def test_a_waiting_run_needs_no_heartbeat_and_shows_its_position(lab: Lab, clock
     view = lab.running.get(run.id)
     assert (view.run.state, view.position) == (RunState.PENDING, 1)
     lab.leasing.release(ANONYMOUS, holder.id)
-    lab.fleet.fenced(session, "bench-1", 1)
+    lab.hearing.fenced(session, "bench-1", 1)
     assert lab.running.get(run.id).run.state is RunState.RUNNING
 
 
@@ -207,7 +207,7 @@ def test_stopping_labd_ends_running_runs_and_keeps_the_queue(lab: Lab, executor:
     running, waiting = _submit(lab), _submit(lab)
     lab.conductor.start()
     lab.stop()
-    lab.fleet.fenced(session, "bench-1", 1)
+    lab.hearing.fenced(session, "bench-1", 1)
     assert lab.running.get(running.id).run.reason == "labd was stopped"
     assert not isinstance(executor.status(running.id), Alive)
     assert lab.running.get(waiting.id).run.state is RunState.PENDING
@@ -246,7 +246,7 @@ def test_a_run_again_does_the_same_on_another_bench_than_that_on_which_it_broke(
         ended = lab.running.get(run.id)
         assert ended.run.state is RunState.ERROR
         used += ended.benches
-        lab.fleet.fenced(session, ended.benches[0], 1)
+        lab.hearing.fenced(session, ended.benches[0], 1)
         run = lab.running.again(ANONYMOUS, run.id, "ada").run
         settle(lab)
         lease = lab.leasing.get(run.lease_id).lease
@@ -264,7 +264,7 @@ def test_a_run_that_failed_may_have_the_same_bench_again_and_one_that_broke_if_t
     run = _submit(lab)
     for epoch, verdict in ((1, "failed"), (2, "error")):
         lab.running.put_result(run.id, {**RESULT, "verdict": verdict}, "<testsuites/>")
-        lab.fleet.fenced(session, "bench-1", epoch)
+        lab.hearing.fenced(session, "bench-1", epoch)
         run = lab.running.again(ANONYMOUS, run.id, "ada").run
         settle(lab)
         lease = lab.leasing.get(run.lease_id).lease
