@@ -45,7 +45,6 @@ def admin_token(
             if revoke_others:
                 _revoke_tokens(ledger, name, why)
             _, text = issue_token(ledger, name, "recovery", None, ADMIN_TOKEN_LIFETIME_S, why=why)
-            ledger.close()
             return text
     finally:
         store.close()

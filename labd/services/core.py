@@ -124,7 +124,6 @@ class Core:
                 self._forgive(ledger)
             ledger.lenient = ledger.now < self.lenient_until
             yield ledger
-            ledger.close()
             if not self.granting:
                 ledger.effects.unscheduled = True
             self.peers.announce(unit, ledger.effects)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from labd.model.audit import Deed, link
+from labd.model.audit import Deed
 from labd.model.bench import Bench
 from labd.model.identity import Actor
 from labd.model.lease import Lease, LeasedBench, LeaseEnd, LeaseState, Share
@@ -116,7 +116,6 @@ class Ledger:
         self._attached = attached
         self._limits = limits
         self._granting = granting
-        self._deeds: list[Deed] = []
 
     @property
     def policy(self) -> Policy:
@@ -139,7 +138,7 @@ class Ledger:
         empty where it concerns the whole lab.
         """
         actor = self.actor
-        self._deeds.append(
+        self.unit.record(
             Deed(
                 self.now,
                 _stored(actor.name),
@@ -152,12 +151,6 @@ class Ledger:
                 _stored(why),
             )
         )
-
-    def close(self) -> None:
-        """Writes the audit log: at the end of the transaction, so that its one writer keeps others waiting briefly."""
-        if self._deeds:
-            self.unit.add_audit(link(self.unit.lock_audit(), self._deeds))
-            self._deeds.clear()
 
     def schedule(self) -> None:
         """Ends what is overdue, then hands free benches to those who wait, in the queue's order."""

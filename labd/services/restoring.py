@@ -32,7 +32,7 @@ from labd.store.lock import DataLock
 from labd.store.schema import SCHEMA_HEAD, WRITE, migrate, revision_of
 from labd.store.standing import Standings
 from labd.store.unit import Unit
-from labd.store.units.present import count_change
+from labd.store.units.present import tell
 
 
 def restore(
@@ -104,10 +104,9 @@ def _fill(database: Database, backup: BackupFile, now: float) -> list[str]:
             connection.execute(delete(table))
         vacant = {"leader": None, "leader_backend": None, "alive_at": None, "alive_at_server": None, "key_id": None}
         connection.execute(update(tables.lab).values(vacant))
-        unit = Unit(connection, Standings())
+        unit = Unit(connection, Standings(), writes=True)
         report = _begin_anew(unit, backup, now)
-        if (standing := unit.change()) is not None:
-            count_change(connection, standing)
+        tell(connection, unit.untold, unit.change())
         return report
 
 
@@ -125,7 +124,6 @@ def _begin_anew(unit: Unit, backup: BackupFile, now: float) -> list[str]:
         "lab",
         after={"made_at": backup.created_at, "schema": backup.schema, "leases_ended": len(live)},
     )
-    ledger.close()
     return [f"{len(live)} live leases ended ({LeaseEnd.RESTORED}), {waiting} wait as before"]
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from labd.store.errors import DatabaseInUse
 from labd.store.postgresql import USE_LOCK, PostgreSQL
-from labd.store.units.replicas import CHANNEL
+from labd.store.untold import CHANNEL
 
 LEAD_LOCK = 0x6C616264_0002
 """Key of the advisory lock of the leader: "labd", 2."""

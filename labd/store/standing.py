@@ -39,6 +39,8 @@ class Standing:
     policy: Policy = field(default_factory=Policy)
     usage: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """Bench-seconds by team and hour since the Unix epoch."""
+    last_seq: int = 0
+    """Place in the order of arrival of the last lease that came, however long ago it went."""
     due_from: float = _NEVER
     """No live lease is due before (s since the Unix epoch). May be too early; who finds that out puts it right."""
 
@@ -148,9 +150,10 @@ def standing_of(
     leases: Iterable[Lease],
     policy: Policy,
     usage: Mapping[tuple[str, int], float],
+    last_seq: int,
 ) -> Standing:
     """What the database has; leases in order of arrival."""
-    draft = Draft(Standing(version=version - 1, policy=policy, usage=usage))
+    draft = Draft(Standing(version=version - 1, policy=policy, usage=usage, last_seq=last_seq))
     for bench in sorted(benches, key=attrgetter("name")):
         draft.put_bench(bench)
     for lease in leases:

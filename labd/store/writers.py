@@ -18,7 +18,8 @@ from labd.store.schema import WRITE
 from labd.store.standing import Standing, Standings
 from labd.store.turns import Turns
 from labd.store.unit import Unit
-from labd.store.units.present import count_change
+from labd.store.units.present import tell
+from labd.store.untold import Untold
 
 WRITE_WAIT_S = 10.0
 """How long a write waits for its turn before it gives up."""
@@ -83,6 +84,9 @@ class _Group:
             raise
         self._standing: Standing | None = None
         """After the last member that changed it."""
+        self._untold = Untold()
+        self._savepoint: NestedTransaction | None = None
+        """Of the present member, once it has asked the database for something."""
         self._size = 0
         self._full_at = time.monotonic() + LONGEST_S
         self._settled = threading.Event()
@@ -100,25 +104,25 @@ class _Group:
     @contextmanager
     def member(self, standings: Standings) -> Iterator[Unit]:
         """One transaction of the group; an exception undoes it, and the others only if it cannot be undone alone."""
-        savepoint = self._connection.begin_nested() if self._size else None
-        unit = Unit(self._connection, standings, self._standing)
+        self._savepoint = None
+        unit = Unit(self._connection, standings, self._standing, self._set_apart, writes=True)
         try:
             yield unit
-            standing = unit.change()
-            if savepoint is not None:
-                savepoint.commit()
+            standing, untold = unit.change(), unit.untold
+            if self._savepoint is not None:
+                self._savepoint.commit()
         except BaseException as error:
-            if not self._undone(savepoint):
+            if not self._undone():
                 self._fail(error)
             raise
+        self._untold.add(untold)
         self._standing = standing or self._standing
         self._size += 1
 
     def commit(self, standings: Standings) -> None:
         """Makes all durable; who waits is told when that fails."""
         try:
-            if self._standing is not None:
-                count_change(self._connection, self._standing)
+            tell(self._connection, self._untold, self._standing)
             self._transaction.commit()
         except BaseException as error:
             self._fail(error)
@@ -135,18 +139,32 @@ class _Group:
         if self._error is not None:
             raise self._error
 
-    def _undone(self, savepoint: NestedTransaction | None) -> bool:
+    def _set_apart(self) -> None:
+        """A member is about to ask the database: it knows what the members before did, and can be undone alone."""
+        try:
+            self._untold.tell(self._connection)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        self._untold = Untold()
+        if self._size:
+            self._savepoint = self._connection.begin_nested()
+
+    def _undone(self) -> bool:
         """Whether the member could be undone alone: SQLite undoes all when the disk is full, say."""
-        if savepoint is None:
+        if self._size == 0 or not self.open:
             return False
         try:
-            savepoint.rollback()
+            if self._savepoint is not None:
+                self._savepoint.rollback()
         except SQLAlchemyError:
             return False
         return not self._connection.invalidated
 
     def _fail(self, error: BaseException) -> None:
         """Undoes all."""
+        if not self.open:
+            return
         self._error = error
         # What was not committed is undone without our saying so, too.
         with suppress(SQLAlchemyError):

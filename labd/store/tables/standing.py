@@ -1,4 +1,4 @@
-"""Counts the changes of benches, live leases, policy and usage."""
+"""Counts the changes of benches, live leases, policy and usage, and the leases that ever came."""
 
 from sqlalchemy import Column, Integer, Table
 
@@ -9,4 +9,5 @@ standing = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("version", Integer, nullable=False),
+    Column("last_seq", Integer, nullable=False, server_default="0"),
 )

@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, insert, select, update
+from sqlalchemy import RowMapping, Select, select
 
-from labd.model.audit import Deed, Entry, Head, canonical
+from labd.model.audit import Deed, Entry, Head
 from labd.store import tables
-from labd.store.errors import DatabaseCorrupt
 from labd.store.units.part import Part
-
-_LOCKED_HEAD = select(tables.audit_head).with_for_update()
+from labd.store.untold import lock_audit
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +31,17 @@ class AuditFilter:
 class Audit(Part):
     """The audit log of a unit of work."""
 
-    def lock_audit(self) -> Head:
-        """The end of the chain, kept from other writers until the transaction ends.
+    def record(self, deed: Deed) -> None:
+        """Puts a deed on record, as the next in the chain once the transaction ends."""
+        self._telling.deeds.append(deed)
 
-        Raises DatabaseCorrupt when somebody removed it: without it nothing can be put on record, so nothing is done.
-        """
-        head = self._head(_LOCKED_HEAD)
-        if head is None:
-            raise DatabaseCorrupt("the audit log has lost its head (table audit_head): restore a backup")
-        return head
+    def lock_audit(self) -> Head:
+        """The end of the chain, kept from other writers until the transaction ends. Raises DatabaseCorrupt."""
+        return lock_audit(self._connection)
 
     def audit_head(self) -> Head | None:
         """The end of the chain; None when somebody removed it."""
         return self._head(select(tables.audit_head))
-
-    def add_audit(self, entries: list[Entry]) -> None:
-        """Appends entries that follow the end of the chain, which the caller has locked."""
-        self._connection.execute(insert(tables.audit), [_values(entry) for entry in entries])
-        last = entries[-1]
-        self._connection.execute(update(tables.audit_head), {"seq": last.seq, "hash": last.hash})
 
     def audit_page(self, wanted: AuditFilter, *, after: int | None, limit: int, newest_first: bool) -> list[Entry]:
         """Up to ``limit`` entries beyond number ``after``, in the order asked for."""
@@ -96,24 +86,6 @@ class Audit(Part):
     def _head(self, query: Select[Any]) -> Head | None:
         row = self._connection.execute(query).first()
         return None if row is None else Head(row.seq, row.hash)
-
-
-def _values(entry: Entry) -> dict[str, Any]:
-    deed = entry.deed
-    return {
-        "seq": entry.seq,
-        "time": deed.time,
-        "actor": deed.actor,
-        "kind": deed.kind,
-        "team": deed.team,
-        "action": deed.action,
-        "subject": deed.subject,
-        "before": None if deed.before is None else canonical(deed.before),
-        "after": None if deed.after is None else canonical(deed.after),
-        "why": deed.why,
-        "previous": entry.previous,
-        "hash": entry.hash,
-    }
 
 
 def _entry(row: RowMapping) -> Entry:

@@ -9,7 +9,7 @@ from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 from labd.model.filters import Filter
 from labd.model.lease import Lease, LeasedBench, LeaseState, Share, ShareMode
 from labd.store import tables
-from labd.store.rows import lease_bench_values, lease_of, lease_values, leased_bench_of
+from labd.store.rows import lease_of, leased_bench_of
 from labd.store.units.lists import newest
 from labd.store.units.part import Part
 
@@ -17,11 +17,6 @@ _IDS_AT_ONCE = 10_000
 """In one statement; databases bound the number of parameters."""
 
 # Built once: to build a statement costs more than to execute it.
-_ADD = insert(tables.leases).returning(tables.leases.c.seq)
-_CHANGE = update(tables.leases).where(tables.leases.c.id == bindparam("of_id"))
-_CHANGE_BENCH = update(tables.lease_benches).where(
-    tables.lease_benches.c.lease_id == bindparam("of_lease"), tables.lease_benches.c.part == bindparam("of_part")
-)
 _SHARES = (
     select(tables.lease_shares)
     .where(tables.lease_shares.c.lease_id == bindparam("of_lease"))
@@ -31,26 +26,6 @@ _SHARES = (
 
 class Leases(Part):
     """The leases of a unit of work."""
-
-    def store_lease(self, lease: Lease) -> int:
-        """Stores a new lease; returns its place in the order of arrival."""
-        seq = int(self._connection.execute(_ADD, lease_values(lease)).scalar_one())
-        self._add_benches(lease)
-        return seq
-
-    def update_lease(self, lease: Lease, before: Lease) -> None:
-        """Stores the new state of a known lease, which was `before`."""
-        values, known = lease_values(lease), lease_values(before)
-        changed = {name: value for name, value in values.items() if value != known[name]}
-        if changed:
-            self._connection.execute(_CHANGE, {**changed, "of_id": lease.id})
-        if not before.benches:
-            self._add_benches(lease)
-            return
-        for one, former in zip(lease.benches, before.benches, strict=True):
-            if one != former:
-                values = {"live": one.live, "epoch": one.epoch, "of_lease": lease.id, "of_part": one.part}
-                self._connection.execute(_CHANGE_BENCH, values)
 
     def stored_lease(self, lease_id: str) -> Lease | None:
         """One lease."""
@@ -88,7 +63,7 @@ class Leases(Part):
 
     def shares_ever(self, lease_id: str) -> list[tuple[Share, bool]]:
         """With whom a lease is or was shared, by name, and whether it still is."""
-        rows = self._connection.execute(_SHARES, {"of_lease": lease_id})
+        rows = self._aside.execute(_SHARES, {"of_lease": lease_id})
         return [(Share(row.holder, ShareMode(row.mode), row.number), row.live) for row in rows]
 
     def drop_shares(self, lease_id: str) -> None:
@@ -129,8 +104,3 @@ class Leases(Part):
             for row in found.mappings():
                 benches[row["lease_id"]].append(leased_bench_of(row))
         return [lease_of(row, benches[row["id"]]) for row in rows]
-
-    def _add_benches(self, lease: Lease) -> None:
-        if lease.benches:
-            values = [lease_bench_values(lease.id, one) for one in lease.benches]
-            self._connection.execute(insert(tables.lease_benches), values)

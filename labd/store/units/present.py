@@ -1,8 +1,7 @@
-"""How the lab stands, in a unit of work: read from memory where nothing has changed since, written to both."""
+"""How the lab stands, in a unit of work: read from memory where nothing has changed since."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import fields, replace
-from typing import Any, TypeVar
+from dataclasses import replace
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection
@@ -11,27 +10,22 @@ from labd.model.bench import Bench
 from labd.model.lease import HELD, LIVE, Lease, LeaseState
 from labd.model.policy import Policy
 from labd.store import tables
-from labd.store.standing import STANDING, Draft, Standing, Standings, standing_of
+from labd.store.standing import STANDING, Draft, Standing, standing_of
+from labd.store.storable import storable
 from labd.store.units.benches import Benches
 from labd.store.units.leases import Leases
 from labd.store.units.policy import Policies
-from labd.store.units.usage import KEPT_H, Usage
+from labd.store.units.usage import Usage
+from labd.store.untold import USAGE_KEPT_H, Untold, changed
 
-_Noun = TypeVar("_Noun", Bench, Lease)
-
-_VERSION = select(tables.standing.c.version)
-_COUNT = update(tables.standing).values(version=bindparam("now"))
+_STANDING = select(tables.standing.c.version, tables.standing.c.last_seq)
+_COUNT = update(tables.standing).values(version=bindparam("now"), last_seq=bindparam("last"))
 
 
 class Present(Benches, Leases, Policies, Usage):
     """Benches, leases, policy and usage as they stand."""
 
     _draft: Draft | None = None
-
-    def __init__(self, connection: Connection, standings: Standings, standing: Standing | None = None) -> None:
-        """``standing``: how the lab stands after what this database transaction has done already, if it is known."""
-        super().__init__(connection, standings)
-        self._read = standing
 
     # Reading
 
@@ -124,23 +118,26 @@ class Present(Benches, Leases, Policies, Usage):
 
     def save_bench(self, bench: Bench) -> None:
         """Adds the bench or replaces what was known of it."""
-        draft, bench = self._changing(), _plain(bench)
-        self.store_bench(bench, draft.benches.get(bench.name))
+        draft, bench = self._changing(), storable(bench, tables.benches)
+        changed(self._telling.benches, bench.name, draft.benches.get(bench.name), bench)
         draft.put_bench(bench)
 
     def add_lease(self, lease: Lease) -> int:
         """Stores a new lease; returns its place in the order of arrival."""
-        draft, lease = self._changing(), _plain(lease)
-        seq = self.store_lease(lease)
-        draft.put_lease(replace(lease, seq=seq))
-        return seq
+        draft = self._changing()
+        draft.last_seq += 1
+        lease = replace(storable(lease, tables.leases), seq=draft.last_seq)
+        changed(self._telling.leases, lease.id, None, lease)
+        draft.put_lease(lease)
+        return lease.seq
 
     def save_lease(self, lease: Lease, before: Lease) -> None:
         """Stores the new state of a known lease, which was `before`."""
-        draft, lease = self._changing(), _plain(lease)
-        self.update_lease(lease, before)
-        known = draft.lease(lease.id) or lease
-        draft.put_lease(replace(lease, seq=known.seq))
+        draft = self._changing()
+        known = draft.lease(lease.id) or before
+        lease = replace(storable(lease, tables.leases), seq=known.seq)
+        changed(self._telling.leases, lease.id, known, lease)
+        draft.put_lease(lease)
 
     def save_policy(self, policy: Policy) -> None:
         """Replaces the lab's policy."""
@@ -149,31 +146,33 @@ class Present(Benches, Leases, Policies, Usage):
         draft.policy = policy
 
     def add_usage(self, team: str, hour: int, bench_s: float) -> None:
-        """Adds to what the team has used in an hour."""
+        """Adds to what the team has used in an hour; what is long past is forgotten."""
         draft = self._changing()
         before = draft.usage.get((team, hour))
-        self.store_usage(team, hour, before, bench_s)
-        draft.put_usage(team, hour, (before or 0.0) + bench_s, oldest=hour - KEPT_H)
+        used = (before or 0.0) + bench_s
+        changed(self._telling.usage, (team, hour), before, used)
+        draft.put_usage(team, hour, used, oldest=hour - USAGE_KEPT_H)
 
     def change(self) -> Standing | None:
-        """How the lab stands once this is durable, which `count_change` has to be told; None if nothing changed."""
+        """How the lab stands once this is durable; None if nothing changed."""
         return self._draft
 
     def _standing(self) -> Standing:
         if self._draft is not None:
             return self._draft
         if self._read is None:
-            version = int(self._connection.scalar(_VERSION) or 0)
-            self._read = self._standings.at(version) or self._stored(version)
+            row = self._aside.execute(_STANDING).one()
+            self._read = self._standings.at(row.version) or self._stored(row.version, row.last_seq)
         return self._read
 
-    def _stored(self, version: int) -> Standing:
+    def _stored(self, version: int, last_seq: int) -> Standing:
         stored = standing_of(
             version,
             self.stored_benches(),
             self.stored_leases(STANDING),
             self.stored_policy(),
             self.stored_usage(),
+            last_seq,
         )
         self._standings.keep(stored)
         return stored
@@ -184,19 +183,11 @@ class Present(Benches, Leases, Policies, Usage):
         return self._draft
 
 
-def count_change(connection: Connection, standing: Standing) -> None:
-    """Has the database say that this is how the lab stands once the transaction is durable."""
-    connection.execute(_COUNT, {"now": standing.version})
-
-
-def _plain(noun: _Noun) -> _Noun:
-    """What every database gives back as it was stored: text without NUL, for which its symbol stands."""
-    plain: dict[str, Any] = {
-        field.name: value.replace("\0", "\u2400")
-        for field in fields(noun)
-        if isinstance(value := getattr(noun, field.name), str) and "\0" in value
-    }
-    return replace(noun, **plain) if plain else noun
+def tell(connection: Connection, untold: Untold, standing: Standing | None) -> None:
+    """Has the database say what units of work have changed, and that this is how the lab stands then."""
+    untold.tell(connection)
+    if standing is not None:
+        connection.execute(_COUNT, {"now": standing.version, "last": standing.last_seq})
 
 
 def _first(deadlines: Iterable[float | None]) -> float | None:

@@ -3,13 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import bindparam, delete, insert, literal, select, update
 
 from labd.store import tables
 from labd.store.units.part import Part
-
-CHANNEL = "labd"
-"""On which labds tell each other what their transactions have caused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +26,7 @@ class Replicas(Part):
 
     def notify(self, messages: list[str]) -> None:
         """Tells the labds that listen, once the transaction is durable. A message has at most 7999 bytes."""
-        for message in messages:
-            self._connection.execute(select(func.pg_notify(CHANNEL, message)))
+        self._telling.messages += messages
 
     def leads(self, replica: str, term: int) -> bool:
         """Whether the replica still leads, with this term."""
@@ -84,7 +80,7 @@ class Replicas(Part):
         """Whether that session is the agent's latest, in the whole lab."""
         columns = tables.attachments.c
         query = select(literal(1)).where(columns.agent == agent, columns.session == session)
-        return self._connection.scalar(query) is not None
+        return self._aside.scalar(query) is not None
 
     def attachments(self) -> list[Attachment]:
         """Where agents are attached, also to labds that are gone."""

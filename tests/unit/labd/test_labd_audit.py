@@ -17,6 +17,7 @@ from labd.model.identity import ANONYMOUS, Actor, ActorKind
 from labd.services.lab import Lab
 from labd.store.errors import DatabaseCorrupt
 from labd.store.schema import WRITE
+from labd.store.untold import append_audit
 from tests.unit.labd.fakes import FakeClock, attach, report
 
 ADA = Actor("ada", ActorKind.PERSON)
@@ -365,4 +366,4 @@ def test_no_number_is_given_twice(lab: Lab) -> None:
     with lab.core.store.read() as unit:
         entries = list(unit.audit_entries())
     with pytest.raises(IntegrityError), lab.core.store.write() as unit:
-        unit.add_audit(entries)
+        append_audit(unit._connection, entries)

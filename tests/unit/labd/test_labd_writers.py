@@ -12,9 +12,11 @@ from sqlalchemy.exc import IntegrityError
 
 from labd.model.bench import Bench
 from labd.store import writers
-from labd.store.errors import DatabaseBusy, StoreError
+from labd.store.errors import DatabaseBusy, KeyTaken, StoreError
 from labd.store.store import Store
 from labd.store.unit import Unit
+from labd.store.units.idempotency import StoredAnswer
+from labd.store.untold import Change
 
 WAIT_S = 20.0
 
@@ -83,6 +85,13 @@ def fails(unit: Unit) -> None:
     raise ZeroDivisionError
 
 
+def fails_late(unit: Unit) -> None:
+    """Once the database has been told."""
+    unit.save_bench(bench("undone"))
+    assert "undone" in {one.name for one in unit.stored_benches()}
+    raise ZeroDivisionError
+
+
 def benches(store: Store) -> list[str]:
     with store.read() as unit:
         kept = [one.name for one in unit.benches()]
@@ -106,8 +115,21 @@ def test_each_sees_what_those_before_it_did(store: Store) -> None:
     assert seen == [["first"], ["a", "first"]]
 
 
+def test_the_database_is_told_before_it_is_asked(store: Store) -> None:
+    seen: list[list[str]] = []
+
+    def ask(unit: Unit) -> None:
+        unit.save_bench(bench("mine"))
+        seen.append([one.name for one in unit.stored_benches()])
+
+    assert Company(store, saves("a"), ask, saves("b")).over() == [None] * 3
+    assert seen == [["a", "first", "mine"]]
+    assert benches(store) == ["a", "b", "first", "mine"]
+
+
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_one_that_fails_is_undone_alone(store: Store, at: int) -> None:
+@pytest.mark.parametrize("fails", [fails, fails_late])
+def test_one_that_fails_is_undone_alone(store: Store, at: int, fails: Callable[[Unit], None]) -> None:
     works = [saves("a"), saves("b")]
     works.insert(at, fails)
     outcomes = Company(store, *works).over()
@@ -118,10 +140,10 @@ def test_one_that_fails_is_undone_alone(store: Store, at: int) -> None:
 def test_a_constraint_that_one_breaks_is_no_matter_of_the_others(store: Store) -> None:
     def twice(unit: Unit) -> None:
         for _ in range(2):
-            unit.store_bench(bench("twice"), None)
+            unit.keep_answer("twice", StoredAnswer("request", b""), 0.0, -1.0)
 
     broken, kept = Company(store, twice, saves("a")).over()
-    assert isinstance(broken, IntegrityError)
+    assert isinstance(broken, KeyTaken)
     assert kept is None
     assert benches(store) == ["a", "first"]
 
@@ -149,7 +171,7 @@ def test_nobody_is_told_that_it_is_durable_when_the_commit_fails(store: Store, m
     def fail(*_: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(writers, "count_change", fail)
+    monkeypatch.setattr(writers, "tell", fail)
     outcomes: list[BaseException | None] = []
     with pytest.raises(sqlite3.OperationalError):
         outcomes += Company(store, saves("a"), saves("b")).over()
@@ -158,6 +180,21 @@ def test_nobody_is_told_that_it_is_durable_when_the_commit_fails(store: Store, m
     with store.write() as unit:
         unit.save_bench(bench("later"))
     assert benches(store) == ["later"]
+
+
+def test_what_cannot_be_told_fails_for_all(store: Store) -> None:
+    def breaks(unit: Unit) -> None:
+        unit.untold.benches["another"] = Change(None, bench("first"))
+
+    outcomes: list[BaseException | None] = []
+    with pytest.raises(IntegrityError):
+        outcomes += Company(store, saves("a"), breaks).over()
+    assert benches(store) == []
+
+
+def test_a_unit_that_reads_changes_nothing(store: Store) -> None:
+    with store.read() as unit, pytest.raises(RuntimeError, match="only reads"):
+        unit.save_bench(bench("lost"))
 
 
 def test_who_gives_up_waiting_leaves_nobody_undurable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
