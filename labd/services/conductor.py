@@ -68,6 +68,7 @@ class Conductor:
             self._known |= {run.id for run in runs}
             self._runs |= self._known
         with self._core.transaction() as ledger:
+            ledger.end_overdue_runs()
             ledger.schedule()
 
     def look_again(self) -> None:
@@ -142,6 +143,7 @@ class Conductor:
                 with self._core.transaction() as ledger:
                     if not unscheduled:
                         self._core.peers.confirm_lead(ledger.unit)
+                    ledger.end_overdue_runs()
                     ledger.schedule()
             except StoreError:
                 with self._wake:

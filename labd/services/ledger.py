@@ -153,8 +153,8 @@ class Ledger:
         )
 
     def schedule(self) -> None:
-        """Ends what is overdue, then hands free benches to those who wait, in the queue's order."""
-        self.expire()
+        """Ends leases that are overdue, then hands free benches to those who wait, in the queue's order."""
+        self._end_overdue_leases()
         queue = self.unit.queue() if self._granting else []
         if not queue:
             return
@@ -172,8 +172,14 @@ class Ledger:
         for grant in decision.grants:
             self._grant(leases[grant.wish], grant)
 
-    def expire(self) -> None:
-        """Ends every lease and run whose time is over."""
+    def end_overdue_runs(self) -> None:
+        """Ends every run whose timeout has passed."""
+        if self.lenient:
+            return
+        for run in self.unit.runs_due(self.now - self._limits.grace_s):
+            self.end_run(run, RunState.ERROR, f"it ran for longer than its timeout of {run.timeout_s:g} s")
+
+    def _end_overdue_leases(self) -> None:
         for lease in self.unit.leases_due(self.now):
             reason = lease.overdue(self.now)
             if reason is not None:
@@ -181,10 +187,6 @@ class Ledger:
         self._release_idle()
         for lease in self.unit.leases_ending(self.now - CLOCK_MARGIN_S):
             self._let_go(lease)
-        if self.lenient:
-            return
-        for run in self.unit.runs_due(self.now - self._limits.grace_s):
-            self.end_run(run, RunState.ERROR, f"it ran for longer than its timeout of {run.timeout_s:g} s")
 
     def forgive(self) -> None:
         """Gives every live lease a whole TTL from now: its holder could not reach labd. Hard ends stay."""

@@ -49,7 +49,7 @@ class Runs(Part):
 
     def run(self, run_id: str) -> Run | None:
         """One run."""
-        row = self._connection.execute(select(tables.runs).where(tables.runs.c.id == run_id)).mappings().first()
+        row = self._aside.execute(select(tables.runs).where(tables.runs.c.id == run_id)).mappings().first()
         return None if row is None else run_of(row)
 
     def runs_in(self, state: RunState) -> list[Run]:
@@ -61,7 +61,7 @@ class Runs(Part):
 
     def runs_due(self, now: float) -> list[Run]:
         """RUNNING runs whose timeout has passed, in order of arrival."""
-        return [run_of(row) for row in self._connection.execute(_DUE, {"now": now}).mappings()]
+        return [run_of(row) for row in self._aside.execute(_DUE, {"now": now}).mappings()]
 
     def next_run_deadline(self) -> float | None:
         """When the timeout of the next RUNNING run passes."""
