@@ -6,11 +6,11 @@ is vouched for by a checkpoint, which an entry of the chain itself confirms.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from json.encoder import encode_basestring
 from typing import Any
 
 GENESIS = "0" * 64
@@ -207,6 +207,9 @@ def _digest(seq: int, deed: Deed, previous: str) -> str:
     return hashlib.sha256(canonical(_hashed(seq, deed, previous)).encode("utf-8")).hexdigest()
 
 
+_CONSTANTS = {None: "null", True: "true", False: "false"}
+
+
 def canonical(value: Any) -> str:
     """A JSON value as RFC 8785 (JCS) writes it: one text for one value, in any language.
 
@@ -215,9 +218,9 @@ def canonical(value: Any) -> str:
     """
     match value:
         case None | True | False:
-            return json.dumps(value)
+            return _CONSTANTS[value]
         case str():
-            return json.dumps(value.encode("utf-8", "replace").decode("utf-8"), ensure_ascii=False)
+            return encode_basestring(value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8"))
         case int():
             return str(int(value))
         case float():

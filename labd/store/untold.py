@@ -29,6 +29,12 @@ _Noun = TypeVar("_Noun")
 _UsageKey = tuple[str, int]
 
 # Built once: to build a statement costs more than to execute it.
+_ADD_BENCH = insert(tables.benches)
+_ADD_LEASE = insert(tables.leases)
+_ADD_LEASE_BENCH = insert(tables.lease_benches)
+_ADD_USAGE = insert(tables.usage)
+_ADD_AUDIT = insert(tables.audit)
+_MOVE_AUDIT_HEAD = update(tables.audit_head).values(seq=bindparam("last_seq"), hash=bindparam("last_hash"))
 _columns = tables.lease_benches.c
 _CHANGE_BENCH = update(tables.benches).where(tables.benches.c.name == bindparam("of_name"))
 _CHANGE_LEASE = update(tables.leases).where(tables.leases.c.id == bindparam("of_id"))
@@ -109,7 +115,7 @@ def _merge(changes: dict[Any, Change[_Noun]], later: Mapping[Any, Change[_Noun]]
 def _tell_benches(connection: Connection, changes: Iterable[Change[Bench]]) -> None:
     new = [bench_values(change.after) for change in changes if change.before is None]
     if new:
-        connection.execute(insert(tables.benches), new)
+        connection.execute(_ADD_BENCH, new)
     known = [(change.before, change.after) for change in changes if change.before is not None]
     _update(connection, _CHANGE_BENCH, known, bench_values, lambda bench: {"of_name": bench.name})
 
@@ -117,7 +123,7 @@ def _tell_benches(connection: Connection, changes: Iterable[Change[Bench]]) -> N
 def _tell_leases(connection: Connection, changes: Iterable[Change[Lease]]) -> None:
     new = [lease_values(change.after) for change in changes if change.before is None]
     if new:
-        connection.execute(insert(tables.leases), new)
+        connection.execute(_ADD_LEASE, new)
     known = [(change.before, change.after) for change in changes if change.before is not None]
     _update(connection, _CHANGE_LEASE, known, lease_values, lambda lease: {"of_id": lease.id})
     # A bench is given back before somebody else has it.
@@ -133,7 +139,7 @@ def _tell_leases(connection: Connection, changes: Iterable[Change[Lease]]) -> No
     if kept:
         connection.execute(_CHANGE_LEASE_BENCH, kept)
     if granted:
-        connection.execute(insert(tables.lease_benches), granted)
+        connection.execute(_ADD_LEASE_BENCH, granted)
 
 
 def _tell_usage(connection: Connection, changes: Mapping[_UsageKey, Change[float]]) -> None:
@@ -150,7 +156,7 @@ def _tell_usage(connection: Connection, changes: Mapping[_UsageKey, Change[float
     if known:
         connection.execute(_CHANGE_USAGE, known)
     if new:
-        connection.execute(insert(tables.usage), new)
+        connection.execute(_ADD_USAGE, new)
         last = max(hour for _, hour in changes)
         connection.execute(delete(tables.usage).where(tables.usage.c.hour < last - USAGE_KEPT_H))
 
@@ -175,9 +181,9 @@ def _update(
 
 def append_audit(connection: Connection, entries: list[Entry]) -> None:
     """Appends entries that follow the end of the chain, which the caller has locked."""
-    connection.execute(insert(tables.audit), [_audit_values(entry) for entry in entries])
+    connection.execute(_ADD_AUDIT, [_audit_values(entry) for entry in entries])
     last = entries[-1]
-    connection.execute(update(tables.audit_head), {"seq": last.seq, "hash": last.hash})
+    connection.execute(_MOVE_AUDIT_HEAD, {"last_seq": last.seq, "last_hash": last.hash})
 
 
 def _audit_values(entry: Entry) -> Values:
