@@ -2,6 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+# Tests wait for processes and clocks more than they compute.
+WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PROTOS := $(wildcard bench_agent/protocol/*.proto)
 
 .PHONY: help setup demo test test-vcan bench chaos lint proto client docs lock clean
@@ -22,7 +24,7 @@ demo: $(VENV)/ready ## labd, an agent with two simulated benches and the example
 	@exec $(BIN)/python -m deploy.demo
 
 test: $(VENV)/ready ## every test that can run on this machine
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 	tests/vcan/run
 
 test-vcan: $(VENV)/ready ## only the tests on real SocketCAN

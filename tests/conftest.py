@@ -1,7 +1,11 @@
 """For all tests."""
 
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -16,6 +20,24 @@ settings.load_profile("labd")
 # that: those that a test ends with Ctrl-C would go on.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# No test cuts the power: a file in memory survives a killed process as one on a disk does, and nobody waits for a slow
+# disk. Tests run programs that they write, which some containers do not allow there.
+MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own in it
+ROOM = 2 * 2**30
+
+
+def _usable(folder: Path) -> bool:
+    return (
+        os.access(folder, os.W_OK)
+        and shutil.disk_usage(folder).free >= ROOM
+        and not os.statvfs(folder).f_flag & os.ST_NOEXEC
+    )
+
+
+if "TMPDIR" not in os.environ and _usable(MEMORY):
+    tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)
 
 
 @pytest.fixture(scope="session", autouse=True)
