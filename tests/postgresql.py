@@ -16,7 +16,7 @@ import psycopg
 
 UNPRIVILEGED = "nobody"
 """Who runs the server when the tests are root's: PostgreSQL refuses to be."""
-START_DEADLINE_S = 60
+START_DEADLINE_S = 120
 
 
 class PostgresServer:

@@ -14,7 +14,7 @@ import pytest
 from deploy.demo.lab import DEMO_AGENT, Lab, running_lab
 from tests.docs.pages import ROOT, Block, blocks, pages
 
-BLOCK_DEADLINE_S = 60.0
+BLOCK_DEADLINE_S = 120.0
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import grpc
 from bench_agent.protocol import bench_pb2, lab_pb2, lab_pb2_grpc
 from labd.client import LabClient
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 Found = TypeVar("Found")
 
 

@@ -22,7 +22,7 @@ from bench_agent.client import BenchClient, FrameFilter, LeaseRefused, NegativeR
 from tests.unit.bench_agent.harness import ECU, NOBODY, ROOT, Signer
 
 AGENT = [sys.executable, "-m", "bench_agent.main"]
-TIMEOUT_S = 30
+TIMEOUT_S = 90
 
 
 class Process:

@@ -25,7 +25,7 @@ from labd.client import LabClient, Lease
 from labd.python_can import LabdBus
 
 CHANNEL = "bench-1/powertrain"
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from deploy.demo.lab import DEMO_AGENT, Lab, running_lab
 
-DEADLINE_S = 60
+DEADLINE_S = 90
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from labd.client import LabClient, LabError, LabUnreachable, ProblemError
 from labd.client.trust import trust, trusted
 from labd.client.types import Lease
 
-DEADLINE_S = 60.0
+DEADLINE_S = 90.0
 IDENTIFY = ROOT / "scenarios" / "examples" / "identify.lua"
 
 

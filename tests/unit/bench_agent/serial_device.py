@@ -7,7 +7,7 @@ import time
 import tty
 from pathlib import Path
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 class SerialDevice:

@@ -21,7 +21,7 @@ from bench_agent.protocol.frames import Frame
 from ecu_adapters.bus import BusError, BusHub
 from tests.unit.bench_agent.harness import AgentFile, OpenBench, RunningAgent, Signer, StartAgent
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 CONTROLLER, NO_ACK, BUS_OFF, RESTARTED, COUNTERS = 0x004, 0x020, 0x040, 0x100, 0x200
 
 

@@ -25,7 +25,7 @@ from ecu_adapters.dbc import Database
 from tests.unit.bench_agent.harness import ROOT, AgentFile, RunningAgent, bench_entry
 
 DATABASE = Database.load(ROOT / "dbc" / "powertrain.dbc")
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from bench_agent.server.lease_nodes import Wanted
 from ecu_adapters.j1939.message import Message
 from tests.unit.bench_agent.harness import ROOT, AgentFile, OpenBench, RunningAgent, bench_entry
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 TESTER, ENGINE = 0xF9, 0x00
 SOFT = bytes(range(40))
 

@@ -11,7 +11,7 @@ from bench_agent.client import AliveCounter, BenchClient, InvalidRequest, NotFou
 from tests.unit.bench_agent.harness import RunningAgent
 from tests.unit.bench_agent.test_agent_traffic import Listener
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 OTHER = """VERSION ""
 BU_: Body Radio
 BO_ 801 Doors: 1 Body

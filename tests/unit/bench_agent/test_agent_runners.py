@@ -17,7 +17,7 @@ from runners.keeper import RunnerKeeper
 from tests.unit.bench_agent.harness import AgentFile, FakeLabd, RunningAgent, Signer, StartAgent
 
 SLEEP = "import time; open('up', 'w').close(); time.sleep(600)"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

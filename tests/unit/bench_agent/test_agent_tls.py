@@ -27,7 +27,7 @@ from bench_agent.server.certificate import AgentCertificate, CertificateError
 from labd.services.authority import Authority, rotate
 from tests.unit.bench_agent.harness import AgentFile, FakeLabd, RunningAgent, Signer, make_agent
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 ME = AgentIdentity("agent-1", 1)
 
 

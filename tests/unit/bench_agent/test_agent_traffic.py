@@ -20,7 +20,7 @@ from bench_agent.client import (
 )
 from tests.unit.bench_agent.harness import OpenBench, RunningAgent
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 CONTROL = 0x100
 ALIVE, CRC = AliveCounter("Alive"), PayloadChecksum("crc8_j1850", "CRC", data_ids=(0x1A,))
 

@@ -25,7 +25,7 @@ from bench_agent.protocol import (
 from bench_agent.protocol.frames import Frame
 from bench_agent.protocol.values import Plain, from_values, to_value
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 SENT_NS = 1_699_999_999_000_000_000
 
 

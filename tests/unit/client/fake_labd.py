@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 PAGE = 3
 """Most items in a page."""
 

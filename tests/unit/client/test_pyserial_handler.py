@@ -21,7 +21,7 @@ from tests.unit.bench_agent.harness import AgentFile, RunningAgent, Signer, Star
 from tests.unit.bench_agent.serial_device import SerialDevice
 from tests.unit.client.fake_labd import FakeLabd, make_bench
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 URL = "labd://bench-1/linux"
 
 Open = Callable[..., Serial]

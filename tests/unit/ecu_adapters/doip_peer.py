@@ -12,7 +12,7 @@ from ecu_adapters.simulator import SimulatedEcu
 from ecu_adapters.simulator.clock import Clock
 from ecu_adapters.simulator.doip_entity import DoIpEntity
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 HOST = "127.0.0.1"
 ECM, TCM, ALL = 0x1001, 0x1002, 0xE400
 

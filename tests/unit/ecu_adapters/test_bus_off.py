@@ -15,7 +15,7 @@ from ecu_adapters.bus_state import BusEvent, StateChange
 from ecu_adapters.error_frames import BusState
 from ecu_adapters.frame_records import CLASSIC
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 BUS_OFF = 0x40
 
 

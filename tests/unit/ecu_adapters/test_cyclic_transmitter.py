@@ -12,7 +12,7 @@ from ecu_adapters.bus import BusError, BusHub, CanConfig
 from ecu_adapters.cyclic.transmission import Transmission
 from ecu_adapters.cyclic.transmitter import Transmitter
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 def frames(*data: int, can_id: int = 0x100) -> list[can.Message]:

@@ -16,7 +16,7 @@ from ecu_adapters.frame_records import row
 from ecu_adapters.inbox import Inbox
 
 Hubs = tuple[BusHub, BusHub]
-WAIT_S = 5.0
+WAIT_S = 30.0
 
 
 class ScriptedBus(can.BusABC):

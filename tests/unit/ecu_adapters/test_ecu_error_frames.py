@@ -15,7 +15,7 @@ from ecu_adapters.bus_state import BusEvent, BusMonitor, ErrorSeen, FramesLost, 
 from ecu_adapters.error_frames import BusState, decode
 from ecu_adapters.raw_socket import SUPPORTED, RawSocket
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 # Classes of linux/can/error.h.
 LOST_ARBITRATION, CONTROLLER, PROTOCOL, TRANSCEIVER, NO_ACK, BUS_OFF = 0x02, 0x04, 0x08, 0x10, 0x20, 0x40
 BUS_ERROR, RESTARTED, COUNTERS = 0x80, 0x100, 0x200

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 Hubs = tuple[BusHub, BusHub]
 Step = bytes | float
 Script = Callable[[bytes], list[Step]]
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 def _ecu(index: int, **dids: Mapping[str, object]) -> EcuDescription:

@@ -16,7 +16,7 @@ from ecu_adapters.transport import Fault
 pytestmark = pytest.mark.anyio
 
 Hubs = tuple[BusHub, BusHub]
-WAIT_S = 5.0
+WAIT_S = 30.0
 TESTER = IsoTpAddress(0x7E0, 0x7E8, functional_id=0x7DF)
 ECU = IsoTpAddress(0x7E8, 0x7E0, functional_id=0x7DF)
 

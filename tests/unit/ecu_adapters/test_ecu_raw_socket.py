@@ -21,7 +21,7 @@ from ecu_adapters.raw_socket import SUPPORTED, HardwareClock, RawSocket
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="recvmmsg is Linux'")
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 Pair = tuple[socket.socket, BusHub]
 
 

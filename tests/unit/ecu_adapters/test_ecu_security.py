@@ -17,7 +17,7 @@ from ecu_adapters.yaml_file import ConfigError
 
 Hubs = tuple[BusHub, BusHub]
 Write = Callable[[str], Path]
-WAIT_S = 10.0
+WAIT_S = 30.0
 HEAD = "name: ECM\naddressing: {request_id: 0x7E0, response_id: 0x7E8}\ntiming: {transit_ms: 500}\n"
 SECRET = "5EC2E700"
 

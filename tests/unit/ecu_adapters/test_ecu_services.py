@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 Hubs = tuple[BusHub, BusHub]
 Write = Callable[[str], Path]
-WAIT_S = 5.0
+WAIT_S = 30.0
 QUICK_S = 0.3
 
 ECU = """\

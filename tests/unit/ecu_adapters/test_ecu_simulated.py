@@ -32,7 +32,7 @@ from tests.unit.ecu_adapters.doip_peer import entity_with, over_doip
 pytestmark = pytest.mark.anyio
 
 Hubs = tuple[BusHub, BusHub]
-WAIT_S = 5.0
+WAIT_S = 30.0
 REPOSITORY = Path(__file__).parents[3]
 POWERTRAIN = Database.load(REPOSITORY / "dbc" / "powertrain.dbc")
 

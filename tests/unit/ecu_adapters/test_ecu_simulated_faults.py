@@ -18,7 +18,7 @@ from ecu_adapters.yaml_file import ConfigError
 
 pytestmark = pytest.mark.anyio
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 VIN = b"\x62\xf1\x90WVWZZZ1KZ6W000001"
 
 

@@ -29,7 +29,7 @@ from ecu_adapters.yaml_file import ConfigError
 pytestmark = pytest.mark.anyio
 
 Hubs = tuple[BusHub, BusHub]
-WAIT_S = 5.0
+WAIT_S = 30.0
 POWERTRAIN = Database.load(Path(__file__).parents[3] / "dbc" / "powertrain.dbc")
 HEAD = "name: ECM\naddressing: {request_id: 0x7E0, response_id: 0x7E8}\ntiming: {p2_ms: 20, transit_ms: 50}\n"
 

@@ -17,7 +17,7 @@ from ecu_adapters.uds.tester import UdsTester, UdsTimeout, UdsTransportError, Ud
 pytestmark = pytest.mark.anyio
 
 Hubs = tuple[BusHub, BusHub]
-WAIT_S = 5.0
+WAIT_S = 30.0
 
 
 class ScriptedEcu:

@@ -17,7 +17,7 @@ from ecu_adapters.yaml_file import ConfigError
 pytestmark = pytest.mark.anyio
 
 Hubs = tuple[BusHub, BusHub]
-WAIT_S = 5.0
+WAIT_S = 30.0
 
 NORMAL = Addressing(request_id=0x7E0, response_id=0x7E8, functional_id=0x7DF)
 FIXED = Addressing(mode="normal_fixed", source=0xF1, target=0x10)

@@ -23,7 +23,7 @@ from labd.services.ledger import FenceOrder
 from labd.store.errors import DatabaseUnwritable
 
 pytestmark = pytest.mark.anyio
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 Call = grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]
 
 

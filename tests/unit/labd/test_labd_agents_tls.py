@@ -21,7 +21,7 @@ from labd.services.lab import Lab
 from tests.unit.labd.fakes import FakeClock, open_lab
 
 pytestmark = pytest.mark.anyio
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 Call = grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]
 
 

@@ -15,7 +15,7 @@ from runners.keeper import OUTPUT_TAIL_BYTES, RunnerKeeper
 from runners.processes import identify
 from runners.status import Alive, Exited, StartError
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Watched(RunnerKeeper):
