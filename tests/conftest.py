@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.postgresql import PostgresServer
@@ -15,6 +16,17 @@ from tests.postgresql import PostgresServer
 # Properties are searched, not timed; how fast things are is what tests/benchmarks is for.
 settings.register_profile("labd", deadline=None)
 settings.load_profile("labd")
+
+# structlog's own choice shows all variables of a traceback: an expected failure of a request costs half a minute so.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=True),
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and every process that they start inherits
 # that: those that a test ends with Ctrl-C would go on.

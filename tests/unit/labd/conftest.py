@@ -4,8 +4,17 @@ from pathlib import Path
 import pytest
 
 from labd.services.lab import Lab
+from labd.store import postgresql as pg
 from tests.postgresql import PostgresServer
 from tests.unit.labd.fakes import FakeClock, FakeExecutor, open_lab
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_database() -> Iterator[None]:
+    """A machine that stands still within a transaction loses it in production; here that would be any test's end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pg, "IDLE_TIMEOUT_S", 60.0)
+        yield
 
 
 @pytest.fixture

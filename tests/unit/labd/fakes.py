@@ -1,8 +1,16 @@
 """A lab on a real database, with a clock, agents and runners that a test moves by hand."""
 
+import copy
+import functools
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
+from fastapi import FastAPI
+from starlette.datastructures import State
+
+from labd.api.app import create_app
 from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
 from labd.executors.bench import RunnerOrder
 from labd.model.run import ExecutorName
@@ -15,6 +23,7 @@ from labd.services.replicas import Replicas
 from labd.services.sign_in import Provider
 from labd.services.signing import KEY_NAME, Signer
 from labd.services.vault import KEY_FILE, Vault
+from labd.store.database import DATABASE_NAME
 from labd.store.postgresql import PostgreSQL
 from labd.store.store import Store
 
@@ -107,6 +116,14 @@ class FakeExecutor:
         self._callback(run_id)
 
 
+@functools.cache
+def _new_sqlite_database() -> bytes:
+    """The file as just after its migration, which takes a hundred times as long as writing it."""
+    with tempfile.TemporaryDirectory() as folder:
+        Store(Path(folder)).close()
+        return (Path(folder) / DATABASE_NAME).read_bytes()
+
+
 def open_lab(
     directory: Path,
     clock: FakeClock,
@@ -123,6 +140,8 @@ def open_lab(
 
     ``replica`` names this labd among several on that database.
     """
+    if database is None and not (directory / DATABASE_NAME).exists():
+        (directory / DATABASE_NAME).write_bytes(_new_sqlite_database())
     store, signer = Store(directory, database), Signer(directory)
     replicas = None
     if replica is not None and isinstance(store.database, PostgreSQL):
@@ -141,6 +160,19 @@ def open_lab(
         providers=providers,
         replicas=replicas,
     )
+
+
+@functools.cache
+def _application() -> FastAPI:
+    return create_app(cast("Lab", None))
+
+
+def application(lab: Lab) -> FastAPI:
+    """The application of a lab, as `create_app` makes it; all share the routes, which take their time to make."""
+    app = copy.copy(_application())
+    app.state = State({"lab": lab})
+    app.user_middleware = list(app.user_middleware)
+    return app
 
 
 def report(

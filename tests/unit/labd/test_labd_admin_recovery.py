@@ -7,13 +7,12 @@ import pytest
 from click.testing import CliRunner, Result
 from fastapi.testclient import TestClient
 
-from labd.api.app import create_app
 from labd.daemon import main
 from labd.model.identity import SYSTEM, WHOLE_LAB, ActorKind, Role
 from labd.services.identities import TOKENS_MAX
 from labd.services.lab import Lab
 from labd.store.database import DATABASE_NAME
-from tests.unit.labd.fakes import FakeClock, open_lab
+from tests.unit.labd.fakes import FakeClock, application, open_lab
 
 LOST = "the admin's laptop was stolen"
 
@@ -35,7 +34,7 @@ def test_a_lost_admin_gets_in_again_while_labd_serves(lab: Lab, tmp_path: Path, 
     recovered = recover(tmp_path, database, "--revoke-others")
     assert recovered.exit_code == 0, recovered.output
     token = recovered.stdout.strip()
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as web:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as web:
         web.headers["Authorization"] = f"Bearer {token}"
         assert web.get("whoami").json()["roles"] == {"*": "admin"}
         assert web.get("whoami", headers={"Authorization": f"Bearer {old.read_text().strip()}"}).status_code == 401

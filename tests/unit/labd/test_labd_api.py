@@ -11,14 +11,13 @@ from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
 from labd.api import schemas
-from labd.api.app import create_app
 from labd.api.limits import Limits
 from labd.api.times import to_seconds, to_text
 from labd.cli.files import MAX_DATA_BYTES, MAX_FILES
 from labd.client import types
 from labd.services.lab import Lab
 from labd.store import writers
-from tests.unit.labd.fakes import RESULT, FakeExecutor, attach, report, settle
+from tests.unit.labd.fakes import RESULT, FakeExecutor, application, attach, report, settle
 
 LEASE = {"holder": "ada"}
 RUN = {"script": "return 1", "holder": "ci"}
@@ -28,7 +27,7 @@ LINE = {"time": "2026-11-21T09:30:00.125Z", "level": "info", "text": "hello"}
 @pytest.fixture
 def app(lab: Lab) -> FastAPI:
     attach(lab, report("bench-1", {"platform": "meb"}))
-    return create_app(lab)
+    return application(lab)
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from bench_agent.protocol.certificates import certificates_of, fingerprint, new_request, uris
-from labd.api.app import PREFIX, create_app
+from labd.api.app import PREFIX
 from labd.model.identity import DEFAULT_TEAM, Actor, ActorKind, Role
 from labd.model.lease import Share, ShareMode
 from labd.services.authority import Authority
 from labd.services.errors import Forbidden
 from labd.services.lab import Lab
-from tests.unit.labd.fakes import FakeClock, FakeLink, open_lab, report
+from tests.unit.labd.fakes import FakeClock, FakeLink, application, open_lab, report
 
 LEASE = {"holder": "ada", "selector": "", "duration_s": 60, "ttl_s": 30}
 
@@ -27,7 +27,7 @@ def secure(tmp_path: Path, clock: FakeClock) -> Iterator[Lab]:
 
 @pytest.fixture
 def web(secure: Lab) -> TestClient:
-    return TestClient(create_app(secure), base_url=f"http://labd.test{PREFIX}/")
+    return TestClient(application(secure), base_url=f"http://labd.test{PREFIX}/")
 
 
 def _request(name: str = "") -> str:
@@ -99,7 +99,7 @@ def test_the_authority_is_shown(web: TestClient, secure: Lab) -> None:
 
 
 def test_an_insecure_lab_says_so(lab: Lab) -> None:
-    web = TestClient(create_app(lab), base_url=f"http://labd.test{PREFIX}/")
+    web = TestClient(application(lab), base_url=f"http://labd.test{PREFIX}/")
     lab.hearing.attach("host-1", "h:1", [report("bench-1")], FakeLink())
     held = web.post("leases", json=LEASE).json()
     for answer in (

@@ -6,10 +6,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from labd.api import events
-from labd.api.app import create_app
 from labd.client import LabClient, ProblemError
 from labd.services.lab import Lab
-from tests.unit.labd.fakes import FakeLink, attach, report
+from tests.unit.labd.fakes import FakeLink, application, attach, report
 from tests.unit.labd.serving import serving
 
 
@@ -65,7 +64,7 @@ def test_a_run_is_followed_to_its_end(client: LabClient, lab: Lab) -> None:
 
 
 def test_a_version_that_was_seen_is_not_sent_again(lab: Lab, link: FakeLink) -> None:
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as web:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as web:
         lease = web.post("leases", json={"holder": "ada"})
         lab.closing = False
         seen = lease.headers["etag"].strip('"')
@@ -99,7 +98,7 @@ def test_a_stream_ends_so_that_who_comes_back_is_admitted_anew(
     lab: Lab, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "STREAM_S", 0.0)
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as web:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as web:
         lease_id = web.post("leases", json={"holder": "ada"}).json()["id"]
         assert web.get(f"leases/{lease_id}/events").text == ""
         assert web.get("leases/events").text.count("event:") == 1
@@ -107,5 +106,5 @@ def test_a_stream_ends_so_that_who_comes_back_is_admitted_anew(
 
 def test_a_follower_that_falls_behind_is_cut_off(lab: Lab, link: FakeLink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_PENDING_MAX", -1)
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as web:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as web:
         assert "ready" in web.get("leases/events").text

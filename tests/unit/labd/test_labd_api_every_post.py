@@ -11,12 +11,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from bench_agent.protocol.certificates import new_request
-from labd.api.app import PREFIX, create_app, openapi_document
+from labd.api.app import PREFIX, openapi_document
 from labd.api.etags import steady
 from labd.model.identity import WHOLE_LAB, Role
 from labd.services.authority import Authority
 from labd.services.lab import Lab
-from tests.unit.labd.fakes import FakeClock, FakeExecutor, attach, open_lab, report, settle
+from tests.unit.labd.fakes import FakeClock, FakeExecutor, application, attach, open_lab, report, settle
 from tests.unit.labd.test_labd_secure import client, token_of
 
 DAY_S = 24 * 3600
@@ -58,7 +58,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     lab = open_lab(directory, clock, executor, authority=Authority(directory / "ca", clock.now), secure=True)
     attach(lab, *(report(f"bench-{number}") for number in range(20)))
     attach(lab, report("spare-1"), agent="agent-2")
-    app = create_app(lab)
+    app = application(lab)
     ada, bob = (
         client(app, token_of(lab, name, {WHOLE_LAB: Role.ADMIN}, lifetime_s=90 * DAY_S)) for name in ("ada", "bob")
     )

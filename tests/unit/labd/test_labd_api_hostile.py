@@ -27,7 +27,7 @@ def database() -> None:
 @pytest.fixture
 def address(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
     for name in ("HEAD_S", "BODY_S", "READ_S"):
-        monkeypatch.setattr(connections, name, 0.5)
+        monkeypatch.setattr(connections, name, 1.5)
     connections.Connection.cut.clear()
     attach(lab, report("bench-1"))
     with serving(lab, Limits(address_connections=64)) as address:
@@ -37,7 +37,7 @@ def address(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
 @pytest.fixture
 def others(address: Address) -> Iterator[Callable[[], None]]:
     """Checks that somebody else is served, and soon."""
-    with LabClient(f"http://{address[0]}:{address[1]}", timeout_s=10) as client:
+    with LabClient(f"http://{address[0]}:{address[1]}", timeout_s=DEADLINE_S) as client:
 
         def served() -> None:
             lease = client.create_lease(holder="ada")
@@ -106,7 +106,7 @@ def test_a_body_that_keeps_coming_is_waited_for(connect: Connect) -> None:
     )
     for number in range(len(body)):
         slow.sendall(body[number : number + 1])
-        time.sleep(0.05)  # the wire is slow: 0.85 s for a body that may pause for 0.5 s
+        time.sleep(0.12)  # the wire is slow: 2 s for a body that may pause for 1.5 s
     assert b"201 Created" in _is_cut(slow)
 
 

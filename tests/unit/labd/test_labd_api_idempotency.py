@@ -8,7 +8,6 @@ from fastapi import APIRouter
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from labd.api.app import create_app
 from labd.api.routing import Router
 from labd.model.identity import ANONYMOUS, SYSTEM
 from labd.services.errors import Conflict
@@ -16,7 +15,7 @@ from labd.services.lab import Lab
 from labd.store.errors import DatabaseBusy
 from labd.store.store import Store
 from labd.store.tables import idempotency_keys
-from tests.unit.labd.fakes import FakeClock, attach, open_lab, report
+from tests.unit.labd.fakes import FakeClock, application, attach, open_lab, report
 
 KEY = {"Idempotency-Key": "5f1d7a84-3c0e-4b52-9d51-7a1f3f0e6c2b"}
 LEASE = {"holder": "ada"}
@@ -25,7 +24,7 @@ LEASE = {"holder": "ada"}
 @pytest.fixture
 def web(lab: Lab) -> Iterator[TestClient]:
     attach(lab, report("bench-1"))
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/", raise_server_exceptions=False) as client:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/", raise_server_exceptions=False) as client:
         yield client
 
 
@@ -170,7 +169,7 @@ def test_answers_outlive_labd(
     first = web.post("leases", json=LEASE, headers=KEY)
     lab.core.store.close()
     later = open_lab(tmp_path, clock, database=database)
-    with TestClient(create_app(later), base_url="http://labd.test/api/v1/") as client:
+    with TestClient(application(later), base_url="http://labd.test/api/v1/") as client:
         assert client.post("leases", json=LEASE, headers=KEY).content == first.content
     later.core.store.close()
 

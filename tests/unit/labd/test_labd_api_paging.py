@@ -5,16 +5,15 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.api.app import create_app
 from labd.api.paging import Paging
 from labd.services.lab import Lab
-from tests.unit.labd.fakes import FakeClock, attach, report
+from tests.unit.labd.fakes import FakeClock, application, attach, report
 
 
 @pytest.fixture
 def web(lab: Lab) -> Iterator[TestClient]:
     attach(lab, *(report(f"bench-{n}", {"rack": "a" if n < 4 else "b"}) for n in range(6)))
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as client:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as client:
         yield client
 
 

@@ -11,16 +11,15 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.api.app import create_app
 from labd.api.etags import UNSTEADY, etag, matches
 from labd.services.lab import Lab
-from tests.unit.labd.fakes import FakeClock, attach, report
+from tests.unit.labd.fakes import FakeClock, application, attach, report
 
 
 @pytest.fixture
 def app(lab: Lab) -> FastAPI:
     attach(lab, report("bench-1"))
-    return create_app(lab)
+    return application(lab)
 
 
 @pytest.fixture

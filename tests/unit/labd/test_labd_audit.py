@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from labd.api.app import create_app
 from labd.model.audit import GENESIS, PRUNED, START, ChainBroken, Deed, Entry, Fault, Head, Verifier, canonical, link
 from labd.model.identity import ANONYMOUS, Actor, ActorKind
 from labd.services.lab import Lab
 from labd.store.errors import DatabaseCorrupt
 from labd.store.schema import WRITE
 from labd.store.untold import append_audit
-from tests.unit.labd.fakes import FakeClock, attach, report
+from tests.unit.labd.fakes import FakeClock, application, attach, report
 
 ADA = Actor("ada", ActorKind.PERSON)
 JSON = st.recursive(
@@ -211,7 +210,7 @@ def test_retention_is_no_fault_but_what_passes_for_it_is() -> None:
 @pytest.fixture
 def web(lab: Lab) -> Iterator[TestClient]:
     attach(lab, report("bench-1", {"platform": "meb"}))
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as client:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as client:
         yield client
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from labd.api.app import create_app
 from labd.backup_file import MANIFEST, BackupDamaged, BackupFile, BackupWriter
 from labd.model.bench import epoch_floor
 from labd.model.environment import Environment
@@ -25,7 +24,17 @@ from labd.services.vault import KEY_FILE
 from labd.store.database import DATABASE_NAME
 from labd.store.errors import DatabaseNewer, DatabaseNotEmpty
 from tests.postgresql import PostgresServer
-from tests.unit.labd.fakes import EPOCH, FakeClock, FakeExecutor, FakeLink, attach, open_lab, report, settle
+from tests.unit.labd.fakes import (
+    EPOCH,
+    FakeClock,
+    FakeExecutor,
+    FakeLink,
+    application,
+    attach,
+    open_lab,
+    report,
+    settle,
+)
 
 PASSPHRASE = "twelve characters"
 
@@ -47,7 +56,7 @@ def _lively(lab: Lab) -> tuple[str, str, str]:
     attach(lab, report("bench-1", {"platform": "meb"}), report("bench-2", {"platform": "mqb"}))
     lab.environments.set_secret(ANONYMOUS, "default", "db", "correct horse")
     lab.environments.put_environment(ANONYMOUS, Environment("default", "staging", {"A": "b"}, {"DB": "db"}))
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as web:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as web:
         lease = web.post("leases", json={"holder": "ada", "selector": "name=bench-1"}).json()["id"]
         wish = {"script": "return 1", "holder": "ci", "selector": "name=bench-2", "data_files": {"a.bin": "AAEC/w=="}}
         run = web.post("runs", json=wish).json()["id"]
@@ -86,7 +95,7 @@ def test_a_backup_is_restored_into_either_database(
     assert (failed.state, failed.reason) == (RunState.ERROR, "labd was restored from a backup")
     assert [entry.deed.action for entry in last] == ["run.ended", "backup.restored"]
     assert again.auditing.verify(audited.head).fault is None
-    with TestClient(create_app(again), base_url="http://labd.test/api/v1/") as web:
+    with TestClient(application(again), base_url="http://labd.test/api/v1/") as web:
         new_run = web.post("runs", json={"script": "return 1", "holder": "ci", "environment": "staging"}).json()["id"]
     assert again.environments.give(new_run).secrets == {"DB": "correct horse"}
     assert (new / KEY_NAME).read_bytes() == (tmp_path / KEY_NAME).read_bytes()
@@ -232,7 +241,7 @@ def test_a_short_passphrase_is_refused(lab: Lab) -> None:
 
 
 def test_a_backup_comes_through_the_api(lab: Lab, tmp_path: Path) -> None:
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as web:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as web:
         answer = web.get("backup", headers={"Labd-Passphrase": PASSPHRASE})
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
         assert web.get("backup", headers={"Labd-Passphrase": "short"}).status_code == 422

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from labd.api.app import create_app
 from labd.model.environment import Environment
 from labd.model.identity import ANONYMOUS, Actor, ActorKind, Role
 from labd.services.errors import Forbidden
@@ -15,7 +14,7 @@ from labd.services.rotation import rotate
 from labd.services.signing import KeyUnusable
 from labd.services.vault import KEY_FILE, SecretUnreadable, Vault
 from labd.store.tables import metadata
-from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, attach, open_lab, report, settle
+from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, application, attach, open_lab, report, settle
 
 PASSWORD = "correct horse battery"
 RUN = {"script": "return 1", "holder": "ci", "environment": "staging"}
@@ -25,7 +24,7 @@ TIME = "2026-11-21T09:30:00.125Z"
 @pytest.fixture
 def web(lab: Lab) -> Iterator[TestClient]:
     attach(lab, report("bench-1"))
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as client:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as client:
         yield client
 
 
@@ -207,7 +206,7 @@ def test_a_rotated_key_opens_everything_and_the_old_one_nothing(
     lab.environments.set_secret(ANONYMOUS, "default", "db", PASSWORD)
     lab.environments.put_environment(ANONYMOUS, Environment("default", "staging", {}, {"KEY": "db"}))
     attach(lab, report("bench-1"))
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as web:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as web:
         run_id, _ = _started(web, lab, executor)
     lab.environments.give(run_id)
     lab.core.store.close()

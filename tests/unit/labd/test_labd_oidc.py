@@ -11,7 +11,6 @@ from fastapi.testclient import TestClient
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from labd.api.app import create_app
 from labd.model.identity import SYSTEM, Role, Scope
 from labd.services.errors import Unauthenticated
 from labd.services.oidc import KEYS_AGAIN_S, LEEWAY_S, OidcProvider
@@ -19,7 +18,7 @@ from labd.services.providers import AccessFileError, Grant, Kubernetes, Oidc, re
 from labd.services.token_review import TokenReviewProvider
 from tests.docs.pages import ROOT, blocks
 from tests.fake_issuer import FakeIssuer, fake_issuer
-from tests.unit.labd.fakes import EPOCH, FakeClock, attach, open_lab, report
+from tests.unit.labd.fakes import EPOCH, FakeClock, application, attach, open_lab, report
 
 JOB: dict[str, Any] = {
     "aud": "labd",
@@ -138,7 +137,7 @@ def test_people_of_a_provider_are_members_by_name(issuer: FakeIssuer, tmp_path: 
     lab.identities.create_team(SYSTEM, "blue")
     lab.identities.save_member(SYSTEM, "blue", "corp:ada@example.com", Role.ENGINEER)
     token = issuer.token(now=clock.now(), aud="labd-cli", sub="1", email="ada@example.com")
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as web:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as web:
         ways = web.get("login").json()["providers"]
         assert [(one["name"], one["issuer"], one["client_id"]) for one in ways] == [("corp", issuer.url, "labd-cli")]
         ada = {"Authorization": f"Bearer {token}"}

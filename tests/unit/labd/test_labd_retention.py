@@ -3,7 +3,6 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from labd.api.app import create_app
 from labd.model.audit import Fault
 from labd.model.identity import ANONYMOUS
 from labd.model.retention import DAY_S, Retention, Swept, TeamRetention
@@ -12,7 +11,7 @@ from labd.services import retaining
 from labd.services.lab import Lab
 from labd.services.running import NewLine
 from labd.store.schema import WRITE
-from tests.unit.labd.fakes import FakeClock, attach, report
+from tests.unit.labd.fakes import FakeClock, application, attach, report
 
 NOTHING = Swept()
 
@@ -28,7 +27,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def web(lab: Lab) -> Iterator[TestClient]:
     attach(lab, report("bench-1"))
-    with TestClient(create_app(lab), base_url="http://labd.test/api/v1/") as client:
+    with TestClient(application(lab), base_url="http://labd.test/api/v1/") as client:
         yield client
 
 

@@ -10,7 +10,6 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from labd.api.app import create_app
 from labd.api.guard import Guard
 from labd.model.access import Outcome, Resource, TeamOf, decide
 from labd.model.access_table import REST
@@ -20,7 +19,7 @@ from labd.services.lab import Lab
 from labd.services.oidc import KEYS_LAST_S, LEEWAY_S, OidcProvider
 from labd.services.providers import Grant, Oidc
 from tests.fake_issuer import fake_issuer
-from tests.unit.labd.fakes import FakeClock, FakeExecutor, attach, open_lab, report, settle
+from tests.unit.labd.fakes import FakeClock, FakeExecutor, application, attach, open_lab, report, settle
 
 STREAMS = ("/log", "/events", "/backup")
 NARROW = (frozenset({Scope.READ}), frozenset({Scope.LEASE, Scope.RUN}), frozenset({Scope.OPERATE}))
@@ -45,7 +44,7 @@ def lab(tmp_path: Path, clock: FakeClock, executor: FakeExecutor, database: str 
 
 @pytest.fixture
 def app(lab: Lab) -> FastAPI:
-    return create_app(lab)
+    return application(lab)
 
 
 @pytest.fixture
@@ -373,7 +372,7 @@ def test_streams_of_a_providers_people_are_cut_too(tmp_path: Path, clock: FakeCl
         settings = Oidc(name="corp", issuer=issuer.url, client_id="labd", grants=grants)
         provider = OidcProvider(settings)
         lab = open_lab(tmp_path, clock, secure=True, providers=[provider])
-        app = create_app(lab)
+        app = application(lab)
 
         def token(name: str, lifetime_s: float = 300) -> str:
             return issuer.token(now=clock.now(), lifetime_s=lifetime_s, aud="labd", sub=name, groups=["hil"])
