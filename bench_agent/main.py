@@ -126,7 +126,13 @@ def serve(
 
 @main.command("enrol")
 @click.argument("file", type=FILE)
-@click.option("--labd", "url", required=True, metavar="URL", help="labd's REST API, such as https://lab.example:8470.")
+@click.option(
+    "--labd",
+    "url",
+    required=True,
+    metavar="URL",
+    help="labd's REST API, such as https://lab.example:8470; of several labds with commas.",
+)
 @click.option(
     "--token",
     required=True,

@@ -139,7 +139,7 @@ class _Door:
     envvar="LABD_PUBLIC_URL",
     show_envvar=True,
     help="URL of the REST API as bench agents on other machines reach it, for runs at the bench. Without it: the port "
-    "of --http, on the host at which the agent reaches labd.",
+    "of --http, on the host at which the agent reaches labd. Several labds of one lab: all their URLs with commas.",
 )
 @click.option(
     "--runner",
@@ -450,10 +450,11 @@ def _serve(
 
     http_address = _address(http, "--http")
     agents_address = _address(agents, "--agents")
-    if public_url is not None and urlsplit(public_url).scheme not in ("http", "https"):
-        raise StartError(f"--url is {public_url!r}: expected a URL such as https://lab.example.com:8470")
-    if public_url is not None and tls is not None and urlsplit(public_url).scheme != "https":
-        raise StartError(f"--url is {public_url!r}, but this labd speaks TLS: its URL begins with https://")
+    for one in [] if public_url is None else public_url.split(","):
+        if urlsplit(one).scheme not in ("http", "https"):
+            raise StartError(f"--url is {one!r}: expected a URL such as https://lab.example.com:8470")
+        if tls is not None and urlsplit(one).scheme != "https":
+            raise StartError(f"--url is {one!r}, but this labd speaks TLS: its URL begins with https://")
     if tls is not None and tls.key is not None and tls.certificate is None:
         raise StartError("--tls-key goes with --tls-cert: whose key is it?")
     os.umask(0o077)  # what is in the data directory is nobody else's business
@@ -471,7 +472,7 @@ def _serve(
         public_url = public_url or url
         started = _lab(data.resolve(), database, keys, url, public_url, runner, secrets_key, tls, providers, door)
         with started as lab, _event_loop() as loop:
-            context = None if tls is None else _https(lab, tls, [host, urlsplit(public_url).hostname or host])
+            context = None if tls is None else _https(lab, tls, [host, *_hosts(public_url)])
             _bootstrap(lab, data, url)
             loop.run(_run(lab, listener, agents_address, data, url, context, door))
 
@@ -739,6 +740,10 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {_join(host, port)}: {error.strerror} (is another labd running? "
             "choose another --http address)"
         ) from error
+
+
+def _hosts(urls: str) -> list[str]:
+    return [host for url in urls.split(",") if (host := urlsplit(url).hostname) is not None]
 
 
 def _address(text: str, option: str) -> tuple[str, int]:

@@ -216,10 +216,14 @@ class Runners:
 def reachable_url(url: str, labd: str) -> str:
     """labd's REST API as seen from here: a loopback host of labd's is the host that the agent dials.
 
-    ``labd`` is host:port of labd's door for agents.
+    ``labd`` is host:port of labd's door for agents. Several URLs with commas stay so.
     """
-    parts = urlsplit(url)
     host, _ = split_address(labd)
+    return ",".join(_reachable(one, host) for one in url.split(","))
+
+
+def _reachable(url: str, host: str) -> str:
+    parts = urlsplit(url)
     if _is_loopback(parts.hostname or "") and not _is_loopback(host.strip("[]")):
         return parts._replace(netloc=host if parts.port is None else f"{host}:{parts.port}").geturl()
     return url

@@ -139,7 +139,7 @@ def _home() -> str:
     show_envvar=True,
     default=_home,
     show_default=f"the one signed in to last, or {DEFAULT_URL}",
-    help="Where labd is.",
+    help="Where labd is. Several labds of one lab with commas: the next one is asked when one does not answer.",
 )
 @click.version_option(package_name="labd", message="labctl %(version)s")
 @click.pass_context

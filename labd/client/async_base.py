@@ -18,8 +18,9 @@ from bench_agent.protocol.identity import CONTROLLER_NAME
 from labd.client.credentials import bearer
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
 from labd.client.lab import DEFAULT_URL
-from labd.client.transport import MAX_ANSWER_BYTES, problem_of
+from labd.client.transport import MAX_ANSWER_BYTES, is_away, problem_of
 from labd.client.trust import trusted
+from labd.client.urls import CONNECT_S, Urls, silence_options
 from labd.client.versions import Body, IfMatch, precondition, seen
 
 PAGE_SIZE = 1000
@@ -29,7 +30,7 @@ Params = Mapping[str, str | int | Sequence[str]]
 
 
 class AsyncTransport:
-    """Sends requests to one labd. Tasks of one event loop may share it."""
+    """Sends requests to the labds of one lab, like `Transport`. Tasks of one event loop may share it."""
 
     def __init__(
         self,
@@ -40,9 +41,12 @@ class AsyncTransport:
         ca: str | os.PathLike[str] | None,
         server_name: str | None,
     ) -> None:
-        if not url.lower().startswith(("http://", "https://")):
-            raise LabError(f"{url!r} is no URL of a labd; it would look like {DEFAULT_URL}")
-        self.url = url.rstrip("/")
+        self._urls = Urls(url)
+        for one in self._urls.all:
+            if not one.lower().startswith(("http://", "https://")):
+                raise LabError(f"{one!r} is no URL of a labd; it would look like {DEFAULT_URL}")
+        self.url = ",".join(self._urls.all)
+        self._connect_s = timeout_s if len(self._urls.all) == 1 else min(timeout_s, CONNECT_S)
         self._token = token
         self._timeout_s = timeout_s
         self._extensions = {"sni_hostname": server_name} if server_name else {}
@@ -50,7 +54,8 @@ class AsyncTransport:
             verify = ssl.create_default_context(cafile=ca) if url.lower().startswith("https:") else False
         except (OSError, ssl.SSLError) as error:
             raise LabError(f"the authorities in {os.fspath(ca or '')} (LABD_CA) cannot be used: {error}") from error
-        self._client = httpx2.AsyncClient(verify=verify, trust_env=False, follow_redirects=False)
+        transport = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False, socket_options=silence_options())
+        self._client = httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -75,17 +80,24 @@ class AsyncTransport:
             headers["Content-Type"] = "application/json"
             content = jsonlib.dumps(json, allow_nan=False).encode()
         patience = (timeout_s or self._timeout_s) + more_s
-        give_up, pause_s, broken = time.monotonic() + patience, _FIRST_PAUSE_S, False
+        give_up, pause_s, broken, passed = time.monotonic() + patience, _FIRST_PAUSE_S, False, set[str]()
         while True:
+            url = self._urls.current
             try:
-                async with self._response(method, path, params, headers, content, patience) as response:
-                    return await self._body(response)
+                async with self._response(url, method, path, params, headers, content, patience) as response:
+                    return await self._body(response, url)
             except (LabUnreachable, ProblemError) as error:
                 cut = isinstance(error.__cause__, httpx2.NetworkError | httpx2.RemoteProtocolError)
                 broken = broken or (cut and not isinstance(error.__cause__, httpx2.ConnectError))
                 again = cut or (isinstance(error, ProblemError) and error.retry_after_s is not None)
+                if cut or isinstance(error.__cause__, httpx2.ConnectTimeout) or is_away(error):
+                    self._urls.leave(url)
+                    passed.add(url)
+                    if len(passed) < len(self._urls.all) and time.monotonic() < give_up:
+                        continue  # with the next labd, at once
                 if not (broken and again) or time.monotonic() + pause_s > give_up:
                     raise
+            passed.clear()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -94,12 +106,19 @@ class AsyncTransport:
         self, path: str, *, params: Params, headers: Mapping[str, str], read_timeout_s: float
     ) -> AsyncIterator[AsyncIterator[str]]:
         """The lines of a stream of events."""
-        async with self._response("GET", path, params, headers, None, read_timeout_s) as response:
-            kind = response.headers.get("content-type", "").partition(";")[0]
-            if response.status_code >= 300 or kind != "text/event-stream":
-                await self._body(response)
-                raise UnexpectedAnswer(f"{self.url} does not answer as labd does: {kind or 'no type'} for a stream")
-            yield response.aiter_lines()
+        url = self._urls.current
+        try:
+            async with self._response(url, "GET", path, params, headers, None, read_timeout_s) as response:
+                kind = response.headers.get("content-type", "").partition(";")[0]
+                if response.status_code >= 300 or kind != "text/event-stream":
+                    await self._body(response, url)
+                    raise UnexpectedAnswer(f"{url} does not answer as labd does: {kind or 'no type'} for a stream")
+                yield response.aiter_lines()
+        except (LabUnreachable, ProblemError) as error:
+            if isinstance(error, ProblemError) and not is_away(error):
+                raise
+            self._urls.leave(url)  # whoever follows it tries again
+            raise LabUnreachable(url, str(error) if isinstance(error, ProblemError) else error.reason) from error
 
     def json(self, body: bytes) -> Any:
         """The JSON value of a body; raises UnexpectedAnswer when it is none."""
@@ -111,6 +130,7 @@ class AsyncTransport:
     @asynccontextmanager
     async def _response(
         self,
+        base: str,
         method: str,
         path: str,
         params: Params | None,
@@ -120,23 +140,24 @@ class AsyncTransport:
     ) -> AsyncIterator[httpx2.Response]:
         token = await self._token()
         shown = {"User-Agent": "labd-client"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        url = httpx2.URL(f"{self.url}/{path}")
+        url = httpx2.URL(f"{base}/{path}")
         try:
             async with self._client.stream(
                 method,
                 url if params is None else url.copy_merge_params(_pairs(params)),
                 content=content,
                 headers=shown | dict(headers),
-                timeout=httpx2.Timeout(self._timeout_s, read=read_timeout_s),
+                timeout=httpx2.Timeout(self._timeout_s, read=read_timeout_s, connect=self._connect_s),
                 extensions=self._extensions,
             ) as response:
                 yield response
         except httpx2.TimeoutException as error:
-            raise LabUnreachable(self.url, f"no answer within {read_timeout_s:g} s") from error
+            late = self._connect_s if isinstance(error, httpx2.ConnectTimeout) else read_timeout_s
+            raise LabUnreachable(base, f"no answer within {late:g} s") from error
         except httpx2.TransportError as error:
-            raise LabUnreachable(self.url, str(error) or type(error).__name__) from error
+            raise LabUnreachable(base, str(error) or type(error).__name__) from error
 
-    async def _body(self, response: httpx2.Response) -> bytes:
+    async def _body(self, response: httpx2.Response, url: str) -> bytes:
         body = bytearray()
         async for chunk in response.aiter_bytes():
             body += chunk
@@ -144,7 +165,7 @@ class AsyncTransport:
                 raise UnexpectedAnswer(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
         if response.status_code < 300:
             return Body.of(bytes(body), response.headers.get("ETag"))
-        raise problem_of(self.url, response.status_code, response.reason_phrase, response.headers, bytes(body))
+        raise problem_of(url, response.status_code, response.reason_phrase, response.headers, bytes(body))
 
 
 class AsyncBase:

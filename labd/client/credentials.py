@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from labd.client.errors import LabError
+from labd.client.urls import alike, key
 
 RENEW_BEFORE_S = 60.0
 """A token that expires within this is renewed first."""
@@ -49,7 +50,8 @@ def credentials_path() -> Path:
 
 def stored(url: str) -> Credential | None:
     """What is stored for the labd at ``url``. Raises LabError when the file cannot be read."""
-    entry = _read().get(_key(url))
+    entries = _read()
+    entry = entries.get(key(url)) or next((one for other, one in entries.items() if alike(other, url)), None)
     return None if entry is None else Credential(**entry)
 
 
@@ -62,9 +64,9 @@ def store(url: str, credential: Credential | None) -> None:
     """Replaces what is stored for the labd at ``url``, which stays in its place; None forgets it."""
     entries = _read()
     if credential is not None:
-        entries[_key(url)] = asdict(credential)
+        entries[key(url)] = asdict(credential)
     else:
-        entries.pop(_key(url), None)
+        entries = {other: entry for other, entry in entries.items() if not alike(other, url)}
     path = credentials_path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
@@ -175,7 +177,3 @@ def _read() -> dict[str, dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise LabError(f"{path} cannot be read ({error}): remove it, and sign in again") from error
     return document if isinstance(document, dict) else {}
-
-
-def _key(url: str) -> str:
-    return url.rstrip("/")

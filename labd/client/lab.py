@@ -62,6 +62,8 @@ class LabClient(Identities):
     Changes take ``if_match``, the thing as this client last answered it: they are made to that version only, and are
     refused (ProblemError 412) when it is another by now.
 
+    ``url`` may name several labds of one lab, with commas: the next one is asked when one does not answer.
+
     ``ca`` (or LABD_CA) is the file of the authorities (PEM) that labd's certificate is verified by; without it, what
     ``labctl login --fingerprint`` has stored for the URL, or those of the system. ``server_name`` (or
     LABD_SERVER_NAME) is the name that the certificate has to show; without it, the URL's host.

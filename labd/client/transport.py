@@ -5,6 +5,7 @@ Redirects are not followed and the proxies of the environment are not used: labd
 """
 
 import contextlib
+import errno
 import io
 import json as jsonlib
 import os
@@ -17,10 +18,17 @@ from typing import IO, Any
 from urllib.parse import urlencode
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout, connection_from_url
-from urllib3.exceptions import HTTPError, IncompleteRead, LocationParseError
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    IncompleteRead,
+    LocationParseError,
+)
 from urllib3.util import parse_url
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
+from labd.client.urls import CONNECT_S, Urls, silence_options
 from labd.client.versions import Body, seen
 
 Params = Mapping[str, str | int | Sequence[str]]
@@ -34,10 +42,14 @@ _EXAMPLE = "it would look like http://127.0.0.1:8470"
 _CHUNK = 256 * 1024
 _IDLE_CONNECTIONS = 32
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+_SOCKET_OPTIONS = [*HTTPConnection.default_socket_options, *silence_options()]
 
 
 class Transport:
-    """Sends requests to one labd. Threads may share it: each request has a connection of its own from a small pool."""
+    """Sends requests to the labds of one lab. Threads may share it: each request has a connection of its own.
+
+    The labd that has answered is asked again; when it does not answer, or not without its database, the next one is.
+    """
 
     def __init__(
         self,
@@ -48,12 +60,14 @@ class Transport:
         ca: str | os.PathLike[str] | None = None,
         server_name: str | None = None,
     ) -> None:
-        self._base = _checked_path(url)
+        self._urls = Urls(url)
+        self._paths = {one: _checked_path(one) for one in self._urls.all}
         self._tls = _tls(ca, server_name) if url.lower().startswith("https:") else {}
-        self.url = url.rstrip("/")
+        self.url = ",".join(self._urls.all)
         self._bearer = bearer
         self._timeout_s = timeout_s
-        self._kept = self._pool()
+        self._connect_s = timeout_s if len(self._urls.all) == 1 else min(timeout_s, CONNECT_S)
+        self._kept = {one: self._pool(one) for one in self._urls.all}
         self._closed = False
 
     @property
@@ -68,7 +82,8 @@ class Transport:
     def close(self) -> None:
         """Closes the connections; later requests raise LabError."""
         self._closed = True
-        self._kept.close()
+        for pool in self._kept.values():
+            pool.close()
 
     def request(
         self,
@@ -84,8 +99,9 @@ class Transport:
         """The body of the answer to a request, its status below 300; ``timeout_s`` instead of the client's own, and
         ``more_s`` on top for what labd was asked to wait.
 
-        When the connection breaks, the request is sent again until the time is over: labd may just be restarting. It
-        acts once all the same, for a POST carries an Idempotency-Key, and the other methods do by their nature.
+        Of several labds, those that do not answer are passed over. When the connection breaks, the request is sent
+        again until the time is over: labd may just be restarting. It acts once all the same, for a POST carries an
+        Idempotency-Key, and the other methods do by their nature.
         Raises ProblemError, LabUnreachable or UnexpectedAnswer.
         """
         headers, body = dict(headers or {}), None
@@ -96,17 +112,26 @@ class Transport:
             body = jsonlib.dumps(json, allow_nan=False).encode()
         patience = (timeout_s or self._timeout_s) + more_s
         late = f"no answer within {patience:g} s"
-        give_up, pause_s, broken = time.monotonic() + patience, _FIRST_PAUSE_S, False
+        give_up, pause_s, broken, passed = time.monotonic() + patience, _FIRST_PAUSE_S, False, set[str]()
         while True:
+            url = self._urls.current
             try:
-                with self._response(self._kept, method, path, params, headers, body, patience, late) as response:
-                    return self._body(response)
+                with self._response(
+                    self._kept[url], url, method, path, params, headers, body, patience, late
+                ) as answer:
+                    return self._body(answer, url)
             except (LabUnreachable, ProblemError) as error:
                 broken = broken or is_cut(error)
-                again = isinstance(error, ProblemError) and error.retry_after_s is not None
-                again = again or isinstance(error.__cause__ and _origin(error.__cause__), ConnectionError)
+                cut = error.__cause__ is not None and _is_broken(_origin(error.__cause__))
+                again = cut or (isinstance(error, ProblemError) and error.retry_after_s is not None)
+                if cut or _no_connection(error.__cause__) or is_away(error):
+                    self._urls.leave(url)
+                    passed.add(url)
+                    if len(passed) < len(self._urls.all) and time.monotonic() < give_up:
+                        continue  # with the next labd, at once
                 if not (broken and again) or time.monotonic() + pause_s > give_up:
                     raise
+            passed.clear()
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -118,30 +143,37 @@ class Transport:
 
         Raises as `request` does, while the stream is read too.
         """
-        late = f"nothing came within {read_timeout_s:g} s"
-        with (
-            contextlib.closing(self._pool()) as pool,
-            self._response(pool, "GET", path, params, headers, None, read_timeout_s, late) as response,
-        ):
-            kind = _kind(response)
-            if response.status >= 300 or kind != "text/event-stream":
-                self._body(response)
-                raise UnexpectedAnswer(f"{self.url} does not answer as labd does: {kind or 'no type'} for a log")
-            yield io.BufferedReader(_AsItComes(response)).readline
+        late, url = f"nothing came within {read_timeout_s:g} s", self._urls.current
+        try:
+            with (
+                contextlib.closing(self._pool(url)) as pool,
+                self._response(pool, url, "GET", path, params, headers, None, read_timeout_s, late) as response,
+            ):
+                kind = _kind(response)
+                if response.status >= 300 or kind != "text/event-stream":
+                    self._body(response, url)
+                    raise UnexpectedAnswer(f"{url} does not answer as labd does: {kind or 'no type'} for a log")
+                yield io.BufferedReader(_AsItComes(response)).readline
+        except (LabUnreachable, ProblemError) as error:
+            if isinstance(error, ProblemError) and not is_away(error):
+                raise
+            self._urls.leave(url)  # whoever follows it tries again
+            raise LabUnreachable(url, str(error) if isinstance(error, ProblemError) else error.reason) from error
 
     def download(self, path: str, target: IO[bytes], *, headers: Mapping[str, str], timeout_s: float) -> None:
         """Writes the body of an answer of any length to a file; nothing comes within ``timeout_s``: LabUnreachable.
 
         Raises as `request` does, and UnexpectedAnswer when the body is cut off.
         """
-        late = f"nothing came within {timeout_s:g} s"
+        self.request("GET", "api/v1/version")  # so that a labd is asked that answers
+        late, url = f"nothing came within {timeout_s:g} s", self._urls.current
         with (
-            contextlib.closing(self._pool()) as pool,
-            self._response(pool, "GET", path, None, headers, None, timeout_s, late) as response,
+            contextlib.closing(self._pool(url)) as pool,
+            self._response(pool, url, "GET", path, None, headers, None, timeout_s, late) as response,
         ):
             if response.status >= 300:
-                self._body(response)
-                raise UnexpectedAnswer(f"{self.url} does not answer as labd does: status {response.status}")
+                self._body(response, url)
+                raise UnexpectedAnswer(f"{url} does not answer as labd does: status {response.status}")
             for chunk in response.stream(_CHUNK):
                 target.write(chunk)
 
@@ -152,13 +184,14 @@ class Transport:
         except ValueError as error:
             raise UnexpectedAnswer(f"{self.url} does not answer as labd does: {_excerpt(body)}") from error
 
-    def _pool(self) -> HTTPConnectionPool:
-        return connection_from_url(self.url, maxsize=_IDLE_CONNECTIONS, **self._tls)
+    def _pool(self, url: str) -> HTTPConnectionPool:
+        return connection_from_url(url, maxsize=_IDLE_CONNECTIONS, socket_options=_SOCKET_OPTIONS, **self._tls)
 
     @contextlib.contextmanager
     def _response(
         self,
         pool: HTTPConnectionPool,
+        url: str,
         method: str,
         path: str,
         params: Params | None,
@@ -173,41 +206,43 @@ class Transport:
         try:
             response = pool.urlopen(
                 method,
-                f"{self._base}/{path}" + (f"?{urlencode(params, doseq=True)}" if params else ""),
+                f"{self._paths[url]}/{path}" + (f"?{urlencode(params, doseq=True)}" if params else ""),
                 body,
                 self._headers() | dict(headers),
                 retries=False,
                 redirect=False,
-                timeout=Timeout(connect=self._timeout_s, read=read_timeout_s),
+                timeout=Timeout(connect=self._connect_s, read=read_timeout_s),
                 preload_content=False,
             )
             with contextlib.closing(response):
                 yield response
         except HTTPError as error:
-            raise self._translated(error, late) from error
+            raise self._translated(error, url, late) from error
 
-    def _translated(self, error: HTTPError, late: str) -> LabError:
+    def _translated(self, error: HTTPError, url: str, late: str) -> LabError:
         origin = _origin(error)
-        if isinstance(origin, TimeoutError):
-            return LabUnreachable(self.url, late)
+        if _no_connection(error) and isinstance(origin, TimeoutError):
+            return LabUnreachable(url, f"no answer within {self._connect_s:g} s")
+        if isinstance(origin, TimeoutError) and not _is_broken(origin):
+            return LabUnreachable(url, late)
         if isinstance(origin, ssl.SSLCertVerificationError):
-            return LabUnreachable(self.url, f"its certificate is not trusted: {origin.verify_message}; {_TRUST_HINT}")
+            return LabUnreachable(url, f"its certificate is not trusted: {origin.verify_message}; {_TRUST_HINT}")
         if isinstance(origin, ssl.SSLError) and origin.reason in _PLAIN:
-            return LabUnreachable(self.url, "it speaks no TLS; a labd that runs with --insecure is reached by http://")
+            return LabUnreachable(url, "it speaks no TLS; a labd that runs with --insecure is reached by http://")
         if isinstance(origin, RemoteDisconnected):
             hint = "" if self._tls else "; if it speaks TLS, its URL begins with https://"
-            return LabUnreachable(self.url, f"it closed the connection without an answer{hint}")
+            return LabUnreachable(url, f"it closed the connection without an answer{hint}")
         if isinstance(origin, BadStatusLine):
-            return UnexpectedAnswer(f"{self.url} does not speak HTTP: {str(origin)[:80]}")
-        return LabUnreachable(self.url, getattr(origin, "strerror", None) or str(origin) or type(origin).__name__)
+            return UnexpectedAnswer(f"{url} does not speak HTTP: {str(origin)[:80]}")
+        return LabUnreachable(url, getattr(origin, "strerror", None) or str(origin) or type(origin).__name__)
 
-    def _body(self, response: BaseHTTPResponse) -> bytes:
+    def _body(self, response: BaseHTTPResponse, url: str) -> bytes:
         body = response.read(MAX_ANSWER_BYTES + 1)
         if len(body) > MAX_ANSWER_BYTES:
             raise UnexpectedAnswer(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
         if response.status < 300:
             return Body.of(body, response.headers.get("ETag"))
-        raise problem_of(self.url, response.status, response.reason or "", response.headers, body)
+        raise problem_of(url, response.status, response.reason or "", response.headers, body)
 
 
 class _AsItComes(io.RawIOBase):
@@ -227,10 +262,26 @@ class _AsItComes(io.RawIOBase):
         return len(data)
 
 
+def _no_connection(error: BaseException | None) -> bool:
+    """Whether none could be made, so that labd has not seen the request."""
+    return isinstance(error, ConnectTimeoutError)  # of which NewConnectionError is one
+
+
+def _is_broken(origin: BaseException) -> bool:
+    """Whether it ended a connection that was there, or refused one; ETIMEDOUT: the other side is silent (tcp(7))."""
+    return isinstance(origin, ConnectionError) or getattr(origin, "errno", None) == errno.ETIMEDOUT
+
+
+def is_away(error: LabError) -> bool:
+    """Whether labd answers, but without its database, which another labd of the lab may reach."""
+    return isinstance(error, ProblemError) and error.status == 503
+
+
 def is_cut(error: LabError) -> bool:
     """Whether the connection broke under a request, which labd may have carried out; not: none could be made."""
     origin = _origin(error.__cause__) if error.__cause__ is not None else error
-    return isinstance(origin, (ConnectionError, IncompleteRead)) and not isinstance(origin, ConnectionRefusedError)
+    broken = _is_broken(origin) or isinstance(origin, IncompleteRead)
+    return broken and not isinstance(origin, ConnectionRefusedError) and not _no_connection(error.__cause__)
 
 
 def _tls(ca: str | os.PathLike[str] | None, server_name: str | None) -> dict[str, Any]:

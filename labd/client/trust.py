@@ -8,26 +8,31 @@ from pathlib import Path
 
 from labd.client.credentials import credentials_path
 from labd.client.errors import LabError
+from labd.client.urls import key, split
 
 
 def trusted(url: str) -> Path | None:
     """The file of the authority (PEM) that the labd at ``url`` is known by; None when it is not known."""
-    path = _path(url)
-    return path if path.exists() else None
+    return next((path for one in (url, *split(url)) if (path := _path(one)).exists()), None)
 
 
 def trust(url: str, fingerprint: str) -> None:
-    """Knows the labd at ``url`` by the authority with this fingerprint (SHA-256, hexadecimal) from now on.
+    """Knows the lab at ``url`` by the authority with this fingerprint (SHA-256, hexadecimal) from now on.
 
-    Raises LabError when that labd does not have it, or cannot be reached.
+    One of its labds has to answer. Raises LabError when none does that has it.
     """
     from bench_agent.protocol.first_contact import FirstContactError, ask, authority
 
-    try:
-        root = authority(url, fingerprint.replace(":", ""))
-        ask(url, root, "GET", "/version")
-    except FirstContactError as error:
-        raise LabError(str(error)) from error
+    unknown: FirstContactError | None = None
+    for one in split(url):
+        try:
+            root = authority(one, fingerprint.replace(":", ""))
+            ask(one, root, "GET", "/version")
+            break
+        except FirstContactError as error:
+            unknown = error
+    else:
+        raise LabError(str(unknown)) from unknown
     path = _path(url)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_suffix(".part")
@@ -36,4 +41,4 @@ def trust(url: str, fingerprint: str) -> None:
 
 
 def _path(url: str) -> Path:
-    return credentials_path().parent / "authorities" / f"{sha256(url.rstrip('/').encode()).hexdigest()[:32]}.pem"
+    return credentials_path().parent / "authorities" / f"{sha256(key(url).encode()).hexdigest()[:32]}.pem"

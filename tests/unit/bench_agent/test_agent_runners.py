@@ -197,6 +197,7 @@ def test_the_unix_socket_is_for_the_agents_user_alone_and_moves_when_its_path_is
         ("http://127.0.0.1:8470", "lab.example.com:8471", "http://lab.example.com:8470"),
         ("http://[::1]:8470", "[2001:db8::7]:8471", "http://[2001:db8::7]:8470"),
         ("https://lab.example.com/labd", "10.0.0.7:8471", "https://lab.example.com/labd"),
+        ("http://127.0.0.1:1,http://b:2", "a:8471", "http://a:1,http://b:2"),
     ],
 )
 def test_labds_loopback_is_the_host_that_the_agent_dials(url: str, labd: str, expected: str) -> None:
