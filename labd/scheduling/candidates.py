@@ -31,6 +31,11 @@ class Candidates:
             return (part.selector, part.count, wish.duration_s, wish.same_site, wish.avoid, self._promised.get(wish.id))
         return (wish.parts, wish.duration_s, wish.same_site, wish.avoid, self._promised.get(wish.id))
 
+    def forget_promises(self) -> None:
+        """From now on promised benches come into question for everybody."""
+        self._promised.clear()
+        self._all_promised = 0
+
     def in_reach(self, selectors: Iterable[str], benches: int) -> set[str]:
         """Those of the selectors that match one of these benches."""
         return {selector for selector in selectors if self._matching(selector) & benches}

@@ -27,6 +27,7 @@ from labd.scheduling.ordering import aged, in_order, recent_use
 from labd.scheduling.placing import Placing
 from labd.scheduling.preemption import fewest, preemptible
 from labd.scheduling.quotas import Quotas, Shortfall
+from labd.scheduling.rebooking import Rebooking
 from labd.scheduling.rules import Rules
 from labd.scheduling.timeline import Stay, Timeline
 from labd.scheduling.wish import Wish
@@ -67,7 +68,7 @@ class Pass:
         lapsed = [
             wish.id for wish in self.order if wish.starts_at is not None and wish.starts_at + wish.duration_s <= now
         ]
-        moves, stranded = self._move_bookings()
+        moves, stranded = self._rebook()
         moved = {move.wish: move.benches for move in moves}
         unserved: list[Wish] = []
         over_quota: dict[str, Shortfall] = {}
@@ -124,29 +125,16 @@ class Pass:
         if wish.starts_at is None:
             self.quotas.charge(wish.team, wish.count, self.lab.now, ends_at)
 
-    def _move_bookings(self) -> tuple[list[Move], list[str]]:
-        """Other benches for the bookings that have one which cannot be used, and those for which there are none."""
-        moves = []
-        stranded = []
-        usable = {bench.name for bench in self.lab.benches if bench.usable}
-        bookings = [wish for wish in self.lab.bookings if wish.ends_at is not None and wish.ends_at > self.lab.now]
-        for wish in sorted(bookings, key=lambda wish: (wish.starts_at, wish.seq)):
-            if wish.booked and usable.issuperset(wish.booked):
-                continue
-            self.timeline.remove(wish.booked, wish.id)
-            benches = self.find(wish)
-            if benches is None:
-                self.timeline.book(wish, wish.booked)
-                stranded.append(wish.id)
-            else:
-                self.timeline.book(wish, benches)
-                moves.append(Move(wish.id, benches))
-        return moves, stranded
+    def _rebook(self) -> tuple[list[Move], list[str]]:
+        if not self.lab.bookings:
+            return [], []
+        return Rebooking(self.lab, self.fleet, self.timeline, self.candidates, self.find).rebook()
 
     def settle(self) -> None:
         """Decides, and enters all of it into the timeline: what follows can be asked about it."""
         self.decide()
         self._note_grants()
+        self.candidates.forget_promises()  # they are in the timeline now, with their time
 
     def find(self, wish: Wish) -> tuple[str, ...] | None:
         """Benches for a booking that are free for the whole of it (what is left of it, once its time has come)."""

@@ -29,7 +29,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """This booking has other benches from now on: one of those it had cannot be used."""
+    """This booking has other benches from now on: one of those it had cannot be used, or another booking needs it."""
 
     wish: str
     benches: tuple[str, ...]

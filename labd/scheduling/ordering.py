@@ -29,20 +29,22 @@ def aged(wish: Wish, rules: Rules, now: float) -> bool:
     return level(wish, rules, now) == rules.top
 
 
-def recent_use(lab: Lab, rules: Rules) -> dict[str, float]:
-    """Bench-seconds by team; what lies ``fair_half_life_s`` back counts half, and so on.
+def recent_use(lab: Lab, rules: Rules) -> dict[str, int]:
+    """Whole bench-seconds of the teams that wait; what lies ``fair_half_life_s`` back counts half, and so on.
 
-    Of the past only of teams that wait, and compete: it says nothing where there is but one.
+    Empty where only one team waits: there is nobody to be fair to.
     """
+    if len(lab.teams) < 2:
+        return {}
     now, half_life_s = lab.now, rules.fair_half_life_s
     use: dict[str, float] = defaultdict(float)
-    for team in lab.teams if len(lab.teams) > 1 else ():
+    for team in lab.teams:
         for span in lab.used.get(team, ()):
             ago_s = now - (span.starts_at + span.ends_at) / 2
             use[team] += span.bench_s * 0.5 ** (ago_s / half_life_s) if ago_s > 0 else span.bench_s
     for held in lab.held:
         use[held.team] += len(held.benches) * max(now - held.granted_at, 0.0)
-    return use
+    return {team: round(used) for team, used in use.items()}
 
 
 def in_order(wishes: Iterable[Wish], rules: Rules, now: float, use: Mapping[str, float]) -> list[Wish]:

@@ -56,7 +56,7 @@ class Quotas:
         self._known: dict[str, dict[tuple[int, float, float], Shortfall | None]] = defaultdict(dict)
         for held in lab.held:
             if self.limits(held.team):
-                ends_at = lab.now if held.ending else held.ends_at
+                ends_at = min(lab.now, held.ends_at) if held.ending else held.ends_at
                 self._committed[held.team].append(_Span(held.granted_at, ends_at, len(held.benches)))
         for wish in lab.bookings:
             if wish.starts_at is not None and wish.booked:

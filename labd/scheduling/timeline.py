@@ -80,6 +80,12 @@ class Timeline:
             self._gaps.pop(number, None)
         self._allowed.clear()
 
+    def meet(self, one: Wish, other: Wish) -> bool:
+        """Whether two bookings cannot be on the same bench."""
+        if one.starts_at is None or one.ends_at is None or other.starts_at is None or other.ends_at is None:
+            return False
+        return self._clash(Stay(one.starts_at, one.ends_at, one.id), other.starts_at, other.ends_at)
+
     def stays(self, bench: str) -> list[Stay]:
         """The present lease of a bench, if there is one, and what follows, in order."""
         present = self._present.get(self._fleet.numbers[bench])

@@ -290,6 +290,42 @@ def test_a_booking_whose_bench_falls_ill_is_placed_anew(fault: dict[str, Any]) -
     assert late.grants == (Grant("l-1", ("hil-2",), NOW + 900),)
 
 
+def test_others_that_have_not_begun_make_room_for_a_booking_whose_bench_fell_ill() -> None:
+    ill = Bench("hil-1", {"name": "hil-1", "lin": "yes"}, obstacle="offline")
+    benches = (ill, bench("hil-2", lin="yes"), bench("hil-3"))
+    rare = booking(1, 300, "lin", booked=("hil-1",))
+    modest = booking(2, 500, booked=("hil-2",))
+    decision = decide(Lab(NOW, benches, (rare, modest)), QUICK)
+    assert set(decision.moves) == {Move("l-1", ("hil-2",)), Move("l-2", ("hil-3",))}
+    assert decision.stranded == ()
+
+    insists = booking(2, 500, "name=hil-2", booked=("hil-2",))
+    begun = booking(2, -10, booked=("hil-2",))
+    elsewhere = booking(3, 1000, booked=("hil-3",))
+    for wishes in ((rare, insists), (rare, begun), (rare, modest, elsewhere)):
+        decision = decide(Lab(NOW, benches, wishes), QUICK)
+        assert (decision.moves, decision.stranded) == ((), ("l-1",)), "nobody loses a bench for it without another"
+    after = booking(3, 1200, booked=("hil-3",))
+    assert len(decide(Lab(NOW, benches, (rare, modest, after)), QUICK).moves) == 2
+
+
+def test_a_new_booking_moves_nobody() -> None:
+    benches = (bench("hil-1", lin="yes"), bench("hil-2"))
+    lab = Lab(NOW, benches, (booking(1, 300, booked=("hil-1",)),))
+    assert book(booking(2, 300, "lin"), lab, QUICK) == Refused(
+        (InTheWay("l-1", "hil-1", NOW + 300, NOW + 900),), NOW + 910
+    )
+
+
+def test_a_bench_promised_to_somebody_now_can_be_booked_for_when_that_one_is_gone() -> None:
+    promised = Bench("hil-1", {"name": "hil-1"}, promised_to="l-1")
+    held = (Held("l-0", ("hil-1",), NOW - 10, NOW + 900, priority="low", revoke_at=NOW + 100),)
+    lab = Lab(NOW, (promised,), (wish(1, priority="urgent"),), held)
+    assert book(booking(2, 720), lab, QUICK) == Booked(("hil-1",))
+    refused = book(booking(2, 719), lab, QUICK)
+    assert refused == Refused((InTheWay("l-1", "hil-1", NOW + 110, NOW + 710),), NOW + 720)
+
+
 def test_a_lease_can_be_extended_until_somebody_has_its_bench() -> None:
     held = (Held("l-0", ("hil-1",), NOW - 10, NOW + 100), Held("l-9", ("hil-2",), NOW - 10, NOW + 100))
     lab = Lab(NOW, (bench("hil-1"), bench("hil-2")), (booking(1, 500, booked=("hil-1",)),), held)

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from labd.model.selector import parse
 from labd.scheduling.decide import decide
-from labd.scheduling.lab import Bench, Held, Lab
-from labd.scheduling.ordering import in_order
+from labd.scheduling.lab import Bench, Held, Lab, Used
+from labd.scheduling.ordering import in_order, recent_use
 from labd.scheduling.preemption import preemptible
 from labd.scheduling.rules import Rules, TeamRules
 from labd.scheduling.wish import Part, Wish
+from tests.unit.labd import written_rules
 
 NOW = 1_000_000.0
 RULES = Rules(clean_up_s=10.0, grace_s=50.0, teams={"b": TeamRules(benches_at_once=3)})
@@ -71,6 +72,51 @@ def wishes(draw: st.DrawFn, most: int = 5, priorities: Sequence[str] = ("low", "
     )
 
 
+HOUR = 3600
+FAIR = Rules(ageing_s=8 * HOUR, teams={"a": TeamRules(weight=2.0)})
+spans = st.tuples(st.sampled_from("abc"), st.integers(1, 3), st.integers(1, 100), st.integers(1, 24))
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.builds(
+            Wish,
+            id=st.uuids().map(str),
+            seq=st.integers(0, 1000),
+            parts=st.integers(1, 3).map(lambda count: (Part("", count),)),
+            duration_s=st.integers(1, 12).map(lambda hours: hours * HOUR),
+            asked_at=st.integers(0, 9).map(lambda hours: NOW - hours * HOUR),
+            team=st.sampled_from("abc"),
+            priority=st.sampled_from(["low", "normal", "high", "urgent"]),
+        ),
+        min_size=2,
+        max_size=9,
+        unique_by=lambda wish: wish.seq,
+    ),
+    st.lists(spans, max_size=6),
+    st.lists(spans, max_size=4),
+)
+def test_the_order_is_that_of_the_written_rules(
+    waiting: list[Wish], over: list[tuple[str, int, int, int]], present: list[tuple[str, int, int, int]]
+) -> None:
+    spent = [(team, count, NOW - (ago + hours) * HOUR, NOW - ago * HOUR) for team, count, ago, hours in over]
+    held = [
+        Held(f"h-{number}", tuple(f"hil-{number}-{one}" for one in range(count)), NOW - ago * HOUR, NOW + HOUR, team)
+        for number, (team, count, ago, _) in enumerate(present)
+    ]
+    used = {
+        team: tuple(Used(since, until, count * (until - since)) for by, count, since, until in spent if by == team)
+        for team in "abc"
+    }
+    lab = Lab(NOW, (), tuple(waiting), tuple(held), used)
+    use = written_rules.fair_use(
+        spent, [(one.team, len(one.benches), one.granted_at) for one in held], NOW, FAIR.fair_half_life_s
+    )
+    order = in_order(waiting, FAIR, NOW, recent_use(lab, FAIR))
+    assert [wish.seq for wish in order] == [wish.seq for wish in written_rules.queue(waiting, FAIR, NOW, use)]
+
+
 @settings(max_examples=300)
 @given(benches(), wishes(), st.randoms())
 def test_a_wish_goes_without_only_if_it_cannot_be_served_together_with_all_served_before_it(
@@ -78,7 +124,7 @@ def test_a_wish_goes_without_only_if_it_cannot_be_served_together_with_all_serve
 ) -> None:
     held_by_b = 0
     expected: list[Wish] = []
-    for wish in in_order(queue, RULES, NOW, {}):
+    for wish in written_rules.queue(queue, RULES, NOW, {}):
         over = wish.team == "b" and held_by_b + len(wish.slots) > 3
         if not over and servable([*expected, wish], free):
             expected.append(wish)

@@ -1,9 +1,8 @@
 """A lab that lives for weeks on a fake clock, driven at random: what must hold holds after every single decision."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import permutations
 from typing import Any, ClassVar
 
 import pytest
@@ -24,9 +23,16 @@ from labd.scheduling.decide import decide
 from labd.scheduling.decisions import Decision
 from labd.scheduling.explain import explain
 from labd.scheduling.lab import Bench, Held, Lab, Used
-from labd.scheduling.ordering import aged, in_order, recent_use
 from labd.scheduling.rules import WEEK_S, Rules, TeamRules
 from labd.scheduling.wish import Part, Wish
+from tests.unit.labd.written_rules import (
+    busiest_week_s,
+    fair_use,
+    most_at_once,
+    placings,
+    queue,
+    risen_to,
+)
 
 HOUR = 3600.0
 CLEAN_UP_S = 0.25 * HOUR
@@ -52,6 +58,11 @@ LABELS: dict[str, dict[str, str]] = {
     "hil-5": {"site": "wob", "can": "1"},
 }
 SELECTORS = ("", "can=1", "can=2", "lin", "!lin", "site=wob", "name=hil-3")
+MATCHING = {
+    selector: {name for name, labels in LABELS.items() if parse(selector).matches({**labels, "name": name})}
+    for selector in (*SELECTORS, *(f"name={name}" for name in LABELS), "can=2")
+}
+SITE: dict[str, str | None] = {name: labels["site"] for name, labels in LABELS.items()}
 BOUND_S = RULES.ageing_s + AHEAD_S + LONGEST_S + (MOST_WAITING + 1) * (LONGEST_S + CLEAN_UP_S)
 """After this a wish that could be served has been: it came above all classes, the bookings made until then have passed,
 and everybody ahead had a turn."""
@@ -66,16 +77,8 @@ parts = st.lists(st.builds(Part, st.sampled_from(SELECTORS), st.sampled_from([1,
 names = st.sampled_from(sorted(LABELS))
 
 
-def serves(wish: Wish, benches: Sequence[str]) -> bool:
-    selectors = [parse(wish.parts[part].selector) for part in wish.slots]
-    fit = all(
-        selector.matches({**LABELS[name], "name": name}) for selector, name in zip(selectors, benches, strict=True)
-    )
-    return fit and (not wish.same_site or len({LABELS[name]["site"] for name in benches}) == 1)
-
-
-def could_be_served(wish: Wish, among: Sequence[str]) -> bool:
-    return any(serves(wish, chosen) for chosen in permutations(sorted(among), len(wish.slots)))
+def could_be_served(wish: Wish, among: Iterable[str]) -> bool:
+    return next(placings(wish, among, MATCHING, SITE), None) is not None
 
 
 class SchedulingMachine(RuleBasedStateMachine):
@@ -92,8 +95,10 @@ class SchedulingMachine(RuleBasedStateMachine):
         """Leases that are ending, and when their benches will be clean."""
         self.promised: dict[str, str] = {}
         self.faults: dict[str, dict[str, Any]] = {}
-        self.use: list[tuple[str, int, float, float]] = []
-        """What each team has used: team, benches, from, until."""
+        self.spent: list[tuple[str, int, float, float]] = []
+        """By leases that are over: team, benches, from, until."""
+        self.reserved: dict[tuple[str, ...], float] = {}
+        """What the last decision held for those who waited longest, and from when on."""
         self.waits_since: dict[str, float] = {}
 
     # What people do
@@ -170,7 +175,21 @@ class SchedulingMachine(RuleBasedStateMachine):
         assert explanation.expected_start is None or explanation.expected_start >= min(
             self.now, wish.starts_at or self.now
         )
-        assert wish.id not in explanation.ahead and set(explanation.ahead) <= self.wishes.keys()
+        if wish.starts_at is not None:
+            assert explanation.position is None
+            return
+        order = self.queue()
+        place = order.index(wish)
+        assert explanation.position == place + 1
+
+        def wants(one: Wish) -> set[str]:
+            """The benches that might serve it."""
+            found = {name for part in one.parts for name in MATCHING[part.selector]} - self.faults.keys()
+            return found if one.avoid else {*self.rightful(one, Decision(), found)}
+
+        rivals = [one.id for one in order[:place] if wants(one) & wants(wish)]
+        if not self.promised and not any(one.avoid for one in order):
+            assert list(explanation.ahead) == rivals
 
     # What happens
 
@@ -178,6 +197,13 @@ class SchedulingMachine(RuleBasedStateMachine):
     @rule(name=names, fault=st.sampled_from([{"obstacle": "offline"}, {"draining": True}]))
     def fall_ill(self, name: str, fault: dict[str, Any]) -> None:
         self.faults[name] = fault
+        self.schedule()
+
+    @precondition(lambda self: not self.faults and any(wish.booked for wish in self.wishes.values()))
+    @rule(number=st.integers(0, MOST_WAITING))
+    def a_booked_bench_falls_ill(self, number: int) -> None:
+        booked = sorted({name for wish in self.wishes.values() for name in wish.booked})
+        self.faults[booked[number % len(booked)]] = {"obstacle": "quarantined"}
         self.schedule()
 
     @precondition(lambda self: self.faults)
@@ -204,7 +230,7 @@ class SchedulingMachine(RuleBasedStateMachine):
                     self.end(held.id)
             for lease, clean_at in list(self.clean_at.items()):
                 if clean_at <= self.now:
-                    del self.held[lease], self.clean_at[lease]
+                    self.clean(lease)
             self.schedule()
 
     @invariant()
@@ -222,29 +248,27 @@ class SchedulingMachine(RuleBasedStateMachine):
         if not held.ending:
             self.held[lease] = replace(held, ending=True)
             self.clean_at[lease] = self.now + CLEAN_UP_S * (1 if len(lease) % 2 else 0.5)
-            self.use.append((held.team, len(held.benches), held.granted_at, self.now))
+
+    def clean(self, lease: str) -> None:
+        held = self.held.pop(lease)
+        del self.clean_at[lease]
+        self.spent.append((held.team, len(held.benches), held.granted_at, min(self.now, held.ends_at)))
 
     def lab(self) -> Lab:
+        used: dict[str, list[Used]] = {team: [] for team in "abcd"}
+        for team, benches, since, until in self.spent:
+            if until > max(since, self.now - WEEK_S):
+                used[team].append(Used(since, until, benches * (until - since)))
         return Lab(
             self.now,
             tuple(
                 Bench(name, {**labels, "name": name}, promised_to=self.promised.get(name), **self.faults.get(name, {}))
                 for name, labels in LABELS.items()
             ),
-            tuple(self.wishes.values()),
+            tuple(reversed(self.wishes.values())),  # in whatever order they come
             tuple(self.held.values()),
-            {
-                team: tuple(
-                    Used(since, until, benches * (until - since))
-                    for user, benches, since, until in self.use
-                    if user == team and until > since and until > self.now - WEEK_S and not self.still_held(team, since)
-                )
-                for team in "abcd"
-            },
+            {team: tuple(spans) for team, spans in used.items()},
         )
-
-    def still_held(self, team: str, since: float) -> bool:
-        return any(held.team == team and held.granted_at == since for held in self.held.values())
 
     def schedule(self) -> None:
         lab = self.lab()
@@ -260,6 +284,7 @@ class SchedulingMachine(RuleBasedStateMachine):
             self.promised.update(dict.fromkeys(notice.benches, notice.wish))
         for lapsed in decision.lapsed:
             del self.wishes[lapsed]
+        self.reserved = {held.benches: held.starts_at for held in decision.reservations}
         for kind in ("grants", "notices", "moves", "stranded", "reservations", "over_quota"):
             self.seen[kind] += len(getattr(decision, kind))
         self.check_quotas()
@@ -275,21 +300,21 @@ class SchedulingMachine(RuleBasedStateMachine):
         bookings = self.bookings(decision)
         for grant in decision.grants:
             wish = self.wishes[grant.wish]
-            assert serves(wish, grant.benches), "all that was asked for, or nothing"
-            entitled = self.wishes.keys() - decision.over_quota.keys() - {wish.id}
-            assert all(self.promised.get(name) not in entitled for name in grant.benches)
+            assert grant.benches in placings(wish, grant.benches, MATCHING, SITE), "all that was asked for, or nothing"
             assert grant.ends_at == (wish.ends_at or self.now + wish.duration_s)
             assert self.ends_before(bookings, wish.id, grant.benches, grant.ends_at)
+            assert not {*self.rightful(wish, decision, grant.benches)} ^ {*grant.benches}, "it was promised to another"
         self.check_bookings(decision, taken, bookings)
-        self.check_order(lab, decision, taken, bookings)
-        for reservation in decision.reservations:
-            wish = self.wishes[reservation.wish]
-            assert aged(wish, RULES, self.now) or wish.id in self.promised.values()
-            assert serves(wish, reservation.benches)
+        self.check_order(decision, taken, bookings)
         for notice in decision.notices:
             victim = self.held[notice.lease]
             assert self.wishes[notice.wish].priority == "urgent" and victim.priority == "low"
             assert victim.revoke_at is None and notice.revoke_at == self.now + RULES.grace_s
+
+    def rightful(self, wish: Wish, decision: Decision, benches: Iterable[str]) -> list[str]:
+        """Those of the benches that are not promised to another who waits, and not for its quota."""
+        others = self.wishes.keys() - decision.over_quota.keys() - {wish.id}
+        return [name for name in benches if self.promised.get(name) not in others]
 
     def bookings(self, decision: Decision) -> dict[str, tuple[float, tuple[str, ...]]]:
         moved = {move.wish: move.benches for move in decision.moves}
@@ -322,6 +347,44 @@ class SchedulingMachine(RuleBasedStateMachine):
             if booking in granted:
                 assert granted[booking].benches == benches
                 self.seen["booked"] += 1
+        for booking in decision.stranded:
+            wish = self.wishes[booking]
+            assert wish.starts_at is not None and wish.ends_at is not None
+            start = max(wish.starts_at, self.now)
+            free = self.free_between(start, wish.ends_at, bookings, besides=booking)
+            rightful = self.rightful(wish, decision, free)
+            assert not could_be_served(wish, rightful), "there are benches for a booking whose bench fell ill"
+            self.check_nobody_makes_room(wish, start, decision, bookings)
+
+    def check_nobody_makes_room(
+        self, wish: Wish, start: float, decision: Decision, bookings: dict[str, tuple[float, tuple[str, ...]]]
+    ) -> None:
+        """Another booking of one bench that could be on another moves for a stranded one."""
+        assert wish.ends_at is not None
+        for other, (starts_at, benches) in bookings.items():
+            one, rest = self.wishes[other], {name: bookings[name] for name in bookings.keys() - {other}}
+            if starts_at <= self.now or other in decision.stranded or len(benches) > 1 or one.ends_at is None:
+                continue
+            free = self.free_between(start, wish.ends_at, rest, besides=wish.id)
+            chosen = placings(wish, self.rightful(wish, decision, free), MATCHING, SITE)
+            elsewhere = self.free_between(starts_at, one.ends_at, rest) - {*benches}
+            elsewhere = {*self.rightful(one, decision, elsewhere)}
+            assert len(wish.slots) > 1 or not any(could_be_served(one, elsewhere - {*mine}) for mine in chosen)
+
+    def free_between(
+        self, start: float, end: float, bookings: dict[str, tuple[float, tuple[str, ...]]], besides: str = ""
+    ) -> set[str]:
+        """The benches that nobody has then, nor in the clean-up before and after."""
+        free = LABELS.keys() - self.faults.keys()
+        for held in self.held.values():
+            if (self.now if held.ending else held.gone_at) + CLEAN_UP_S > start:
+                free -= {*held.benches}
+        for other, (starts_at, benches) in bookings.items():
+            ends_at = self.wishes[other].ends_at
+            clash = ends_at is not None and starts_at < end + CLEAN_UP_S and ends_at + CLEAN_UP_S > start
+            if other != besides and clash:
+                free -= {*benches}
+        return free
 
     def late(self, benches: Sequence[str]) -> bool:
         """Whether one of these could not be clean in time: the booking came to it just now."""
@@ -330,33 +393,77 @@ class SchedulingMachine(RuleBasedStateMachine):
             for held in self.held.values()
         )
 
+    def queue(self) -> list[Wish]:
+        """By the written rules."""
+        held = [(one.team, len(one.benches), one.granted_at) for one in self.held.values()]
+        spent = [one for one in self.spent if one[3] > max(one[2], self.now - WEEK_S)]
+        waiting = [wish for wish in self.wishes.values() if wish.starts_at is None]
+        return queue(waiting, RULES, self.now, fair_use(spent, held, self.now, RULES.fair_half_life_s))
+
     def check_order(
-        self, lab: Lab, decision: Decision, taken: set[str], bookings: dict[str, tuple[float, tuple[str, ...]]]
+        self, decision: Decision, taken: set[str], bookings: dict[str, tuple[float, tuple[str, ...]]]
     ) -> None:
         """Who goes without could not have been served with what is left and what those behind it got."""
-        got = {grant.wish: grant.benches for grant in decision.grants}
-        starts = bookings | {held.wish: (held.starts_at, held.benches) for held in decision.reservations}
+        got = {grant.wish: grant for grant in decision.grants}
+        reserved = {held.wish: held for held in decision.reservations}
         left = LABELS.keys() - taken - self.faults.keys()
-        for wish in in_order(lab.wishes, RULES, self.now, recent_use(lab, RULES)):
+        for booking in bookings.keys() & got.keys():
+            left -= {*got[booking].benches}
+        starts = dict(bookings)
+        for wish in self.queue():
+            self.check_quota(wish, decision)
             if wish.id in got:
-                left -= {*got[wish.id]}
-            elif wish.starts_at is None and wish.id not in decision.over_quota:
+                grant = got[wish.id]
+                assert self.ends_before(starts, wish.id, grant.benches, grant.ends_at), "it was held for one ahead"
+                left -= {*grant.benches}
+            elif wish.id not in decision.over_quota:
                 among = [
                     name
-                    for name in left - wish.avoid
-                    if self.promised.get(name) not in self.wishes.keys() - {wish.id}
-                    and self.ends_before(starts, wish.id, (name,), self.now + wish.duration_s)
+                    for name in self.rightful(wish, decision, left - wish.avoid)
+                    if self.ends_before(starts, wish.id, (name,), self.now + wish.duration_s)
                 ]
                 assert not could_be_served(wish, among), f"{wish.id} was passed over"
+                self.seen["waited"] += 1
+                risen = risen_to(wish, RULES, self.now) == len(RULES.classes)
+                if wish.id in reserved:
+                    held = reserved[wish.id]
+                    assert risen or wish.id in self.promised.values()
+                    assert held.benches in placings(wish, held.benches, MATCHING, SITE)
+                    starts[wish.id] = (held.starts_at, held.benches)
+                elif risen:
+                    usable = LABELS.keys() - self.faults.keys()
+                    assert not could_be_served(wish, self.rightful(wish, decision, usable)), "nothing is held for it"
+
+    def check_quota(self, wish: Wish, decision: Decision) -> None:
+        """Who waits for a quota would break it, and a quota alone keeps back whom it keeps."""
+        if wish.id not in decision.over_quota:
+            return
+        start, end = self.now, self.now + wish.duration_s
+        stays = [(len(wish.slots), start, end)]
+        granted = {grant.wish: grant.ends_at for grant in decision.grants}
+        for lease in self.held.values():
+            if lease.team == wish.team:
+                stays.append((len(lease.benches), lease.granted_at, self.now if lease.ending else lease.ends_at))
+        for other in self.wishes.values():
+            if other.team == wish.team and other.starts_at is not None and other.booked:
+                stays.append((len(other.slots), other.starts_at, other.starts_at + other.duration_s))
+            elif other.team == wish.team and other.id in granted:
+                stays.append((len(other.slots), self.now, granted[other.id]))
+        if wish.team == "b":
+            assert most_at_once(stays, start, end) > 2, "its team may have more benches"
+        else:
+            assert wish.team == "c"
+            stays += [one[1:] for one in self.spent if one[0] == "c" and one[3] > self.now - WEEK_S]
+            assert busiest_week_s(stays, start, end, WEEK_S) > 40 * HOUR, "its team may have more hours"
 
     def check_quotas(self) -> None:
         at_once = sum(len(held.benches) for held in self.held.values() if held.team == "b" and not held.ending)
         assert at_once <= 2
-        spans = [(benches, since, until) for team, benches, since, until in self.use if team == "c"]
+        spans = [one[1:] for one in self.spent if one[0] == "c"]
         spans += [
-            (len(held.benches), held.granted_at, self.now)
+            (len(held.benches), held.granted_at, min(self.now, held.ends_at))
             for held in self.held.values()
-            if held.team == "c" and not held.ending
+            if held.team == "c"
         ]
         week = self.now - WEEK_S
         used_s = sum(benches * max(until - max(since, week), 0.0) for benches, since, until in spans)
@@ -366,21 +473,44 @@ class SchedulingMachine(RuleBasedStateMachine):
         usable = LABELS.keys() - self.faults.keys()
         for wish in self.wishes.values():
             if wish.starts_at is None:
-                hampered = wish.id in decision.over_quota or self.faults or not could_be_served(wish, sorted(usable))
+                hampered = wish.id in decision.over_quota or self.faults or not could_be_served(wish, usable)
                 if hampered:
                     self.waits_since[wish.id] = self.now
                 assert self.now - self.waits_since[wish.id] <= BOUND_S, f"{wish.id} waits for ever"
 
     def check_refusal(self, wish: Wish, answer: Refused) -> None:
-        """There is a reason, and the slot that is offered instead is one."""
+        """Somebody is in the way of it, who is named, and the slot that is offered instead is the first."""
         if answer.shortfall is not None:
             self.seen["refused for quota"] += 1
             return
-        if answer.next_free is not None:
-            assert answer.in_the_way and answer.next_free > (wish.starts_at or 0)
-            later = book(replace(wish, starts_at=answer.next_free, team="d"), self.lab(), RULES)
-            assert isinstance(later, Booked)
-            self.seen["refused, with another slot"] += 1
+        assert wish.starts_at is not None and wish.ends_at is not None
+        known = {one.id: one.benches for one in self.held.values()} | {
+            one.id: one.booked for one in self.wishes.values()
+        }
+        for way in answer.in_the_way:
+            assert known[way.lease] == () or way.bench in known[way.lease]
+            assert any(way.bench in MATCHING[part.selector] for part in wish.parts)
+            assert way.starts_at < wish.ends_at + CLEAN_UP_S and way.ends_at + CLEAN_UP_S > wish.starts_at
+        bookings = {one.id: (one.starts_at, one.booked) for one in self.wishes.values() if one.starts_at is not None}
+
+        def free(start: float) -> set[str]:
+            benches = self.free_between(start, start + wish.duration_s, bookings)
+            for held, starts_at in self.reserved.items():
+                if starts_at < start + wish.duration_s + CLEAN_UP_S:  # for how long, only the scheduler knows
+                    benches -= {*held}
+            return benches
+
+        assert not could_be_served(wish, free(wish.starts_at))
+        if answer.next_free is None:
+            return
+        assert answer.in_the_way and answer.next_free > wish.starts_at
+        ends = [held.gone_at for held in self.held.values()] + [one.ends_at or 0.0 for one in self.wishes.values()]
+        for start in [wish.starts_at, *(end + CLEAN_UP_S for end in ends)]:
+            if wish.starts_at <= start < answer.next_free:
+                assert not could_be_served(wish, free(start)), "there is an earlier slot"
+        later = book(replace(wish, starts_at=answer.next_free, team="d"), self.lab(), RULES)
+        assert isinstance(later, Booked)
+        self.seen["refused, with another slot"] += 1
 
 
 @pytest.mark.timeout(600)
