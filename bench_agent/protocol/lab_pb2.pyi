@@ -202,6 +202,7 @@ class LabMessage(_message.Message):
     STOP_RUNNER_FIELD_NUMBER: _builtins.int
     FORGET_RUNNER_FIELD_NUMBER: _builtins.int
     UNSHARE_FIELD_NUMBER: _builtins.int
+    EXTEND_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     REVOKED_FIELD_NUMBER: _builtins.int
     lab_time_ms: _builtins.int
@@ -225,6 +226,8 @@ class LabMessage(_message.Message):
     @_builtins.property
     def unshare(self) -> Global___Unshare: ...
     @_builtins.property
+    def extend(self) -> Global___Extend: ...
+    @_builtins.property
     def certificate(self) -> Global___Certificate: ...
     @_builtins.property
     def revoked(self) -> Global___Revoked: ...
@@ -240,14 +243,15 @@ class LabMessage(_message.Message):
         stop_runner: Global___StopRunner | None = ...,
         forget_runner: Global___ForgetRunner | None = ...,
         unshare: Global___Unshare | None = ...,
+        extend: Global___Extend | None = ...,
         certificate: Global___Certificate | None = ...,
         revoked: Global___Revoked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "extend", b"extend", "fence", b"fence", "forget_runner", b"forget_runner", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "fence", b"fence", "forget_runner", b"forget_runner", "lab_time_ms", b"lab_time_ms", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "extend", b"extend", "fence", b"fence", "forget_runner", b"forget_runner", "lab_time_ms", b"lab_time_ms", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine", "start_runner", "stop_runner", "forget_runner", "unshare", "certificate", "revoked"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine", "start_runner", "stop_runner", "forget_runner", "unshare", "extend", "certificate", "revoked"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -414,6 +418,35 @@ class Unshare(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Unshare: _TypeAlias = Unshare  # noqa: Y015
+
+@_typing.final
+class Extend(_message.Message):
+    """The lease's hard end was put off: tokens of it that are out are good until then. Comes again after Welcome."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BENCH_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    bench: _builtins.str
+    epoch: _builtins.int
+    """The bench's under the lease."""
+    expires_at: _builtins.int
+    """s since the Unix epoch, on labd's clock."""
+    def __init__(
+        self,
+        *,
+        bench: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        expires_at: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bench", b"bench", "epoch", b"epoch", "expires_at", b"expires_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Extend: _TypeAlias = Extend  # noqa: Y015
 
 @_typing.final
 class Tick(_message.Message):

@@ -188,6 +188,8 @@ class Attachment:
                 self._fence(message.fence, outbox)
             case "unshare":
                 self._unshare(message.unshare)
+            case "extend":
+                self._extend(message.extend)
             case "start_runner":
                 self._runners.start(message.start_runner)
             case "stop_runner":
@@ -251,6 +253,13 @@ class Attachment:
             _log.warning("labd unshares a bench that is not here", bench=order.bench, epoch=order.epoch)
             return
         gate.start_unshare(order.epoch, order.holder, order.share)
+
+    def _extend(self, order: lab_pb2.Extend) -> None:
+        gate = self._guard.gates.get(order.bench)
+        if gate is None:
+            _log.warning("labd extends the lease of a bench that is not here", bench=order.bench, epoch=order.epoch)
+            return
+        gate.extend(order.epoch, order.expires_at)
 
     def _fence(self, fence: lab_pb2.Fence, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
         gate = self._guard.gates.get(fence.bench)

@@ -10,7 +10,7 @@ import hmac
 import math
 import secrets
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import grpc
@@ -171,6 +171,10 @@ class _Holder:
             self._rights[claims.holder] = claims.expires_at
         return more
 
+    def prolong(self, expires_at: int) -> None:
+        """Everybody's right lasts until then."""
+        self._rights = {who: max(expires_at, known) for who, known in self._rights.items()}
+
     def left_s(self, expires_at: int) -> float:
         """How long a token is good for, as it was first judged, whatever became of labd's clock; negative: over."""
         if expires_at not in self._ends:
@@ -234,6 +238,7 @@ class Gate:
         self._reason = "superseded"
         self._fenced = epochs.fenced  # up to here, all is cleaned up and on disk
         self._unshared = epochs.unshared
+        self._extended = (0, 0)  # an epoch, and until when (s) its lease was extended
         self.activity = Activity(epochs.seen if epochs.live else 0)
         self._holder: _Holder | None = None
         self._hook: HookPass | None = None
@@ -254,6 +259,7 @@ class Gate:
 
     async def enter(self, claims: LeaseClaims) -> Call:
         """Admits a call of the running task. `leave` must follow. Raises CallError."""
+        claims = self._prolonged(claims)
         self._judge(claims)
         holder = self._holder
         if holder is None or holder.epoch != claims.epoch:
@@ -329,6 +335,22 @@ class Gate:
                         await self._retry.wait()
                 self._retry.clear()
                 pause = min(pause * 2, _LAST_RETRY_S)
+
+    def extend(self, epoch: int, expires_at: int) -> None:
+        """All tokens of the lease of ``epoch`` are good until ``expires_at`` (s since the Unix epoch, labd's clock).
+
+        Forgotten when the agent stops: labd says it again when the agent attaches.
+        """
+        self._extended = max(self._extended, (epoch, expires_at))
+        if self._holder is not None and self._holder.epoch == epoch:
+            self._holder.prolong(expires_at)
+            self._arm(self._holder)
+
+    def _prolonged(self, claims: LeaseClaims) -> LeaseClaims:
+        epoch, expires_at = self._extended
+        if claims.epoch != epoch or claims.expires_at >= expires_at:
+            return claims
+        return replace(claims, expires_at=expires_at)
 
     def start_unshare(self, epoch: int, who: str, number: int) -> "asyncio.Task[None]":
         """Refuses somebody with whom the lease of ``epoch`` is shared no more, and ends their calls, from now on.

@@ -1,11 +1,12 @@
 """The wire's messages to and from the fleet's words."""
 
+import math
 from typing import Any
 
 from bench_agent.protocol import bench_pb2, lab_pb2
 from labd.executors.bench import ForgetOrder, RunnerReport, StartOrder, StopOrder
 from labd.services.attachment import BenchReport, CertificateAnswer, Order, PowerReading
-from labd.services.ledger import ClearOrder, FenceOrder, UnshareOrder
+from labd.services.ledger import ClearOrder, ExtendOrder, FenceOrder, UnshareOrder
 
 
 def report_of(message: lab_pb2.BenchReport) -> BenchReport:
@@ -100,6 +101,9 @@ def message_of(order: Order) -> dict[str, Any]:
         case UnshareOrder(bench, epoch, holder, number):
             unshare = lab_pb2.Unshare(bench=bench, epoch=epoch, holder=holder, share=number)
             return {"unshare": unshare}
+        case ExtendOrder(bench, epoch, expires_at):
+            # Rounded as in the tokens.
+            return {"extend": lab_pb2.Extend(bench=bench, epoch=epoch, expires_at=math.ceil(expires_at))}
         case CertificateAnswer(chain, trust, refusal):
             return {"certificate": lab_pb2.Certificate(chain=chain, trust=trust, refusal=refusal)}
         case StartOrder(job):

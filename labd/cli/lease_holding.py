@@ -28,8 +28,8 @@ _WHY = {
 def extend(session: Session, lease_id: str, by_s: float, as_json: bool) -> None:
     """Put the end of a lease off by TIME: 30m, 1h30m.
 
-    Refused beyond what the lab's policy allows, and where somebody has booked the bench, who is then named. Programs
-    that use the lease fetch its new token with their next heartbeat.
+    Refused beyond what the lab's policy allows, and where somebody has booked the bench, who is then named. What
+    uses the lease goes on with the tokens that it has.
     """
     extended = session.lab.extend(lease_id, by_s)
     if as_json:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from labd.executors.bench import RunnerOrder, RunnerReport
-from labd.services.ledger import ClearOrder, FenceOrder, UnshareOrder
+from labd.services.ledger import ClearOrder, ExtendOrder, FenceOrder, UnshareOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class CertificateAnswer:
     """Why there is none."""
 
 
-Order = FenceOrder | ClearOrder | UnshareOrder | RunnerOrder | CertificateAnswer
+Order = FenceOrder | ClearOrder | UnshareOrder | ExtendOrder | RunnerOrder | CertificateAnswer
 
 
 class AgentLink(Protocol):
@@ -101,8 +101,9 @@ class Session:
     """By bench: the last report, of which what changes all the time is not stored."""
     ordered: dict[str, tuple[FenceOrder, float]] = field(default_factory=dict)
     """Fences not confirmed yet, and the monotonic time of the order."""
-    stored: dict[str, float] = field(default_factory=dict)
-    """By bench: of what is in ``traffic``, the time that the store has (s since the Unix epoch)."""
+    stored: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By bench: of what is in ``traffic``, the time that the store has (s since the Unix epoch), and how much later it
+    is stored again while the traffic goes on (s)."""
     traffic: dict[str, Traffic] = field(default_factory=dict)
     """By bench, as last reported; none for a bench that no lease has used."""
 

@@ -11,8 +11,8 @@ from labd.model.lease import Lease
 from labd.services.attachment import AgentLink, PowerReading, Session, Traffic
 from labd.services.core import Core
 from labd.services.errors import Conflict, NotFound
-from labd.services.hearing import remove_bench, standing_order, unshared_on
-from labd.services.ledger import ClearOrder, Effects, Expulsion, Ledger, UnshareOrder
+from labd.services.hearing import remove_bench, standing_on, standing_order
+from labd.services.ledger import ClearOrder, Effects, Expulsion, ExtendOrder, Ledger, UnshareOrder
 from labd.services.sessions import Sessions
 from labd.services.wishes import parse_selector
 from labd.store.units.replicas import Attachment
@@ -198,11 +198,11 @@ class Fleet:
                 self._core.peers.attach(ledger.unit, session.agent, session.key, session.last_seen)
             ledger.effects.attachments = True
             orders = [(session, standing_order(ledger.unit, name)) for session in here for name in session.benches]
-            unshares = [
+            standing = [
                 (session, order)
                 for session in here
                 for name in session.benches
-                for order in unshared_on(ledger.unit, name)
+                for order in standing_on(ledger.unit, name)
             ]
         self.moved(frozenset(elsewhere))
         for session, order in orders:
@@ -210,8 +210,8 @@ class Fleet:
             if report is not None and report.fenced_epoch < order.epoch:
                 self._sessions.order(session, order, again=False)
                 session.link.send(order)
-        for session, unshare in unshares:
-            session.link.send(unshare)
+        for session, told in standing:
+            session.link.send(told)
 
     # Inside
 
@@ -221,7 +221,11 @@ class Fleet:
             if session is not None:
                 self._sessions.order(session, order)
                 session.link.send(order)
-        orders: list[ClearOrder | UnshareOrder] = [*effects.clears, *effects.unshares]
+        orders: list[ClearOrder | UnshareOrder | ExtendOrder] = [
+            *effects.clears,
+            *effects.unshares,
+            *effects.extensions,
+        ]
         for told in orders:
             session = self._sessions.at(told.bench)
             if session is not None:

@@ -27,7 +27,7 @@ from labd.services.attachment import (
     Traffic,
 )
 from labd.services.core import Core
-from labd.services.ledger import FenceOrder, Ledger, UnshareOrder, unshare_orders
+from labd.services.ledger import ExtendOrder, FenceOrder, Ledger, UnshareOrder, extend_orders, unshare_orders
 from labd.services.sessions import Sessions
 from labd.store.errors import StoreError
 from labd.store.unit import Unit
@@ -201,7 +201,7 @@ class Hearing:
                 former = done.overtaken.get(session)
                 if former is not None:
                     former.link.close(f"agent {session.agent} attached anew")
-                for told in (*done.unshares[session], *self._at_bench.attached(session.benches, runners)):
+                for told in (*done.standing[session], *self._at_bench.attached(session.benches, runners)):
                     session.link.send(told)
                 benches = sorted(session.benches)
                 _log.info("agent attached", agent=session.agent, address=session.address, benches=benches)
@@ -232,7 +232,7 @@ class Hearing:
         self._core.peers.attach(unit, session.agent, session.key, session.last_seen)
         ledger.effects.attachments = True
         session.welcome = [order for name in session.benches if (order := standing_order(unit, name)).epoch > 0]
-        done.unshares[session] = [order for name in session.benches for order in unshared_on(unit, name)]
+        done.standing[session] = [order for name in session.benches for order in standing_on(unit, name)]
         self._at_bench.adopt(self._running_at(unit, session.benches))
 
     def _detach(self, ledger: Ledger, session: Session, reason: str) -> None:
@@ -326,7 +326,7 @@ class _Done:
     """The benches of each session, before."""
     overtaken: dict[Session, Session] = field(default_factory=dict)
     """The former stream of an agent that has attached anew."""
-    unshares: dict[Session, list[UnshareOrder]] = field(default_factory=dict)
+    standing: dict[Session, list[UnshareOrder | ExtendOrder]] = field(default_factory=dict)
     frees: bool = False
     """Somebody may be served who could not be before."""
 
@@ -344,12 +344,16 @@ def standing_order(unit: Unit, name: str) -> FenceOrder:
     return FenceOrder(name, epoch if part is None else part.epoch - 1, "ended")
 
 
-def unshared_on(unit: Unit, name: str) -> list[UnshareOrder]:
-    """Those whom the agent of a bench has to refuse although the lease goes on."""
+def standing_on(unit: Unit, name: str) -> list[UnshareOrder | ExtendOrder]:
+    """What the agent of a bench has to know of its lease beside the tokens: who may not act any more, and its end."""
     lease = unit.live_on(name)
     if lease is None or not lease.state.held:
         return []
-    return [order for order in unshare_orders(lease, unit.shares_ever(lease.id)) if order.bench == name]
+    orders: list[UnshareOrder | ExtendOrder] = [
+        *unshare_orders(lease, unit.shares_ever(lease.id)),
+        *extend_orders(lease),
+    ]
+    return [order for order in orders if order.bench == name]
 
 
 def remove_bench(ledger: Ledger, bench: Bench, why: str) -> None:
@@ -378,8 +382,8 @@ def _note_traffic(session: Session, report: BenchReport, now: float) -> None:
 def _use_to_store(session: Session, report: BenchReport) -> Traffic | None:
     """What is to be stored of the use of a lease: now and then while it lasts, at once when it stops."""
     traffic = session.traffic.get(report.name)
-    since = session.stored.get(report.name, 0.0)
-    if traffic is None or traffic.last_at - since < (USE_STORED_S if report.idle_s < IDLE_FROM_S else 1.0):
+    since, busy_s = session.stored.get(report.name, (0.0, 0.0))
+    if traffic is None or traffic.last_at - since < (busy_s if report.idle_s < IDLE_FROM_S else 1.0):
         return None
     return traffic
 
@@ -388,7 +392,10 @@ def _store_use(ledger: Ledger, session: Session, report: BenchReport) -> None:
     traffic = _use_to_store(session, report)
     if traffic is None:
         return
-    session.stored[report.name] = traffic.last_at
+    # Often enough that nobody is told that a lease ends which is in use.
+    policy = ledger.policy
+    busy_s = min(USE_STORED_S, (policy.idle_release_s - policy.idle_notice_s) / 4)
+    session.stored[report.name] = traffic.last_at, busy_s
     lease = ledger.unit.live_on(report.name)
     part = lease.on(report.name) if lease is not None and lease.held and lease.state.held else None
     if lease is not None and part is not None and part.epoch == traffic.epoch:

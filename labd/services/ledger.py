@@ -61,6 +61,16 @@ class Expulsion:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ExtendOrder:
+    """An agent has to let the holders of a lease act for longer than their tokens say."""
+
+    bench: str
+    epoch: int
+    expires_at: float
+    """s since the Unix epoch."""
+
+
 @dataclass(slots=True)
 class Effects:
     """What the rest of labd has to do once the transaction is durable."""
@@ -84,6 +94,7 @@ class Effects:
     """Somebody has lost a right, or got one."""
     clears: list[ClearOrder] = field(default_factory=list)
     unshares: list[UnshareOrder] = field(default_factory=list)
+    extensions: list[ExtendOrder] = field(default_factory=list)
     expelled: list[Expulsion] = field(default_factory=list)
     """Agents that were revoked."""
     hang_ups: set[str] = field(default_factory=set)
@@ -213,7 +224,9 @@ class Ledger:
     def extend(self, lease: Lease, ends_at: float) -> Lease:
         """Gives a held lease a later hard end."""
         self.effects.deadlines = True
-        return self._move("lease.extended", lease, lease.extend(ends_at, self.now))
+        after = lease.extend(ends_at, self.now)
+        self.effects.extensions.extend(extend_orders(after))
+        return self._move("lease.extended", lease, after)
 
     def transfer(self, lease: Lease, holder: str, team: str) -> Lease:
         """Puts a lease into other hands; the agents undo what the former holder did, and refuse their tokens."""
@@ -426,6 +439,13 @@ class Ledger:
         self.audit("run.ended", f"run/{run.id}", before={"state": run.state}, after={"state": state}, team=run.team)
         self.effects.runs.add(run.id)
         return ended
+
+
+def extend_orders(lease: Lease) -> list[ExtendOrder]:
+    """Until when agents have to take the tokens of a held lease."""
+    if not lease.state.held or lease.expires_at is None:
+        return []
+    return [ExtendOrder(part.bench, part.epoch, lease.expires_at) for part in lease.benches if part.live]
 
 
 def unshare_orders(lease: Lease, shares: Iterable[tuple[Share, bool]]) -> list[UnshareOrder]:

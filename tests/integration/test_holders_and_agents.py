@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,50 @@ def test_a_share_is_taken_back_within_a_second(lab: Lab, client: LabClient, stac
     assert mine.ecu("ECM").call("read", did="VIN")
     again = opened(stack, client.share(lease["id"], "bob", "observer")["benches"][0])
     assert again.describe().name == "bench-1"
+
+
+def test_an_extended_lease_outlasts_the_tokens_that_are_out(lab: Lab, client: LabClient, stack: ExitStack) -> None:
+    lease = client.create_lease(selector="name=bench-1", holder="ada", duration_s=6, ttl_s=600)
+    stack.callback(lambda: lab.wait_for_benches("bench-1"))
+    stack.callback(client.release, lease["id"])
+    lab.wait_for("the lease", lambda: client.lease(lease["id"])["token"] is not None)
+    lease = client.lease(lease["id"])
+    assert lease["expires_at"]
+    mine = opened(stack, lease["benches"][0])
+    former_end = datetime.fromisoformat(lease["expires_at"])
+    with mine.bus("powertrain").stream() as frames:
+        extended = client.extend(lease["id"], 3)
+        while datetime.now(UTC) < former_end + timedelta(seconds=1):
+            assert frames.read(10) is not None, "the simulated ECU sends"
+        assert mine.ecu("ECM").call("read", did="VIN"), "by a token that says that it is over"
+        with pytest.raises(LeaseRefused, match="expired"):
+            for _ in frames.blocks():
+                pass
+    assert extended["expires_at"]
+    assert datetime.now(UTC) >= datetime.fromisoformat(extended["expires_at"])
+    lab.wait_for("its end", lambda: client.lease(lease["id"])["end_reason"] == "expired", deadline_s=30)
+
+
+def test_a_held_lease_that_is_not_used_is_told_of_and_ends(lab: Lab, client: LabClient, stack: ExitStack) -> None:
+    policy = client.policy()
+    stack.callback(client.put_policy, policy, if_match="*")
+    client.put_policy({**policy, "idle_release_s": 10, "idle_notice_s": 5}, if_match=policy)
+    lease = client.create_lease(selector="name=bench-2", holder="ada", duration_s=600, held=True)
+    stack.callback(lambda: lab.wait_for_benches("bench-2"))
+    stack.callback(client.release, lease["id"])
+    lab.wait_for("the lease", lambda: client.lease(lease["id"])["token"] is not None)
+    mine = opened(stack, client.lease(lease["id"])["benches"][0])
+    with mine.bus("powertrain").stream() as frames:
+        lab.wait_for("a notice", lambda: client.lease(lease["id"])["revoke_at"] is not None, deadline_s=30)
+        assert "nobody uses its bench" in client.lease(lease["id"])["revoke_reason"]
+        used_at = datetime.now(UTC)
+        mine.describe()
+        lab.wait_for("the notice taken back", lambda: client.lease(lease["id"])["revoke_at"] is None, deadline_s=30)
+        with pytest.raises(LeaseRefused, match="has ended: idle"):
+            for _ in frames.blocks():
+                pass
+        assert datetime.now(UTC) - used_at >= timedelta(seconds=9), "use puts the end off"
+    assert client.lease(lease["id"])["end_reason"] == "idle"
 
 
 def test_a_lease_in_other_hands_is_no_longer_its_former_holders(lab: Lab, client: LabClient, stack: ExitStack) -> None:

@@ -60,11 +60,11 @@ class Policy(_Strict):
     ] = model.Policy().ageing_bound_s
     longest_lease_s: Annotated[Positive, Field(description="Extensions included.")] = model.Policy().longest_lease_s
     idle_release_s: Annotated[
-        Positive, Field(ge=60, description="A held lease ends when nothing went to or from its benches for this long.")
+        Positive, Field(ge=10, description="A held lease ends when nothing went to or from its benches for this long.")
     ] = model.Policy().idle_release_s
-    idle_notice_s: Annotated[Positive, Field(description="How long before that its holder is told.")] = (
-        model.Policy().idle_notice_s
-    )
+    idle_notice_s: Annotated[
+        Positive, Field(ge=5, description="How long before that its holder is told; agents say every 3 s what is used.")
+    ] = model.Policy().idle_notice_s
     preemption_grace_s: Annotated[Positive, Field(description="From the notice until the bench is taken.")] = (
         model.Policy().preemption_grace_s
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +95,36 @@ async def test_a_share_that_was_taken_back_stays_so_when_the_agent_starts_anew(t
         with pytest.raises(CallError, match="shared with me as observer no more"):
             await gate.enter(observer)
         gate.leave(await gate.enter(replace(observer, share=2)))
+
+
+@pytest.mark.anyio
+async def test_an_extension_holds_for_the_tokens_that_are_out(tmp_path: Path) -> None:
+    gate = make_gate(tmp_path, Bench())
+    over = claims(1, expires_at=int(time.time()) - 5)
+    with pytest.raises(CallError, match="expired"):
+        await gate.enter(over)
+    gate.extend(1, int(time.time()) + 600)
+    gate.leave(await gate.enter(over))
+    gate.extend(1, 0)
+    gate.leave(await gate.enter(over))
+    with pytest.raises(CallError, match="expired"):
+        await gate.enter(replace(over, epoch=2))
+    await gate.fence(1, "released")
+    with pytest.raises(CallError, match="released"):
+        await gate.enter(over)
+
+
+@pytest.mark.anyio
+async def test_an_open_call_goes_on_past_the_former_end_of_an_extended_lease(tmp_path: Path) -> None:
+    gate = make_gate(tmp_path, Bench())
+    short = claims(1, expires_at=math.ceil(time.time()) + 1)
+    call = await gate.enter(short)
+    gate.extend(1, short.expires_at + 600)
+    await asyncio.sleep(short.expires_at + 0.2 - time.time())
+    assert call.cut_reason is None
+    gate.leave(await gate.enter(short))
+    gate.leave(call)
+    assert gate.fenced == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from labd.model.run import ExecutorName
 from labd.services.attachment import BenchReport, CertificateAnswer, Order, Session
 from labd.services.authority import Authority
 from labd.services.lab import Lab
-from labd.services.ledger import ClearOrder, FenceOrder, UnshareOrder
+from labd.services.ledger import ClearOrder, ExtendOrder, FenceOrder, UnshareOrder
 from labd.services.limits import RunLimits
 from labd.services.replicas import Replicas
 from labd.services.sign_in import Provider
@@ -56,6 +56,7 @@ class FakeLink:
         self.orders: list[FenceOrder] = []
         self.clears: list[ClearOrder] = []
         self.unshares: list[UnshareOrder] = []
+        self.extensions: list[ExtendOrder] = []
         self.runner_orders: list[RunnerOrder] = []
         self.closed: str | None = None
         self.revoked = False
@@ -67,6 +68,8 @@ class FakeLink:
             self.clears.append(order)
         elif isinstance(order, UnshareOrder):
             self.unshares.append(order)
+        elif isinstance(order, ExtendOrder):
+            self.extensions.append(order)
         elif not isinstance(order, CertificateAnswer):
             self.runner_orders.append(order)
 

@@ -13,7 +13,7 @@ from labd.services.attachment import Session
 from labd.services.calendar import Taken
 from labd.services.errors import Conflict, Invalid, NotFound
 from labd.services.lab import Lab
-from labd.services.ledger import UnshareOrder
+from labd.services.ledger import ExtendOrder, UnshareOrder
 from labd.store.units.audit import AuditFilter
 from tests.unit.labd.fakes import FakeClock, attach, report, settle
 
@@ -51,6 +51,16 @@ def test_an_extension_goes_as_far_as_the_policy_and_no_farther(lab: Lab) -> None
     lab.leasing.release(ANONYMOUS, lease.id)
     with pytest.raises(Conflict, match="is ENDING: nobody holds it"):
         lab.holding.extend(ANONYMOUS, lease.id, 1.0)
+
+
+def test_agents_are_told_of_an_extension_also_when_they_come_back(lab: Lab) -> None:
+    _, link = attach(lab, report("bench-1"), report("bench-2"))
+    lease = ask(lab, benches=[Wanted("", 2)])
+    longer = lab.holding.extend(ANONYMOUS, lease.id, 400.0).lease
+    told = [ExtendOrder(one.bench, one.epoch, longer.expires_at or 0) for one in longer.benches]
+    assert link.extensions == told
+    _, again = attach(lab, report("bench-1"), report("bench-2"))
+    assert again.extensions == told
 
 
 def test_an_extension_does_not_take_what_somebody_has_booked(lab: Lab, clock: FakeClock) -> None:
@@ -307,6 +317,17 @@ def test_a_held_lease_ends_when_it_is_not_used_and_says_when_that_will_be(lab: L
     clock.advance(1.0)
     ended = state(lab, lease)
     assert (ended.end_reason, ended.end_note) == (LeaseEnd.IDLE, "nothing went to or from its benches for 1800 s")
+
+
+def test_a_lease_in_use_is_not_taken_for_idle_where_that_comes_soon(lab: Lab, clock: FakeClock) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    allow(lab, idle_release_s=20.0, idle_notice_s=5.0)
+    lease = ask(lab, held=True, duration_s=9000.0)
+    for _ in range(30):
+        clock.advance(3.0)
+        lab.hearing.report(session, replace(report("bench-1"), active_epoch=1, idle_s=0.5))
+        assert state(lab, lease).state is LeaseState.ACTIVE
+        assert lab.leasing.get(lease.id).lease.revoke_at is None
 
 
 def test_a_person_is_told_before_their_lease_ends_for_want_of_use(lab: Lab, clock: FakeClock) -> None:
