@@ -1,6 +1,7 @@
 """labd's keys: lease tokens for agents to verify offline, and run tokens for the runner-only routes."""
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
@@ -16,6 +17,8 @@ from bench_agent.protocol.claims import ALGORITHM, LeaseClaims, Scope
 from labd.model.lease import Lease, LeasedBench, Share
 
 KEY_NAME = "signing-key.pem"
+TOKENS_KEPT = 4096
+"""Lease tokens that are not signed again."""
 
 
 class KeyUnusable(Exception):
@@ -38,6 +41,8 @@ class Signer:
             raise KeyUnusable(f"the signing key {path} is not a private {ALGORITHM} key")
         self._kid = key.thumbprint()
         self._key = OKPKey.import_key(key.as_dict(private=True), {"kid": self._kid, "use": "sig", "alg": ALGORITHM})
+        # Ed25519 signs alike each time (RFC 8032, 5.1.6): every answer about a lease shows the same token.
+        self._signed = functools.lru_cache(TOKENS_KEPT)(self._sign)
         self._run_secret = hashlib.sha256(b"labd run tokens\0" + path.read_bytes()).digest()
 
     @property
@@ -71,8 +76,10 @@ class Signer:
             expires_at=math.ceil(lease.expires_at),
             share=0 if share is None else share.number,
         )
-        header = {"alg": ALGORITHM, "kid": self._kid}
-        return jwt.encode(header, claims.to_jwt(), self._key, algorithms=[ALGORITHM])
+        return self._signed(claims)
+
+    def _sign(self, claims: LeaseClaims) -> str:
+        return jwt.encode({"alg": ALGORITHM, "kid": self._kid}, claims.to_jwt(), self._key, algorithms=[ALGORITHM])
 
     def run_token(self, run_id: str) -> str:
         """Opens the runner-only routes of one run; the same after a restart of labd."""
