@@ -82,17 +82,28 @@ class Guard:
         self, lab: Lab, admission: Admission, names: dict[str, str], scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Cuts a stream, or a wait, when its token is revoked or expires, or its owner's rights change."""
-        work = asyncio.create_task(self._pass(admission, scope, receive, send))
+        loop, work, cut = asyncio.get_running_loop(), asyncio.current_task(), False
+
+        async def watch() -> None:
+            nonlocal cut
+            while await asyncio.to_thread(_still_admitted, lab, bearer(scope), admission, names):  # noqa: ASYNC110
+                await asyncio.sleep(self._look_again_s)
+            if work is not None and not work.done():
+                cut = work.cancel()
+
+        watches: list[asyncio.Task[None]] = []
+        # Most requests are over by then, and need no task of their own.
+        timer = loop.call_later(self._look_again_s, lambda: watches.append(loop.create_task(watch())))
         try:
-            while not (await asyncio.wait({work}, timeout=self._look_again_s))[0]:
-                if not await asyncio.to_thread(_still_admitted, lab, bearer(scope), admission, names):
-                    _log.info("stream cut", actor=admission.actor.name, path=scope["path"])
-                    return
-            await work
+            await self._pass(admission, scope, receive, send)
+        except asyncio.CancelledError:
+            if not cut or work is None or work.uncancel():
+                raise
+            _log.info("stream cut", actor=admission.actor.name, path=scope["path"])
         finally:
-            if not work.done():
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
+            timer.cancel()
+            for one in watches:
+                one.cancel()
 
     async def _admit(self, lab: Lab, scope: Scope, operation: str, names: dict[str, str]) -> Admission:
         """Raises ServiceError."""

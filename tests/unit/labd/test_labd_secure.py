@@ -308,14 +308,22 @@ def test_who_asks_too_often_is_told_when_to_come_back(lab: Lab, app: FastAPI, cl
         assert ada.get("whoami").status_code == 200
 
 
-def is_cut(app: FastAPI, token: str, by: Callable[[], object], not_by: Callable[[], object] = lambda: None) -> bool:
+def is_cut(
+    app: FastAPI,
+    token: str,
+    by: Callable[[], object],
+    not_by: Callable[[], object] = lambda: None,
+    request: str = "GET /api/v1/leases/events",
+) -> bool:
     """Whether a stream of the token's is cut by what ``by`` does, and not by what ``not_by`` does before."""
+    method, _, url = request.partition(" ")
+    path, _, query = url.partition("?")
     scope = {
         "type": "http",
-        "method": "GET",
-        "path": "/api/v1/leases/events",
+        "method": method,
+        "path": path,
         "headers": [(b"authorization", f"Bearer {token}".encode())],
-        "query_string": b"",
+        "query_string": query.encode(),
         "client": ("192.0.2.1", 1),
         "app": app,
     }
@@ -347,11 +355,12 @@ def is_cut(app: FastAPI, token: str, by: Callable[[], object], not_by: Callable[
     return cut
 
 
-def test_revoking_a_token_cuts_its_open_streams(lab: Lab, app: FastAPI) -> None:
+@pytest.mark.parametrize("request_line", ["GET /api/v1/leases/events", "POST /api/v1/leases?wait=60"])
+def test_revoking_a_token_cuts_its_open_streams_and_waits(lab: Lab, app: FastAPI, request_line: str) -> None:
     root = token_of(lab, "root", {WHOLE_LAB: Role.ADMIN})
-    token = token_of(lab, "ada", {"blue": Role.VIEWER})
+    token = token_of(lab, "ada", {"blue": Role.ENGINEER})
     (known,) = [one for one in lab.identities.tokens(SYSTEM, everybody=True) if one.owner == "ada"]
-    assert is_cut(app, token, by=lambda: lab.identities.revoke_token(SYSTEM, known.prefix))
+    assert is_cut(app, token, by=lambda: lab.identities.revoke_token(SYSTEM, known.prefix), request=request_line)
     assert client(app, root).get("whoami").status_code == 200
 
 
