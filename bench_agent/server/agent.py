@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import grpc
 import structlog
@@ -120,9 +121,9 @@ class Agent:
             self._revoked,
         )
         for bench in self.benches.values():
-            bench.on_change = self._attachment.report_soon
-        for gate in self.guard.gates.values():
-            gate.activity.on_first = self._attachment.report_soon
+            bench.on_change = partial(self._attachment.report_soon, bench.name)
+        for name, gate in self.guard.gates.items():
+            gate.activity.on_first = partial(self._attachment.report_soon, name)
         self._attaching = asyncio.create_task(self._attachment.run(), name="attach")
         await self._health.set(_BENCH_SERVICE, health_pb2.HealthCheckResponse.SERVING)
         for bench in self.benches.values():

@@ -78,6 +78,7 @@ class Attachment:
         self._clock = clock
         self._runners = runners
         self._changed = asyncio.Event()
+        self._changed_benches: set[str] = set()
         self._welcomed = False
         self._introduced_at = 0.0
         self._clearing: set[asyncio.Task[None]] = set()
@@ -89,8 +90,9 @@ class Attachment:
         """host:port of the labd that the agent is attached to, or dials."""
         return self._doors.current
 
-    def report_soon(self) -> None:
-        """A bench has changed: labd should hear of it now."""
+    def report_soon(self, bench: str) -> None:
+        """The bench has changed: labd should hear of it now."""
+        self._changed_benches.add(bench)
         self._changed.set()
 
     async def run(self) -> None:
@@ -142,10 +144,11 @@ class Attachment:
         self._introduced_at = self._clock.local()
         # Before Hello: whatever happens from here on is either in it, or told after it.
         self._runners.on_change = partial(_tell_of_runner, call, outbox)
-        await call.write(lab_pb2.AgentMessage(hello=self._hello()))
+        hello = self._hello()
+        await call.write(lab_pb2.AgentMessage(hello=hello))
         tasks = [
             asyncio.create_task(self._write(call, outbox), name="attach-write"),
-            asyncio.create_task(self._report(outbox), name="attach-report"),
+            asyncio.create_task(self._report(outbox, hello), name="attach-report"),
         ]
         if self._certificate is not None:
             tasks.append(asyncio.create_task(self._renew(self._certificate, outbox), name="attach-renew"))
@@ -272,14 +275,14 @@ class Attachment:
             if not task.cancelled() and task.exception() is None:
                 answer = lab_pb2.Fenced(bench=fence.bench, epoch=fence.epoch)
                 _offer(outbox, lab_pb2.AgentMessage(fenced=answer))
-                self._changed.set()
+                self.report_soon(fence.bench)
 
         gate.start_fence(fence.epoch, fence.reason or "ended by labd").add_done_callback(confirm)
 
-    async def _report(self, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
+    async def _report(self, outbox: "asyncio.Queue[lab_pb2.AgentMessage]", hello: lab_pb2.Hello) -> None:
         """Reports benches that have changed at once; those in use, and one in any case, every `REPORT_S`."""
         loop = asyncio.get_running_loop()
-        told: dict[str, bytes] = {}
+        told = {one.description.name: _lasting(one) for one in hello.benches}
         due_at = loop.time() + REPORT_S
         while True:
             with contextlib.suppress(TimeoutError):
@@ -287,9 +290,12 @@ class Attachment:
                     await self._changed.wait()
             self._changed.clear()
             due = loop.time() >= due_at
+            # What changes without saying so is found when it is time to look at all.
+            names = list(self._benches) if due else sorted(self._changed_benches & self._benches.keys())
+            self._changed_benches.clear()
             reports = []
-            for name, bench in self._benches.items():
-                now = report(bench, self._guard)
+            for name in names:
+                now = report(self._benches[name], self._guard)
                 stands = _lasting(now)
                 if told.get(name) != stands or (due and self._guard.gates[name].holder is not None):
                     told[name] = stands
