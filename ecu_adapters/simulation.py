@@ -58,7 +58,11 @@ class Fault(_Part):
     frame: int = Field(
         default=1, ge=0, le=100_000, description="which consecutive frame; 0: the first frame, or a single one"
     )
-    data: HexBytes = Field(default=b"\xde\xad\xbe\xef", description="of kind garbage: what is answered")
+    data: HexBytes = Field(
+        default_factory=lambda: bytes.fromhex("DEADBEEF"),
+        description="of kind garbage: what is answered",
+        json_schema_extra={"default": "DEADBEEF"},
+    )
     length: int = Field(default=1, ge=1, le=4095, description="of kind truncated: bytes that are left of the answer")
     block_size: int = Field(default=0, ge=0, le=0xFF, description="of kind fc_pace")
     stmin: int = Field(default=0, ge=0, le=0xFF, description="of kind fc_pace, as flow control carries it")

@@ -13,7 +13,7 @@ PREPARING_METADATA = "labd-preparing"
 """gRPC trailing metadata key: the bench is being prepared for its new holder; the call was not carried out."""
 
 
-_DEFAULTS = {"share": 0}  # of tokens by a labd that did not count yet
+_DEFAULTS = {"share": 0, "team": ""}  # of tokens by a labd that did not say yet
 
 
 class Scope(StrEnum):
@@ -47,6 +47,8 @@ class LeaseClaims:
     """Seconds since the Unix epoch, on labd's clock."""
     share: int = 0
     """Of somebody with whom the lease is shared: how often it was shared with them before."""
+    team: str = ""
+    """The lease's: whose the traces are."""
 
     def to_jwt(self) -> dict[str, Any]:
         """The JWT claim set."""
@@ -59,6 +61,7 @@ class LeaseClaims:
             "scope": self.scope.value,
             "exp": self.expires_at,
             "share": self.share,
+            "team": self.team,
         }
 
     @classmethod
@@ -75,6 +78,7 @@ class LeaseClaims:
             ("scope", "scope", str),
             ("exp", "expires_at", int),
             ("share", "share", int),
+            ("team", "team", str),
         ):
             value = claims.get(claim, _DEFAULTS.get(claim))
             if not isinstance(value, kind) or isinstance(value, bool):

@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from bench_agent.protocol import bench_pb2 as bench__agent_dot_protocol_dot_bench__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x65nch_agent/protocol/lab.proto\x12\x0blabd.lab.v1\x1a bench_agent/protocol/bench.proto\"\xe7\x01\n\x0c\x41gentMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.labd.lab.v1.HelloH\x00\x12*\n\x06report\x18\x02 \x01(\x0b\x32\x18.labd.lab.v1.BenchReportH\x00\x12%\n\x06\x66\x65nced\x18\x03 \x01(\x0b\x32\x13.labd.lab.v1.FencedH\x00\x12+\n\x06runner\x18\x04 \x01(\x0b\x32\x19.labd.lab.v1.RunnerReportH\x00\x12\'\n\x07renewal\x18\n \x01(\x0b\x32\x14.labd.lab.v1.RenewalH\x00\x42\t\n\x07message\"\x8f\x01\n\x05Hello\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12)\n\x07\x62\x65nches\x18\x04 \x03(\x0b\x32\x18.labd.lab.v1.BenchReport\x12*\n\x07runners\x18\x05 \x03(\x0b\x32\x19.labd.lab.v1.RunnerReport\"\x80\x01\n\x0b\x42\x65nchReport\x12\x34\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1f.labd.bench.v1.BenchDescription\x12\x14\n\x0c\x66\x65nced_epoch\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x63tive_epoch\x18\x03 \x01(\x04\x12\x0f\n\x07idle_ms\x18\x04 \x01(\x04\"&\n\x06\x46\x65nced\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"=\n\x0cRunnerReport\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05\x61live\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x97\x04\n\nLabMessage\x12\x13\n\x0blab_time_ms\x18\x01 \x01(\x03\x12\'\n\x07welcome\x18\x02 \x01(\x0b\x32\x14.labd.lab.v1.WelcomeH\x00\x12#\n\x05\x66\x65nce\x18\x03 \x01(\x0b\x32\x12.labd.lab.v1.FenceH\x00\x12!\n\x04tick\x18\x04 \x01(\x0b\x32\x11.labd.lab.v1.TickH\x00\x12\x38\n\x10\x63lear_quarantine\x18\x05 \x01(\x0b\x32\x1c.labd.lab.v1.ClearQuarantineH\x00\x12\x30\n\x0cstart_runner\x18\x06 \x01(\x0b\x32\x18.labd.lab.v1.StartRunnerH\x00\x12.\n\x0bstop_runner\x18\x07 \x01(\x0b\x32\x17.labd.lab.v1.StopRunnerH\x00\x12\x32\n\rforget_runner\x18\x08 \x01(\x0b\x32\x19.labd.lab.v1.ForgetRunnerH\x00\x12\'\n\x07unshare\x18\t \x01(\x0b\x32\x14.labd.lab.v1.UnshareH\x00\x12%\n\x06\x65xtend\x18\n \x01(\x0b\x32\x13.labd.lab.v1.ExtendH\x00\x12/\n\x0b\x63\x65rtificate\x18\x14 \x01(\x0b\x32\x18.labd.lab.v1.CertificateH\x00\x12\'\n\x07revoked\x18\x15 \x01(\x0b\x32\x14.labd.lab.v1.RevokedH\x00\x42\t\n\x07message\"J\n\x07Welcome\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12\"\n\x06\x66\x65nces\x18\x02 \x03(\x0b\x32\x12.labd.lab.v1.Fence\x12\r\n\x05trust\x18\n \x01(\x0c\"\x1a\n\x07Renewal\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"<\n\x0b\x43\x65rtificate\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\r\n\x05trust\x18\x02 \x01(\x0c\x12\x0f\n\x07refusal\x18\x03 \x01(\t\"\x19\n\x07Revoked\x12\x0e\n\x06reason\x18\x01 \x01(\t\"5\n\x05\x46\x65nce\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"F\n\x07Unshare\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\r\n\x05share\x18\x04 \x01(\r\":\n\x06\x45xtend\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x12\n\nexpires_at\x18\x03 \x01(\x03\"\x06\n\x04Tick\",\n\x0f\x43learQuarantine\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"a\n\x0bStartRunner\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05\x62\x65nch\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x11\n\trun_token\x18\x04 \x01(\t\x12\x13\n\x0blease_token\x18\x05 \x01(\t\"\x1c\n\nStopRunner\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x1e\n\x0c\x46orgetRunner\x12\x0e\n\x06run_id\x18\x01 \x01(\t2G\n\x03Lab\x12@\n\x06\x41ttach\x12\x19.labd.lab.v1.AgentMessage\x1a\x17.labd.lab.v1.LabMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x65nch_agent/protocol/lab.proto\x12\x0blabd.lab.v1\x1a bench_agent/protocol/bench.proto\"\xe7\x01\n\x0c\x41gentMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.labd.lab.v1.HelloH\x00\x12*\n\x06report\x18\x02 \x01(\x0b\x32\x18.labd.lab.v1.BenchReportH\x00\x12%\n\x06\x66\x65nced\x18\x03 \x01(\x0b\x32\x13.labd.lab.v1.FencedH\x00\x12+\n\x06runner\x18\x04 \x01(\x0b\x32\x19.labd.lab.v1.RunnerReportH\x00\x12\'\n\x07renewal\x18\n \x01(\x0b\x32\x14.labd.lab.v1.RenewalH\x00\x42\t\n\x07message\"\x8f\x01\n\x05Hello\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12)\n\x07\x62\x65nches\x18\x04 \x03(\x0b\x32\x18.labd.lab.v1.BenchReport\x12*\n\x07runners\x18\x05 \x03(\x0b\x32\x19.labd.lab.v1.RunnerReport\"\x80\x01\n\x0b\x42\x65nchReport\x12\x34\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1f.labd.bench.v1.BenchDescription\x12\x14\n\x0c\x66\x65nced_epoch\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x63tive_epoch\x18\x03 \x01(\x04\x12\x0f\n\x07idle_ms\x18\x04 \x01(\x04\"&\n\x06\x46\x65nced\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"=\n\x0cRunnerReport\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05\x61live\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xc7\x04\n\nLabMessage\x12\x13\n\x0blab_time_ms\x18\x01 \x01(\x03\x12\'\n\x07welcome\x18\x02 \x01(\x0b\x32\x14.labd.lab.v1.WelcomeH\x00\x12#\n\x05\x66\x65nce\x18\x03 \x01(\x0b\x32\x12.labd.lab.v1.FenceH\x00\x12!\n\x04tick\x18\x04 \x01(\x0b\x32\x11.labd.lab.v1.TickH\x00\x12\x38\n\x10\x63lear_quarantine\x18\x05 \x01(\x0b\x32\x1c.labd.lab.v1.ClearQuarantineH\x00\x12\x30\n\x0cstart_runner\x18\x06 \x01(\x0b\x32\x18.labd.lab.v1.StartRunnerH\x00\x12.\n\x0bstop_runner\x18\x07 \x01(\x0b\x32\x17.labd.lab.v1.StopRunnerH\x00\x12\x32\n\rforget_runner\x18\x08 \x01(\x0b\x32\x19.labd.lab.v1.ForgetRunnerH\x00\x12\'\n\x07unshare\x18\t \x01(\x0b\x32\x14.labd.lab.v1.UnshareH\x00\x12%\n\x06\x65xtend\x18\n \x01(\x0b\x32\x13.labd.lab.v1.ExtendH\x00\x12.\n\x0btrace_rules\x18\x0b \x01(\x0b\x32\x17.labd.lab.v1.TraceRulesH\x00\x12/\n\x0b\x63\x65rtificate\x18\x14 \x01(\x0b\x32\x18.labd.lab.v1.CertificateH\x00\x12\'\n\x07revoked\x18\x15 \x01(\x0b\x32\x14.labd.lab.v1.RevokedH\x00\x42\t\n\x07message\"J\n\x07Welcome\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12\"\n\x06\x66\x65nces\x18\x02 \x03(\x0b\x32\x12.labd.lab.v1.Fence\x12\r\n\x05trust\x18\n \x01(\x0c\"\x1a\n\x07Renewal\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"<\n\x0b\x43\x65rtificate\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\r\n\x05trust\x18\x02 \x01(\x0c\x12\x0f\n\x07refusal\x18\x03 \x01(\t\"\x19\n\x07Revoked\x12\x0e\n\x06reason\x18\x01 \x01(\t\"5\n\x05\x46\x65nce\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"F\n\x07Unshare\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\r\n\x05share\x18\x04 \x01(\r\":\n\x06\x45xtend\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x12\n\nexpires_at\x18\x03 \x01(\x03\"\x06\n\x04Tick\",\n\x0f\x43learQuarantine\x12\r\n\x05\x62\x65nch\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"a\n\x0bStartRunner\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05\x62\x65nch\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x11\n\trun_token\x18\x04 \x01(\t\x12\x13\n\x0blease_token\x18\x05 \x01(\t\"\x1c\n\nStopRunner\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x1e\n\x0c\x46orgetRunner\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\xb2\x01\n\nTraceRules\x12)\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\x0b\x32\x18.labd.lab.v1.TraceBounds\x12\x31\n\x05teams\x18\x02 \x03(\x0b\x32\".labd.lab.v1.TraceRules.TeamsEntry\x1a\x46\n\nTeamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.labd.lab.v1.TraceBounds:\x02\x38\x01\"Y\n\x0bTraceBounds\x12\x16\n\tmax_age_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tmax_bytes\x18\x02 \x01(\x04H\x01\x88\x01\x01\x42\x0c\n\n_max_age_sB\x0c\n\n_max_bytes2G\n\x03Lab\x12@\n\x06\x41ttach\x12\x19.labd.lab.v1.AgentMessage\x1a\x17.labd.lab.v1.LabMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bench_agent.protocol.lab_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TRACERULES_TEAMSENTRY']._loaded_options = None
+  _globals['_TRACERULES_TEAMSENTRY']._serialized_options = b'8\001'
   _globals['_AGENTMESSAGE']._serialized_start=82
   _globals['_AGENTMESSAGE']._serialized_end=313
   _globals['_HELLO']._serialized_start=316
@@ -43,31 +45,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNNERREPORT']._serialized_start=632
   _globals['_RUNNERREPORT']._serialized_end=693
   _globals['_LABMESSAGE']._serialized_start=696
-  _globals['_LABMESSAGE']._serialized_end=1231
-  _globals['_WELCOME']._serialized_start=1233
-  _globals['_WELCOME']._serialized_end=1307
-  _globals['_RENEWAL']._serialized_start=1309
-  _globals['_RENEWAL']._serialized_end=1335
-  _globals['_CERTIFICATE']._serialized_start=1337
-  _globals['_CERTIFICATE']._serialized_end=1397
-  _globals['_REVOKED']._serialized_start=1399
-  _globals['_REVOKED']._serialized_end=1424
-  _globals['_FENCE']._serialized_start=1426
-  _globals['_FENCE']._serialized_end=1479
-  _globals['_UNSHARE']._serialized_start=1481
-  _globals['_UNSHARE']._serialized_end=1551
-  _globals['_EXTEND']._serialized_start=1553
-  _globals['_EXTEND']._serialized_end=1611
-  _globals['_TICK']._serialized_start=1613
-  _globals['_TICK']._serialized_end=1619
-  _globals['_CLEARQUARANTINE']._serialized_start=1621
-  _globals['_CLEARQUARANTINE']._serialized_end=1665
-  _globals['_STARTRUNNER']._serialized_start=1667
-  _globals['_STARTRUNNER']._serialized_end=1764
-  _globals['_STOPRUNNER']._serialized_start=1766
-  _globals['_STOPRUNNER']._serialized_end=1794
-  _globals['_FORGETRUNNER']._serialized_start=1796
-  _globals['_FORGETRUNNER']._serialized_end=1826
-  _globals['_LAB']._serialized_start=1828
-  _globals['_LAB']._serialized_end=1899
+  _globals['_LABMESSAGE']._serialized_end=1279
+  _globals['_WELCOME']._serialized_start=1281
+  _globals['_WELCOME']._serialized_end=1355
+  _globals['_RENEWAL']._serialized_start=1357
+  _globals['_RENEWAL']._serialized_end=1383
+  _globals['_CERTIFICATE']._serialized_start=1385
+  _globals['_CERTIFICATE']._serialized_end=1445
+  _globals['_REVOKED']._serialized_start=1447
+  _globals['_REVOKED']._serialized_end=1472
+  _globals['_FENCE']._serialized_start=1474
+  _globals['_FENCE']._serialized_end=1527
+  _globals['_UNSHARE']._serialized_start=1529
+  _globals['_UNSHARE']._serialized_end=1599
+  _globals['_EXTEND']._serialized_start=1601
+  _globals['_EXTEND']._serialized_end=1659
+  _globals['_TICK']._serialized_start=1661
+  _globals['_TICK']._serialized_end=1667
+  _globals['_CLEARQUARANTINE']._serialized_start=1669
+  _globals['_CLEARQUARANTINE']._serialized_end=1713
+  _globals['_STARTRUNNER']._serialized_start=1715
+  _globals['_STARTRUNNER']._serialized_end=1812
+  _globals['_STOPRUNNER']._serialized_start=1814
+  _globals['_STOPRUNNER']._serialized_end=1842
+  _globals['_FORGETRUNNER']._serialized_start=1844
+  _globals['_FORGETRUNNER']._serialized_end=1874
+  _globals['_TRACERULES']._serialized_start=1877
+  _globals['_TRACERULES']._serialized_end=2055
+  _globals['_TRACERULES_TEAMSENTRY']._serialized_start=1985
+  _globals['_TRACERULES_TEAMSENTRY']._serialized_end=2055
+  _globals['_TRACEBOUNDS']._serialized_start=2057
+  _globals['_TRACEBOUNDS']._serialized_end=2146
+  _globals['_LAB']._serialized_start=2148
+  _globals['_LAB']._serialized_end=2219
 # @@protoc_insertion_point(module_scope)

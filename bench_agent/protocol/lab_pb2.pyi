@@ -203,6 +203,7 @@ class LabMessage(_message.Message):
     FORGET_RUNNER_FIELD_NUMBER: _builtins.int
     UNSHARE_FIELD_NUMBER: _builtins.int
     EXTEND_FIELD_NUMBER: _builtins.int
+    TRACE_RULES_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     REVOKED_FIELD_NUMBER: _builtins.int
     lab_time_ms: _builtins.int
@@ -228,6 +229,10 @@ class LabMessage(_message.Message):
     @_builtins.property
     def extend(self) -> Global___Extend: ...
     @_builtins.property
+    def trace_rules(self) -> Global___TraceRules:
+        """How long traces may stay: after Welcome, and when that changes. Replaces what was said before."""
+
+    @_builtins.property
     def certificate(self) -> Global___Certificate: ...
     @_builtins.property
     def revoked(self) -> Global___Revoked: ...
@@ -244,14 +249,15 @@ class LabMessage(_message.Message):
         forget_runner: Global___ForgetRunner | None = ...,
         unshare: Global___Unshare | None = ...,
         extend: Global___Extend | None = ...,
+        trace_rules: Global___TraceRules | None = ...,
         certificate: Global___Certificate | None = ...,
         revoked: Global___Revoked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "extend", b"extend", "fence", b"fence", "forget_runner", b"forget_runner", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "extend", b"extend", "fence", b"fence", "forget_runner", b"forget_runner", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "trace_rules", b"trace_rules", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "extend", b"extend", "fence", b"fence", "forget_runner", b"forget_runner", "lab_time_ms", b"lab_time_ms", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "extend", b"extend", "fence", b"fence", "forget_runner", b"forget_runner", "lab_time_ms", b"lab_time_ms", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "trace_rules", b"trace_rules", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine", "start_runner", "stop_runner", "forget_runner", "unshare", "extend", "certificate", "revoked"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine", "start_runner", "stop_runner", "forget_runner", "unshare", "extend", "trace_rules", "certificate", "revoked"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -567,3 +573,83 @@ class ForgetRunner(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetRunner: _TypeAlias = ForgetRunner  # noqa: Y015
+
+@_typing.final
+class TraceRules(_message.Message):
+    """What may stay of the traces of leases that have ended; the agent deletes the rest by itself, also while labd is away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TeamsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___TraceBounds: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___TraceBounds | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    TEAMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def default(self) -> Global___TraceBounds:
+        """Of teams that are not named."""
+
+    @_builtins.property
+    def teams(self) -> _containers.MessageMap[_builtins.str, Global___TraceBounds]: ...
+    def __init__(
+        self,
+        *,
+        default: Global___TraceBounds | None = ...,
+        teams: _abc.Mapping[_builtins.str, Global___TraceBounds] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default", b"default"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "teams", b"teams"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceRules: _TypeAlias = TraceRules  # noqa: Y015
+
+@_typing.final
+class TraceBounds(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_AGE_S_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    max_age_s: _builtins.float
+    """Since the last frame; absent: for ever."""
+    max_bytes: _builtins.int
+    """Of all the team's traces at this agent, the oldest go first; absent: as many as fit."""
+    def __init__(
+        self,
+        *,
+        max_age_s: _builtins.float | None = ...,
+        max_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_age_s", b"_max_age_s", "_max_bytes", b"_max_bytes", "max_age_s", b"max_age_s", "max_bytes", b"max_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_age_s", b"_max_age_s", "_max_bytes", b"_max_bytes", "max_age_s", b"max_age_s", "max_bytes", b"max_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_age_s: _TypeAlias = _typing.Literal["max_age_s"]  # noqa: Y015
+    _WhichOneofArgType__max_age_s: _TypeAlias = _typing.Literal["_max_age_s", b"_max_age_s"]  # noqa: Y015
+    _WhichOneofReturnType__max_bytes: _TypeAlias = _typing.Literal["max_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_bytes: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_age_s) -> _WhichOneofReturnType__max_age_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_bytes) -> _WhichOneofReturnType__max_bytes | None: ...
+
+Global___TraceBounds: _TypeAlias = TraceBounds  # noqa: Y015

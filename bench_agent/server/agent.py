@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import grpc
 import structlog
@@ -28,6 +29,7 @@ from bench_agent.server.lab_clock import LabClock
 from bench_agent.server.quarantine import QuarantineStore
 from bench_agent.server.runners import Runners
 from bench_agent.server.services import GUARDED, OFFERED
+from bench_agent.server.trace_keeping import TraceKeeping
 from bench_agent.server.unix_socket import UnixSocket
 from runners import launch
 from runners.keeper import RunnerKeeper
@@ -75,6 +77,13 @@ class Agent:
         self.benches: Mapping[str, Bench] = {
             bench.name: Bench(bench, data / "traces", config.agent.traces, quarantines) for bench in config.benches
         }
+        traces = config.agent.traces
+        self.trace_keeping = TraceKeeping(
+            data / "traces",
+            traces.max_total_mb << 20,
+            None if traces.max_age_days is None else traces.max_age_days * 86_400,
+            self._traces_in_use,
+        )
         self._epochs = EpochStore(data / "epochs.json")
         self._witness = HolderLog(data / holder_log.NAME)
         self.guard = Guard(self.benches.values(), self._keys, self._epochs, self._clock, self._witness)
@@ -86,6 +95,7 @@ class Agent:
         self._runners: Runners | None = None
         self._attachment: Attachment | None = None
         self._attaching: asyncio.Task[None] | None = None
+        self._pruning: asyncio.Task[None] | None = None
         self.address = ""
         """host:port that it listens on, known after `start`."""
         self.advertised = ""
@@ -117,6 +127,7 @@ class Agent:
             self._keys,
             self._clock,
             runners,
+            self.trace_keeping,
             self._certificate,
             self._revoked,
         )
@@ -125,6 +136,7 @@ class Agent:
         for name, gate in self.guard.gates.items():
             gate.activity.on_first = partial(self._attachment.report_soon, name)
         self._attaching = asyncio.create_task(self._attachment.run(), name="attach")
+        self._pruning = asyncio.create_task(self.trace_keeping.run(), name="traces")
         await self._health.set(_BENCH_SERVICE, health_pb2.HealthCheckResponse.SERVING)
         for bench in self.benches.values():
             _log.info("bench", bench=bench.name, health=bench.health_reason or "healthy")
@@ -135,15 +147,20 @@ class Agent:
         await self._health.enter_graceful_shutdown()
         if self._runners is not None:
             await self._runners.close()
-        if self._attaching is not None:
-            self._attaching.cancel()
-            await asyncio.gather(self._attaching, return_exceptions=True)
+        tasks = [task for task in (self._attaching, self._pruning) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.guard.close()
         if self._server is not None:
             await self._server.stop(_STOP_S)
         await asyncio.gather(*(bench.stop() for bench in self.benches.values()))
         if self._socket is not None:
             self._socket.close()
+
+    def _traces_in_use(self) -> list[Path]:
+        tenancies = (bench.tenancy for bench in self.benches.values())
+        return [one.traces for one in tenancies if one is not None and one.traces is not None]
 
     def _dialled(self) -> str:
         return self.config.agent.labd[0] if self._attachment is None else self._attachment.labd

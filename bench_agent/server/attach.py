@@ -23,6 +23,7 @@ from bench_agent.server.guard import Guard
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
 from bench_agent.server.runners import Runners
+from bench_agent.server.trace_keeping import TraceKeeping
 
 REPORT_S = 3.0
 """Longest time between two reports."""
@@ -61,6 +62,7 @@ class Attachment:
         keys: KeyRing,
         clock: LabClock,
         runners: Runners,
+        traces: TraceKeeping,
         certificate: AgentCertificate | None = None,
         revoked: Callable[[str], None] = lambda _reason: None,
     ) -> None:
@@ -77,6 +79,7 @@ class Attachment:
         self._keys = keys
         self._clock = clock
         self._runners = runners
+        self._traces = traces
         self._changed = asyncio.Event()
         self._changed_benches: set[str] = set()
         self._welcomed = False
@@ -183,6 +186,7 @@ class Attachment:
                 for fence in message.welcome.fences:
                     self._fence(fence, outbox)
                 self._trust(message.welcome.trust)
+                self._traces.forget()
                 if not self._welcomed:
                     self._welcomed = True
                     self.attached.set()
@@ -193,6 +197,8 @@ class Attachment:
                 self._unshare(message.unshare)
             case "extend":
                 self._extend(message.extend)
+            case "trace_rules":
+                self._traces.take(message.trace_rules)
             case "start_runner":
                 self._runners.start(message.start_runner)
             case "stop_runner":

@@ -222,7 +222,7 @@ class Bench:
             raise unavailable(f"bench {self.name} is not held by anybody")
         return self.tenancy
 
-    async def open_lease(self, lease: str, epoch: int) -> None:
+    async def open_lease(self, lease: str, epoch: int, team: str) -> None:
         """A new holder: traces start, and what was on the buses before is out of sight."""
         if self.tenancy is not None:
             raise unavailable(f"bench {self.name} still carries lease {self.tenancy.lease}")
@@ -234,7 +234,7 @@ class Bench:
             undo = partial(self._after_lease, lease, epoch)
             cleanup.push("run the hook after_lease", undo, deadline_s=deadline_s + _HOOK_END_S)
         tenancy = Tenancy(lease, cleanup)
-        await asyncio.to_thread(tenancy.start_traces, self._traces, self._settings, self._buses)
+        await asyncio.to_thread(tenancy.start_traces, self._traces, self._settings, self._buses, team)
         for bus in self._buses.values():
             tenancy.bus_up(bus)
         await asyncio.to_thread(self.consoles.open_lease, tenancy.traces, self._settings)

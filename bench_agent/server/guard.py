@@ -54,7 +54,7 @@ class Guarded(Protocol):
 
     name: str
 
-    async def open_lease(self, lease: str, epoch: int) -> None:
+    async def open_lease(self, lease: str, epoch: int, team: str) -> None:
         """Prepares the bench for a new holder. Raises CallError when it cannot now, LeaseFailed when it never can.
 
         After LeaseFailed, `close_lease` undoes what was begun.
@@ -427,7 +427,7 @@ class Gate:
             holder = _Holder(claims.lease, claims.epoch, self._clock)
             self._witness.begin(claims)
             try:
-                await self._bench.open_lease(claims.lease, claims.epoch)
+                await self._bench.open_lease(claims.lease, claims.epoch, claims.team)
             except LeaseFailed as error:
                 self._holder = holder  # for its clean-up: no call of it is admitted any more
                 if not self._closing:

@@ -16,6 +16,7 @@ from bench_agent.server.cleanup import CleanUpStack, StepOutcome
 from bench_agent.server.config import Traces
 from bench_agent.server.guard import CleanUpError
 from bench_agent.server.recorder import Recorder
+from bench_agent.server.trace_keeping import note_team
 from bench_agent.server.trace_store import folder, prune
 from ecu_adapters.bus import BusHub, Subscription
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
@@ -69,7 +70,7 @@ class Tenancy:
         self.cleanup.push("end the traces", self.end_traces, deadline_s=_TRACES_END_S)
         self.cleanup.push("close the diagnostic sessions", self.close_testers, deadline_s=_SESSIONS_END_S)
 
-    def start_traces(self, traces: Path, settings: Traces, buses: Mapping[str, AgentBus]) -> None:
+    def start_traces(self, traces: Path, settings: Traces, buses: Mapping[str, AgentBus], team: str) -> None:
         """Records every bus. Blocks for the disk; a trace that cannot be written costs the lease nothing else."""
         self.traces = place = folder(traces, self.lease)
         max_age_s = settings.max_age_days * 86_400 if settings.max_age_days is not None else None
@@ -77,6 +78,7 @@ class Tenancy:
             prune(traces, settings.max_total_mb << 20, keep=[place], max_age_s=max_age_s)
             for name in buses:
                 self.recorders[name] = Recorder(place, name, settings)
+            note_team(place, team)
         except OSError as error:
             self.traces_fault = str(error)
             _log.error("no trace of this lease", lease=self.lease, folder=str(place), reason=str(error))

@@ -188,19 +188,19 @@ def prune(traces: Path, max_bytes: int, keep: Iterable[Path], *, max_age_s: floa
     if not traces.is_dir():
         return
     kept, eldest = set(keep), time.time() - max_age_s if max_age_s is not None else None
-    folders = sorted((path for path in traces.iterdir() if path.is_dir()), key=_touched)
+    folders = sorted((path for path in traces.iterdir() if path.is_dir()), key=touched)
     sizes = {path: sum(file.stat().st_size for file in path.iterdir() if file.is_file()) for path in folders}
     total = sum(sizes.values())
     for path in folders:
         if path in kept:
             continue
-        if total > max_bytes or (eldest is not None and _touched(path) < eldest):
+        if total > max_bytes or (eldest is not None and touched(path) < eldest):
             shutil.rmtree(path)
             total -= sizes[path]
             _log.info("oldest traces deleted", folder=str(path), bytes=sizes[path])
 
 
-def _touched(place: Path) -> float:
+def touched(place: Path) -> float:
     """When something was last written there; the folder's own time is that of its last new file."""
     return max((path.stat().st_mtime for path in place.glob("*.json")), default=place.stat().st_mtime)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from bench_agent.protocol import bench_pb2, lab_pb2
 from labd.executors.bench import ForgetOrder, RunnerReport, StartOrder, StopOrder
+from labd.model.retention import DAY_S, Retention, TeamRetention
 from labd.services.attachment import BenchReport, CertificateAnswer, Order, PowerReading
 from labd.services.ledger import ClearOrder, ExtendOrder, FenceOrder, UnshareOrder
 
@@ -79,6 +80,23 @@ def _reading_of(channel: bench_pb2.PowerChannelDescription) -> PowerReading:
         current=channel.measured_current if channel.HasField("measured_current") else None,
         at=channel.measured_ns / 1e9 if channel.HasField("measured_ns") else None,
     )
+
+
+def trace_rules_of(retention: Retention) -> lab_pb2.TraceRules:
+    """What an agent is told of how long traces may stay."""
+    rules = lab_pb2.TraceRules(default=_trace_bounds(retention.default))
+    for team, one in retention.teams.items():
+        rules.teams[team].CopyFrom(_trace_bounds(one))
+    return rules
+
+
+def _trace_bounds(rules: TeamRetention) -> lab_pb2.TraceBounds:
+    bounds = lab_pb2.TraceBounds()
+    if rules.traces_days is not None:
+        bounds.max_age_s = rules.traces_days * DAY_S
+    if rules.traces_mb is not None:
+        bounds.max_bytes = round(rules.traces_mb * 1e6)
+    return bounds
 
 
 def runner_of(message: lab_pb2.RunnerReport) -> RunnerReport:

@@ -12,7 +12,8 @@ from bench_agent.protocol import lab_pb2, lab_pb2_grpc
 from bench_agent.protocol.identity import AgentIdentity
 from bench_agent.protocol.transport import peer_names
 from labd.agents.intake import Intake
-from labd.agents.messages import fence_of, message_of, report_of, runner_of
+from labd.agents.messages import fence_of, message_of, report_of, runner_of, trace_rules_of
+from labd.model.retention import Retention
 from labd.services.attachment import (
     CertificateAnswer,
     Fenced,
@@ -274,7 +275,12 @@ class LabServicer(lab_pb2_grpc.LabServicer):
             return CertificateAnswer(b"", self._trust, str(error))
 
     async def _write(self, session: Session, link: _Link, context: _Context) -> str:
+        told = trace_rules_of(Retention())  # what an agent takes for granted from Welcome on
         while True:
+            rules = trace_rules_of(self._lab.retaining.known)
+            if rules != told:
+                await context.write(self._message(trace_rules=rules))
+                told = rules
             order = await link.next_order(self._tick_s)
             if order is not None:
                 await context.write(self._message(**message_of(order)))

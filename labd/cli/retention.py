@@ -1,4 +1,4 @@
-"""``labctl retention``: how long runs, logs and the audit log are kept."""
+"""``labctl retention``: how long runs, logs, traces and the audit log are kept."""
 
 from typing import TextIO, cast
 
@@ -12,11 +12,11 @@ from labd.client import Retention, Swept
 
 @click.group()
 def retention() -> None:
-    """Say how long runs, logs and the audit log are kept, by age and size, per team.
+    """Say how long runs, logs, traces and the audit log are kept, by age and size, per team.
 
     \b
     A file for 'apply' looks like this; what is left out is kept for ever:
-      {"default": {"runs_days": 365, "logs_days": 90, "logs_mb": 20000},
+      {"default": {"runs_days": 365, "logs_days": 90, "logs_mb": 20000, "traces_days": 30},
        "teams": {"chassis": {"runs_days": 3650}}, "audit_days": 1095}
     """
 

@@ -625,6 +625,8 @@ class TeamRetention(TypedDict, total=False):
     runs_days: float | None
     logs_days: float | None
     logs_mb: float | None
+    traces_days: float | None
+    traces_mb: float | None
 
 
 class Retention(TypedDict, total=False):

@@ -19,6 +19,10 @@ class TeamRetention:
     """Logs of runs, after the end of the run; result and verdict stay."""
     logs_mb: float | None = None
     """Logs together; those of the runs that ended first go first. MB are 10^6 bytes."""
+    traces_days: float | None = None
+    """Traces of leases, after the last frame."""
+    traces_mb: float | None = None
+    """Traces together at each agent; the oldest go first."""
 
 
 @dataclass(frozen=True, slots=True)

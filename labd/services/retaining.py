@@ -16,6 +16,8 @@ from labd.store.unit import Unit
 
 SWEEP_S = 3600.0
 """How often labd sweeps by itself."""
+REFRESH_S = 30.0
+"""How often it looks whether another labd was told other rules: agents are told them, too."""
 PAUSE_S = 0.02
 """Between two batches: others get their turn."""
 RUNS_AT_ONCE, LEASES_AT_ONCE, LINES_AT_ONCE, FILES_AT_ONCE, ENTRIES_AT_ONCE = 20, 200, 5000, 10, 2000
@@ -33,11 +35,14 @@ class Retaining:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="retention", daemon=True)
         self._sweeping = threading.Lock()
+        self.known = Retention()
+        """As it was when it was last looked at: REFRESH_S ago at most, also when another labd has changed it."""
 
     def retention(self) -> Retention:
         """As it is now."""
         with self._core.view() as unit:
-            return unit.retention()
+            self.known = unit.retention()
+        return self.known
 
     def replace(self, actor: Actor, retention: Retention) -> Retention:
         """Sets another; it holds from the next sweep on. Raises Invalid."""
@@ -48,6 +53,7 @@ class Retaining:
             before = ledger.unit.retention()
             ledger.unit.save_retention(retention)
             ledger.audit("retention.changed", "retention/lab", before=asdict(before), after=asdict(retention))
+        self.known = retention
         return retention
 
     def preview(self, retention: Retention | None = None) -> Swept:
@@ -84,15 +90,22 @@ class Retaining:
             self._thread.join(timeout=10.0)
 
     def _loop(self) -> None:
-        while not self._stop.wait(SWEEP_S):
+        unswept_s = 0.0
+        while True:
             try:
-                done = self.sweep()
-                if done != Swept():
-                    _log.info("old records removed", **_counts(done))
+                self.retention()
+                if unswept_s >= SWEEP_S:
+                    unswept_s = 0.0
+                    done = self.sweep()
+                    if done != Swept():
+                        _log.info("old records removed", **_counts(done))
             except StoreError as error:
                 _log.warning("retention is tried again later", error=str(error))
             except Exception:
                 _log.exception("retention failed: tried again later")
+            if self._stop.wait(REFRESH_S):
+                return
+            unswept_s += REFRESH_S
 
     def _batches(self, actor: Actor) -> Iterator[Swept]:
         """Each is a transaction of its own."""

@@ -75,6 +75,7 @@ class Signer:
             scope=Scope.HOLDER if share is None else Scope(share.mode.value),
             expires_at=math.ceil(lease.expires_at),
             share=0 if share is None else share.number,
+            team=lease.team,
         )
         return self._signed(claims)
 

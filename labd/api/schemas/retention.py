@@ -19,6 +19,10 @@ class TeamRetention(Request):
     logs_mb: Annotated[
         float | None, Field(ge=0, le=1e9, description="Logs together, in 10^6 bytes; the oldest go first.")
     ] = None
+    traces_days: Annotated[_Days, Field(description="Traces of leases, after the last frame.")] = None
+    traces_mb: Annotated[
+        float | None, Field(ge=0, le=1e9, description="Traces at each agent, in 10^6 bytes; the oldest go first.")
+    ] = None
 
 
 class Retention(Request):
@@ -27,7 +31,7 @@ class Retention(Request):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "default": {"runs_days": 365, "logs_days": 90, "logs_mb": 20000},
+                "default": {"runs_days": 365, "logs_days": 90, "logs_mb": 20000, "traces_days": 30},
                 "teams": {"chassis": {"runs_days": 3650}},
                 "audit_days": 1095,
             }

@@ -164,7 +164,7 @@ class Bench:
         self.events: list[str] = []
         self.fault: str | None = None
 
-    async def open_lease(self, lease: str, epoch: int) -> None:
+    async def open_lease(self, lease: str, epoch: int, team: str) -> None:
         self.events.append(f"open {lease}")
 
     async def silence(self) -> None:

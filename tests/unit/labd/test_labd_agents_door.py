@@ -16,6 +16,7 @@ from labd.agents.server import AddressInUse, AgentsServer
 from labd.api.answers import bench_answer
 from labd.model.bench import BenchState, Health
 from labd.model.identity import ANONYMOUS
+from labd.model.retention import DAY_S, Retention, TeamRetention
 from labd.services.attachment import PowerReading
 from labd.services.fleet import BenchView
 from labd.services.lab import Lab
@@ -282,3 +283,25 @@ async def test_an_agent_is_told_to_come_later_when_the_database_is_away(
         call: Call = lab_pb2_grpc.LabStub(channel).Attach(timeout=DEADLINE_S)
         await call.write(_hello(_report()))
         assert await _ended(call) == (grpc.StatusCode.UNAVAILABLE, "the database cannot be reached")
+
+
+async def test_an_agent_is_told_how_long_traces_may_stay(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servicer, "TICK_S", 0.05)
+    first = Retention(TeamRetention(traces_days=30), {"chassis": TeamRetention(traces_mb=500)})
+    lab.retaining.replace(ANONYMOUS, first)
+    async with _served(lab) as (_, channel):
+        call, _ = await _attach(channel, _report())
+        rules = await _trace_rules(call)
+        assert (rules.default.max_age_s, rules.default.HasField("max_bytes")) == (30 * DAY_S, False)
+        assert (rules.teams["chassis"].max_bytes, rules.teams["chassis"].HasField("max_age_s")) == (500_000_000, False)
+        await asyncio.to_thread(lab.retaining.replace, ANONYMOUS, Retention())
+        assert await _trace_rules(call) == lab_pb2.TraceRules(default=lab_pb2.TraceBounds())
+        call.cancel()
+
+
+async def _trace_rules(call: Call) -> lab_pb2.TraceRules:
+    while True:
+        message = await call.read()
+        assert isinstance(message, lab_pb2.LabMessage)
+        if message.HasField("trace_rules"):
+            return message.trace_rules

@@ -151,7 +151,8 @@ def test_the_audit_log_is_cut_at_its_beginning_and_stays_sound(lab: Lab, clock: 
 
 
 def test_rules_are_set_through_the_api_and_on_record(web: TestClient) -> None:
-    rules = {"default": {"runs_days": 365, "logs_days": 90, "logs_mb": None}, "teams": {}, "audit_days": 1095}
+    default = {"runs_days": 365, "logs_days": 90, "logs_mb": None, "traces_days": 30, "traces_mb": None}
+    rules = {"default": default, "teams": {}, "audit_days": 1095}
     assert web.put("retention", json=rules, headers={"If-Match": "*"}).json() == rules
     assert web.get("retention").json() == rules
     assert web.post("retention/preview", json=rules).json()["runs"] == 0
