@@ -498,6 +498,7 @@ def _lab(
     from labd.services.limits import RunLimits
     from labd.services.replicas import Replicas, replica_name
     from labd.services.signing import KEY_NAME, KeyUnusable, Signer
+    from labd.services.time_sync import wait_until_set
     from labd.services.vault import KEY_FILE, Vault
     from labd.store.errors import StoreError
     from labd.store.postgresql import PostgreSQL
@@ -516,10 +517,11 @@ def _lab(
         replicas = Replicas(store.database, replica_name(data), url, signer.key_id)
     command = launch.COMMAND if runner is None else shlex.split(runner)
     try:
-        clock = LabClock(data / CLOCK_NAME)
         with store.read() as unit:
-            if not unit.live_leases():
-                clock.take_wall_clock()
+            live = bool(unit.live_leases())
+        clock = LabClock(data / CLOCK_NAME, settle=wait_until_set if live else lambda: None)
+        if not live:
+            clock.take_wall_clock()
         variables = {} if authority is None else launch.tls_variables(authority.trust_file, CONTROLLER_NAME)
         executor = ProcessExecutor(data / "runs", command=command, variables=variables)
         yield Lab(

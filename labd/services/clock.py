@@ -45,11 +45,16 @@ class LabClock:
         wall: Callable[[], float] = time.time,
         since_boot: Callable[[], float] = boot_clock.now,
         boot: str | None = None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
-        """``path`` keeps the clock. ``boot`` identifies the boot that ``since_boot`` (s) counts from."""
+        """``path`` keeps the clock. ``boot`` identifies the boot that ``since_boot`` (s) counts from.
+
+        ``settle()`` is called after a boot, before the wall clock is asked for how long the machine was off.
+        """
         self._path = path
         self._wall = wall
         self._since_boot = since_boot
+        self._settle = settle
         # Where the kernel does not tell, every start counts as a boot.
         self._boot = boot or boot_clock.boot_id() or str(time.time_ns())
         self._offset = self._resumed()
@@ -99,4 +104,5 @@ class LabClock:
             return fresh
         if boot == self._boot:
             return offset
-        return max(fresh, last - self._since_boot())
+        self._settle()
+        return max(self._wall(), last) - self._since_boot()

@@ -1,5 +1,6 @@
 """labd's clock: whatever becomes of the wall clock, leases end when they would have ended."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from labd.services.clock import CLOCK_NAME, LabClock
+from labd.services.time_sync import PATIENCE_S, synchronised, wait_until_set
 
 HOUR_S = 3600.0
 
@@ -22,10 +24,10 @@ class Machine:
     up: float = 1000.0
     boot: str = "boot-1"
 
-    def labd(self) -> LabClock:
+    def labd(self, settle: Callable[[], None] = lambda: None) -> LabClock:
         """labd starts."""
         path = self.folder / CLOCK_NAME
-        return LabClock(path, wall=lambda: self.wall, since_boot=lambda: self.up, boot=self.boot)
+        return LabClock(path, wall=lambda: self.wall, since_boot=lambda: self.up, boot=self.boot, settle=settle)
 
     def passes(self, seconds: float) -> None:
         self.wall += seconds
@@ -70,6 +72,52 @@ def test_a_boot_with_a_clock_that_went_back_does_not_go_back(tmp_path: Path) -> 
     machine.boots(60)
     machine.wall -= HOUR_S
     assert machine.labd().now() == pytest.approx(before)
+
+
+def test_a_boot_with_a_wrong_clock_waits_for_the_time_service(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    before = machine.labd().now()
+    machine.boots(300 + HOUR_S)
+
+    def sleep(seconds: float) -> None:
+        machine.passes(seconds)
+        if machine.up > 25:  # it has found its server by now
+            machine.wall = before + 300 + machine.up - 20
+
+    def right() -> bool:
+        return machine.up > 25
+
+    clock = machine.labd(lambda: wait_until_set(right, lambda: machine.up, sleep))
+    assert clock.now() == pytest.approx(before + 305, abs=2)
+
+
+def test_nobody_waits_without_a_boot_or_for_a_service_that_does_not_come(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.labd()
+    waits = list[float]()
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        machine.passes(seconds)
+
+    def settle() -> None:
+        wait_until_set(lambda: False, lambda: machine.up, sleep)
+
+    machine.labd(settle)  # the same boot: no wall clock is asked
+    assert not waits
+    machine.boots(60)
+    machine.labd(settle)
+    assert machine.up == pytest.approx(PATIENCE_S)
+    waits.clear()
+    machine.boots(60)
+    machine.passes(3600)
+    machine.labd(settle)  # long after the start
+    wait_until_set(lambda: None, lambda: 0.0, sleep)  # the kernel does not tell
+    assert not waits
+
+
+def test_the_kernel_is_asked() -> None:
+    assert synchronised() in (True, False, None)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["pass", "step", "restart", "boot"]), st.floats(-7200, 7200)), max_size=20))
