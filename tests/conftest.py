@@ -23,6 +23,7 @@ structlog.configure(
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.StackInfoRenderer(),
+        structlog.dev.set_exc_info,
         structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=True),
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
