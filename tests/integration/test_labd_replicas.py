@@ -14,6 +14,7 @@ import pytest
 from labd.client import LabClient
 from tests.integration.labd_support import DEADLINE_S, Daemon, StreamAgent, until
 from tests.postgresql import PostgresServer
+from tests.running_time import running_time
 
 RUNNER = f"{sys.executable} {Path(__file__).with_name('labd_runner.py')}"
 TAKEOVER_S = 5.0
@@ -103,12 +104,12 @@ def test_the_leaders_kill_9_costs_a_waiter_less_than_five_seconds(three: list[Da
         until(lambda: _available(others[0].client, "bench-1"), "the bench is there")
         held = leader.client.create_lease(selector="name=bench-1", holder="ada", ttl_s=5, duration_s=600)
         waiting = others[1].client.create_lease(selector="name=bench-1", holder="bob", ttl_s=600)
-        died = time.monotonic()
+        died = running_time()
         leader.kill()
         others[0].client.heartbeat(held["id"])
         others[0].client.release(held["id"])
         until(lambda: _granted(others[0].client, waiting["id"]), "the waiter is served")
-        assert time.monotonic() - died < TAKEOVER_S
+        assert running_time() - died < TAKEOVER_S
         assert _leader(database, others) is not leader
         # What happens by itself goes on: a holder that died is noticed.
         lost = others[0].client.create_lease(selector="name=bench-1", holder="eve", ttl_s=5)
@@ -128,10 +129,10 @@ def test_a_leader_that_is_stopped_is_replaced_and_does_nothing_when_it_goes_on(
         until(lambda: _available(others[1].client, "bench-1"), "the bench is there")
         held = others[0].client.create_lease(selector="name=bench-1", holder="ada", ttl_s=5)
         leader.process.send_signal(signal.SIGSTOP)
-        stopped = time.monotonic()
+        stopped = running_time()
         try:
             _leader(database, others)
-            assert time.monotonic() - stopped < TAKEOVER_S
+            assert running_time() - stopped < TAKEOVER_S
             until(lambda: others[1].client.lease(held["id"])["end_reason"] == "heartbeat_lost", "time goes on")
             again = others[1].client.create_lease(selector="name=bench-1", holder="bob", ttl_s=600)
             until(lambda: _granted(others[1].client, again["id"]), "the bench is handed on")

@@ -20,6 +20,7 @@ from deploy.demo.lab import DEMO_AGENT, ROOT, Lab, agent_command, enrol, running
 from labd.client import LabClient, LabError, LabUnreachable, ProblemError
 from labd.client.trust import trust, trusted
 from labd.client.types import Lease
+from tests.running_time import running_time
 
 DEADLINE_S = 90.0
 IDENTIFY = ROOT / "scenarios" / "examples" / "identify.lua"
@@ -65,7 +66,7 @@ def _vin(bench: BenchClient) -> str:
 
 @contextmanager
 def _listening(bench: BenchClient) -> Iterator[Callable[[], float]]:
-    """A stream of a bus that has begun; the function waits for its end, and says when that was (monotonic, s)."""
+    """A stream of a bus that has begun; the function waits for its end, and says when that was (running time, s)."""
     heard, ended = threading.Event(), queue.SimpleQueue[float]()
 
     def listen() -> None:
@@ -75,7 +76,7 @@ def _listening(bench: BenchClient) -> Iterator[Callable[[], float]]:
                     if frames.read(DEADLINE_S) is not None:
                         heard.set()
         except BenchError:
-            ended.put(time.monotonic())
+            ended.put(running_time())
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
@@ -172,7 +173,7 @@ def test_a_token_of_another_lab_is_not_given_away(client: LabClient, lab: Lab, t
 
 def test_the_end_of_a_lease_cuts_its_traffic_within_a_second(client: LabClient) -> None:
     with _held(client) as lease, _bench(client, lease) as bench, _listening(bench) as ended:
-        released = time.monotonic()
+        released = running_time()
         client.release(lease["id"])
         assert ended() - released < 1.0
 
@@ -186,7 +187,7 @@ def test_a_revoked_agent_is_out_within_a_second(tmp_path: Path) -> None:
         lease = client.create_lease(selector="name=bench-1", holder="admin", ttl_s=60)
         process = lab.processes.pop("agent")
         with _bench(client, lease) as bench, _listening(bench) as ended:
-            revoked = time.monotonic()
+            revoked = running_time()
             client.revoke_agent(agent["name"], "the machine was stolen")
             assert ended() - revoked < 1.0
         assert client.lease(lease["id"])["state"] == "ENDED"

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import queue
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from ecu_adapters.simulator.cyclic import CyclicSender
 from ecu_adapters.uds import services
 from ecu_adapters.uds.services import NegativeResponse, Plain, UdsInvalid
 from ecu_adapters.uds.tester import UdsTester, UdsUnexpected
+from tests.running_time import running_time
 from tests.unit.ecu_adapters.doip_peer import entity_with, over_doip
 
 pytestmark = pytest.mark.anyio
@@ -419,8 +419,8 @@ async def test_a_bus_that_takes_nothing_does_not_hold_up_the_loop() -> None:
 
     with BusHub("full", Full(), CanConfig(interface="virtual", channel="full")) as hub:
         sender = CyclicSender("ECM", CyclicMessage(message="EngineStatus", period_ms=2000), POWERTRAIN, hub)
-        started = time.monotonic()
+        started = running_time()
         sender.start(VirtualClock())
-        assert time.monotonic() - started < 0.5
+        assert running_time() - started < 0.5
         assert sender.stats.failed == 1
         sender.stop()
