@@ -51,7 +51,10 @@ class Timeline:
             if not bench.clean and number not in self._present:
                 self._busy_until[number] = lab.now + rules.clean_up_s
         for wish in lab.bookings:
-            self.book(wish, wish.booked)
+            if (
+                wish.ends_at is not None and wish.ends_at > lab.now
+            ):  # otherwise it has lapsed, and leaves nothing behind
+                self.book(wish, wish.booked)
 
     def book(self, wish: Wish, benches: Iterable[str]) -> None:
         """The benches are the booking's, for its time."""

@@ -290,6 +290,14 @@ def test_a_booking_whose_bench_falls_ill_is_placed_anew(fault: dict[str, Any]) -
     assert late.grants == (Grant("l-1", ("hil-2",), NOW + 900),)
 
 
+def test_a_booking_that_never_began_leaves_its_benches_at_once() -> None:
+    ill = Bench("hil-1", {"name": "hil-1"}, obstacle="offline")
+    decision = decide(
+        Lab(NOW, (ill, bench("hil-2")), (booking(1, -600, Part("", 2), booked=("hil-1", "hil-2")), wish(2))), QUICK
+    )
+    assert (decision.lapsed, granted(decision)) == (("l-1",), {"l-2": ("hil-2",)})
+
+
 def test_others_that_have_not_begun_make_room_for_a_booking_whose_bench_fell_ill() -> None:
     ill = Bench("hil-1", {"name": "hil-1", "lin": "yes"}, obstacle="offline")
     benches = (ill, bench("hil-2", lin="yes"), bench("hil-3"))
