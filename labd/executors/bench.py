@@ -153,7 +153,7 @@ class BenchExecutor:
 
     def attached(self, benches: Collection[str], reports: Collection[RunnerReport]) -> list[RunnerOrder]:
         """An agent with these benches has attached, and listed its runners."""
-        orders = [order for report in reports for order in self.report(report)]
+        orders = [order for report in reports for order in self.report(benches, report)]
         listed = {report.run_id for report in reports}
         with self._changed:
             unlisted = {
@@ -173,11 +173,13 @@ class BenchExecutor:
             self._callback(run_id)
         return orders
 
-    def report(self, report: RunnerReport) -> list[RunnerOrder]:
-        """Something has become of a runner."""
-        if self._take(report):
+    def report(self, benches: Collection[str], report: RunnerReport) -> list[RunnerOrder]:
+        """Something has become of a runner, says an agent with these benches. Of others it has nothing to say."""
+        with self._changed:
+            runner = self._runners.get(report.run_id)
+        if (runner is None or runner.bench in benches) and self._take(report):
             return []
-        _log.warning("runner of a run that is over", run=report.run_id, alive=report.alive)
+        _log.warning("runner of a run that is over, or elsewhere", run=report.run_id, alive=report.alive)
         return [StopOrder(report.run_id) if report.alive else ForgetOrder(report.run_id)]
 
     def _take(self, report: RunnerReport) -> bool:

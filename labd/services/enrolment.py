@@ -15,11 +15,12 @@ import structlog
 
 from bench_agent.protocol.identity import AgentIdentity
 from labd.model.agent import Agent
-from labd.model.identity import Actor, ActorKind
+from labd.model.identity import SYSTEM, Actor, ActorKind
 from labd.services.authority import Authority, Issued, RequestRefused, common_name
 from labd.services.core import Core
 from labd.services.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from labd.services.fleet import Fleet
+from labd.services.tenancy import may_see
 
 TOKEN_LIFETIME_S = 3600.0
 """How long a one-time token may be used, unless told otherwise."""
@@ -183,8 +184,8 @@ class Enrolment:
         _log.warning("agent revoked", agent=agent.name, by=actor.name, reason=reason)
         return self.agent(agent.name)
 
-    def agents(self) -> list[AgentView]:
-        """Every agent that was invited, is attached or drained, by name."""
+    def agents(self, actor: Actor = SYSTEM) -> list[AgentView]:
+        """Every agent that was invited, is attached or drained, by name, with the benches that the actor may see."""
         sessions = self._fleet.sessions()
         with self._core.view() as unit:
             enrolled = {agent.name: agent for agent in unit.agents()}
@@ -203,15 +204,15 @@ class Enrolment:
                     enrolled.get(name),
                     address if session is None else session.address,
                     seen if session is None else session.last_seen,
-                    sorted(bench.name for bench in mine),
+                    sorted(bench.name for bench in mine if may_see(actor, bench)),
                     drains.get(name),
                 )
             )
         return views
 
-    def agent(self, name: str) -> AgentView:
+    def agent(self, name: str, actor: Actor = SYSTEM) -> AgentView:
         """One agent. Raises NotFound, naming those there are."""
-        views = self.agents()
+        views = self.agents(actor)
         found = next((view for view in views if view.name == name), None)
         return found or self._unknown(name, [view.name for view in views])
 

@@ -155,7 +155,7 @@ class Hearing:
                 if bench not in session.benches:
                     _log.warning("fence confirmed for a bench of another agent", agent=session.agent, bench=bench)
             case RunnerChanged(session, runner) if self._sessions.touch(session, now):
-                for order in self._at_bench.report(runner):
+                for order in self._at_bench.report(session.benches, runner):
                     session.link.send(order)
 
     def _is_news(self, said: Said) -> bool:

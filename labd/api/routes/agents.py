@@ -33,6 +33,7 @@ def get_authority(lab: LabOf) -> schemas.Authority:
 @router.get("/agents", responses=responses(), summary="List agents")
 def list_agents(
     lab: LabOf,
+    actor: ActorOf,
     paging: PagingOf,
     heard_of: SpanOf,
     state: Annotated[list[schemas.AgentState], Query(description="Only in these states.")] = [],  # noqa: B006 - FastAPI copies
@@ -47,13 +48,13 @@ def list_agents(
             and heard_of.holds(view.last_seen)
         )
 
-    return paging.cut(filter(wanted, lab.enrolment.agents()), lambda view: view.name, agent_answer)
+    return paging.cut(filter(wanted, lab.enrolment.agents(actor)), lambda view: view.name, agent_answer)
 
 
 @router.get("/agents/{name}", responses=responses(HTTPStatus.NOT_FOUND), summary="One agent")
-def get_agent(lab: LabOf, name: AgentName) -> schemas.Agent:
-    """An agent, its certificate and its benches."""
-    return agent_answer(lab.enrolment.agent(name))
+def get_agent(lab: LabOf, actor: ActorOf, name: AgentName) -> schemas.Agent:
+    """An agent, its certificate, and those of its benches that one may see."""
+    return agent_answer(lab.enrolment.agent(name, actor))
 
 
 @router.post(

@@ -1,5 +1,6 @@
 """What requests and answers share."""
 
+import re
 from base64 import b64decode
 from typing import Annotated
 
@@ -61,7 +62,7 @@ Script = Annotated[str, StringConstraints(min_length=1, max_length=SCRIPT_LENGTH
 def check_path(path: str) -> str:
     """Raises ValueError unless it is a path below the script."""
     parts = path.split("/")
-    if "\\" in path or "\0" in path or not all(parts) or "." in parts or ".." in parts or len(path) > 200:
+    if "\\" in path or not re.match(PLAIN, path) or not all(parts) or "." in parts or ".." in parts or len(path) > 200:
         raise ValueError("expected a path relative to the script, such as lib/helpers.lua, without '.' and '..'")
     return path
 
