@@ -30,6 +30,8 @@ from labd.services.errors import (
 from labd.store.errors import StoreError
 
 MEDIA_TYPE = "application/problem+json"
+_BRIEF = 40
+"""Longest text, in characters, that is repeated within a sentence."""
 VALUE_LENGTH = 200
 """Longest text of a refused value that is sent back, in characters."""
 
@@ -151,8 +153,14 @@ def _invalid_request(request: Request, error: Exception) -> Response:
         secret = where == "body" and "/secrets/" in request.url.path
         value = None if body_broken or secret or entry["type"] == "missing" else _shown(entry["input"])
         errors.append({"field": field, "value": value, "message": message})
-    detail = "; ".join(f"{one['field']}: {one['message']}" for one in errors)
+    detail = "; ".join(f"{one['field']}{_in_brief(one['value'])}: {one['message']}" for one in errors)
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)
+
+
+def _in_brief(value: object) -> str:
+    """A refused value within a sentence; nothing of one that is long."""
+    short = isinstance(value, int | float) or (isinstance(value, str) and len(value) <= _BRIEF)
+    return f" {json.dumps(value)}" if short else ""
 
 
 def _service_error(_request: Request, error: Exception) -> Response:

@@ -101,9 +101,8 @@ class Session:
     """By bench: the last report, of which what changes all the time is not stored."""
     ordered: dict[str, tuple[FenceOrder, float]] = field(default_factory=dict)
     """Fences not confirmed yet, and the monotonic time of the order."""
-    stored: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """By bench: of what is in ``traffic``, the time that the store has (s since the Unix epoch), and how much later it
-    is stored again while the traffic goes on (s)."""
+    stored: dict[str, tuple[Traffic, float]] = field(default_factory=dict)
+    """By bench: what was stored of ``traffic`` last, and after how long it is stored again while it goes on (s)."""
     traffic: dict[str, Traffic] = field(default_factory=dict)
     """By bench, as last reported; none for a bench that no lease has used."""
 

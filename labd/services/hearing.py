@@ -382,10 +382,12 @@ def _note_traffic(session: Session, report: BenchReport, now: float) -> None:
 def _use_to_store(session: Session, report: BenchReport) -> Traffic | None:
     """What is to be stored of the use of a lease: now and then while it lasts, at once when it stops."""
     traffic = session.traffic.get(report.name)
-    since, busy_s = session.stored.get(report.name, (0.0, 0.0))
-    if traffic is None or traffic.last_at - since < (busy_s if report.idle_s < IDLE_FROM_S else 1.0):
-        return None
-    return traffic
+    if traffic is None or report.name not in session.stored:
+        return traffic
+    stored, busy_s = session.stored[report.name]
+    later_s = traffic.last_at - stored.last_at
+    known = stored.epoch == traffic.epoch and later_s < (busy_s if report.idle_s < IDLE_FROM_S else 1.0)
+    return None if known else traffic
 
 
 def _store_use(ledger: Ledger, session: Session, report: BenchReport) -> None:
@@ -395,7 +397,7 @@ def _store_use(ledger: Ledger, session: Session, report: BenchReport) -> None:
     # Often enough that nobody is told that a lease ends which is in use.
     policy = ledger.policy
     busy_s = min(USE_STORED_S, (policy.idle_release_s - policy.idle_notice_s) / 4)
-    session.stored[report.name] = traffic.last_at, busy_s
+    session.stored[report.name] = traffic, busy_s
     lease = ledger.unit.live_on(report.name)
     part = lease.on(report.name) if lease is not None and lease.held and lease.state.held else None
     if lease is not None and part is not None and part.epoch == traffic.epoch:
