@@ -5,7 +5,7 @@ changed twice is told once.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -44,8 +44,16 @@ _CHANGE_LEASE_BENCH = update(tables.lease_benches).where(
 _CHANGE_USAGE = update(tables.usage).where(
     tables.usage.c.team == bindparam("of_team"), tables.usage.c.hour == bindparam("of_hour")
 )
-_AUDIT_HEAD = select(tables.audit_head)
-_LOCKED_AUDIT_HEAD = _AUDIT_HEAD.with_for_update()
+_ADD_ANSWER = insert(tables.idempotency_keys)
+_FORGET_ANSWERS = delete(tables.idempotency_keys).where(
+    tables.idempotency_keys.c.id.in_(
+        select(tables.idempotency_keys.c.id)
+        .where(tables.idempotency_keys.c.created_at < bindparam("since"))
+        .order_by(tables.idempotency_keys.c.created_at)
+        .limit(100)
+    )
+)
+_LOCKED_AUDIT_HEAD = select(tables.audit_head).with_for_update()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,17 @@ class Change(Generic[_Noun]):
 
     before: _Noun | None
     after: _Noun
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """A row of the answers to requests that may come again."""
+
+    values: Values
+    since: float
+    """What is older (s since the Unix epoch) may go."""
+    replaces: bool
+    """There is a row under its key, which is older."""
 
 
 @dataclass(slots=True)
@@ -65,11 +84,12 @@ class Untold:
     """A new lease has its place in the order of arrival already."""
     usage: dict[_UsageKey, Change[float]] = field(default_factory=dict)
     deeds: list[Deed] = field(default_factory=list)
+    answers: dict[str, KeptAnswer] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     """To the other labds, which get them once they are durable."""
 
     def __bool__(self) -> bool:
-        return bool(self.benches or self.leases or self.usage or self.deeds or self.messages)
+        return bool(self.benches or self.leases or self.usage or self.deeds or self.answers or self.messages)
 
     def add(self, later: "Untold") -> None:
         """Takes in what changed after this."""
@@ -77,6 +97,7 @@ class Untold:
         _merge(self.leases, later.leases)
         _merge(self.usage, later.usage)
         self.deeds += later.deeds
+        self.answers |= later.answers
         self.messages += later.messages
 
     def tell(self, connection: Connection) -> None:
@@ -86,6 +107,8 @@ class Untold:
         _tell_usage(connection, self.usage)
         if self.deeds:
             append_audit(connection, link(lock_audit(connection), self.deeds))
+        if self.answers:
+            _tell_answers(connection, self.answers.values())
         for message in self.messages:
             connection.execute(select(func.pg_notify(CHANNEL, message)))
 
@@ -159,6 +182,15 @@ def _tell_usage(connection: Connection, changes: Mapping[_UsageKey, Change[float
         connection.execute(_ADD_USAGE, new)
         last = max(hour for _, hour in changes)
         connection.execute(delete(tables.usage).where(tables.usage.c.hour < last - USAGE_KEPT_H))
+
+
+def _tell_answers(connection: Connection, answers: Collection[KeptAnswer]) -> None:
+    """Each one kept makes room for many, so that the table holds what is young enough and little more."""
+    replaced = [answer.values["id"] for answer in answers if answer.replaces]
+    if replaced:
+        connection.execute(delete(tables.idempotency_keys).where(tables.idempotency_keys.c.id.in_(replaced)))
+    connection.execute(_FORGET_ANSWERS, {"since": min(answer.since for answer in answers)})
+    connection.execute(_ADD_ANSWER, [answer.values for answer in answers])
 
 
 def _update(

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import bindparam, select
 
 from labd.store import tables
 from labd.store.errors import KeyTaken
 from labd.store.units.part import Part
+from labd.store.untold import KeptAnswer
 
-_FORGOTTEN_AT_ONCE = 100
+_KEPT_AT = select(tables.idempotency_keys.c.created_at).where(tables.idempotency_keys.c.id == bindparam("key"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,15 @@ class Idempotency(Part):
     def kept_answer(self, key_id: str, since: float) -> StoredAnswer | None:
         """The answer that was kept then or later."""
         columns = tables.idempotency_keys.c
-        row = self._connection.execute(
+        row = self._aside.execute(
             select(columns.request, columns.answer).where(columns.id == key_id, columns.created_at >= since)
         ).first()
         return None if row is None else StoredAnswer(row.request, row.answer)
 
     def keep_answer(self, key_id: str, stored: StoredAnswer, now: float, since: float) -> None:
-        """Keeps an answer, and forgets some that are older than ``since``. Raises KeyTaken.
-
-        Each one kept makes room for many, so that the table holds what is young enough and little more.
-        """
-        table, columns = tables.idempotency_keys, tables.idempotency_keys.c
-        old = select(columns.id).where(columns.created_at < since).order_by(columns.created_at)
-        self._connection.execute(delete(table).where(columns.id.in_(old.limit(_FORGOTTEN_AT_ONCE))))
-        self._connection.execute(delete(table).where(columns.id == key_id, columns.created_at < since))
-        try:
-            values = {"id": key_id, "request": stored.request, "answer": stored.answer, "created_at": now}
-            self._connection.execute(insert(table), values)
-        except IntegrityError as error:
-            raise KeyTaken("another request with the same Idempotency-Key was answered meanwhile") from error
+        """Keeps an answer, and forgets some that are older than ``since``. Raises KeyTaken."""
+        kept_at = self._aside.scalar(_KEPT_AT, {"key": key_id})
+        if kept_at is not None and kept_at >= since:
+            raise KeyTaken("another request with the same Idempotency-Key was answered meanwhile")
+        values = {"id": key_id, "request": stored.request, "answer": stored.answer, "created_at": now}
+        self._telling.answers[key_id] = KeptAnswer(values, since, replaces=kept_at is not None)

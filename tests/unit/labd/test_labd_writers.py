@@ -12,10 +12,9 @@ from sqlalchemy.exc import IntegrityError
 
 from labd.model.bench import Bench
 from labd.store import writers
-from labd.store.errors import DatabaseBusy, KeyTaken, StoreError
+from labd.store.errors import DatabaseBusy, StoreError
 from labd.store.store import Store
 from labd.store.unit import Unit
-from labd.store.units.idempotency import StoredAnswer
 from labd.store.untold import Change
 
 WAIT_S = 20.0
@@ -140,10 +139,10 @@ def test_one_that_fails_is_undone_alone(store: Store, at: int, fails: Callable[[
 def test_a_constraint_that_one_breaks_is_no_matter_of_the_others(store: Store) -> None:
     def twice(unit: Unit) -> None:
         for _ in range(2):
-            unit.keep_answer("twice", StoredAnswer("request", b""), 0.0, -1.0)
+            unit.add_team("twice", 0.0)
 
     broken, kept = Company(store, twice, saves("a")).over()
-    assert isinstance(broken, KeyTaken)
+    assert isinstance(broken, IntegrityError)
     assert kept is None
     assert benches(store) == ["a", "first"]
 
