@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from labd.api import cuts
 from labd.api.limits import Limits
 
 HEAD_S = 10.0
@@ -34,7 +35,7 @@ def limited(connections_max: int, proxies: Container[str | None]) -> type["Conne
 class Connection(HttpToolsProtocol):
     """One connection; those that are cut off are counted by the reason."""
 
-    cut: ClassVar[Counter[str]] = Counter()
+    cut: ClassVar[Counter[str]] = cuts.counted
     connections_max: ClassVar[int] = Limits().address_connections
     proxies: ClassVar[Container[str | None]] = ()
     """Addresses that have connections without bound: those of many clients."""

@@ -13,6 +13,7 @@ from fastapi import Header
 from fastapi.sse import ServerSentEvent
 from pydantic import BaseModel
 
+from labd.api import cuts
 from labd.api.etags import etag
 from labd.api.waiting import LOOK_S, changes
 from labd.services.changes import ALL
@@ -60,7 +61,7 @@ async def follow_many(
 ) -> AsyncIterator[ServerSentEvent]:
     """`ready`, and from then on ``event`` with each thing that has changed, of those with IDs that begin so.
 
-    Ends when the follower falls too far behind: it comes back, and lists what there is.
+    Ends with `cut` when the follower falls too far behind: it comes back, and lists what there is.
     """
     pending: set[str] = set()
     lock = threading.Lock()
@@ -81,3 +82,5 @@ async def follow_many(
                     continue
                 for thing in await asyncio.to_thread(look, batch):
                     yield ServerSentEvent(raw_data=thing.model_dump_json(), event=event)
+            if len(pending) > _PENDING_MAX:
+                yield cuts.cut_event(cuts.BEHIND)

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from labd.api import cuts
 from labd.api.limits import Limits, Turnstile
 from labd.api.problems import refusal
 from labd.model.access import Admits, Decision, Outcome, Resource, Rule, TeamOf, decide
@@ -83,6 +84,7 @@ class Guard:
     ) -> None:
         """Cuts a stream, or a wait, when its token is revoked or expires, or its owner's rights change."""
         loop, work, cut = asyncio.get_running_loop(), asyncio.current_task(), False
+        stream = cuts.EndableStream(send)
 
         async def watch() -> None:
             nonlocal cut
@@ -95,11 +97,12 @@ class Guard:
         # Most requests are over by then, and need no task of their own.
         timer = loop.call_later(self._look_again_s, lambda: watches.append(loop.create_task(watch())))
         try:
-            await self._pass(admission, scope, receive, send)
+            await self._pass(admission, scope, receive, stream.send)
         except asyncio.CancelledError:
             if not cut or work is None or work.uncancel():
                 raise
             _log.info("stream cut", actor=admission.actor.name, path=scope["path"])
+            await stream.cut(cuts.NO_RIGHT)
         finally:
             timer.cancel()
             for one in watches:

@@ -39,6 +39,7 @@ _COMMANDS = (
     "retention",
     "run",
     "secret",
+    "status",
     "team",
     "token",
     "trace",

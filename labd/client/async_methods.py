@@ -42,6 +42,7 @@ from labd.client.types import (
     Secret,
     SharedLease,
     ShareMode,
+    Status,
     Swept,
     User,
     WantedBenches,
@@ -490,6 +491,10 @@ class AsyncMethods(AsyncBase):
         """Removes what is not to be kept, now."""
         body = await self._http.request("POST", f"{_API}/retention/sweep", timeout_s=LONG_S)
         return cast(Swept, self._http.json(body))
+
+    async def status(self) -> Status:
+        """How the labd that answers does, and what it has cut off since it started."""
+        return cast(Status, await self._get("status"))
 
     async def audit(self, query: AuditQuery | None = None, limit: int | None = None) -> list[AuditEntry]:
         """What was done, newest first unless the query says otherwise; up to ``limit`` entries, or all."""

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from labd.client.async_base import Params
 from labd.client.async_methods import AsyncMethods
 from labd.client.errors import LabUnreachable, UnexpectedAnswer
+from labd.client.event_stream import CUT
 from labd.client.lab import filters
 from labd.client.log_stream import ATTEMPTS, MAX_EVENT_BYTES, QUIET_S
 from labd.client.types import Lease, LogLine, Run
@@ -75,6 +76,8 @@ class AsyncLabClient(AsyncMethods):
                 stream = self._http.lines(f"{_API}/{path}", params=params, headers=headers, read_timeout_s=QUIET_S)
                 async with stream as lines:
                     async for event, data, number in _parsed(lines):
+                        if event == CUT:
+                            continue
                         came, seen = True, number or seen
                         yield event, self._http.json(data.encode())
                         if event == "end":

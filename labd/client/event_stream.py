@@ -10,6 +10,8 @@ from labd.client.log_stream import ATTEMPTS, QUIET_S, events, json_object
 if TYPE_CHECKING:
     from labd.client.transport import Params, Transport
 
+CUT = "cut"
+"""The event with which labd cuts a stream off; its data has the ``reason``."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 3.0
 
 
@@ -21,6 +23,8 @@ def follow(transport: "Transport", path: str) -> Generator[Any, None, Any]:
     for event, data in _again(transport, path, {}):
         if event == "end":
             return json_object(transport, data)
+        if event == CUT:
+            continue  # it says why the stream ends here; whoever may come back does
         yield json_object(transport, data)
 
 
@@ -29,7 +33,7 @@ def follow_all(transport: "Transport", path: str, params: "Params", listed: Call
     for event, data in _again(transport, path, params):
         if event == "ready":
             yield from listed()
-        else:
+        elif event != CUT:
             yield json_object(transport, data)
 
 

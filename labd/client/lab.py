@@ -36,6 +36,7 @@ from labd.client.types import (
     Secret,
     SharedLease,
     ShareMode,
+    Status,
     Swept,
     WantedBenches,
 )
@@ -518,6 +519,12 @@ class LabClient(Identities):
         """Writes a backup to the file; with a passphrase, labd's keys are sealed into it."""
         headers = {} if passphrase is None else {"Labd-Passphrase": passphrase}
         self._http.download(f"{_API}/backup", target, headers=headers, timeout_s=LONG_S)
+
+    # labd itself
+
+    def status(self) -> Status:
+        """How the labd that answers does, and what it has cut off since it started."""
+        return cast(Status, self._get("status"))
 
     # The audit log
 

@@ -646,3 +646,14 @@ class Swept(TypedDict):
     log_bytes: int
     files: int
     audit_entries: int
+
+
+class Status(TypedDict):
+    """How a labd does."""
+
+    version: str
+    started_at: str
+    agents: int
+    """That are attached to it."""
+    cut: dict[str, int]
+    """Connections and streams that it has cut off since it started, by the reason."""

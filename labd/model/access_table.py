@@ -38,6 +38,7 @@ REST = MappingProxyType(
         f"GET {_API}/openapi.json": _PUBLIC,
         f"GET {_API}/docs": _PUBLIC,
         "GET /.well-known/jwks.json": _PUBLIC,
+        f"GET {_API}/status": _SEE,
         # Who one is
         f"GET {_API}/login": _PUBLIC,
         f"GET {_API}/whoami": _SIGNED_IN,

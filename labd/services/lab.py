@@ -97,6 +97,7 @@ class Lab:
                 cut_off=self.fleet.hang_up_all,
             )
         self.closing = False
+        self.started_at = clock.now()
 
     def start(self) -> None:
         """Goes on where a former labd stopped, or was stopped. Raises StoreError, and KeyDiffers."""

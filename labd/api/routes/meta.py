@@ -1,9 +1,10 @@
 """labd itself."""
 
-from labd.api import schemas
+from labd.api import cuts, schemas
 from labd.api.context import LabOf
 from labd.api.problems import responses
 from labd.api.routing import Router
+from labd.api.times import to_text
 from labd.api.version import VERSION
 from labd.model.filters import Filter
 
@@ -22,6 +23,17 @@ def get_health(lab: LabOf) -> schemas.HealthReport:
 def get_version() -> schemas.Version:
     """The version of the daemon."""
     return schemas.Version(version=VERSION)
+
+
+@router.get("/status", responses=responses(), summary="How labd does")
+def get_status(lab: LabOf) -> schemas.Status:
+    """Of the labd that answers: others of the same lab have counts of their own."""
+    return schemas.Status(
+        version=VERSION,
+        started_at=to_text(lab.started_at),
+        agents=len(lab.fleet.sessions()),
+        cut=dict(sorted(cuts.counted.items())),
+    )
 
 
 @well_known.get("/jwks.json", summary="The keys that sign lease tokens")

@@ -55,7 +55,7 @@ from labd.api.schemas.leases import (
     ShareRequest,
     TransferRequest,
 )
-from labd.api.schemas.meta import HealthReport, JsonWebKeySet, Version
+from labd.api.schemas.meta import HealthReport, JsonWebKeySet, Status, Version
 from labd.api.schemas.policy import Policy
 from labd.api.schemas.retention import Retention, Swept, TeamRetention
 from labd.api.schemas.runner import AssignedBench, Assignment, Limits, LogBatch, LogReceipt, NewLogLine, ResultReport
@@ -137,6 +137,7 @@ __all__ = [
     "SecretRequest",
     "ShareRequest",
     "SharedLease",
+    "Status",
     "Step",
     "Swept",
     "Team",

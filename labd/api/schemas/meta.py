@@ -2,7 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+
+from labd.api.schemas.common import Time
 
 
 class Version(BaseModel):
@@ -15,6 +17,18 @@ class HealthReport(BaseModel):
     """labd answers, and its database does."""
 
     status: Literal["ok"]
+
+
+class Status(BaseModel):
+    """How this labd does."""
+
+    version: str
+    started_at: Time
+    agents: int = Field(description="That are attached to this labd.")
+    cut: dict[str, int] = Field(
+        description="Connections and streams that this labd has cut off since it started, by the reason.",
+        examples=[{"reads nothing": 2, "too far behind": 1}],
+    )
 
 
 class JsonWebKeySet(BaseModel):
