@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -99,6 +100,32 @@ class PostgresServer:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(reset)
         return url
+
+    @contextlib.contextmanager
+    def small_database(self, megabytes: int) -> Iterator[tuple[str, Callable[[int], None]]]:
+        """The URL of a new database on a disk of its own, and what makes that so large (MiB); needs the right to mount.
+
+        The log of transactions is elsewhere.
+        """
+        place, name = self._root / "small", f"lab_{next(self._numbers)}"
+        place.mkdir()
+        owner = [] if self._user is None else [f"uid={self._user.pw_uid}", f"gid={self._user.pw_gid}"]
+        options = ",".join([f"size={megabytes}m", "mode=700", *owner])
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
+        try:
+            self.execute(f"CREATE TABLESPACE small LOCATION '{place}'")
+            self.execute(f"CREATE DATABASE {name} TEMPLATE template0 TABLESPACE small")
+            self.execute("CHECKPOINT")  # what it consists of has its place on the disk
+
+            def grow(megabytes: int) -> None:
+                subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(place)], check=True)
+
+            yield self.url(name), grow
+        finally:
+            self.drop(self.url(name))
+            self.execute("DROP TABLESPACE IF EXISTS small")
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+            place.rmdir()
 
     def drop(self, url: str) -> None:
         """Drops a database, whoever still uses it."""

@@ -67,7 +67,12 @@ _BEGIN_WRITE = text(
     "SELECT pg_advisory_xact_lock(:key), set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
 _BUSY = ("40001", "40P01", "53300", "55P03", "57014", "25P03")
-_GONE = ("25006", "53100", "53200", "57P01", "57P02", "57P03", "57P05", "58000", "58030")
+_GONE = ("53200", "57P01", "57P02", "57P03", "57P05", "58000")
+_UNWRITABLE = {
+    "25006": "the server is a standby that takes no writes",
+    "53100": "look at the space on the server's disk",
+    "58030": "look at the server's disk",
+}
 
 
 class PostgreSQL:
@@ -144,6 +149,10 @@ class PostgreSQL:
         state = error.orig.sqlstate if isinstance(error.orig, psycopg.Error) else None
         if state in _BUSY:
             return DatabaseBusy(f"the database {self.name} was busy for too long ({_words(error)})")
+        if state in _UNWRITABLE:
+            return DatabaseUnwritable(
+                f"the database {self.name} cannot be written ({_words(error)}): {_UNWRITABLE[state]}"
+            )
         # Without a state the server has said nothing: it is not there, or does not let labd in.
         lost = isinstance(error.orig, psycopg.OperationalError) and state is None
         if error.connection_invalidated or lost or state in _GONE or (state or "").startswith(("08", "28", "3D")):

@@ -155,6 +155,7 @@ def test_postgresql_may_be_restarted(tmp_path: Path) -> None:
         until(lambda: _available(clients[1], "bench-1"), "the bench is there")
         held = clients[0].create_lease(selector="name=bench-1", holder="ada", ttl_s=6)
         waiting = clients[1].create_lease(selector="name=bench-1", holder="bob", ttl_s=600)
+        attached = _sessions(database)
         server.stop()
         down = time.monotonic()
         refused = until(lambda: _refusal(clients[1]), "labd says what is wrong")
@@ -165,11 +166,17 @@ def test_postgresql_may_be_restarted(tmp_path: Path) -> None:
         until(lambda: time.monotonic() - down > 8, "it stays away for a while")
         server.start()
         until(lambda: _refusal(clients[1]) is None, "labd serves again")
+        assert _sessions(database) == attached  # no agent had to come back
         assert _granted(clients[1], held["id"])
         clients[0].heartbeat(held["id"])
         clients[1].release(held["id"])
         until(lambda: _granted(clients[0], waiting["id"]), "the waiter is served")
         assert all(daemon.process.poll() is None for daemon in daemons)
+
+
+def _sessions(database: str) -> list[tuple[str, ...]]:
+    with psycopg.connect(database) as connection:
+        return connection.execute("SELECT agent, session FROM attachments").fetchall()
 
 
 def _refusal(client: LabClient) -> str | None:

@@ -1,8 +1,10 @@
 """PostgreSQL under the store: what labd says of it, and what it survives."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -17,6 +19,7 @@ from labd.store.errors import (
     DatabaseBusy,
     DatabaseCorrupt,
     DatabaseInUse,
+    DatabaseNewer,
     DatabaseUnwritable,
     DatabaseUrlInvalid,
     StoreError,
@@ -24,6 +27,7 @@ from labd.store.errors import (
 from labd.store.line import Line, open_line
 from labd.store.migrate import migrate_database
 from labd.store.postgresql import PostgreSQL
+from labd.store.schema import SCHEMA_HEAD
 from labd.store.store import Store
 from tests.postgresql import PostgresServer
 
@@ -224,6 +228,64 @@ def test_a_database_is_not_migrated_under_a_labd_nor_taken_up_during_a_migration
         with pytest.raises(DatabaseInUse, match="being migrated"):
             lines[0].join("http://one", "key-1")
     assert str(migrate_database(tmp_path, url, None)).endswith("already")
+
+
+def test_of_two_migrations_at_once_one_migrates(tmp_path: Path, postgresql: PostgresServer) -> None:
+    url = postgresql.new_labd_database()
+    migrate_database(tmp_path, url, "0010")
+    done: list[str] = []
+
+    def migrate() -> None:
+        try:
+            done.append(str(migrate_database(tmp_path, url, None)))
+        except DatabaseInUse as error:
+            done.append(str(error))
+
+    threads = [threading.Thread(target=migrate) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [f"0010 -> {SCHEMA_HEAD}" in said for said in done].count(True) == 1, done
+    assert all("already" in said or "in use" in said or "->" in said for said in done)
+    Store(tmp_path, url).close()
+    postgresql.drop(url)
+
+
+def test_a_schema_of_a_newer_labd_is_refused(tmp_path: Path, postgresql: PostgresServer) -> None:
+    url = postgresql.new_labd_database()
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    for use in (lambda: Store(tmp_path, url), lambda: migrate_database(tmp_path, url, None)):
+        with pytest.raises(DatabaseNewer, match="a newer labd wrote the database"):
+            use()
+    postgresql.drop(url)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
+def test_a_full_disk_of_the_servers_is_named_and_labd_goes_on_when_there_is_room_again(
+    tmp_path: Path,
+) -> None:
+    with PostgresServer() as server, server.small_database(megabytes=40) as (url, grow):
+        store = Store(tmp_path, url)
+        with store.write() as unit:
+            unit.save_bench(BENCH)
+        rubbish = "".join(map(chr, range(0x100, 0x4000))) * 400  # which does not compress well
+        with (
+            pytest.raises(DatabaseUnwritable, match=r"cannot be written .*: look at the space on the server's disk"),
+            store.write() as unit,
+        ):
+            unit.save_bench(replace(BENCH, name="bench-2"))
+            for number in range(40):
+                unit.save_bench(replace(BENCH, name=f"big-{number}", health_reason=rubbish))
+        grow(200)
+        with store.read() as unit:
+            assert [bench.name for bench in unit.benches()] == ["bench-1"]
+        with store.write() as unit:
+            unit.save_bench(replace(BENCH, name="bench-2"))
+        with store.read() as unit:
+            assert [bench.name for bench in unit.benches()] == ["bench-1", "bench-2"]
+        store.close()
 
 
 def test_a_standstill_of_all_is_made_up_for_once(store: Store, lines: tuple[Line, Line]) -> None:
