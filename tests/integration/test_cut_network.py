@@ -17,6 +17,8 @@ from tests.postgresql import PostgresServer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to make network namespaces")
 TAKEOVER_S = 5.0
+SILENCE_S = 12.0
+"""A client's request is answered by another labd within this, on a machine that has other things to do."""
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def _problem(client: LabClient) -> ProblemError | None:
 
 
 def test_a_leader_without_its_database_is_replaced_in_seconds_and_decides_nothing_more(
-    stack: ExitStack, tmp_path: Path
+    stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     island = stack.enter_context(Island(cables=2))
     to_database, to_people = island.cables
@@ -121,3 +123,11 @@ def test_a_leader_without_its_database_is_replaced_in_seconds_and_decides_nothin
     assert other.client.lease(held["id"])["end_reason"] == "heartbeat_lost"
     ends = [entry for entry in other.client.audit() if entry["subject"] == f"lease/{held['id']}"]
     assert [entry["action"] for entry in ends].count("lease.ended") == 1
+    # A client that knows both goes on with the other one when the first falls silent in the middle of a connection.
+    monkeypatch.setattr("random.choice", lambda urls: urls[0])
+    with LabClient(f"{leader.client.url},{other.client.url}", timeout_s=60) as both:
+        both.benches()
+        to_people.pull()
+        asked = time.monotonic()
+        assert both.lease(waiting["id"])["state"] == "GRANTED"
+        assert time.monotonic() - asked < SILENCE_S
