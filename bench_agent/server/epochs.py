@@ -54,34 +54,73 @@ class Epochs:
         return self.seen > self.fenced
 
 
+@dataclass(eq=False, slots=True)
+class _Batch:
+    """What is written together."""
+
+    wanted: dict[str, Epochs] = field(default_factory=dict)
+    written: bool = False
+    error: EpochError | None = None
+
+
 class EpochStore:
-    """One small JSON file for all benches of an agent. Thread-safe."""
+    """One small JSON file for all benches of an agent. Thread-safe.
+
+    A disk takes as long for one bench as for all: what comes while it is busy is written together.
+    """
 
     def __init__(self, path: Path) -> None:
         """Reads the file if it exists. Raises EpochError when it is there and not sound."""
         self._path = path
-        self._lock = threading.Lock()
+        self._turn = threading.Condition()
         self._epochs = _read(path)
+        self._busy = False
+        self._next = _Batch()
 
     def get(self, bench: str) -> Epochs:
         """Zeros for a bench never seen."""
-        with self._lock:
+        with self._turn:
             return self._epochs.get(bench, Epochs())
 
     def save(self, bench: str, epochs: Epochs) -> None:
         """Durable when it returns; blocks for the disk. Never lowers what is stored. Raises EpochError."""
-        with self._lock:
-            old = self._epochs.get(bench, Epochs())
-            new = Epochs(max(old.seen, epochs.seen), max(old.fenced, epochs.fenced), old.unshared | epochs.unshared)
-            if new == old:
+        with self._turn:
+            if _both(self._epochs, bench, epochs) == self._epochs.get(bench, Epochs()):
                 return
-            changed = {**self._epochs, bench: new}
+            batch = self._next
+            batch.wanted[bench] = _both(batch.wanted, bench, epochs)
+            while self._busy and not batch.written:
+                self._turn.wait()
+            if not batch.written:
+                self._write(batch)
+        if batch.error is not None:
+            raise batch.error
+
+    def _write(self, batch: _Batch) -> None:
+        """Others may ask for the next batch meanwhile."""
+        self._busy, self._next = True, _Batch()
+        changed = {**self._epochs, **{name: _both(self._epochs, name, one) for name, one in batch.wanted.items()}}
+        self._turn.release()
+        try:
             document = {name: _entry(one) for name, one in sorted(changed.items())}
-            try:
-                files.replace(self._path, json.dumps(document, indent=1).encode())
-            except OSError as error:
-                raise EpochError(f"{self._path} cannot be written: {error.strerror or error}") from error
-            self._epochs = changed
+            files.replace(self._path, json.dumps(document, indent=1).encode())
+        except OSError as error:
+            batch.error = EpochError(f"{self._path} cannot be written: {error.strerror or error}")
+        except BaseException as error:
+            batch.error = EpochError(f"{self._path} was not written: {error!r}")
+            raise
+        finally:
+            self._turn.acquire()
+            self._busy, batch.written = False, True
+            if batch.error is None:
+                self._epochs = changed
+            self._turn.notify_all()
+
+
+def _both(known: Mapping[str, Epochs], bench: str, new: Epochs) -> Epochs:
+    """What is known of the bench, and this: all of it only grows."""
+    old = known.get(bench, Epochs())
+    return Epochs(max(old.seen, new.seen), max(old.fenced, new.fenced), old.unshared | new.unshared)
 
 
 def _read(path: Path) -> dict[str, Epochs]:

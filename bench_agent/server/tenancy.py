@@ -17,7 +17,7 @@ from bench_agent.server.config import Traces
 from bench_agent.server.guard import CleanUpError
 from bench_agent.server.recorder import Recorder
 from bench_agent.server.trace_keeping import note_team
-from bench_agent.server.trace_store import folder, prune
+from bench_agent.server.trace_store import folder
 from ecu_adapters.bus import BusHub, Subscription
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.uds.link import Link
@@ -73,9 +73,7 @@ class Tenancy:
     def start_traces(self, traces: Path, settings: Traces, buses: Mapping[str, AgentBus], team: str) -> None:
         """Records every bus. Blocks for the disk; a trace that cannot be written costs the lease nothing else."""
         self.traces = place = folder(traces, self.lease)
-        max_age_s = settings.max_age_days * 86_400 if settings.max_age_days is not None else None
         try:
-            prune(traces, settings.max_total_mb << 20, keep=[place], max_age_s=max_age_s)
             for name in buses:
                 self.recorders[name] = Recorder(place, name, settings)
             note_team(place, team)

@@ -17,8 +17,9 @@ import structlog
 from bench_agent.protocol import lab_pb2
 from bench_agent.server.trace_store import prune, touched
 
-LOOK_S = 3600.0
-"""How often it is looked for traces that are too old."""
+LOOK_S = 60.0
+"""How often it is looked for traces that are too old, or too many: beside the leases, as those of a thousand take a
+while to look through."""
 _TEAM_FILE = "team"
 
 _log = structlog.get_logger()
@@ -120,16 +121,16 @@ class TraceKeeping:
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
             self._changed.clear()
             try:
                 await asyncio.to_thread(self._prune, self.rules, list(self._in_use()))
             except OSError as error:
                 _log.error("old traces cannot be deleted", folder=str(self._traces), reason=str(error))
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
 
     def _prune(self, rules: TraceRules, in_use: Collection[Path]) -> None:
         prune_teams(self._traces, rules, in_use)

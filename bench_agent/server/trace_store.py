@@ -202,7 +202,9 @@ def prune(traces: Path, max_bytes: int, keep: Iterable[Path], *, max_age_s: floa
 
 def touched(place: Path) -> float:
     """When something was last written there; the folder's own time is that of its last new file."""
-    return max((path.stat().st_mtime for path in place.glob("*.json")), default=place.stat().st_mtime)
+    with os.scandir(place) as files:
+        written = [file.stat().st_mtime for file in files if file.name.endswith(".json")]
+    return max(written, default=place.stat().st_mtime)
 
 
 def _write(file: int, data: bytes, offset: int) -> None:
