@@ -18,7 +18,7 @@ from tests.chaos.judge import Final, Violation, judge
 
 READY_S = 60.0
 LIVE = ("QUEUED", "GRANTED", "ACTIVE", "ENDING")
-SETTLE_S = 180.0
+SETTLE_S = 300.0
 """How long the lab may take to serve and end all that was asked for, once nobody hurts it any more."""
 
 
@@ -99,6 +99,7 @@ class Storm:
         process = self.lab.processes.pop("labd")
         process.kill()
         process.wait()
+        process.wait()
         self.start()
         self.away.append(time.monotonic() - began)
 
@@ -146,6 +147,7 @@ def weather(
         process.wait(SETTLE_S)
     finally:
         process.kill()
+        process.wait()
     events = list(read(journal))
     final = _settled(one, {event.lease for event in events if event.op == "create" and event.lease is not None})
     requests = [event for event in events if event.op != "die"]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.storm import storm, weather
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_what_labd_acknowledged_survives_kill_9(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.chaos.storm import storm, weather
 from tests.island import Island
 from tests.postgresql import PostgresServer
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount and to make network namespaces")
 
 

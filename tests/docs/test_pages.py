@@ -53,6 +53,7 @@ def background(block: Block, desk: Path, environment: dict[str, str]) -> Iterato
                 break
         else:
             pytest.fail(f"{block} ended without printing {block.value!r}:\n{''.join(printed)}")
+        timer.cancel()
         drain = threading.Thread(target=process.stdout.read, daemon=True)
         drain.start()
         yield
