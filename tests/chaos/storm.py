@@ -99,7 +99,6 @@ class Storm:
         process = self.lab.processes.pop("labd")
         process.kill()
         process.wait()
-        process.wait()
         self.start()
         self.away.append(time.monotonic() - began)
 

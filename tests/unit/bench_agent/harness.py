@@ -31,7 +31,7 @@ _numbers = itertools.count(1)
 ECU = """
 name: ECM
 addressing: {request_id: 0x7E0, response_id: 0x7E8, functional_id: 0x7DF}
-timing: {p2_ms: 50, p2_star_ms: 500, s3_ms: 500, s3_client_ms: 200, transit_ms: 300}
+timing: {p2_ms: 50, p2_star_ms: 500, s3_ms: 1500, s3_client_ms: 200, transit_ms: 1000}
 dids:
   VIN: {did: 0xF190, type: ascii, length: 17, value: WVWZZZ1KZ6W000001}
   Code: {did: 0xF198, type: ascii, length: 4, value: "0000", write: {session: [extended], security: 1}}

@@ -40,7 +40,7 @@ def _ecu(name: str, port: int, address: int) -> dict[str, Any]:
     return {
         "name": name,
         "doip": {"host": "127.0.0.1", "port": port, "logical_address": address, "functional_address": 0xE400},
-        "timing": {"p2_ms": 50, "p2_star_ms": 500, "s3_ms": 600, "s3_client_ms": 200, "transit_ms": 900},
+        "timing": {"p2_ms": 50, "p2_star_ms": 500, "s3_ms": 1500, "s3_client_ms": 200, "transit_ms": 900},
         "dids": {
             "VIN": {"did": 0xF190, "type": "ascii", "length": 17, "value": VIN},
             "Name": {"did": 0xF18A, "type": "ascii", "length": 3, "value": name},

@@ -144,12 +144,12 @@ def test_a_failing_hook_that_quarantines_keeps_the_bench_from_everybody(
 def test_a_hook_is_killed_at_its_deadline(
     hook: Callable[..., None], start_agent: StartAgent, holder: Callable[..., BenchClient], name: str
 ) -> None:
-    hook(name, 'string.rep("a", 30):find(("a*"):rep(30) .. "b")', timeout_s=0.5, on_failure="warn")
+    hook(name, 'string.rep("a", 30):find(("a*"):rep(30) .. "b")', timeout_s=2, on_failure="warn")
     running = start_agent()
     with holder(running) as bench:
         bench.describe()
         running.fence(1)
-    assert "ran longer than 0.5 s" in running.agent.benches["bench-1"].describe().health_reason
+    assert "ran longer than 2 s" in running.agent.benches["bench-1"].describe().health_reason
 
 
 def test_a_lease_that_ends_meanwhile_ends_the_hook_before_it(
