@@ -492,6 +492,7 @@ def _lab(
 ) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
+    from labd.services.anchor import ANCHOR_NAME, Anchor
     from labd.services.authority import FILE_NAME, Authority, AuthorityUnusable
     from labd.services.clock import CLOCK_NAME, LabClock
     from labd.services.lab import Lab
@@ -535,6 +536,7 @@ def _lab(
             secure=tls is not None,
             providers=providers,
             replicas=replicas,
+            anchor=Anchor(data / ANCHOR_NAME),
             vault=vault,
             authority=authority,
             keys={

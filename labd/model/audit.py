@@ -103,15 +103,16 @@ class ChainBroken(Exception):
 class Verifier:
     """Takes the entries of a log in the order of their numbers; `finish` says that all are there."""
 
-    def __init__(self, head: Head | None, checkpoint: Head | None = None, expected: Head | None = None) -> None:
+    def __init__(self, head: Head | None, checkpoint: Head | None = None, *expected: Head) -> None:
         """``head`` is the one kept beside the log, ``checkpoint`` the last that retention left.
 
-        ``expected`` is a place that somebody wrote down outside of labd: it finds a log that was written anew as a
-        whole, head and all.
+        ``expected`` are places that somebody wrote down outside of the database: they find a log that was written anew
+        as a whole, or cut off, head and all.
         """
         self._head = head
         self._checkpoint = checkpoint
-        self._expected = expected
+        self._expected = {(one.seq, one.hash) for one in expected}
+        self._expected_end = max((one.seq for one in expected), default=0)
         self._last = checkpoint or START
         self._confirmed = checkpoint is None
         self._doubtful: Entry | None = None
@@ -136,7 +137,7 @@ class Verifier:
             raise ChainBroken(
                 Fault.INSERTED, entry.seq, f"entry {entry.seq} was inserted: the chain ends at {self._head.seq}"
             )
-        if self._expected is not None and entry.seq == self._expected.seq and entry.hash != self._expected.hash:
+        if any(seq == entry.seq and digest != entry.hash for seq, digest in self._expected):
             raise ChainBroken(
                 Fault.ALTERED, entry.seq, f"entry {entry.seq} is not the expected one: the log was written anew"
             )
@@ -163,12 +164,12 @@ class Verifier:
             raise ChainBroken(
                 Fault.REMOVED, 1, f"{_entries(1, self._checkpoint.seq)} removed, and not by retention: no entry says so"
             )
-        if self._expected is not None and self._expected.seq > self._last.seq:
+        if self._expected_end > self._last.seq:
             first = self._last.seq + 1
             raise ChainBroken(
                 Fault.CUT_OFF,
                 first,
-                f"{_entries(first, self._expected.seq)} cut off: entry {self._expected.seq} was expected",
+                f"{_entries(first, self._expected_end)} cut off: entry {self._expected_end} was expected",
             )
         return self._last
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from labd.executors.base import Executor
 from labd.executors.bench import BenchExecutor
 from labd.model.run import ExecutorName
+from labd.services.anchor import Anchor
 from labd.services.auditing import Auditing
 from labd.services.authority import Authority
 from labd.services.backups import Backups
@@ -54,6 +55,7 @@ class Lab:
         secure: bool = False,
         providers: Sequence[Provider] = (),
         replicas: Replicas | None = None,
+        anchor: Anchor | None = None,
     ) -> None:
         """``replicas``: the other labds on the same database; None when there can be none.
 
@@ -83,7 +85,7 @@ class Lab:
         self.lease_certificates = LeaseCertificates(self.core, authority)
         self.environments = Environments(self.core, vault)
         self.running = Running(self.core, self.environments)
-        self.auditing = Auditing(self.core)
+        self.auditing = Auditing(self.core, anchor)
         self.backups = Backups(self.core, keys or {})
         self.retaining = Retaining(self.core)
         self.idempotency = Idempotency(self.core)
@@ -107,6 +109,7 @@ class Lab:
         self.conductor.recover()
         self.conductor.start()
         self.retaining.start()
+        self.auditing.start()
 
     def _catch_up(self) -> None:
         self.fleet.catch_up()
@@ -122,6 +125,7 @@ class Lab:
         """Ends every running run and its runner; leases and queue stay for the next labd."""
         self.core.granting = False
         self.retaining.stop()
+        self.auditing.stop()
         self.conductor.stop()
         if self.replicas is not None:
             self.at_bench.leave()  # agents keep their runners, and attach to another labd

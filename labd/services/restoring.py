@@ -21,6 +21,7 @@ from labd.backup_file import BackupDamaged, BackupFile
 from labd.model.bench import epoch_floor
 from labd.model.identity import SYSTEM
 from labd.model.lease import HELD, LeaseEnd
+from labd.services.anchor import ANCHOR_NAME
 from labd.services.key_chest import unlock
 from labd.services.ledger import Ledger
 from labd.services.limits import RunLimits
@@ -80,6 +81,7 @@ def restore(
             for name in chest:
                 (folder / name).unlink(missing_ok=True)
             raise
+    (data / ANCHOR_NAME).unlink(missing_ok=True)  # the log ends earlier now, as everybody is told
     if chest:
         report.append(f"keys are restored into {folder}: {', '.join(sorted(chest))}")
     elif sealed is not None:

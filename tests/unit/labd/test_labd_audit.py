@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from labd.model.audit import GENESIS, PRUNED, START, ChainBroken, Deed, Entry, Fault, Head, Verifier, canonical, link
 from labd.model.identity import ANONYMOUS, Actor, ActorKind
+from labd.services.anchor import Anchor
+from labd.services.auditing import Auditing
 from labd.services.lab import Lab
 from labd.store.errors import DatabaseCorrupt
 from labd.store.schema import WRITE
@@ -47,7 +50,7 @@ DEEDS = st.builds(
 def _check(
     entries: list[Entry], head: Head | None, *, checkpoint: Head | None = None, expected: Head | None = None
 ) -> Head:
-    verifier = Verifier(head, checkpoint, expected)
+    verifier = Verifier(head, checkpoint, *([] if expected is None else [expected]))
     for entry in entries:
         verifier.take(entry)
     return verifier.finish()
@@ -345,6 +348,40 @@ def test_who_gets_round_the_triggers_is_found_out(
     verdict = web.get("audit/verify", params={"expected": sound["head"]}).json()
     assert (verdict["sound"], verdict["fault"], verdict["seq"], verdict["head"]) == (False, fault, seq, None)
     assert f"{seq}" in verdict["detail"] or fault == "cut off"
+
+
+def test_who_cuts_the_log_off_head_and_all_is_found_out_by_what_is_kept_apart(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "audit-head.json"
+    auditing = Auditing(lab.core, Anchor(path))
+    _write(lab, 4)
+    auditing.anchor()
+    assert auditing.verify().fault is None
+    with _behind_labds_back(lab, without_triggers=True) as execute:
+        execute("DELETE FROM audit WHERE seq > 2")
+        execute("UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit WHERE seq = 2)")
+    assert lab.auditing.verify().fault is None, "the database alone does not tell"
+    assert (auditing.verify().fault, auditing.verify().seq) == (Fault.CUT_OFF, 3)
+    # It is not forgotten when the log has grown again, nor over a restart of labd.
+    _write(lab, 9)
+    auditing.anchor()
+    again = Auditing(lab.core, Anchor(path))
+    again.anchor()
+    verdict = again.verify()
+    assert (verdict.fault, verdict.seq, "written anew" in verdict.detail) == (Fault.ALTERED, 4, True)
+
+
+def test_what_is_kept_apart_follows_the_log_and_survives_rubbish(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "audit-head.json"
+    auditing = Auditing(lab.core, Anchor(path))
+    for _ in range(3):
+        _write(lab, 2)
+        auditing.anchor()
+        assert auditing.verify().head == Anchor(path).head
+    path.write_text("rubbish")
+    rubbish = Auditing(lab.core, Anchor(path))
+    assert rubbish.verify().fault is None
+    rubbish.anchor()
+    assert Anchor(path).head == auditing.verify().head
 
 
 def test_an_expected_end_that_is_none_is_refused(web: TestClient) -> None:
