@@ -114,19 +114,25 @@ def verify(session: Session, expect: str | None, as_json: bool) -> None:
         )
 
 
+def _moment_text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def _row(entry: AuditEntry) -> list[str]:
-    moment = datetime.fromtimestamp(entry["time"], UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    moment = _moment_text(entry["time"])
     actor = entry["actor"] if entry["kind"] == "person" else f"{entry['actor']} ({entry['kind']})"
     return [str(entry["seq"]), moment, actor, entry["action"], entry["subject"], _change(entry), entry["why"]]
 
 
 def _change(entry: AuditEntry) -> str:
     before, after = entry["before"] or {}, entry["after"] or {}
-    parts = [f"{name}: {_text(before[name])} → {_text(after[name])}" for name in before if name in after]
-    parts += [f"{name}: {_text(value)}" for name, value in before.items() if name not in after]
-    parts += [f"{name}: {_text(value)}" for name, value in after.items() if name not in before]
+    parts = [f"{name}: {_text(name, before[name])} → {_text(name, after[name])}" for name in before if name in after]
+    parts += [f"{name}: {_text(name, value)}" for name, value in before.items() if name not in after]
+    parts += [f"{name}: {_text(name, value)}" for name, value in after.items() if name not in before]
     return clean(", ".join(parts))
 
 
-def _text(value: object) -> str:
+def _text(name: str, value: object) -> str:
+    if name.endswith("_at") and isinstance(value, int | float):
+        return _moment_text(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

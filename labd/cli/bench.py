@@ -8,7 +8,7 @@ from labd.cli.completion import complete_benches
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.filters import owner_options
 from labd.cli.options import duration
-from labd.cli.output import ago, format_option, labels, print_json, print_record, print_table
+from labd.cli.output import ago, format_option, labels, print_json, print_record, print_table, to_the_second
 from labd.cli.output import duration as duration_text
 from labd.cli.session import Session, pass_session
 from labd.cli.versions import if_match_option, with_etag
@@ -110,13 +110,19 @@ def show_calendar(session: Session, bench_name: str, duration_s: float, as_json:
         print_json(found)
         return
     rows = [
-        (one["starts_at"], one["ends_at"], one["taken"], one["holder"] or "another team", one["lease_id"] or "")
+        (
+            to_the_second(one["starts_at"]),
+            to_the_second(one["ends_at"]),
+            one["taken"],
+            one["holder"] or "another team",
+            one["lease_id"] or "",
+        )
         for one in found["entries"]
     ]
     empty = f"nobody has {bench_name}, and nobody has booked it"
     print_table(["from", "until", "taken", "holder", "lease"], rows, empty=empty)
     start = found["next_free"]
-    when = f"from {start} ({ago(start)})" if start else "never, as things are"
+    when = f"from {to_the_second(start)} ({ago(start)})" if start else "never, as things are"
     click.echo(f"free for {duration_text(duration_s)}: {when}")
 
 

@@ -16,7 +16,7 @@ from labd.cli.options import (
     selectors_option,
     team_option,
 )
-from labd.cli.output import ago, format_option, print_json, print_record, print_table, without_token
+from labd.cli.output import ago, format_option, print_json, print_record, print_table, to_the_second, without_token
 from labd.cli.output import duration as duration_text
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
@@ -305,7 +305,7 @@ def _fields(one: Lease) -> dict[str, str]:
         "selector": one["selector"],
         "holder": one["holder"],
         "priority": one["priority"] if one["priority"] != "normal" else "",
-        "booked": f"{', '.join(one['reserved'])} from {one['starts_at']} ({ago(one['starts_at'])}) "
+        "booked": f"{', '.join(one['reserved'])} from {to_the_second(one['starts_at'])} ({ago(one['starts_at'])}) "
         f"for {duration_text(one['duration_s'])}"
         if one["starts_at"] and one["reserved"]
         else "",

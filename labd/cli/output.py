@@ -149,6 +149,11 @@ def parse_time(moment: str) -> datetime:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
+def to_the_second(moment: str) -> str:
+    """An RFC 3339 time of the API as people need it: ``2026-11-21T09:30:00Z``."""
+    return parse_time(moment).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def elapsed(start: str | None, end: str | None) -> str:
     """The time between two RFC 3339 times, or since the first while there is no second."""
     if not start:

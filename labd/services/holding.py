@@ -84,10 +84,20 @@ class Holding:
     def share(self, actor: Actor, lease_id: str, share: Share) -> LeaseView:
         """Lets somebody look on, or act, beside the holder until the lease ends; returns their view of it.
 
-        Raises NotFound, and Conflict when it is not held.
+        Raises NotFound; Invalid where the policy would not let the actor have the lease any more; and Conflict when it
+        is not held.
         """
         with self._core.transaction(actor) as ledger:
             lease = self._held(ledger, lease_id)
+            require_allowed(
+                ledger.policy.objections(
+                    actor,
+                    team=lease.team,
+                    priority=lease.priority,
+                    duration_s=lease.duration_s,
+                    benches=len(lease.benches),
+                )
+            )
             if share.holder == lease.holder:
                 message = "this is the holder"
                 raise Invalid(f"holder {share.holder!r}: {message}", FieldError("holder", share.holder, message))

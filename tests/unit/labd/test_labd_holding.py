@@ -211,6 +211,14 @@ def test_a_lease_that_is_shared_anew_takes_new_tokens_only(lab: Lab) -> None:
     assert [order.number for order in link.unshares] == [0, 0, 1], "a co-driver who only looks on now cannot act"
 
 
+def test_a_lease_that_the_policy_would_not_grant_any_more_is_not_shared(lab: Lab) -> None:
+    attach(lab, report("bench-1"))
+    lease = ask(lab, team="red")
+    allow(lab, teams=(TeamPolicy("red", classes=("low",)),))
+    with pytest.raises(Invalid, match="team 'red' may not ask for it; it may ask for low"):
+        lab.holding.share(ANONYMOUS, lease.id, Share("bob", ShareMode.OBSERVER))
+
+
 def test_a_lease_is_shared_with_so_many_people_and_no_more(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holding, "SHARES_MAX", 1)
     attach(lab, report("bench-1"))
