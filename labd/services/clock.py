@@ -27,7 +27,7 @@ class Clock(Protocol):
         """Has the clock survive labd; called about once a second."""
 
     def agree(self, now: float) -> None:
-        """Goes on from ``now``, the time of the labds that this one joins; called before anybody has asked."""
+        """Goes on from ``now``, the time of the other labds: when this one joins them, or later, never back."""
 
 
 class LabClock:

@@ -28,6 +28,8 @@ BEAT_S = 0.5
 """How often each labd says that it lives."""
 GONE_S = 2.5
 """A labd that has not beaten for this long, by the clock of whoever waits, is gone."""
+BEHIND_S = 1.0
+"""A labd whose clock is this much behind the others' goes by theirs: its machine was halted, or its crystal is slow."""
 RETRY_S = 0.5
 """After the line was lost."""
 SHOW_S = 5.0
@@ -192,7 +194,11 @@ class Replicas:
         self._stale = True
 
     def _beat(self, line: Line) -> None:
-        counts = line.beat(self._core.clock.now(), STALL_S)
+        mine = self._core.clock.now()
+        latest, counts = line.beat(mine, STALL_S)
+        if latest - mine > BEHIND_S:
+            _log.warning("the time of the other labds is taken over", ahead_s=round(latest - mine, 1))
+            self._core.clock.agree(latest)
         self._core.pulse()
         now = time.monotonic()
         before = self.gone

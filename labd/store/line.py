@@ -68,22 +68,27 @@ class Line:
         self._connection.execute("SELECT pg_advisory_unlock_all()")
         self._connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, "{}"))
 
-    def beat(self, now: float, stall_s: float) -> dict[str, int]:
-        """The replica lives at ``now`` on the lab's clock; returns how often each has beaten.
+    def beat(self, now: float, stall_s: float) -> tuple[float, dict[str, int]]:
+        """The replica lives at ``now`` on the lab's clock; returns the latest time of all, and each one's beats so far.
 
-        Notes it when no replica has for ``stall_s``.
+        Notes it when no replica has beaten for ``stall_s``; nobody's time counts for longer.
         """
-        self._connection.execute(
-            "UPDATE lab SET stalls = stalls + CASE WHEN %(now)s - alive_at > %(stall)s THEN 1 ELSE 0 END, "
-            "alive_at = %(now)s, alive_at_server = extract(epoch FROM clock_timestamp())",
-            {"now": now, "stall": stall_s},
+        (latest,) = self._row(
+            "UPDATE lab SET stalls = stalls + CASE WHEN %s - alive_at > %s THEN 1 ELSE 0 END, alive_at = "
+            "CASE WHEN extract(epoch FROM clock_timestamp()) - alive_at_server < %s THEN greatest(alive_at, %s) "
+            "ELSE %s END, alive_at_server = extract(epoch FROM clock_timestamp()) RETURNING alive_at",
+            now,
+            stall_s,
+            stall_s,
+            now,
+            now,
         )
         beaten = self._connection.execute(
             "UPDATE replicas SET beats = beats + 1, beat_at = %s WHERE id = %s", (now, self._replica)
         )
         if beaten.rowcount == 0:
             raise psycopg.OperationalError("this replica was taken out of the list")
-        return dict(self._connection.execute("SELECT id, beats FROM replicas").fetchall())
+        return float(latest), dict(self._connection.execute("SELECT id, beats FROM replicas").fetchall())
 
     def lead(self, gone: set[str]) -> int | None:
         """The term of this replica's lead; None when another leads. One among ``gone`` is shut out first."""

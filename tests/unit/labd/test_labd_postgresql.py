@@ -302,7 +302,8 @@ def test_a_standstill_of_all_is_made_up_for_once(store: Store, lines: tuple[Line
         assert not unit.take_stall(111.0, 5.0)
     with store.write() as unit:
         assert unit.take_stall(120.0, 5.0), "nobody has beaten again yet"
-    assert one.beat(120.5, 5.0) == {"one": 3, "two": 2}
+    assert one.beat(120.5, 5.0) == (120.5, {"one": 3, "two": 2})
+    assert two.beat(99.0, 5.0)[0] == 120.5, "the lab's time does not go back"
     with store.write() as unit:
         assert not unit.take_stall(121.0, 5.0)
 

@@ -240,3 +240,15 @@ def test_a_labd_that_joins_takes_the_time_of_the_others(
     assert 0 <= late.now() - clock.now() < DEADLINE_S
     joined.stop()
     joined.core.store.close()
+
+
+def test_a_labd_whose_machine_was_halted_takes_the_time_of_the_others(
+    tmp_path: Path, labs: tuple[Lab, Lab], url: str, clock: FakeClock
+) -> None:
+    halted = FakeClock()
+    joined = open_lab(tmp_path, halted, database=url, replica="three")
+    joined.start()
+    clock.advance(30.0)
+    until(lambda: halted.now() >= clock.now() - 1.0)
+    joined.stop()
+    joined.core.store.close()
