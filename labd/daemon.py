@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -458,6 +459,7 @@ def _serve(
     if tls is not None and tls.key is not None and tls.certificate is None:
         raise StartError("--tls-key goes with --tls-cert: whose key is it?")
     os.umask(0o077)  # what is in the data directory is nobody else's business
+    allow_many_files()
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = DataLock(data)
@@ -564,6 +566,13 @@ def _https(lab: "Lab", tls: _Tls, hosts: list[str]) -> "ssl.SSLContext":
     except ValueError as error:
         raise StartError(f"one of --name {' '.join(tls.names)} is no name of a host: {error}") from error
     return server_context(own, given)
+
+
+def allow_many_files() -> None:
+    """Opens as many files as this process may: each attached agent and each follower has a connection of its own."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _warn_insecure(http: str, agents: str, *, on_network: bool) -> None:
