@@ -97,8 +97,6 @@ class SchedulingMachine(RuleBasedStateMachine):
         self.faults: dict[str, dict[str, Any]] = {}
         self.spent: list[tuple[str, int, float, float]] = []
         """By leases that are over: team, benches, from, until."""
-        self.reserved: dict[tuple[str, ...], float] = {}
-        """What the last decision held for those who waited longest, and from when on."""
         self.waits_since: dict[str, float] = {}
 
     # What people do
@@ -284,7 +282,6 @@ class SchedulingMachine(RuleBasedStateMachine):
             self.promised.update(dict.fromkeys(notice.benches, notice.wish))
         for lapsed in decision.lapsed:
             del self.wishes[lapsed]
-        self.reserved = {held.benches: held.starts_at for held in decision.reservations}
         for kind in ("grants", "notices", "moves", "stranded", "reservations", "over_quota"):
             self.seen[kind] += len(getattr(decision, kind))
         self.check_quotas()
@@ -492,12 +489,13 @@ class SchedulingMachine(RuleBasedStateMachine):
             assert any(way.bench in MATCHING[part.selector] for part in wish.parts)
             assert way.starts_at < wish.ends_at + CLEAN_UP_S and way.ends_at + CLEAN_UP_S > wish.starts_at
         bookings = {one.id: (one.starts_at, one.booked) for one in self.wishes.values() if one.starts_at is not None}
+        reservations = decide(self.lab(), RULES).reservations
 
         def free(start: float) -> set[str]:
             benches = self.free_between(start, start + wish.duration_s, bookings)
-            for held, starts_at in self.reserved.items():
-                if starts_at < start + wish.duration_s + CLEAN_UP_S:  # for how long, only the scheduler knows
-                    benches -= {*held}
+            for held in reservations:
+                if held.starts_at < start + wish.duration_s + CLEAN_UP_S:  # for how long, only the scheduler knows
+                    benches -= {*held.benches}
             return benches
 
         assert not could_be_served(wish, free(wish.starts_at))

@@ -17,7 +17,7 @@ def risen_to(wish: Wish, rules: Rules, now: float) -> int:
     return stands
 
 
-def fair_use(spent: Iterable[tuple[str, int, float, float]], held: Iterable[tuple[str, int, float]], now: float,
+def fair_use(spent: Iterable[tuple[str, float, float, float]], held: Iterable[tuple[str, int, float]], now: float,
              half_life_s: float) -> dict[str, int]:  # fmt: skip
     """What counts against each team, in whole bench-seconds.
 
