@@ -103,6 +103,9 @@ def add_examples(document: dict[str, Any]) -> None:
             for kind, content in (part or {}).get("content", {}).items():
                 if "example" not in content and "examples" not in content:
                     content["example"] = _content(kind, content, path, schemas)
+        for answer in successes(operation):
+            for content in answer.get("content", {}).values():
+                content["example"] = _whole(content.get("schema", {}), content["example"], schemas)
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -159,6 +162,29 @@ def _example(schema: dict[str, Any], name: str, schemas: dict[str, Any], depth: 
     if name in USUAL and _fits(USUAL[name], kind):
         return USUAL[name]
     return _simplest(schema, kind, name, schemas, depth)
+
+
+def _whole(schema: dict[str, Any], value: Any, schemas: dict[str, Any]) -> Any:
+    """An answer has all fields, also those that a request may leave out: with their defaults."""
+    if "$ref" in schema:
+        return _whole(schemas[schema["$ref"].rsplit("/", 1)[1]], value, schemas)
+    if isinstance(value, list):
+        return [_whole(schema.get("items", {}), item, schemas) for item in value]
+    if not isinstance(value, dict):
+        return value
+    for choice in schema.get("anyOf", ()):
+        value = _whole(choice, value, schemas)
+    if "properties" not in schema:
+        more = schema.get("additionalProperties")
+        return {name: _whole(more, one, schemas) for name, one in value.items()} if isinstance(more, dict) else value
+    return {
+        field: _whole(part, value[field] if field in value else _default(part, field, schemas), schemas)
+        for field, part in schema["properties"].items()
+    }
+
+
+def _default(schema: dict[str, Any], name: str, schemas: dict[str, Any]) -> Any:
+    return schema["default"] if "default" in schema else _example(schema, name, schemas, 0)
 
 
 def _chosen(choices: list[dict[str, Any]], name: str, schemas: dict[str, Any], depth: int) -> Any:
