@@ -105,7 +105,7 @@ class PostgreSQL:
             with self.engine.connect() as connection:
                 revision = revision_of(connection, self.name)
             if revision is None:
-                migrate(self.engine, self.name)
+                migrate(self.engine, self.name, claim=_unhurried)
             elif revision > SCHEMA_HEAD:
                 raise newer(self.name, revision)
             elif revision < SCHEMA_HEAD:
@@ -122,7 +122,7 @@ class PostgreSQL:
         """See `Database.claim`."""
         if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": USE_LOCK}):
             raise DatabaseInUse(f"the database {self.name} is in use by a labd: stop every labd that serves with it")
-        connection.execute(text("SET LOCAL statement_timeout = 0"))  # a big table takes its time
+        _unhurried(connection)
 
     def snapshot(self) -> Connection:
         """See `Database.snapshot`."""
@@ -174,6 +174,12 @@ def _parse(text: str) -> URL:
 def _words(error: DBAPIError) -> str:
     lines = str(error.orig).strip().splitlines()
     return lines[0] if lines else type(error.orig).__name__
+
+
+def _unhurried(connection: Connection) -> None:
+    """For a migration: a big table takes its time, and so does the machine between two statements of many."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
 
 
 def _set_up(connection: psycopg.Connection[tuple[object, ...]], _record: object) -> None:

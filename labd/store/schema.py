@@ -64,7 +64,7 @@ def migrate(
         before = revision_of(connection, name)
         if before is not None and before not in known:
             raise newer(name, before)
-        if claim is not None and before not in (None, target):
+        if claim is not None and before != target:
             claim(connection)
         config.attributes["connection"] = connection
         if target == "base" or (before is not None and target < before):

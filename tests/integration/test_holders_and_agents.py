@@ -153,7 +153,7 @@ def test_an_extended_lease_outlasts_the_tokens_that_are_out(lab: Lab, client: La
 def test_a_held_lease_that_is_not_used_is_told_of_and_ends(lab: Lab, client: LabClient, stack: ExitStack) -> None:
     policy = client.policy()
     stack.callback(client.put_policy, policy, if_match="*")
-    client.put_policy({**policy, "idle_release_s": 10, "idle_notice_s": 5}, if_match=policy)
+    client.put_policy({**policy, "idle_release_s": 12, "idle_notice_s": 8}, if_match=policy)
     lease = client.create_lease(selector="name=bench-2", holder="ada", duration_s=600, held=True)
     stack.callback(lambda: lab.wait_for_benches("bench-2"))
     stack.callback(client.release, lease["id"])
