@@ -34,7 +34,7 @@ def test_help_lists_commands_and_every_exit_code(labctl: Labctl) -> None:
         (["lease", "acquire", "--hold", "--no-wait"], "does not go with --no-wait"),
         (["lease", "acquire", "--timeout", "1s", "--no-wait"], "does not go with --no-wait"),
         (["lease", "release"], "Missing argument 'ID...'"),
-        (["run", "nix.lua"], "'nix.lua' is no file, nor a command (cancel, logs, ls, show)"),
+        (["run", "nix.lua"], "'nix.lua' is no file, nor a command (again, cancel, logs, ls, show)"),
         (["uds", "bench-1", "ECM", "22F19"], "odd number of digits"),
         (["uds", "bench-1", "ECM"], "write ECU and REQUEST: labctl uds BENCH ECM 22F190"),
         (["power", "bench-1", "kl30", "onn"], "'onn' is no action; there are on, off, cycle"),
