@@ -11,8 +11,8 @@ from labd.model.lease import Lease
 from labd.services.attachment import AgentLink, PowerReading, Session, Traffic
 from labd.services.core import Core
 from labd.services.errors import Conflict, NotFound
-from labd.services.hearing import remove_bench, standing_on, standing_order
 from labd.services.ledger import ClearOrder, Effects, Expulsion, ExtendOrder, Ledger, UnshareOrder
+from labd.services.reported_benches import remove_bench, standing_on, standing_order
 from labd.services.sessions import Sessions
 from labd.services.wishes import parse_selector
 from labd.store.units.replicas import Attachment
