@@ -14,8 +14,9 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def with_etag(thing: Mapping[str, Any]) -> dict[str, Any]:
-    """The thing, and the version of it that is shown."""
-    return {"etag": etag_of(thing), **thing}
+    """The thing, and the version of it that is shown, where labd says which."""
+    etag = etag_of(thing)
+    return dict(thing) if etag is None else {"etag": etag, **thing}
 
 
 def taken(file: TextIO) -> tuple[dict[str, Any], str]:
