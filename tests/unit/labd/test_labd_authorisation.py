@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bench_agent.protocol import lab_pb2
 from bench_agent.server.services import GUARDED, OFFERED
 from labd.api.app import openapi_document
-from labd.api.guard import find
+from labd.api.operations import find
 from labd.model.access import Admits, Decision, Outcome, Reason, Resource, Rule, TeamOf, decide
 from labd.model.access_table import AGENT_GRPC, LABD_GRPC, REST
 from labd.model.identity import ANONYMOUS, WHOLE_LAB, Actor, ActorKind, Role, Scope
