@@ -238,6 +238,7 @@ class Ledger:
             self._charge(after, lease.granted_at, -1.0)
         self.unit.drop_shares(lease.id)
         self.effects.queue = True
+        self.effects.unscheduled |= team != lease.team  # what it took of the former team's quota is free
         return self._move("lease.transferred", lease, after)
 
     def share(self, lease: Lease, share: Share) -> Share:
@@ -425,10 +426,14 @@ class Ledger:
         return after
 
     def _charge(self, lease: Lease, start: float, sign: float = 1.0) -> None:
-        """Counts what the lease's benches were used against its team, hour by hour."""
+        """Counts what the lease's benches were used against its team, hour by hour.
+
+        What an agent takes past the hard end to confirm it is not the team's: its quota was for the time until then.
+        """
+        until = self.now if lease.expires_at is None else min(self.now, lease.expires_at)
         hour = int(start // HOUR_S)
-        while hour * HOUR_S < self.now:
-            spent = min(self.now, (hour + 1) * HOUR_S) - max(start, hour * HOUR_S)
+        while hour * HOUR_S < until:
+            spent = min(until, (hour + 1) * HOUR_S) - max(start, hour * HOUR_S)
             if spent > 0:
                 self.unit.add_usage(lease.team, hour, sign * spent * len(lease.benches))
             hour += 1

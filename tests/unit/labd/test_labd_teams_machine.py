@@ -286,7 +286,8 @@ class TeamsMachine(RuleBasedStateMachine):
 
     def check_end(self, lease: Lease, now: float) -> None:
         if lease.granted_at is not None:
-            self.charges[lease.team] += ((lease.ended_at or now) - lease.granted_at) * len(lease.benches)
+            until = min(lease.ended_at or now, lease.expires_at or now)  # not for an agent that was away at its end
+            self.charges[lease.team] += (until - lease.granted_at) * len(lease.benches)
         if lease.end_reason is LeaseEnd.IDLE:
             assert lease.held and now - self.used_at[lease.id] >= IDLE_S, "it was in use"
 
