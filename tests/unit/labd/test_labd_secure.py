@@ -26,6 +26,7 @@ NARROW = (frozenset({Scope.READ}), frozenset({Scope.LEASE, Scope.RUN}), frozense
 NAMES = {
     "name": "own-bench",
     "member": "own-bench",
+    "holder": "bob",
     "team": "blue",
     "prefix": "0123456789",
     "path": "a/b.lua",
