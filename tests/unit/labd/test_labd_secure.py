@@ -425,7 +425,7 @@ def test_operators_read_what_was_done_to_their_teams_things(lab: Lab, app: FastA
     run = ada.post("runs", json={"script": "return 1", "selector": "name=own-bench"}).json()["id"]
     other = bob.post("leases", json={"selector": "name=shared"}).json()["id"]
     of_blue.delete(f"leases/{own}", params={"reason": "the bench smokes"}).raise_for_status()
-    of_blue.post("benches/own-bench/drain", json={"why": "it smokes"}).raise_for_status()
+    of_blue.put("benches/own-bench/drain", params={"reason": "it smokes"}).raise_for_status()
     ada.post(f"runs/{run}/cancel").raise_for_status()
 
     def read(web: TestClient, **wanted: str) -> list[tuple[str, str]]:
