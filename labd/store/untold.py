@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, text, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import Update
 
@@ -53,6 +53,7 @@ _FORGET_ANSWERS = delete(tables.idempotency_keys).where(
         .limit(100)
     )
 )
+_NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', :message)")
 _LOCKED_AUDIT_HEAD = select(tables.audit_head).with_for_update()
 
 
@@ -109,8 +110,8 @@ class Untold:
             append_audit(connection, link(lock_audit(connection), self.deeds))
         if self.answers:
             _tell_answers(connection, self.answers.values())
-        for message in self.messages:
-            connection.execute(select(func.pg_notify(CHANNEL, message)))
+        if self.messages:
+            connection.execute(_NOTIFY, [{"message": message} for message in self.messages])
 
 
 def changed(changes: dict[Any, Change[_Noun]], key: object, before: _Noun | None, after: _Noun) -> None:
