@@ -6,6 +6,9 @@ PYTHON ?= python3
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PROTOS := $(wildcard bench_agent/protocol/*.proto)
 
+# schemathesis gives all its tests one name; handed out file by file, xdist would run one of them and pass the others.
+FUZZ := tests/unit/labd/test_labd_api_fuzz.py
+
 .PHONY: help setup demo test test-vcan bench chaos lint proto client docs lock clean
 
 help: ## what the targets do
@@ -24,7 +27,8 @@ demo: $(VENV)/ready ## labd, an agent with two simulated benches and the example
 	@exec $(BIN)/python -m deploy.demo
 
 test: $(VENV)/ready ## every test that can run on this machine
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore $(FUZZ)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist load $(FUZZ)
 	tests/vcan/run
 
 test-vcan: $(VENV)/ready ## only the tests on real SocketCAN
