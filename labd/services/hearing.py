@@ -225,6 +225,8 @@ class Hearing:
         for bench in unit.benches_of(session.agent):
             if bench.name not in session.benches and not bench.removed:
                 remove_bench(ledger, bench, "its agent does not report it any more")
+        # Before the agent counts as attached here: the conductor would start what runs there already.
+        self._at_bench.adopt(self._running_at(unit, session.benches))
         former = self._sessions.put(session)
         if former is not None:
             done.overtaken[session] = former
@@ -232,7 +234,6 @@ class Hearing:
         ledger.effects.attachments = True
         session.welcome = [order for name in session.benches if (order := standing_order(unit, name)).epoch > 0]
         done.standing[session] = [order for name in session.benches for order in standing_on(unit, name)]
-        self._at_bench.adopt(self._running_at(unit, session.benches))
 
     def _detach(self, ledger: Ledger, session: Session, reason: str) -> None:
         self._sessions.forget(session)
