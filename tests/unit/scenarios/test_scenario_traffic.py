@@ -140,8 +140,16 @@ def test_waits_that_take_more_than_one_frame(play: "Play", bench: BenchClient) -
         bus:expect_cycle("EngineStatus", "100us", "1s", "300ms")
         local cycle = bus:measure_cycle("EngineStatus", "200ms")
         test.is_true(cycle.frames > 2 and cycle.shortest <= cycle.mean and cycle.mean <= cycle.longest)
-        m:set{ TargetSpeed = 900 }
-        bus:expect("EngineStatus", { EngineSpeed = test.falling(1000) }, "10s")
+        -- On a machine that stands still, it may have fallen before anybody looks.
+        local fell = false
+        for _ = 1, 10 do
+            m:set{ TargetSpeed = 900 }
+            fell = pcall(function() bus:expect("EngineStatus", { EngineSpeed = test.falling(1000) }, "1s") end)
+            if fell then break end
+            m:set{ TargetSpeed = 1500 }
+            bus:expect("EngineStatus", wanted, "10s")
+        end
+        test.is_true(fell)
         """,
         bench=bench,
     )
