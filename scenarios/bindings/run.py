@@ -141,8 +141,8 @@ class RunBindings:
 
     def sleep(self, duration: object) -> float | None:
         """Waits; the end of the run interrupts, and so does news for the script: then the seconds that are left."""
-        end = time.monotonic() + min(durations.parse(duration), self._context.remaining())
-        self._context.stop.pause(max(0.0, end - time.monotonic()))
+        end = time.monotonic() + durations.parse(duration)
+        self._context.stop.pause(max(0.0, min(end - time.monotonic(), self._context.remaining())))
         self._context.look_at_clock()
         left = end - time.monotonic()
         return left if left > 0 and not self._context.stop.is_set() else None

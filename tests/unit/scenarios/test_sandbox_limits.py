@@ -3,9 +3,12 @@
 import subprocess
 import sys
 import textwrap
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+
+from scenarios.bindings.context import Context
 
 if TYPE_CHECKING:
     from tests.unit.scenarios.conftest import Play
@@ -57,6 +60,21 @@ def test_endless_loop_is_named_by_case_and_line(play: "Play") -> None:
 def test_a_sleep_ends_at_the_deadline(play: "Play") -> None:
     played = play("require('time').sleep('1h')", timeout_s=0.1)
     assert "ran longer than 0.1 s" in played.result["reason"]
+
+
+def test_a_sleep_on_a_machine_that_stands_still_ends_at_the_deadline(
+    play: "Play", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much time passes while the sleep looks how much the run has left."""
+    remaining = Context.remaining
+
+    def remaining_later(context: Context) -> float:
+        time.sleep(0.02)
+        return remaining(context)
+
+    monkeypatch.setattr(Context, "remaining", remaining_later)
+    played = play("require('time').sleep('1h')", timeout_s=0.2)
+    assert "ran longer than 0.2 s" in played.result["reason"]
 
 
 def test_cases_after_the_deadline_do_not_run(play: "Play") -> None:
