@@ -623,6 +623,7 @@ class TeamRetention(TypedDict, total=False):
     """What is kept of a team's; None: for ever, and all of it."""
 
     runs_days: float | None
+    runs_mb: float | None
     logs_days: float | None
     logs_mb: float | None
     traces_days: float | None

@@ -15,10 +15,12 @@ class TeamRetention:
 
     runs_days: float | None = None
     """Runs with all that belongs to them, and leases, after their end."""
+    runs_mb: float | None = None
+    """Runs with all that belongs to them, together; those that ended first go first. MB are 10^6 bytes."""
     logs_days: float | None = None
     """Logs of runs, after the end of the run; result and verdict stay."""
     logs_mb: float | None = None
-    """Logs together; those of the runs that ended first go first. MB are 10^6 bytes."""
+    """Logs together; those of the runs that ended first go first."""
     traces_days: float | None = None
     """Traces of leases, after the last frame."""
     traces_mb: float | None = None
@@ -46,6 +48,8 @@ class Retention:
         for name, one in rules.items():
             if one.runs_days is not None and one.logs_days is not None and one.logs_days > one.runs_days:
                 yield f"{name}.logs_days", one.logs_days, f"a log goes with its run, after {one.runs_days:g} days"
+            if one.runs_mb is not None and one.logs_mb is not None and one.logs_mb > one.runs_mb:
+                yield f"{name}.logs_mb", one.logs_mb, f"a log goes with its run, of which {one.runs_mb:g} MB are kept"
 
 
 def retention_of(document: Mapping[str, Any]) -> Retention:

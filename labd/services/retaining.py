@@ -1,7 +1,8 @@
 """Retention: removes what is older or more than the lab wants to keep, a little at a time, so that nobody waits."""
 
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 
 import structlog
@@ -129,12 +130,13 @@ class Retaining:
             yield from self._audit(actor, now - rules.audit_days * DAY_S)
 
     def _runs(self, team: str, rules: TeamRetention, now: float) -> Iterator[Swept]:
-        if rules.runs_days is None:
+        with self._core.view() as unit:
+            before = _runs_before(unit, team, rules, now)
+        if before is None:
             return
-        age = rules.runs_days * DAY_S
         while True:
             with self._core.transaction() as ledger:
-                runs = ledger.unit.old_runs(team, now - age, RUNS_AT_ONCE)
+                runs = ledger.unit.old_runs(team, before, RUNS_AT_ONCE)
                 if runs:
                     ledger.unit.remove_runs(runs)
             if not runs:
@@ -142,7 +144,7 @@ class Retaining:
             yield Swept(runs=len(runs))
         while True:
             with self._core.transaction() as ledger:
-                leases = ledger.unit.old_leases(team, now - max(age, LEASES_KEPT_S), LEASES_AT_ONCE)
+                leases = ledger.unit.old_leases(team, min(before, now - LEASES_KEPT_S), LEASES_AT_ONCE)
                 if leases:
                     ledger.unit.remove_leases(leases)
             if not leases:
@@ -175,19 +177,29 @@ class Retaining:
 def _preview_of(unit: Unit, team: str, rules: TeamRetention, now: float) -> Swept:
     runs: set[str] = set()
     leases = 0
-    if rules.runs_days is not None:
-        age = rules.runs_days * DAY_S
-        runs = set(unit.old_runs(team, now - age))
-        leases = len(unit.old_leases(team, now - max(age, LEASES_KEPT_S)))
-    logs = [(run_id, size) for run_id, size in _surplus_logs(unit, team, rules, now) if run_id not in runs]
+    before = _runs_before(unit, team, rules, now)
+    if before is not None:
+        runs = set(unit.old_runs(team, before))
+        leases = len(unit.old_leases(team, min(before, now - LEASES_KEPT_S)))
+    logs = _surplus_logs(unit, team, rules, now, without=runs)
     return Swept(runs=len(runs), leases=leases, logs=len(logs), log_bytes=sum(size for _, size in logs))
 
 
-def _surplus_logs(unit: Unit, team: str, rules: TeamRetention, now: float) -> list[tuple[str, int]]:
-    """Runs whose logs go, with the bytes of each."""
+def _runs_before(unit: Unit, team: str, rules: TeamRetention, now: float) -> float | None:
+    """Runs that had ended by then go; None: none."""
+    bounds = [] if rules.runs_days is None else [now - rules.runs_days * DAY_S]
+    if rules.runs_mb is not None and (beyond := unit.runs_beyond(team, rules.runs_mb * 1e6)) is not None:
+        bounds.append(math.nextafter(beyond, math.inf))
+    return max(bounds, default=None)
+
+
+def _surplus_logs(
+    unit: Unit, team: str, rules: TeamRetention, now: float, without: Collection[str] = ()
+) -> list[tuple[str, int]]:
+    """Runs whose logs go, with the bytes of each; ``without`` those that go as a whole."""
     if rules.logs_days is None and rules.logs_mb is None:
         return []
-    found, surplus = unit.logs(team), []
+    found, surplus = [one for one in unit.logs(team) if one[0] not in without], []
     total = sum(size for _, _, size in found)
     for run_id, ended_at, size in found:
         old = rules.logs_days is not None and ended_at < now - rules.logs_days * DAY_S

@@ -15,6 +15,9 @@ class TeamRetention(Request):
     runs_days: Annotated[_Days, Field(description="Runs with all that belongs to them, and leases, after the end.")] = (
         None
     )
+    runs_mb: Annotated[
+        float | None, Field(ge=0, le=1e9, description="Runs together, in 10^6 bytes; those that ended first go first.")
+    ] = None
     logs_days: Annotated[_Days, Field(description="Logs of runs, after the end of the run.")] = None
     logs_mb: Annotated[
         float | None, Field(ge=0, le=1e9, description="Logs together, in 10^6 bytes; the oldest go first.")
@@ -31,7 +34,7 @@ class Retention(Request):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "default": {"runs_days": 365, "logs_days": 90, "logs_mb": 20000, "traces_days": 30},
+                "default": {"runs_days": 365, "runs_mb": 50000, "logs_days": 90, "logs_mb": 20000, "traces_days": 30},
                 "teams": {"chassis": {"runs_days": 3650}},
                 "audit_days": 1095,
             }

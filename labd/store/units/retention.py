@@ -1,14 +1,16 @@
 """What is old, and its removal, a bounded number of rows at a time."""
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import asdict
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import Text, cast, delete, exists, func, insert, select, update
 
 from labd.model.audit import Head
 from labd.model.lease import LeaseState
 from labd.model.retention import Retention, retention_of
 from labd.store import tables
+from labd.store.octets import octets
 from labd.store.units.part import Part
 
 _ONLY = 1
@@ -38,6 +40,43 @@ class Retaining(Part):
         columns = tables.runs.c
         query = select(columns.id).where(columns.team == team, columns.ended_at < ended_before)
         return list(self._connection.scalars(query.order_by(columns.ended_at).limit(limit)))
+
+    def runs_beyond(self, team: str, size: float) -> float | None:
+        """When the newest of the team's runs ended that is too much for so many bytes; None: all of them fit.
+
+        Those that are not over count first, then those that ended last; a content that several need counts once.
+        """
+        runs, inputs, results, files = (
+            tables.runs.c,
+            tables.run_inputs.c,
+            tables.run_results.c,
+            tables.run_data_files.c,
+        )
+        contents: dict[str, dict[str, int]] = defaultdict(dict)
+        for row in self._connection.execute(
+            select(files.run_id, files.sha256, tables.contents.c.size)
+            .join(tables.contents, tables.contents.c.sha256 == files.sha256)
+            .join(tables.runs, runs.id == files.run_id)
+            .where(runs.team == team)
+        ):
+            contents[row.run_id][row.sha256] = row.size
+        own = (
+            octets(inputs.script) + octets(cast(inputs.files, Text)) + octets(results.document) + octets(results.junit)
+        )
+        counted: set[str] = set()
+        for row in self._connection.execute(
+            select(runs.id, runs.ended_at, (runs.log_bytes + own).label("size"))
+            .outerjoin(tables.run_inputs, inputs.run_id == runs.id)
+            .outerjoin(tables.run_results, results.run_id == runs.id)
+            .where(runs.team == team)
+            .order_by(runs.ended_at.is_not(None), runs.ended_at.desc())
+        ):
+            of_run = contents.pop(row.id, {})
+            size -= row.size + sum(of_run[content] for content in of_run.keys() - counted)
+            counted |= of_run.keys()
+            if size < 0 and row.ended_at is not None:
+                return float(row.ended_at)
+        return None
 
     def remove_runs(self, run_ids: Collection[str]) -> None:
         """With all that belongs to them, but for the contents of their files; their leases stay."""

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -90,6 +91,57 @@ def test_old_runs_go_with_their_leases_and_files_and_young_ones_stay(
     assert lab.retaining.sweep() == NOTHING
 
 
+KILOBYTE = b"\x00" * 1000
+
+
+def test_runs_go_by_size_those_first_that_ended_first(web: TestClient, lab: Lab, clock: FakeClock) -> None:
+    runs = []
+    for number in range(4):
+        runs.append(_run(lab, file=KILOBYTE + bytes([number])))
+        clock.advance(1)
+    other = _run(lab, team="chassis", file=KILOBYTE * 9)
+    rules = Retention(TeamRetention(runs_mb=2500e-6), {"chassis": TeamRetention()})
+    assert lab.retaining.preview(rules).runs == 2
+    lab.retaining.replace(ANONYMOUS, rules)
+    assert lab.retaining.sweep() == Swept(runs=2, files=2)
+    assert set(_runs(web)) == {*runs[2:], other}
+    assert lab.retaining.preview() == lab.retaining.sweep() == NOTHING
+    clock.advance(8 * DAY_S)
+    assert lab.retaining.sweep() == NOTHING, "leases stay as long as something that is as old"
+    _run(lab, file=KILOBYTE)
+    assert lab.retaining.sweep() == Swept(runs=1, leases=3, files=1)
+
+
+def test_a_file_that_several_runs_have_counts_once(web: TestClient, lab: Lab, clock: FakeClock) -> None:
+    runs = []
+    for _ in range(3):
+        runs.append(_run(lab, file=KILOBYTE * 5))
+        clock.advance(1)
+    with lab.core.view() as unit:
+        assert unit.runs_beyond("default", 6000) is None
+        assert unit.runs_beyond("default", 4000) == clock.time - 1
+    lab.retaining.replace(ANONYMOUS, Retention(TeamRetention(runs_mb=6000e-6)))
+    assert lab.retaining.sweep() == NOTHING
+    assert set(_runs(web)) == set(runs)
+
+
+def test_script_log_and_result_count_as_bytes_of_a_run(web: TestClient, lab: Lab) -> None:
+    run = lab.running.create(
+        ANONYMOUS, script="-- ü", name="x.lua", files={"ä.lua": "ö"}, holder="ci", timeout_s=60
+    ).run
+    lab.running.append_log(run.id, 1, [NewLine(1.0, LogLevel.INFO, "0123456789")])
+    with lab.core.view() as unit:
+        assert unit.runs_beyond("default", 0) is None, "what is not over is not too much"
+    lab.running.cancel(ANONYMOUS, run.id)
+    _fence(lab)
+    with lab.core.view() as unit:
+        result = unit.result(run.id)
+        size = len("-- ü".encode()) + len(json.dumps({"ä.lua": "ö"})) + 10
+        size += 0 if result is None else len(result.document.encode()) + len(result.junit.encode())
+        assert unit.runs_beyond("default", size) is None
+        assert unit.runs_beyond("default", size - 1) is not None
+
+
 def test_leases_stay_as_long_as_quotas_count_them(web: TestClient, lab: Lab, clock: FakeClock) -> None:
     _run(lab)
     lab.retaining.replace(ANONYMOUS, Retention(TeamRetention(runs_days=0)))
@@ -123,7 +175,7 @@ def test_logs_go_by_size_the_oldest_first(web: TestClient, lab: Lab, clock: Fake
 
 def test_what_runs_stays_whatever_the_rules(web: TestClient, lab: Lab, clock: FakeClock) -> None:
     run = web.post("runs", json={"script": "return 1", "holder": "ci", "timeout_s": 600000}).json()["id"]
-    lab.retaining.replace(ANONYMOUS, Retention(TeamRetention(runs_days=0, logs_days=0, logs_mb=0)))
+    lab.retaining.replace(ANONYMOUS, Retention(TeamRetention(runs_days=0, runs_mb=0, logs_days=0, logs_mb=0)))
     clock.advance(DAY_S)
     assert lab.retaining.sweep() == NOTHING
     assert _runs(web) == [run]
@@ -151,7 +203,8 @@ def test_the_audit_log_is_cut_at_its_beginning_and_stays_sound(lab: Lab, clock: 
 
 
 def test_rules_are_set_through_the_api_and_on_record(web: TestClient) -> None:
-    default = {"runs_days": 365, "logs_days": 90, "logs_mb": None, "traces_days": 30, "traces_mb": None}
+    default = {"runs_days": 365, "runs_mb": 50000, "logs_days": 90, "logs_mb": None}
+    default |= {"traces_days": 30, "traces_mb": None}
     rules = {"default": default, "teams": {}, "audit_days": 1095}
     assert web.put("retention", json=rules, headers={"If-Match": "*"}).json() == rules
     assert web.get("retention").json() == rules
@@ -165,6 +218,7 @@ def test_rules_are_set_through_the_api_and_on_record(web: TestClient) -> None:
     ("rules", "field"),
     [
         ({"default": {"runs_days": 1, "logs_days": 2}}, "default.logs_days"),
+        ({"default": {"runs_mb": 1, "logs_mb": 2}}, "default.logs_mb"),
         ({"teams": {"a": {"runs_days": -1}}}, "teams.a.runs_days"),
         ({"default": {"run_days": 1}}, "default.run_days"),
     ],
