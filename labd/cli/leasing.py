@@ -10,7 +10,7 @@ import click
 
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.output import one_line
-from labd.cli.patience import paces, patiently
+from labd.cli.patience import LOOK_S, news, patiently
 from labd.cli.progress import Progress
 from labd.client import HELD, OVER, Heartbeats, LabClient, LabError, Lease, RevokeNotice, Run, end_text, part_of
 from labd.client.heartbeats import BEATS_PER_TTL
@@ -29,8 +29,10 @@ def wait_until_granted(lab: LabClient, lease: Lease, progress: Progress, timeout
     ``timeout_s``. The caller releases the lease.
     """
     lease_id = lease["id"]
-    started = beaten = time.monotonic()
-    for pause in paces():
+    started = time.monotonic()
+    beat_every_s = lease["ttl_s"] / BEATS_PER_TTL
+    beat_at = started + beat_every_s
+    while True:
         now = time.monotonic()
         if lease["state"] in OVER:
             raise Failure(f"lease {lease['id']} ended while it waited: {end_text(lease)}", ExitCode.REFUSED)
@@ -43,13 +45,12 @@ def wait_until_granted(lab: LabClient, lease: Lease, progress: Progress, timeout
                 f"{in_words(lease['selector'])} did not come free within {timeout_s:g} s ({waiting(lease)})",
                 ExitCode.TIMEOUT,
             )
-        time.sleep(pause if timeout_s is None else min(pause, max(0.0, started + timeout_s - now)))
-        if time.monotonic() - beaten >= lease["ttl_s"] / BEATS_PER_TTL:
-            beaten = time.monotonic()
+        if now >= beat_at:
+            beat_at = now + beat_every_s
             lease = patiently(lambda: lab.heartbeat(lease_id))
         else:
-            lease = patiently(lambda: lab.lease(lease_id))
-    raise AssertionError("unreachable: paces() never ends")
+            left_s = LOOK_S if timeout_s is None else started + timeout_s - now
+            lease = news(lab.lease, lease_id, lease, min(left_s, beat_at - now))
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from labd.cli.output import (
     print_table,
 )
 from labd.cli.output import duration as duration_text
-from labd.cli.patience import paces, patiently
+from labd.cli.patience import news, patiently
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
 from labd.client import ExecutorName, LabClient, LabError, LogLine, ProblemError, Result, Run
@@ -383,12 +383,9 @@ def _wait(lab: LabClient, submitted: Run, *, detach: bool, as_json: bool) -> Run
 
 def _follow(lab: LabClient, current: Run, progress: Progress) -> Run:
     run_id = current["id"]
-    for pause in paces(longest_s=0.5):
-        if current["state"] != "PENDING":
-            break
+    while current["state"] == "PENDING":
         progress.state(f"run {run_id} waits for {in_words(current['selector'])}: {waiting(current)}")
-        time.sleep(pause)
-        current = patiently(lambda: lab.run(run_id))
+        current = news(lab.run, run_id, current)
     if current["benches"]:
         progress.state(f"run {run_id} on {current['bench']}")
     log = lab.follow_log(run_id)
@@ -403,16 +400,11 @@ def _follow(lab: LabClient, current: Run, progress: Progress) -> Run:
 def _cancel(lab: LabClient, run_id: str) -> None:
     deadline = time.monotonic() + _CANCEL_S
     try:
-        state = lab.cancel_run(run_id)["state"]
-        for pause in paces():
-            if state in OF_RUN:
-                click.echo(f"run {run_id} {state}", err=True)
-                return
-            if time.monotonic() + pause > deadline:
-                break
-            time.sleep(pause)
-            state = lab.run(run_id)["state"]
-        click.echo(f"run {run_id} is still {state} after {_CANCEL_S:g} s; labd goes on stopping it", err=True)
+        run = lab.cancel_run(run_id)
+        while run["state"] not in OF_RUN and (left_s := deadline - time.monotonic()) > 0:
+            run = news(lab.run, run_id, run, left_s)
+        late = "" if run["state"] in OF_RUN else f" still after {_CANCEL_S:g} s; labd goes on stopping it"
+        click.echo(f"run {run_id} {run['state']}{late}", err=True)
     except LabError as error:
         raise Failure(f"run {run_id} is not cancelled, it may go on: {error}", ExitCode.UNAVAILABLE) from error
 

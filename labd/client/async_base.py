@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from labd.client.lab import DEFAULT_URL
 from labd.client.transport import MAX_ANSWER_BYTES, is_away, problem_of
 from labd.client.trust import trusted
 from labd.client.urls import CONNECT_S, Urls, silence_options
-from labd.client.versions import Body, IfMatch, precondition, seen
+from labd.client.versions import Body, IfMatch, precondition, seen, unlike
 
 PAGE_SIZE = 1000
 _API = "api/v1"
@@ -163,7 +164,7 @@ class AsyncTransport:
             body += chunk
             if len(body) > MAX_ANSWER_BYTES:
                 raise UnexpectedAnswer(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
-        if response.status_code < 300:
+        if response.status_code < 300 or response.status_code == HTTPStatus.NOT_MODIFIED:
             return Body.of(bytes(body), response.headers.get("ETag"))
         raise problem_of(url, response.status_code, response.reason_phrase, response.headers, bytes(body))
 
@@ -210,6 +211,12 @@ class AsyncBase:
 
     async def _get(self, path: str, params: Params | None = None) -> Any:
         return self._http.json(await self._http.request("GET", f"{_API}/{path}", params=params))
+
+    async def _look(self, path: str, seen: Mapping[str, Any] | None, wait_s: float) -> Any:
+        """A thing once it is another version than ``seen``, or as it is after ``wait_s``: then ``seen`` itself."""
+        params = {"wait": str(wait_s)} if wait_s else None
+        answer = await self._http.request("GET", f"{_API}/{path}", params=params, headers=unlike(seen), more_s=wait_s)
+        return self._http.json(answer) if answer else seen
 
     async def _items(self, path: str, filters: Params, limit: int | None = None) -> list[Any]:
         """The items of a list, from as many pages as it takes."""

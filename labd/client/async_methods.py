@@ -48,7 +48,7 @@ from labd.client.types import (
     WantedBenches,
     WhoAmI,
 )
-from labd.client.versions import IfMatch, precondition
+from labd.client.versions import IfMatch, precondition, unlike
 
 DEFAULT_TEAM = "default"
 DEFAULT_URL = "http://127.0.0.1:8470"
@@ -250,9 +250,14 @@ class AsyncMethods(AsyncBase):
         body |= {name: value for name, value in more.items() if value}
         return cast(Lease, await self._call("POST", "leases", body, wait_s=wait_s))
 
-    async def lease(self, lease_id: str) -> Lease:
-        """One lease, with its tokens while it is held."""
-        return cast(Lease, await self._get(f"leases/{_segment(lease_id)}"))
+    async def lease(self, lease_id: str, *, seen: Lease | None = None, wait_s: float = 0) -> Lease:
+        """One lease, with its tokens while it is held.
+
+        With ``wait_s`` (60 at most) the answer comes once it is another version than the one that was ``seen``, an
+        earlier answer about this lease, or when that time is over; while it is the same version, ``seen`` is returned
+        itself. Waiting is no heartbeat.
+        """
+        return cast(Lease, await self._look(f"leases/{_segment(lease_id)}", seen, wait_s))
 
     async def leases(
         self,
@@ -396,9 +401,9 @@ class AsyncMethods(AsyncBase):
             body["data_files"] = {path: b64encode(content).decode() for path, content in data_files.items()}
         return cast(Run, await self._call("POST", "runs", body))
 
-    async def run(self, run_id: str) -> Run:
-        """One run."""
-        return cast(Run, await self._get(f"runs/{_segment(run_id)}"))
+    async def run(self, run_id: str, *, seen: Run | None = None, wait_s: float = 0) -> Run:
+        """One run; with ``wait_s`` (60 at most) once it is another version than was ``seen``, as for `lease`."""
+        return cast(Run, await self._look(f"runs/{_segment(run_id)}", seen, wait_s))
 
     async def runs(
         self,

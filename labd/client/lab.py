@@ -40,7 +40,7 @@ from labd.client.types import (
     Swept,
     WantedBenches,
 )
-from labd.client.versions import IfMatch, precondition
+from labd.client.versions import IfMatch, precondition, unlike
 
 DEFAULT_TEAM = "default"
 DEFAULT_URL = "http://127.0.0.1:8470"
@@ -223,9 +223,14 @@ class LabClient(Identities):
         body |= {name: value for name, value in more.items() if value}
         return cast(Lease, self._call("POST", "leases", body, wait_s=wait_s))
 
-    def lease(self, lease_id: str) -> Lease:
-        """One lease, with its tokens while it is held."""
-        return cast(Lease, self._get(f"leases/{_segment(lease_id)}"))
+    def lease(self, lease_id: str, *, seen: Lease | None = None, wait_s: float = 0) -> Lease:
+        """One lease, with its tokens while it is held.
+
+        With ``wait_s`` (60 at most) the answer comes once it is another version than the one that was ``seen``, an
+        earlier answer about this lease, or when that time is over; while it is the same version, ``seen`` is returned
+        itself. Waiting is no heartbeat.
+        """
+        return cast(Lease, self._look(f"leases/{_segment(lease_id)}", seen, wait_s))
 
     def leases(
         self,
@@ -398,9 +403,9 @@ class LabClient(Identities):
             body["data_files"] = {path: b64encode(content).decode() for path, content in data_files.items()}
         return cast(Run, self._call("POST", "runs", body))
 
-    def run(self, run_id: str) -> Run:
-        """One run."""
-        return cast(Run, self._get(f"runs/{_segment(run_id)}"))
+    def run(self, run_id: str, *, seen: Run | None = None, wait_s: float = 0) -> Run:
+        """One run; with ``wait_s`` (60 at most) once it is another version than was ``seen``, as for `lease`."""
+        return cast(Run, self._look(f"runs/{_segment(run_id)}", seen, wait_s))
 
     def runs(
         self,
@@ -568,6 +573,12 @@ class LabClient(Identities):
 
     def _get(self, path: str, params: Params | None = None) -> Any:
         return self._http.json(self._http.request("GET", f"{_API}/{path}", params=params))
+
+    def _look(self, path: str, seen: Mapping[str, Any] | None, wait_s: float) -> Any:
+        """A thing once it is another version than ``seen``, or as it is after ``wait_s``: then ``seen`` itself."""
+        params = {"wait": str(wait_s)} if wait_s else None
+        answer = self._http.request("GET", f"{_API}/{path}", params=params, headers=unlike(seen), more_s=wait_s)
+        return self._http.json(answer) if answer else seen
 
     def _items(self, path: str, filters: Mapping[str, str | Sequence[str]], limit: int | None = None) -> Iterator[Any]:
         """The items of a list, from as many pages as it takes."""

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 TARGET = HERE / "async_methods.py"
 SOURCES = (("identities.py", "Identities"), ("lab.py", "LabClient"))
 BY_HAND = {"url", "signed_in", "close", "follow_lease", "follow_leases", "follow_run", "follow_log", "log", "backup"}
-_TALKS = {"_get", "_call", "_put", "_delete", "_items", "request", "leases"}
+_TALKS = {"_get", "_look", "_call", "_put", "_delete", "_items", "request", "leases"}
 _HEAD = '''"""The methods of `AsyncLabClient`. Written by `make client` from those of `LabClient`: change these."""
 
 # ruff: noqa: F401

@@ -13,6 +13,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from http.client import BadStatusLine, RemoteDisconnected
 from typing import IO, Any
 from urllib.parse import urlencode
@@ -96,8 +97,8 @@ class Transport:
         timeout_s: float | None = None,
         more_s: float = 0,
     ) -> bytes:
-        """The body of the answer to a request, its status below 300; ``timeout_s`` instead of the client's own, and
-        ``more_s`` on top for what labd was asked to wait.
+        """The body of the answer to a request, its status below 300, or none with 304; ``timeout_s`` instead of the
+        client's own, and ``more_s`` on top for what labd was asked to wait.
 
         Of several labds, those that do not answer are passed over. When the connection breaks, the request is sent
         again until the time is over: labd may just be restarting. It acts once all the same, for a POST carries an
@@ -240,7 +241,7 @@ class Transport:
         body = response.read(MAX_ANSWER_BYTES + 1)
         if len(body) > MAX_ANSWER_BYTES:
             raise UnexpectedAnswer(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
-        if response.status < 300:
+        if response.status < 300 or response.status == HTTPStatus.NOT_MODIFIED:
             return Body.of(body, response.headers.get("ETag"))
         raise problem_of(url, response.status, response.reason or "", response.headers, body)
 

@@ -43,9 +43,16 @@ def etag_of(thing: Mapping[str, Any]) -> str | None:
 
 def precondition(if_match: IfMatch) -> dict[str, str]:
     """The header of a change. Raises LabError for a thing that does not say which version it is."""
-    if if_match is None:
-        return {}
-    tag = if_match if isinstance(if_match, str) else etag_of(if_match)
+    return {} if if_match is None else {"If-Match": _tag("if_match", if_match)}
+
+
+def unlike(seen: Mapping[str, Any] | None) -> dict[str, str]:
+    """The header of a GET that asks for another version than this. Raises LabError as `precondition` does."""
+    return {} if seen is None else {"If-None-Match": _tag("seen", seen)}
+
+
+def _tag(name: str, version: str | Mapping[str, Any]) -> str:
+    tag = version if isinstance(version, str) else etag_of(version)
     if not tag:
-        raise LabError("if_match: expected what labd answered about one thing (no copy of it), its ETag, or '*'")
-    return {"If-Match": tag}
+        raise LabError(f"{name}: expected what labd answered about one thing (no copy of it), its ETag, or '*'")
+    return tag

@@ -15,8 +15,8 @@ from tests.unit.cli.conftest import Labctl, Process
 from tests.unit.client.fake_labd import FakeLabd
 
 
-def grant_after_looks(labd: FakeLabd, looks: int) -> threading.Thread:
-    """Grants the first lease once labctl has looked at it so many times."""
+def grant_once_waited_for(labd: FakeLabd, looks: int = 1) -> threading.Thread:
+    """Grants the first lease once labctl has asked for it so many times."""
 
     def grant() -> None:
         path = "/leases/lease-1"
@@ -55,18 +55,34 @@ def test_json_has_the_token(labctl: Labctl) -> None:
 
 def test_waiting_tells_the_place_in_the_queue_once_when_it_is_no_terminal(labctl: Labctl, labd: FakeLabd) -> None:
     labd.free = False
-    granting = grant_after_looks(labd, 3)
+    granting = grant_once_waited_for(labd)
     result = labctl("lease", "acquire", "-l", "platform=meb")
     granting.join()
     assert result.exit_code == 0
     assert result.stderr == "waiting for a bench with platform=meb: position 2 in the queue\n"
     assert "bench-1" in result.stdout
+    (asked,) = labd.asked("GET", "/leases/lease-1")
+    assert 5 < float(asked["wait"]) <= 10, "labd answers once there is news: it is not asked again and again"
+
+
+def test_a_labd_that_lets_nobody_wait_is_not_asked_without_a_pause(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.free = labd.lets_wait = False
+    assert labctl("lease", "acquire", "--timeout", "1s").exit_code == 75
+    assert 1 <= len(labd.asked("GET", "/leases/lease-1")) <= 6
+
+
+def test_a_database_that_restarts_does_not_cost_the_place_in_the_queue(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.free = False
+    labd.once["GET", "/leases/lease-1"] = (503, {}, b'{"title": "Service Unavailable", "detail": "no database"}')
+    granting = grant_once_waited_for(labd, looks=2)
+    assert labctl("lease", "acquire").exit_code == 0
+    granting.join()
 
 
 def test_waiting_sends_heartbeats(labctl: Labctl, labd: FakeLabd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leasing, "BEATS_PER_TTL", 1000)
     labd.free = False
-    granting = grant_after_looks(labd, 2)
+    granting = grant_once_waited_for(labd, looks=2)
     assert labctl("lease", "acquire", "--duration", "30s").exit_code == 0
     granting.join()
     assert labd.asked("POST", "/leases/lease-1/heartbeat")

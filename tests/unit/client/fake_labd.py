@@ -4,6 +4,7 @@ It schedules nothing: a test says what is free, which lines a log has, and how a
 """
 
 import contextlib
+import hashlib
 import json
 import socket
 import threading
@@ -123,6 +124,12 @@ def page(found: Iterable[dict[str, Any]], query: dict[str, str]) -> dict[str, An
     return {"items": items[start:end], "next": str(end) if end < len(items) else None}
 
 
+def etag(answer: Any) -> str:
+    """Which version of a thing an answer shows; heartbeats make none."""
+    steady = {name: value for name, value in answer.items() if name != "heartbeat_by"}
+    return f'"{hashlib.sha256(json.dumps(steady).encode()).hexdigest()[:24]}"'
+
+
 class FakeLabd:
     """State and switches; all access through the lock of `changed`."""
 
@@ -150,6 +157,8 @@ class FakeLabd:
         """Accepted so far."""
         self.instant_end = "PASSED"
         """How runs end; empty: they go on until cancelled or ended by the test."""
+        self.lets_wait = True
+        """Whether a GET with ``wait`` is answered only once there is news, or its time is over."""
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -240,10 +249,12 @@ class FakeLabd:
             granted_at=now(),
             expires_at=now(lease["duration_s"]),
         )
+        self._tell()
 
     def end_lease(self, lease: dict[str, Any], reason: str = "released") -> None:
         if lease["state"] != "ENDED":
             lease.update(state="ENDED", position=None, ending_at=now(), ended_at=now(), end_reason=reason)
+            self._tell()
 
     def add_run(self, **changes: Any) -> dict[str, Any]:
         run = {
@@ -273,6 +284,7 @@ class FakeLabd:
 
     def start_run(self, run: dict[str, Any]) -> None:
         run.update(state="RUNNING", bench="bench-1", benches=["bench-1"], position=None, started_at=now())
+        self._tell()
 
     def say(self, run: dict[str, Any], *texts: str, level: str = "info") -> None:
         log = self.logs[run["id"]]
@@ -282,6 +294,11 @@ class FakeLabd:
     def end_run(self, run: dict[str, Any], state: str = "PASSED", reason: str = "") -> None:
         cases = {"passed": 2 if state == "PASSED" else 1, "failed": int(state == "FAILED"), "error": 0}
         run.update(state=state, position=None, ended_at=now(), reason=reason, cases=cases)
+        self._tell()
+
+    def _tell(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
 
 
 class _Server(ThreadingHTTPServer):
@@ -357,14 +374,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._log(path.split("/")[2], query)
         else:
             with self.lab.changed:
-                answer = self._answer(method, [unquote(part) for part in path.strip("/").split("/")], query, body)
+                parts = [unquote(part) for part in path.strip("/").split("/")]
+                answer = self._answer(method, parts, query, body)
+                seen = self.headers.get("If-None-Match")
+                if seen and self.lab.lets_wait and "wait" in query:
+                    news = lambda: etag(self._answer(method, parts, query, body)) != seen or self.lab.closing  # noqa: E731
+                    self.lab.changed.wait_for(news, float(query["wait"]))
+                    answer = self._answer(method, parts, query, body)
                 self.lab.changed.notify_all()
             if isinstance(answer, str):
                 self._send(200, answer.encode(), "application/xml")
             elif answer is None:
                 self._problem(404, f"there is no {path}")
+            elif etag(answer) == seen:
+                self._send(304, b"")
             else:
-                self._send(200, json.dumps(answer).encode())
+                self._send(200, json.dumps(answer).encode(), headers={"ETag": etag(answer)})
 
     def _answer(self, method: str, parts: list[str], query: dict[str, str], body: Any) -> Any:
         lab = self.lab
