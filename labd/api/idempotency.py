@@ -60,18 +60,19 @@ def answer_once(lab: Lab, request: KeyedRequest, act: Callable[[], Response], *,
     after it, when it is ``slow``).
 
     An answer is kept when something was done, refusals after it included, and when ``act`` refused nothing. A refusal
-    that undid everything is not: the request may be sent again.
+    that undid everything is not: the request may be sent again. Few requests come again, so the transaction finds out
+    as it begins which one does: none pays for a look beforehand.
     """
     with lab.idempotency.alone(request):
-        known = lab.idempotency.recall(request)
-        if known is not None:
-            return _unpacked(known)
         if slow:
+            known = lab.idempotency.recall(request)
+            if known is not None:
+                return _unpacked(known)
             answer = act()
             lab.idempotency.keep(request, _packed(answer))
             return answer
         try:
-            with lab.core.together.scope():
+            with lab.core.together.scope(lambda ledger: lab.idempotency.claim(request, ledger)):
                 try:
                     answer = act()
                 except ServiceError as error:
@@ -80,7 +81,7 @@ def answer_once(lab: Lab, request: KeyedRequest, act: Callable[[], Response], *,
                     answer = refusal(error)
                 lab.idempotency.keep(request, _packed(answer))
                 return answer
-        except KeyTaken:
+        except (KeyTaken, ServiceError):  # what is refused by now may have been done then
             known = lab.idempotency.recall(request)
             if known is None:
                 raise

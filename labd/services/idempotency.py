@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from labd.model.identity import Actor
 from labd.services.core import Core
 from labd.services.errors import FieldError, InProgress, Invalid
+from labd.services.ledger import Ledger
 from labd.store.units.idempotency import StoredAnswer
 
 KEPT_S = 24 * 3600.0
@@ -85,6 +86,10 @@ class Idempotency:
             return request.cipher.decrypt(nonce, sealed, stored.request.encode())
         except InvalidTag:
             raise RuntimeError("a kept answer cannot be read: its row was altered") from None
+
+    def claim(self, request: KeyedRequest, ledger: Ledger) -> None:
+        """Raises KeyTaken when the request has its answer. It gets none by another labd until the transaction ends."""
+        ledger.unit.claim_key(request.key_id, ledger.now - KEPT_S)
 
     def keep(self, request: KeyedRequest, answer: bytes) -> None:
         """Keeps the answer, in the thread's open transaction if there is one. Raises KeyTaken."""

@@ -8,6 +8,7 @@ from labd.model.identity import Actor
 from labd.services.ledger import Ledger
 
 Opener = Callable[[Actor], AbstractContextManager[Ledger]]
+Check = Callable[[Ledger], None]
 
 
 class Together(threading.local):
@@ -15,6 +16,7 @@ class Together(threading.local):
 
     def __init__(self) -> None:
         self._stack: ExitStack | None = None
+        self._check: Check | None = None
         self._done = 0
         self._lost = False
         self.ledger: Ledger | None = None
@@ -26,28 +28,34 @@ class Together(threading.local):
         return self._stack is not None
 
     @contextmanager
-    def scope(self) -> Iterator[None]:
-        """Everything within is durable once the block is left, or undone when an exception leaves it."""
+    def scope(self, check: Check | None = None) -> Iterator[None]:
+        """Everything within is durable once the block is left, or undone when an exception leaves it.
+
+        ``check`` is called as the transaction begins, before anything is written; what it raises keeps it from that.
+        """
         if self._stack is not None:
             raise RuntimeError("a request is one transaction already")
         try:
             with ExitStack() as stack:
-                self._stack, self._done, self._lost = stack, 0, False
+                self._stack, self._check, self._done, self._lost = stack, check, 0, False
                 yield
                 if self._lost:
                     raise RuntimeError("what was done before a failure that was passed over is undone")
         finally:
-            self._stack = self.ledger = None
+            self._stack = self._check = self.ledger = None
 
     @contextmanager
     def part(self, opener: Opener, actor: Actor) -> Iterator[Ledger]:
         """One use case's share of the transaction; an exception undoes it, and those before it."""
         if self._stack is None:
             raise RuntimeError("a share of nothing")
+        begins = self.ledger is None
         if self.ledger is None:
             self.ledger = self._stack.enter_context(opener(actor))
         self.ledger.actor = actor
         try:
+            if begins and self._check is not None:
+                self._check(self.ledger)
             yield self.ledger
         except BaseException as error:
             self.ledger, self._lost = None, self._done > 0

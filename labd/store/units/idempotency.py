@@ -23,6 +23,9 @@ class StoredAnswer:
 class Idempotency(Part):
     """The answers, of a unit of work, that are kept for requests which may come again."""
 
+    _claimed: tuple[str, bool] | None = None
+    """The key that is free for the unit, and whether an answer is under it which is too old."""
+
     def kept_answer(self, key_id: str, since: float) -> StoredAnswer | None:
         """The answer that was kept then or later."""
         columns = tables.idempotency_keys.c
@@ -31,10 +34,16 @@ class Idempotency(Part):
         ).first()
         return None if row is None else StoredAnswer(row.request, row.answer)
 
-    def keep_answer(self, key_id: str, stored: StoredAnswer, now: float, since: float) -> None:
-        """Keeps an answer, and forgets some that are older than ``since``. Raises KeyTaken."""
+    def claim_key(self, key_id: str, since: float) -> None:
+        """Raises KeyTaken when an answer was kept then or later; nobody else keeps one until this transaction ends."""
         kept_at = self._aside.scalar(_KEPT_AT, {"key": key_id})
         if kept_at is not None and kept_at >= since:
-            raise KeyTaken("another request with the same Idempotency-Key was answered meanwhile")
+            raise KeyTaken("a request with the same Idempotency-Key was answered before")
+        self._claimed = key_id, kept_at is not None
+
+    def keep_answer(self, key_id: str, stored: StoredAnswer, now: float, since: float) -> None:
+        """Keeps an answer, and forgets some that are older than ``since``. Raises KeyTaken."""
+        if self._claimed is None or self._claimed[0] != key_id:
+            self.claim_key(key_id, since)
         values = {"id": key_id, "request": stored.request, "answer": stored.answer, "created_at": now}
-        self._telling.answers[key_id] = KeptAnswer(values, since, replaces=kept_at is not None)
+        self._telling.answers[key_id] = KeptAnswer(values, since, replaces=self._claimed == (key_id, True))

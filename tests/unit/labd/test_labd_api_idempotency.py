@@ -128,21 +128,30 @@ def test_a_request_that_is_worked_on_is_not_begun_twice(
     assert web.post("leases", json=LEASE, headers=KEY).content == first.result().content
 
 
-def test_of_two_replicas_that_get_the_same_request_one_acts(
-    web: TestClient, lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other one finds the answer when it is about to keep its own, and undoes what it did."""
-    recall, calls = lab.idempotency.recall, list[int]()
+def test_a_request_sent_again_is_answered_alike_also_when_it_would_be_refused_by_now(web: TestClient) -> None:
+    lease = web.post("leases", json=LEASE).json()["id"]
+    first = web.post(f"leases/{lease}/extend", json={"by_s": 60}, headers=KEY)
+    assert first.status_code == 200
+    web.delete(f"leases/{lease}")
+    assert web.post(f"leases/{lease}/extend", json={"by_s": 60}).status_code == 409
+    again = web.post(f"leases/{lease}/extend", json={"by_s": 60}, headers=KEY)
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert web.post("leases", json={**LEASE, "selector": "no=such"}, headers=KEY).json()["errors"][0]["field"] == (
+        "Idempotency-Key"
+    )
 
-    def blind_once(request: object) -> bytes | None:
-        calls.append(1)
-        return None if len(calls) == 1 else recall(request)  # type: ignore[arg-type]
 
-    first = web.post("leases", json=LEASE, headers=KEY)
-    monkeypatch.setattr(lab.idempotency, "recall", blind_once)
-    assert web.post("leases", json=LEASE, headers=KEY).content == first.content
-    assert len(calls) == 2
-    assert _leases(web) == 1
+def test_a_request_sent_again_begins_nothing(web: TestClient, lab: Lab) -> None:
+    """Not to be undone either: those who write at the same time would have to wait for it."""
+    web.post("leases", json=LEASE, headers=KEY)
+    told: list[object] = []
+    lab.core.follow(told.append)
+    with lab.core.view() as unit:
+        before = unit.audit_head()
+    assert web.post("leases", json=LEASE, headers=KEY).headers["idempotent-replayed"] == "true"
+    with lab.core.view() as unit:
+        assert unit.audit_head() == before
+    assert told == []
 
 
 def test_keys_are_forgotten_after_a_day(web: TestClient, lab: Lab, clock: FakeClock) -> None:
