@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, cast
 
 from labd.model.bench import Bench
-from labd.model.lease import LIVE, Lease, LeaseState
+from labd.model.lease import LIVE, Lease, LeaseState, Share
 from labd.model.policy import Policy
 
 KEPT = 4
@@ -20,6 +20,7 @@ STANDING = (*LIVE, LeaseState.ENDING)
 """States of the leases that are kept."""
 
 _NONE: Mapping[str, Lease] = {}
+_NOBODY: Mapping[str, tuple[Share, bool]] = {}
 _NEVER = float("inf")
 
 
@@ -36,6 +37,10 @@ class Standing:
     """By bench: the lease by which somebody may act on it, or may still."""
     of_agents: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By agent: its benches, removed ones too."""
+    shares: Mapping[str, Mapping[str, tuple[Share, bool]]] = field(default_factory=dict)
+    """By lease and name: with whom it is or was shared, and whether it still is."""
+    attached: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """By agent: the labd to which it attached last, of several, and its name for that (`Attachment`)."""
     policy: Policy = field(default_factory=Policy)
     usage: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """Bench-seconds by team and hour since the Unix epoch."""
@@ -61,6 +66,11 @@ class Standing:
         """The lease by which somebody may act on a bench, or may still."""
         lease_id = self.live.get(bench)
         return None if lease_id is None else self.lease(lease_id)
+
+    def shares_of(self, lease_id: str) -> list[tuple[Share, bool]]:
+        """With whom a lease is or was shared, by name, and whether it still is."""
+        shares = self.shares.get(lease_id, _NOBODY)
+        return [shares[name] for name in sorted(shares)]
 
     def benches_of(self, agent: str) -> list[Bench]:
         """The benches of an agent, removed ones too, by name."""
@@ -112,8 +122,30 @@ class Draft(Standing):
             self._leases(lease.state)[lease.id] = lease
         if known is None or known.benches != lease.benches or lease.state is LeaseState.ENDED:
             self._put_live(lease)
+        if lease.state is LeaseState.ENDED:
+            self.drop_shares(lease.id)
         if (due_at := lease.due_at) is not None:
             self.due_from = min(self.due_from, due_at)
+
+    def put_share(self, lease_id: str, share: Share, live: bool) -> None:
+        """Adds the share or replaces what was known of it."""
+        shares = self._copied("shares")
+        shares[lease_id] = {**shares.get(lease_id, _NOBODY), share.holder: (share, live)}
+
+    def drop_shares(self, lease_id: str) -> None:
+        """Forgets all shares of the lease."""
+        if lease_id in self.shares:
+            del self._copied("shares")[lease_id]
+
+    def put_attached(self, agent: str, replica: str, session: str) -> None:
+        """The agent is attached there, and nowhere else."""
+        self._copied("attached")[agent] = replica, session
+
+    def drop_attached(self, agents: Iterable[str]) -> None:
+        """These agents are attached nowhere."""
+        attached = self._copied("attached")
+        for agent in agents:
+            attached.pop(agent, None)
 
     def put_usage(self, team: str, hour: int, bench_s: float, oldest: int) -> None:
         """Replaces what the team has used in an hour, and forgets what is older than another hour."""
@@ -148,16 +180,21 @@ def standing_of(
     version: int,
     benches: Iterable[Bench],
     leases: Iterable[Lease],
+    shares: Iterable[tuple[str, Share, bool]],
+    attached: Mapping[str, tuple[str, str]],
     policy: Policy,
     usage: Mapping[tuple[str, int], float],
     last_seq: int,
 ) -> Standing:
     """What the database has; leases in order of arrival."""
-    draft = Draft(Standing(version=version - 1, policy=policy, usage=usage, last_seq=last_seq))
+    former = Standing(version=version - 1, attached=attached, policy=policy, usage=usage, last_seq=last_seq)
+    draft = Draft(former)
     for bench in sorted(benches, key=attrgetter("name")):
         draft.put_bench(bench)
     for lease in leases:
         draft.put_lease(lease)
+    for lease_id, share, live in shares:
+        draft.put_share(lease_id, share, live)
     return draft
 
 

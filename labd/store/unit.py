@@ -6,10 +6,9 @@ from labd.store.units.environments import Environments
 from labd.store.units.idempotency import Idempotency
 from labd.store.units.identities import Identities
 from labd.store.units.present import Present
-from labd.store.units.replicas import Replicas
 from labd.store.units.retention import Retaining
 from labd.store.units.runs import Runs
 
 
-class Unit(Agents, Audit, Environments, Idempotency, Identities, Present, Replicas, Retaining, Runs):
+class Unit(Agents, Audit, Environments, Idempotency, Identities, Present, Retaining, Runs):
     """One open transaction."""

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 
 from labd.model.filters import Filter
 from labd.model.lease import Lease, LeasedBench, LeaseState, Share, ShareMode
@@ -15,13 +15,6 @@ from labd.store.units.part import Part
 
 _IDS_AT_ONCE = 10_000
 """In one statement; databases bound the number of parameters."""
-
-# Built once: to build a statement costs more than to execute it.
-_SHARES = (
-    select(tables.lease_shares)
-    .where(tables.lease_shares.c.lease_id == bindparam("of_lease"))
-    .order_by(tables.lease_shares.c.holder)
-)
 
 
 class Leases(Part):
@@ -47,7 +40,7 @@ class Leases(Part):
         )
         return [(float(asked), float(lasted)) for asked, lasted in rows if lasted is not None]
 
-    def save_share(self, lease_id: str, share: Share, *, live: bool = True) -> None:
+    def store_share(self, lease_id: str, share: Share, live: bool) -> None:
         """Shares a lease with somebody, changes how, or remembers that it is shared with them no more."""
         columns = tables.lease_shares.c
         same = (columns.lease_id == lease_id) & (columns.holder == share.holder)
@@ -57,16 +50,17 @@ class Leases(Part):
             known = {"lease_id": lease_id, "holder": share.holder}
             self._connection.execute(insert(tables.lease_shares).values({**known, **values}))
 
-    def shares(self, lease_id: str) -> list[Share]:
-        """With whom a lease is shared, by name."""
-        return [share for share, live in self.shares_ever(lease_id) if live]
+    def stored_shares(self, states: Collection[LeaseState]) -> list[tuple[str, Share, bool]]:
+        """With whom leases in these states are or were shared, and whether they still are."""
+        columns = tables.lease_shares.c
+        rows = self._connection.execute(
+            select(tables.lease_shares)
+            .join(tables.leases, columns.lease_id == tables.leases.c.id)
+            .where(tables.leases.c.state.in_(states))
+        )
+        return [(row.lease_id, Share(row.holder, ShareMode(row.mode), row.number), row.live) for row in rows]
 
-    def shares_ever(self, lease_id: str) -> list[tuple[Share, bool]]:
-        """With whom a lease is or was shared, by name, and whether it still is."""
-        rows = self._aside.execute(_SHARES, {"of_lease": lease_id})
-        return [(Share(row.holder, ShareMode(row.mode), row.number), row.live) for row in rows]
-
-    def drop_shares(self, lease_id: str) -> None:
+    def remove_shares(self, lease_id: str) -> None:
         """Shares a lease with nobody any more."""
         self._connection.execute(delete(tables.lease_shares).where(tables.lease_shares.c.lease_id == lease_id))
 

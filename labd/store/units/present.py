@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection
 
 from labd.model.bench import Bench
-from labd.model.lease import HELD, LIVE, Lease, LeaseState
+from labd.model.lease import HELD, LIVE, Lease, LeaseState, Share
 from labd.model.policy import Policy
 from labd.store import tables
 from labd.store.standing import STANDING, Draft, Standing, standing_of
@@ -15,6 +15,7 @@ from labd.store.storable import storable
 from labd.store.units.benches import Benches
 from labd.store.units.leases import Leases
 from labd.store.units.policy import Policies
+from labd.store.units.replicas import Attachment, Replicas
 from labd.store.units.usage import Usage
 from labd.store.untold import USAGE_KEPT_H, Untold, changed
 
@@ -22,8 +23,8 @@ _STANDING = select(tables.standing.c.version, tables.standing.c.last_seq)
 _COUNT = update(tables.standing).values(version=bindparam("now"), last_seq=bindparam("last"))
 
 
-class Present(Benches, Leases, Policies, Usage):
-    """Benches, leases, policy and usage as they stand."""
+class Present(Benches, Leases, Policies, Replicas, Usage):
+    """Benches, leases, policy, usage, and who is attached, as they stand."""
 
     _draft: Draft | None = None
 
@@ -106,6 +107,18 @@ class Present(Benches, Leases, Policies, Usage):
         """The lease by which somebody may act on a bench, or may still: GRANTED, ACTIVE or ENDING."""
         return self._standing().live_on(bench)
 
+    def shares(self, lease_id: str) -> list[Share]:
+        """With whom a lease, which is not ENDED, is shared, by name."""
+        return [share for share, live in self.shares_ever(lease_id) if live]
+
+    def shares_ever(self, lease_id: str) -> list[tuple[Share, bool]]:
+        """With whom a lease, which is not ENDED, is or was shared, by name, and whether it still is."""
+        return self._standing().shares_of(lease_id)
+
+    def is_attached(self, agent: str, session: str) -> bool:
+        """Whether that session is the agent's latest, in the whole lab."""
+        return self._standing().attached.get(agent, ("", ""))[1] == session
+
     def policy(self) -> Policy:
         """The lab's policy; the default one until somebody has set another."""
         return self._standing().policy
@@ -139,6 +152,36 @@ class Present(Benches, Leases, Policies, Usage):
         changed(self._telling.leases, lease.id, known, lease)
         draft.put_lease(lease)
 
+    def save_share(self, lease_id: str, share: Share, *, live: bool = True) -> None:
+        """Shares a lease with somebody, changes how, or remembers that it is shared with them no more."""
+        draft = self._changing()
+        self.store_share(lease_id, share, live)
+        draft.put_share(lease_id, share, live)
+
+    def drop_shares(self, lease_id: str) -> None:
+        """Shares a lease with nobody any more."""
+        draft = self._changing()
+        self.remove_shares(lease_id)
+        draft.drop_shares(lease_id)
+
+    def attach_agent(self, attachment: Attachment) -> None:
+        """The agent is attached there, and nowhere else."""
+        draft = self._changing()
+        self.store_attachment(attachment)
+        draft.put_attached(attachment.agent, attachment.replica, attachment.session)
+
+    def detach_agent(self, agent: str, session: str) -> None:
+        """That session of the agent is over; a newer one stays."""
+        if self.is_attached(agent, session):
+            self._changing().drop_attached([agent])
+        self.remove_attachment(agent, session)
+
+    def forget_replicas(self, ids: list[str]) -> None:
+        """Takes out replicas that are gone, with their agents."""
+        draft = self._changing()
+        self.remove_replicas(ids)
+        draft.drop_attached([agent for agent, (replica, _) in draft.attached.items() if replica in ids])
+
     def save_policy(self, policy: Policy) -> None:
         """Replaces the lab's policy."""
         draft = self._changing()
@@ -170,6 +213,8 @@ class Present(Benches, Leases, Policies, Usage):
             version,
             self.stored_benches(),
             self.stored_leases(STANDING),
+            self.stored_shares(STANDING),
+            self.stored_attached(),
             self.stored_policy(),
             self.stored_usage(),
             last_seq,

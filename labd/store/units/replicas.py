@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, literal, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from labd.store import tables
 from labd.store.units.part import Part
@@ -46,7 +46,7 @@ class Replicas(Part):
         self._connection.execute(update(tables.lab).values(forgiven=columns.stalls, alive_at=now))
         return True
 
-    def attach_agent(self, attachment: Attachment) -> None:
+    def store_attachment(self, attachment: Attachment) -> None:
         """The agent is attached there, and nowhere else."""
         self._connection.execute(delete(tables.attachments).where(tables.attachments.c.agent == attachment.agent))
         self._connection.execute(
@@ -59,7 +59,7 @@ class Replicas(Part):
             )
         )
 
-    def detach_agent(self, agent: str, session: str) -> None:
+    def remove_attachment(self, agent: str, session: str) -> None:
         """That session of the agent is over; a newer one stays."""
         columns = tables.attachments.c
         self._connection.execute(delete(tables.attachments).where(columns.agent == agent, columns.session == session))
@@ -76,17 +76,17 @@ class Replicas(Part):
         if rows:
             self._connection.execute(statement, rows)
 
-    def is_attached(self, agent: str, session: str) -> bool:
-        """Whether that session is the agent's latest, in the whole lab."""
+    def stored_attached(self) -> dict[str, tuple[str, str]]:
+        """Where agents are attached: the replica, and the session, by agent."""
         columns = tables.attachments.c
-        query = select(literal(1)).where(columns.agent == agent, columns.session == session)
-        return self._aside.scalar(query) is not None
+        rows = self._connection.execute(select(columns.agent, columns.replica, columns.session))
+        return {row.agent: (row.replica, row.session) for row in rows}
 
     def attachments(self) -> list[Attachment]:
         """Where agents are attached, also to labds that are gone."""
         return [Attachment(**row) for row in self._connection.execute(select(tables.attachments)).mappings()]
 
-    def forget_replicas(self, ids: list[str]) -> None:
+    def remove_replicas(self, ids: list[str]) -> None:
         """Takes out replicas that are gone, with their agents."""
         self._connection.execute(delete(tables.replicas).where(tables.replicas.c.id.in_(ids)))
         self._connection.execute(delete(tables.attachments).where(tables.attachments.c.replica.in_(ids)))

@@ -133,7 +133,9 @@ def test_the_index_agrees_with_a_look_at_everything(draw: st.DataObject) -> None
         _agree(former, then, at)
     if past:
         last, then, at = past[-1]
-        stored = standing_of(last.version, then.benches.values(), then.standing(), last.policy, last.usage, arrived)
+        stored = standing_of(
+            last.version, then.benches.values(), then.standing(), [], {}, last.policy, last.usage, arrived
+        )
         assert stored.version == last.version
         _agree(stored, then, at)
 
