@@ -12,6 +12,9 @@ from labd.cli.output import clean, format_option, print_json, print_table
 from labd.cli.session import Session, pass_session
 from labd.client import AuditEntry, AuditQuery
 
+_LONGEST = 200
+"""Characters of a value in a table; JSON has all of them."""
+
 
 @click.group()
 def audit() -> None:
@@ -135,4 +138,5 @@ def _change(entry: AuditEntry) -> str:
 def _text(name: str, value: object) -> str:
     if name.endswith("_at") and isinstance(value, int | float):
         return _moment_text(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

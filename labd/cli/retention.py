@@ -17,7 +17,7 @@ def retention() -> None:
     \b
     A file for 'apply' looks like this; what is left out is kept for ever:
       {"default": {"runs_days": 365, "runs_mb": 50000, "logs_days": 90, "traces_days": 30},
-       "teams": {"chassis": {"runs_days": 3650}}, "audit_days": 1095}
+       "teams": {"chassis": {"runs_days": 3650, "audit_days": 365}}, "audit_days": 1095, "audit_mb": 10000}
     """
 
 

@@ -628,6 +628,8 @@ class TeamRetention(TypedDict, total=False):
     logs_mb: float | None
     traces_days: float | None
     traces_mb: float | None
+    audit_days: float | None
+    audit_mb: float | None
 
 
 class Retention(TypedDict, total=False):
@@ -636,6 +638,7 @@ class Retention(TypedDict, total=False):
     default: TeamRetention
     teams: dict[str, TeamRetention]
     audit_days: float | None
+    audit_mb: float | None
 
 
 class Swept(TypedDict):

@@ -2,12 +2,13 @@
 
 Each entry carries the SHA-256 of its own canonical encoding, the hash of the entry before it included. The head of the
 chain is kept beside the log, so that rows cut off at the end are missed too. What retention removes from the beginning
-is vouched for by a checkpoint, which an entry of the chain itself confirms.
+is vouched for by a checkpoint, which an entry of the chain itself confirms; what it removes of a team's alone leaves
+gaps, which an entry of the chain lists.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from json.encoder import encode_basestring
@@ -16,7 +17,9 @@ from typing import Any
 GENESIS = "0" * 64
 """What the first entry names as the hash before it."""
 PRUNED = "audit.pruned"
-"""The action of the entry that confirms a checkpoint: its ``after`` has the checkpoint's ``seq`` and ``hash``."""
+"""The action of the entry that confirms a checkpoint: its ``after`` has the checkpoint's ``seq`` and ``hash``; or gaps:
+then it has them as ``gaps``, a list of ``[first, last, previous]``.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,16 @@ class Head:
 
     seq: int
     hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Entries that retention has removed, from number ``first`` to ``last``."""
+
+    first: int
+    last: int
+    previous: str
+    """Hash of the entry before them."""
 
 
 START = Head(0, GENESIS)
@@ -82,6 +95,26 @@ def link(head: Head, deeds: Iterable[Deed]) -> list[Entry]:
     return entries
 
 
+def gaps_in(removed: Iterable[Entry]) -> list[Gap]:
+    """What the removal of these entries leaves behind, in their order."""
+    gaps: list[Gap] = []
+    for entry in removed:
+        if gaps and gaps[-1].last == entry.seq - 1:
+            gaps[-1] = replace(gaps[-1], last=entry.seq)
+        else:
+            gaps.append(Gap(entry.seq, entry.seq, entry.previous))
+    return gaps
+
+
+def gaps_told(deed: Deed) -> list[Gap]:
+    """The gaps that an entry lists; none of one that was altered beyond reading, which its hash tells."""
+    told = (deed.after or {}).get("gaps", []) if deed.action == PRUNED else []
+    try:
+        return [Gap(int(first), int(last), str(previous)) for first, last, previous in told]
+    except (TypeError, ValueError):
+        return []
+
+
 class Fault(StrEnum):
     """What is wrong with a chain."""
 
@@ -103,12 +136,16 @@ class ChainBroken(Exception):
 class Verifier:
     """Takes the entries of a log in the order of their numbers; `finish` says that all are there."""
 
-    def __init__(self, head: Head | None, checkpoint: Head | None = None, *expected: Head) -> None:
+    def __init__(
+        self, head: Head | None, checkpoint: Head | None = None, *expected: Head, gaps: Iterable[Gap] = ()
+    ) -> None:
         """``head`` is the one kept beside the log, ``checkpoint`` the last that retention left.
 
         ``expected`` are places that somebody wrote down outside of the database: they find a log that was written anew
-        as a whole, or cut off, head and all.
+        as a whole, or cut off, head and all. ``gaps`` are those that entries of the log itself list: `take` has yet to
+        find these sound.
         """
+        self._gaps = {gap.first: gap for gap in gaps}
         self._head = head
         self._checkpoint = checkpoint
         self._expected = {(one.seq, one.hash) for one in expected}
@@ -121,15 +158,19 @@ class Verifier:
 
     def take(self, entry: Entry) -> None:
         """The next entry. Raises ChainBroken."""
+        while self._last.seq + 1 < entry.seq and (gap := self._gaps.get(self._last.seq + 1)) is not None:
+            self._leap(gap)
         wanted = self._last.seq + 1
         if entry.seq < wanted:
             raise ChainBroken(
-                Fault.INSERTED, entry.seq, f"entry {entry.seq} was inserted: the log begins at {wanted} here"
+                Fault.INSERTED, entry.seq, f"entry {entry.seq} was inserted: the log goes on at {wanted} here"
             )
         if entry.seq > wanted:
             raise ChainBroken(Fault.REMOVED, wanted, f"{_entries(wanted, entry.seq - 1)} removed")
         if entry.hash != _digest(entry.seq, entry.deed, entry.previous):
             raise ChainBroken(Fault.ALTERED, entry.seq, f"entry {entry.seq} was altered: its hash is that of another")
+        if self._last.hash == _REMOVED:
+            self._last = Head(self._last.seq, entry.previous)
         self._decide(entry.previous)
         if entry.previous != self._last.hash:
             self._doubtful = entry
@@ -173,6 +214,19 @@ class Verifier:
             )
         return self._last
 
+    def _leap(self, gap: Gap) -> None:
+        """Over entries that retention has removed: the one before them must be there, the last one's hash is gone."""
+        if self._last.hash != _REMOVED:
+            self._decide(gap.previous)
+            if gap.previous != self._last.hash:
+                seq = self._last.seq
+                raise ChainBroken(
+                    Fault.ALTERED,
+                    seq,
+                    f"entry {seq} was altered, and its hash with it: retention knew another after it",
+                )
+        self._last = Head(max(gap.last, gap.first), _REMOVED)
+
     def _decide(self, following: str) -> None:
         """Whether the doubtful entry or the one before it was altered: the one that follows knows the true one."""
         if self._doubtful is None:
@@ -182,6 +236,10 @@ class Verifier:
         if seq <= checkpoint:
             seq = self._last.seq
         raise ChainBroken(Fault.ALTERED, seq, f"entry {seq} was altered, and its hash with it: its neighbours disagree")
+
+
+_REMOVED = ""
+"""In place of the hash of an entry that is not there any more."""
 
 
 def _entries(first: int, last: int) -> str:

@@ -9,6 +9,10 @@ LEASES_KEPT_S = 8 * DAY_S
 """Ended leases are kept for this long at least: quotas count the hours of the last week."""
 
 
+AUDIT_KEPT_S = DAY_S
+"""Entries of the audit log are kept for this long at least: nobody can push out what they have just done."""
+
+
 @dataclass(frozen=True, slots=True)
 class TeamRetention:
     """What is kept of a team's."""
@@ -25,6 +29,10 @@ class TeamRetention:
     """Traces of leases, after the last frame."""
     traces_mb: float | None = None
     """Traces together at each agent; the oldest go first."""
+    audit_days: float | None = None
+    """Entries of the audit log on what is the team's."""
+    audit_mb: float | None = None
+    """Those together; the oldest go first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,9 @@ class Retention:
     teams: Mapping[str, TeamRetention] = field(default_factory=dict)
     """Rules of single teams, in place of the default as a whole."""
     audit_days: float | None = None
-    """The audit log is one chain for the whole lab: it can only be cut at its beginning."""
+    """All entries of the audit log, whomever they concern."""
+    audit_mb: float | None = None
+    """Those together; the oldest go first."""
 
     def of(self, team: str) -> TeamRetention:
         """The rules of a team."""
@@ -50,6 +60,12 @@ class Retention:
                 yield f"{name}.logs_days", one.logs_days, f"a log goes with its run, after {one.runs_days:g} days"
             if one.runs_mb is not None and one.logs_mb is not None and one.logs_mb > one.runs_mb:
                 yield f"{name}.logs_mb", one.logs_mb, f"a log goes with its run, of which {one.runs_mb:g} MB are kept"
+            if one.audit_days is not None and self.audit_days is not None and one.audit_days > self.audit_days:
+                message = f"no entry of the log is kept for longer than audit_days, {self.audit_days:g} days"
+                yield f"{name}.audit_days", one.audit_days, message
+            if one.audit_mb is not None and self.audit_mb is not None and one.audit_mb > self.audit_mb:
+                message = f"no more of the log is kept than audit_mb, {self.audit_mb:g} MB"
+                yield f"{name}.audit_mb", one.audit_mb, message
 
 
 def retention_of(document: Mapping[str, Any]) -> Retention:
@@ -58,6 +74,7 @@ def retention_of(document: Mapping[str, Any]) -> Retention:
         default=TeamRetention(**document.get("default", {})),
         teams={name: TeamRetention(**one) for name, one in document.get("teams", {}).items()},
         audit_days=document.get("audit_days"),
+        audit_mb=document.get("audit_mb"),
     )
 
 

@@ -88,7 +88,7 @@ class Auditing:
         # Before the log is read, which may only have grown since.
         known = [one for one in (expected, None if self._anchor is None else self._anchor.head) if one is not None]
         with self._core.view() as unit:
-            verifier = Verifier(unit.audit_head(), unit.audit_checkpoint(), *known)
+            verifier = Verifier(unit.audit_head(), unit.audit_checkpoint(), *known, gaps=unit.audit_gaps())
             try:
                 for entry in unit.audit_entries():
                     verifier.take(entry)
@@ -104,4 +104,6 @@ def _goes_through(unit: Unit, place: Head) -> bool:
     if place.seq <= (0 if checkpoint is None else checkpoint.seq):
         return True
     found = unit.audit_page(AuditFilter(), after=place.seq - 1, limit=1, newest_first=False)
-    return bool(found) and found[0].head == place
+    if found and found[0].seq == place.seq:
+        return found[0].hash == place.hash
+    return any(gap.first <= place.seq <= gap.last for gap in unit.audit_gaps())

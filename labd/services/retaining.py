@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import structlog
 
-from labd.model.audit import PRUNED
 from labd.model.identity import SYSTEM, Actor
 from labd.model.retention import DAY_S, LEASES_KEPT_S, Retention, Swept, TeamRetention
+from labd.services import audit_retention
 from labd.services.core import Core
 from labd.services.errors import FieldError, Invalid
 from labd.store.errors import StoreError
@@ -21,7 +21,7 @@ REFRESH_S = 30.0
 """How often it looks whether another labd was told other rules: agents are told them, too."""
 PAUSE_S = 0.02
 """Between two batches: others get their turn."""
-RUNS_AT_ONCE, LEASES_AT_ONCE, LINES_AT_ONCE, FILES_AT_ONCE, ENTRIES_AT_ONCE = 20, 200, 5000, 10, 2000
+RUNS_AT_ONCE, LEASES_AT_ONCE, LINES_AT_ONCE, FILES_AT_ONCE = 20, 200, 5000, 10
 GIVEN_KEPT_S = 3600.0
 """What a run was given is kept for so long after its end: its runner may send its result again."""
 
@@ -63,8 +63,7 @@ class Retaining:
             rules, now, found = retention or unit.retention(), self._core.clock.now(), Swept()
             for team in unit.teams_with_records():
                 found += _preview_of(unit, team, rules.of(team), now)
-            if rules.audit_days is not None:
-                found += Swept(audit_entries=unit.old_audit(now - rules.audit_days * DAY_S)[0])
+            found += Swept(audit_entries=audit_retention.preview(unit, rules, now))
         return found
 
     def sweep(self, actor: Actor = SYSTEM) -> Swept:
@@ -126,8 +125,7 @@ class Retaining:
             if not sums:
                 break
             yield Swept(files=len(sums))
-        if rules.audit_days is not None:
-            yield from self._audit(actor, now - rules.audit_days * DAY_S)
+        yield from audit_retention.sweep(self._core, actor, rules, now)
 
     def _runs(self, team: str, rules: TeamRetention, now: float) -> Iterator[Swept]:
         with self._core.view() as unit:
@@ -160,18 +158,6 @@ class Retaining:
                 with self._core.transaction() as ledger:
                     over = ledger.unit.remove_log(run_id, LINES_AT_ONCE)
                 yield Swept(logs=1, log_bytes=size) if over else Swept()
-
-    def _audit(self, actor: Actor, before: float) -> Iterator[Swept]:
-        while True:
-            with self._core.transaction(actor) as ledger:
-                count, last = ledger.unit.old_audit(before, ENTRIES_AT_ONCE)
-                if last is not None:
-                    ledger.unit.lock_audit()
-                    ledger.unit.prune_audit(last, ledger.now)
-                    ledger.audit(PRUNED, "audit/log", after={"seq": last.seq, "hash": last.hash, "entries": count})
-            if last is None:
-                return
-            yield Swept(audit_entries=count)
 
 
 def _preview_of(unit: Unit, team: str, rules: TeamRetention, now: float) -> Swept:

@@ -2,6 +2,7 @@
 
 from labd.store.units.agents import Agents
 from labd.store.units.audit import Audit
+from labd.store.units.audit_retention import AuditRetaining
 from labd.store.units.environments import Environments
 from labd.store.units.idempotency import Idempotency
 from labd.store.units.identities import Identities
@@ -10,5 +11,5 @@ from labd.store.units.retention import Retaining
 from labd.store.units.runs import Runs
 
 
-class Unit(Agents, Audit, Environments, Idempotency, Identities, Present, Retaining, Runs):
+class Unit(Agents, Audit, AuditRetaining, Environments, Idempotency, Identities, Present, Retaining, Runs):
     """One open transaction."""

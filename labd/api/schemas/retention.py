@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from labd.api.schemas.common import Request, Word
 
 _Days = Annotated[float | None, Field(ge=0, le=36500)]
+_Megabytes = Annotated[float | None, Field(ge=0, le=1e9)]
 
 
 class TeamRetention(Request):
@@ -16,16 +17,16 @@ class TeamRetention(Request):
         None
     )
     runs_mb: Annotated[
-        float | None, Field(ge=0, le=1e9, description="Runs together, in 10^6 bytes; those that ended first go first.")
+        _Megabytes, Field(description="Runs together, in 10^6 bytes; those that ended first go first.")
     ] = None
     logs_days: Annotated[_Days, Field(description="Logs of runs, after the end of the run.")] = None
-    logs_mb: Annotated[
-        float | None, Field(ge=0, le=1e9, description="Logs together, in 10^6 bytes; the oldest go first.")
-    ] = None
+    logs_mb: Annotated[_Megabytes, Field(description="Logs together, in 10^6 bytes; the oldest go first.")] = None
     traces_days: Annotated[_Days, Field(description="Traces of leases, after the last frame.")] = None
-    traces_mb: Annotated[
-        float | None, Field(ge=0, le=1e9, description="Traces at each agent, in 10^6 bytes; the oldest go first.")
-    ] = None
+    traces_mb: Annotated[_Megabytes, Field(description="Traces at each agent, in 10^6 bytes; the oldest go first.")] = (
+        None
+    )
+    audit_days: Annotated[_Days, Field(description="Entries of the audit log on what is the team's.")] = None
+    audit_mb: Annotated[_Megabytes, Field(description="Those together, in 10^6 bytes; the oldest go first.")] = None
 
 
 class Retention(Request):
@@ -35,8 +36,9 @@ class Retention(Request):
         json_schema_extra={
             "example": {
                 "default": {"runs_days": 365, "runs_mb": 50000, "logs_days": 90, "logs_mb": 20000, "traces_days": 30},
-                "teams": {"chassis": {"runs_days": 3650}},
+                "teams": {"chassis": {"runs_days": 3650, "audit_days": 365}},
                 "audit_days": 1095,
+                "audit_mb": 10000,
             }
         }
     )
@@ -44,7 +46,10 @@ class Retention(Request):
     teams: Annotated[
         dict[Word, TeamRetention], Field(max_length=10_000, description="In place of the default as a whole.")
     ] = Field(default={})
-    audit_days: Annotated[_Days, Field(description="Of the whole lab: the log is one chain.")] = None
+    audit_days: Annotated[
+        _Days, Field(description="All entries of the audit log, whomever they concern. The last day stays anyway.")
+    ] = None
+    audit_mb: Annotated[_Megabytes, Field(description="Those together, in 10^6 bytes; the oldest go first.")] = None
 
 
 class Swept(BaseModel):

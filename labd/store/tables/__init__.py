@@ -1,7 +1,7 @@
 """The tables. Times are seconds since the Unix epoch. Migrations in ``migrations/versions`` create and change them."""
 
 from labd.store.tables.agents import agent_drains, agents
-from labd.store.tables.audit import audit, audit_checkpoints, audit_head
+from labd.store.tables.audit import audit, audit_checkpoints, audit_gaps, audit_head
 from labd.store.tables.benches import benches
 from labd.store.tables.environments import environments, run_environments, secrets
 from labd.store.tables.idempotency import idempotency_keys
@@ -22,6 +22,7 @@ __all__ = [
     "attachments",
     "audit",
     "audit_checkpoints",
+    "audit_gaps",
     "audit_head",
     "benches",
     "contents",

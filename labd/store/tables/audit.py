@@ -1,4 +1,4 @@
-"""The audit log. Triggers in the database refuse to change or remove its rows, except what a checkpoint covers."""
+"""The audit log. Triggers in the database refuse to change or remove rows, except what a checkpoint or gap covers."""
 
 from sqlalchemy import Column, Float, Integer, String, Table, Text
 
@@ -38,4 +38,12 @@ audit_checkpoints = Table(
     Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("hash", String(64), nullable=False),
     Column("time", Float, nullable=False),
+)
+
+# Entries of these numbers may be removed; an entry that stays lists them.
+audit_gaps = Table(
+    "audit_gaps",
+    metadata,
+    Column("first", Integer, primary_key=True, autoincrement=False),
+    Column("last", Integer, nullable=False),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping, Select, select
 
-from labd.model.audit import Deed, Entry, Head
+from labd.model.audit import PRUNED, Deed, Entry, Gap, Head, gaps_told
 from labd.store import tables
 from labd.store.units.part import Part
 from labd.store.untold import lock_audit
@@ -69,7 +69,7 @@ class Audit(Part):
             query = query.where(columns.time >= wanted.since)
         if wanted.until is not None:
             query = query.where(columns.time < wanted.until)
-        return [_entry(row) for row in self._connection.execute(query).mappings()]
+        return [entry_of(row) for row in self._connection.execute(query).mappings()]
 
     def audit_entries(self) -> Iterator[Entry]:
         """All entries in their order, a few at a time."""
@@ -83,12 +83,19 @@ class Audit(Part):
         columns = tables.audit_checkpoints.c
         return self._head(select(columns.seq, columns.hash).order_by(columns.seq.desc()).limit(1))
 
+    def audit_gaps(self) -> Iterator[Gap]:
+        """Those that the log says retention has left."""
+        query = select(tables.audit).where(tables.audit.c.action == PRUNED).order_by(tables.audit.c.seq)
+        for row in self._connection.execute(query).mappings():
+            yield from gaps_told(entry_of(row).deed)
+
     def _head(self, query: Select[Any]) -> Head | None:
         row = self._connection.execute(query).first()
         return None if row is None else Head(row.seq, row.hash)
 
 
-def _entry(row: RowMapping) -> Entry:
+def entry_of(row: RowMapping) -> Entry:
+    """A row of the table as an entry."""
     deed = Deed(
         time=row["time"],
         actor=row["actor"],

@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 from sqlalchemy import Text, cast, delete, exists, func, insert, select, update
 
-from labd.model.audit import Head
 from labd.model.lease import LeaseState
 from labd.model.retention import Retention, retention_of
 from labd.store import tables
@@ -141,26 +140,3 @@ class Retaining(Part):
     def remove_contents(self, sums: Collection[str]) -> None:
         """Those that no run refers to."""
         self._connection.execute(delete(tables.contents).where(tables.contents.c.sha256.in_(sums)))
-
-    def old_audit(self, before: float, limit: int | None = None) -> tuple[int, Head | None]:
-        """How many entries at the beginning of the audit log are older, up to ``limit``, and the last of them."""
-        columns = tables.audit.c
-        # The clock may have been set back: the log is cut before the first entry that is young enough.
-        young = self._connection.scalar(select(func.min(columns.seq)).where(columns.time >= before))
-        query = select(columns.seq, columns.hash).order_by(columns.seq.desc()).limit(1)
-        first = self._connection.scalar(select(func.min(columns.seq)))
-        if first is None:
-            return 0, None
-        if young is not None:
-            query = query.where(columns.seq < young)
-        if limit is not None:
-            query = query.where(columns.seq < first + limit)
-        last = self._connection.execute(query).first()
-        return (0, None) if last is None else (last.seq - first + 1, Head(last.seq, last.hash))
-
-    def prune_audit(self, checkpoint: Head, now: float) -> None:
-        """Removes the entries up to the checkpoint, which vouches for them from now on."""
-        self._connection.execute(
-            insert(tables.audit_checkpoints).values(seq=checkpoint.seq, hash=checkpoint.hash, time=now)
-        )
-        self._connection.execute(delete(tables.audit).where(tables.audit.c.seq <= checkpoint.seq))

@@ -12,7 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from labd.model.audit import GENESIS, PRUNED, START, ChainBroken, Deed, Entry, Fault, Head, Verifier, canonical, link
+from labd.model.audit import (
+    GENESIS,
+    PRUNED,
+    START,
+    ChainBroken,
+    Deed,
+    Entry,
+    Fault,
+    Head,
+    Verifier,
+    canonical,
+    gaps_in,
+    gaps_told,
+    link,
+)
 from labd.model.identity import ANONYMOUS, Actor, ActorKind
 from labd.services.anchor import Anchor
 from labd.services.auditing import Auditing
@@ -207,6 +221,55 @@ def test_retention_is_no_fault_but_what_passes_for_it_is() -> None:
     assert _fault(entries[3:], head, checkpoint=forged) == (Fault.REMOVED, 1), "no entry says that this was retention"
 
 
+def _without(entries: list[Entry], numbers: set[int]) -> list[Entry]:
+    """What retention leaves when it removes these, with the entry that lists the gaps."""
+    gaps = gaps_in([entry for entry in entries if entry.seq in numbers])
+    listed = [[gap.first, gap.last, gap.previous] for gap in gaps]
+    kept = [entry for entry in entries if entry.seq not in numbers]
+    return kept + link(entries[-1].head, [Deed(9.0, "labd", "system", "", PRUNED, "team/a", after={"gaps": listed})])
+
+
+def _check_with_gaps(entries: list[Entry], head: Head, *expected: Head) -> Head:
+    gaps = [gap for entry in entries for gap in gaps_told(entry.deed)]
+    verifier = Verifier(head, None, *expected, gaps=gaps)
+    for entry in entries:
+        verifier.take(entry)
+    return verifier.finish()
+
+
+@given(st.integers(1, 12), st.data())
+def test_a_log_with_gaps_is_sound_and_any_other_change_is_found(count: int, data: st.DataObject) -> None:
+    numbers = st.sets(st.integers(1, count))
+    entries = link(START, _deeds(count))
+    heads = [entry.head for entry in entries]
+    for _ in range(2):
+        removed = data.draw(numbers) & {entry.seq for entry in entries}
+        entries = _without(entries, removed)
+    head = entries[-1].head
+    assert _check_with_gaps(entries, head, data.draw(st.sampled_from(heads))) == head
+
+    place = data.draw(st.integers(0, len(entries) - 1))
+    true = entries[place]
+    forged = replace(true, deed=replace(true.deed, why="forged"))
+    if data.draw(st.booleans()):
+        forged = link(Head(true.seq - 1, true.previous), [forged.deed])[0]
+    with pytest.raises(ChainBroken) as altered:
+        _check_with_gaps([*entries[:place], forged, *entries[place + 1 :]], head)
+    assert (altered.value.fault, altered.value.seq) == (Fault.ALTERED, true.seq)
+    with pytest.raises(ChainBroken) as gone:
+        _check_with_gaps([*entries[:place], *entries[place + 1 :]], head)
+    assert gone.value.fault in (Fault.REMOVED, Fault.CUT_OFF)
+
+
+def test_a_list_of_gaps_that_was_altered_is_no_list() -> None:
+    entries = _without(link(START, _deeds(4)), {2})
+    last = entries[-1]
+    for gaps in ([[2, 3, GENESIS]], "rubbish", [[2]], [[2, 1, entries[0].hash]], 7):
+        forged = replace(last, deed=replace(last.deed, after={"gaps": gaps}))
+        with pytest.raises(ChainBroken):
+            _check_with_gaps([*entries[:-1], forged], last.head)
+
+
 # The log in labd
 
 
@@ -381,6 +444,22 @@ def test_what_is_kept_apart_follows_the_log_and_survives_rubbish(lab: Lab, tmp_p
     rubbish = Auditing(lab.core, Anchor(path))
     assert rubbish.verify().fault is None
     rubbish.anchor()
+    assert Anchor(path).head == auditing.verify().head
+
+
+def test_what_is_kept_apart_goes_on_when_retention_has_removed_it(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "audit-head.json"
+    _write(lab, 2)
+    Auditing(lab.core, Anchor(path)).anchor()
+    for numbers in ([2], [1]):
+        with lab.core.transaction(ADA) as ledger:
+            ledger.unit.lock_audit()
+            _, gaps = ledger.unit.remove_audit(numbers)
+            listed = [[gap.first, gap.last, gap.previous] for gap in gaps]
+            ledger.audit(PRUNED, "team/a", after={"gaps": listed})
+    auditing = Auditing(lab.core, Anchor(path))
+    auditing.anchor()
+    assert auditing.verify().fault is None
     assert Anchor(path).head == auditing.verify().head
 
 

@@ -1,14 +1,19 @@
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import DatabaseError
 
-from labd.model.audit import Fault
+from labd.model.audit import Fault, Head
 from labd.model.identity import ANONYMOUS
 from labd.model.retention import DAY_S, Retention, Swept, TeamRetention
 from labd.model.run import LogLevel
-from labd.services import retaining
+from labd.services import audit_retention, retaining
 from labd.services.lab import Lab
 from labd.services.running import NewLine
 from labd.store.schema import WRITE
@@ -20,8 +25,10 @@ NOTHING = Swept()
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that every loop goes round."""
-    for name, count in {"RUNS": 1, "LEASES": 1, "LINES": 2, "FILES": 1, "ENTRIES": 2}.items():
+    for name, count in {"RUNS": 1, "LEASES": 1, "LINES": 2, "FILES": 1}.items():
         monkeypatch.setattr(retaining, f"{name}_AT_ONCE", count)
+    for name, count in {"ENTRIES": 2, "GAPS": 2, "NUMBERS": 3}.items():
+        monkeypatch.setattr(audit_retention, f"{name}_AT_ONCE", count)
     monkeypatch.setattr(retaining, "PAUSE_S", 0)
 
 
@@ -202,10 +209,130 @@ def test_the_audit_log_is_cut_at_its_beginning_and_stays_sound(lab: Lab, clock: 
     assert lab.auditing.verify().fault in (Fault.ALTERED, Fault.REMOVED)
 
 
+def _write(lab: Lab, *teams: str) -> None:
+    """An entry for each of them."""
+    for team in teams:
+        with lab.core.transaction(ANONYMOUS) as ledger:
+            ledger.audit("bench.drained", f"bench/of-{team}", team=team)
+
+
+def _drained(lab: Lab) -> list[str]:
+    """The teams of the entries that are left."""
+    with lab.core.view() as unit:
+        return [entry.deed.team for entry in unit.audit_entries() if entry.deed.action == "bench.drained"]
+
+
+def _sound(lab: Lab, *expected: Head | None) -> bool:
+    return all(lab.auditing.verify(one).fault is None for one in expected or (None,))
+
+
+MANUAL = Path(__file__).parents[3] / "docs/reference/audit.md"
+
+
+def _exported(lab: Lab, folder: Path, without: int = 0) -> int:
+    """The exit code of the manual's script on an export, of which entry number ``without`` was removed."""
+    with lab.core.view() as unit:
+        lines = [json.dumps(entry.record) for entry in unit.audit_entries() if entry.seq != without]
+    (folder / "audit.jsonl").write_text("\n".join(lines))
+    (script,) = re.findall(r"```python\n(.*?)```", MANUAL.read_text(), re.DOTALL)
+    return subprocess.run([sys.executable, "-c", script], cwd=folder, check=False, capture_output=True).returncode
+
+
+def test_a_teams_entries_go_by_age_and_the_log_stays_sound(lab: Lab, clock: FakeClock, tmp_path: Path) -> None:
+    before = "chassis", "chassis", "body", "chassis", "", "chassis", "chassis", "body", "chassis"
+    heads = []
+    for team in before:
+        _write(lab, team)
+        heads.append(lab.auditing.verify().head)
+    clock.advance(10 * DAY_S)
+    _write(lab, "chassis", "body")
+    lab.retaining.replace(ANONYMOUS, Retention(teams={"chassis": TeamRetention(audit_days=5)}, audit_days=100))
+    assert lab.retaining.preview().audit_entries == lab.retaining.sweep().audit_entries == 6
+    assert _drained(lab) == ["body", "", "body", "chassis", "body"]
+    assert _sound(lab, *heads)
+    assert [_exported(lab, tmp_path, gone) for gone in (0, 5)] == [0, 1]
+    assert lab.retaining.sweep() == NOTHING
+
+    # The whole log is cut over the gaps, and in between.
+    lab.retaining.replace(ANONYMOUS, Retention(audit_days=5))
+    assert lab.retaining.preview().audit_entries == lab.retaining.sweep().audit_entries == 3
+    assert _drained(lab) == ["chassis", "body"]
+    assert _sound(lab, *heads)
+    assert _exported(lab, tmp_path) == 0
+    clock.advance(10 * DAY_S)
+    lab.retaining.sweep()
+    assert (_drained(lab), _sound(lab, *heads)) == ([], True)
+    with lab.core.store.database.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM audit_gaps").scalar() == 0
+
+
+def test_every_team_without_rules_of_its_own_has_the_default(lab: Lab, clock: FakeClock) -> None:
+    _write(lab, "chassis", "body", "", "doors")
+    clock.advance(10 * DAY_S)
+    rules = Retention(TeamRetention(audit_days=5), {"chassis": TeamRetention(), "doors": TeamRetention(audit_days=20)})
+    lab.retaining.replace(ANONYMOUS, rules)
+    assert lab.retaining.preview().audit_entries == lab.retaining.sweep().audit_entries == 1
+    assert (_drained(lab), _sound(lab)) == (["chassis", "", "doors"], True)
+
+
+def _size(lab: Lab, team: str) -> int:
+    """Of an entry of the team, as it is counted."""
+    with lab.core.view() as unit:
+        entry = next(one for one in unit.audit_entries() if one.deed.team == team)
+    deed = entry.deed
+    texts = deed.actor, deed.kind, deed.team, deed.action, deed.subject, deed.why, entry.previous, entry.hash
+    return sum(len(text.encode()) for text in texts) + 16
+
+
+def test_audit_entries_go_by_size_of_a_team_and_of_the_whole_log(lab: Lab, clock: FakeClock) -> None:
+    _write(lab, *["chassis", "bödy"] * 4)
+    clock.advance(2 * DAY_S)
+    three = (3 * _size(lab, "bödy") + 0.5) * 1e-6
+    rules = Retention(teams={"bödy": TeamRetention(audit_mb=three)})
+    assert lab.retaining.preview(rules).audit_entries == 1
+    lab.retaining.replace(ANONYMOUS, rules)
+    assert lab.retaining.sweep().audit_entries == 1
+    assert _drained(lab) == ["chassis", "chassis", "bödy", "chassis", "bödy", "chassis", "bödy"]
+    lab.retaining.replace(ANONYMOUS, Retention(audit_mb=1e-6))
+    assert lab.retaining.preview().audit_entries == lab.retaining.sweep().audit_entries == 7
+    assert (_drained(lab), _sound(lab)) == ([], True)
+
+
+def test_the_last_day_of_the_audit_log_stays_however_much_it_is(lab: Lab, clock: FakeClock) -> None:
+    _write(lab, "chassis")
+    clock.advance(DAY_S - 1)
+    _write(lab, *["chassis"] * 5)
+    everything = TeamRetention(audit_days=0, audit_mb=0)
+    lab.retaining.replace(ANONYMOUS, Retention(everything, audit_days=0, audit_mb=0))
+    assert lab.retaining.preview() == lab.retaining.sweep() == NOTHING
+    clock.advance(2)
+    assert lab.retaining.sweep() == Swept(audit_entries=1)
+    assert (_drained(lab), _sound(lab)) == (["chassis"] * 5, True)
+
+
+def test_what_retention_left_vouches_for_nothing_else(lab: Lab, clock: FakeClock) -> None:
+    _write(lab, "body", "chassis", "chassis", "body", "chassis", "body", "body")
+    clock.advance(10 * DAY_S)
+    lab.retaining.replace(ANONYMOUS, Retention(teams={"chassis": TeamRetention(audit_days=5)}))
+    lab.retaining.sweep()
+    assert (_drained(lab), _sound(lab)) == (["body"] * 4, True)
+    database = lab.core.store.database
+    with pytest.raises(DatabaseError, match="append-only"), database.engine.connect() as connection:
+        connection.execution_options(**{WRITE: True}).exec_driver_sql("DELETE FROM audit WHERE seq = 6")
+    for statement in ("UPDATE audit_gaps SET last = 9", "DELETE FROM audit_gaps"):
+        with pytest.raises(DatabaseError, match="append-only"), database.engine.connect() as connection:
+            connection.execution_options(**{WRITE: True}).exec_driver_sql(statement)
+    with database.engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+        connection.exec_driver_sql("INSERT INTO audit_gaps VALUES (6, 6)")
+        connection.exec_driver_sql("DELETE FROM audit WHERE seq = 6")
+    verdict = lab.auditing.verify()
+    assert (verdict.fault, verdict.seq) == (Fault.REMOVED, 6), "no entry lists that gap"
+
+
 def test_rules_are_set_through_the_api_and_on_record(web: TestClient) -> None:
     default = {"runs_days": 365, "runs_mb": 50000, "logs_days": 90, "logs_mb": None}
-    default |= {"traces_days": 30, "traces_mb": None}
-    rules = {"default": default, "teams": {}, "audit_days": 1095}
+    default |= {"traces_days": 30, "traces_mb": None, "audit_days": None, "audit_mb": 100}
+    rules = {"default": default, "teams": {}, "audit_days": 1095, "audit_mb": 2000}
     assert web.put("retention", json=rules, headers={"If-Match": "*"}).json() == rules
     assert web.get("retention").json() == rules
     assert web.post("retention/preview", json=rules).json()["runs"] == 0
@@ -219,6 +346,8 @@ def test_rules_are_set_through_the_api_and_on_record(web: TestClient) -> None:
     [
         ({"default": {"runs_days": 1, "logs_days": 2}}, "default.logs_days"),
         ({"default": {"runs_mb": 1, "logs_mb": 2}}, "default.logs_mb"),
+        ({"default": {"audit_days": 2}, "audit_days": 1}, "default.audit_days"),
+        ({"teams": {"a": {"audit_mb": 2}}, "audit_mb": 1}, "teams.a.audit_mb"),
         ({"teams": {"a": {"runs_days": -1}}}, "teams.a.runs_days"),
         ({"default": {"run_days": 1}}, "default.run_days"),
     ],
