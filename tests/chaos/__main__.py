@@ -26,7 +26,7 @@ Prepared = tuple[Storm, Callable[[], None], int, tuple[float, float]]
 def killed(folder: Path) -> Iterator[Prepared]:
     """labd on SQLite, kill -9."""
     with storm(folder, AGENTS) as one:
-        yield one, one.kill, 200, (0.1, 3.0)
+        yield one, one.kill, 200, (0.1, 4.0)
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def killed_on_postgresql(folder: Path) -> Iterator[Prepared]:
         PostgresServer(durable=True) as server,
         storm(folder, AGENTS, options=["--database", server.new_database()]) as one,
     ):
-        yield one, one.kill, 200, (0.1, 3.0)
+        yield one, one.kill, 200, (0.1, 4.0)
 
 
 @contextmanager
@@ -107,7 +107,10 @@ def main() -> int:
             often = arguments.blows or blows
             outcome = weather(one, blow, blows=often, holders=HOLDERS, rate=RATE, calm_s=calm_s)
         outcomes[name] = outcome
-        print(f"  {outcome.requests} requests, {outcome.leases} leases, {len(outcome.violations)} promises broken")
+        print(
+            f"  {outcome.requests} requests, {outcome.offered_rate:.0f}/s sent and {outcome.answered_rate:.0f}/s "
+            f"answered while labd served, {outcome.leases} leases, {len(outcome.violations)} promises broken"
+        )
         for violation in outcome.violations[:20]:
             print(f"  {violation.promise}: {violation.detail}")
         publish(PAGE, outcomes, {key: str(prepare.__doc__) for key, prepare in known.items()})

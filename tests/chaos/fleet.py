@@ -11,8 +11,7 @@ from pathlib import Path
 
 from bench_agent.server import config
 from bench_agent.server.agent import Agent
-
-PLATFORMS = ("meb", "mqb", "ppe")
+from tests.chaos.benches import PLATFORMS, bench_name
 
 
 def write_configurations(folder: Path, labd: str, listen: str, numbers: range) -> list[Path]:
@@ -30,11 +29,6 @@ def write_configurations(folder: Path, labd: str, listen: str, numbers: range) -
         )
         paths.append(path)
     return paths
-
-
-def bench_name(number: int) -> str:
-    """The bench of an agent, counted from 1."""
-    return f"hil-{number:02}"
 
 
 async def serve(paths: list[Path]) -> None:

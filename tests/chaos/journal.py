@@ -4,7 +4,6 @@ Times are of the machine's monotonic clock in s, which all processes of a machin
 """
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,20 +29,23 @@ class Event:
     remaining_s: float | None = None
     """Until the hard end, by labd's clock when it answered."""
     error: str = ""
+    status: int | None = None
+    """Of labd's answer (HTTP); None: there was none, or an agent was asked."""
+    asked: float | None = None
+    """When the lease was first asked for, if that was before ``began``: with the same Idempotency-Key."""
+    position: int | None = None
+    """Place in the queue."""
 
 
 class Journal:
-    """Appends events to a file. Threads may share it."""
+    """Appends events to a file."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", buffering=1)
-        self._lock = threading.Lock()
 
     def write(self, event: Event) -> None:
         """Appends one event."""
-        line = json.dumps(asdict(event)) + "\n"
-        with self._lock:
-            self._file.write(line)
+        self._file.write(json.dumps(asdict(event)) + "\n")
 
     def __enter__(self) -> Self:
         return self

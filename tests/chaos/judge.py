@@ -1,11 +1,13 @@
-"""Judges what holders have seen of the lab: pure, and tested on made-up journals that break each promise."""
+"""Judges what holders and agents have seen of the lab; tested on made-up journals that break each promise."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from tests.chaos.journal import Event
+from tests.holders import holdings
 
 ORDER = {"QUEUED": 0, "GRANTED": 1, "ACTIVE": 2, "ENDING": 3, "ENDED": 4}
 REMAINING_TOLERANCE_S = 2.0
@@ -29,6 +31,17 @@ class Final:
     """Why it ended."""
 
 
+def judge_logs(folders: Iterable[Path]) -> list[Violation]:
+    """What the agents wrote down themselves, each in its data directory, of who had which bench when."""
+    violations = []
+    for folder in folders:
+        try:
+            holdings(folder)
+        except AssertionError as found:
+            violations.append(Violation("one holder at a time", f"the agent's log in {folder} says: {found}"))
+    return violations
+
+
 def judge(events: Iterable[Event], final: Mapping[str, Final]) -> list[Violation]:
     """All violations. ``final`` has every lease that labd knows at the end, by its ID."""
     ordered = sorted(events, key=lambda event: event.ended)
@@ -40,6 +53,7 @@ def judge(events: Iterable[Event], final: Mapping[str, Final]) -> list[Violation
         *_kept(by_lease, final),
         *_never_back(by_lease),
         *_remaining(by_lease, final),
+        *_place_kept(by_lease),
         *_in_order(by_lease),
         *_one_holder(ordered),
         *_nobody_waits(final),
@@ -79,6 +93,16 @@ def _remaining(by_lease: Mapping[str, Sequence[Event]], final: Mapping[str, Fina
             yield Violation("the remaining time is kept", f"{lease} expired before its time")
 
 
+def _place_kept(by_lease: Mapping[str, Sequence[Event]]) -> Iterable[Violation]:
+    """All ask with the same rights, so that nobody gets ahead of one who waits."""
+    for lease, events in by_lease.items():
+        places = [event for event in events if event.ok and event.position is not None]
+        for former, later in pairwise(places):
+            if later.began >= former.ended and (later.position or 0) > (former.position or 0):
+                detail = f"{lease} was at place {former.position}, then at {later.position}"
+                yield Violation("the queue keeps its order", detail)
+
+
 @dataclass(frozen=True, slots=True)
 class _Served:
     """A lease that got its bench, as far as its holder can tell when."""
@@ -99,8 +123,9 @@ def _in_order(by_lease: Mapping[str, Sequence[Event]]) -> Iterable[Violation]:
         created = next((event for event in events if event.op == "create" and event.ok), None)
         served = next((event for event in events if event.ok and event.state in ("GRANTED", "ACTIVE")), None)
         if created is not None and served is not None:
-            waited = max((e.began for e in events if e.ok and e.state == "QUEUED"), default=created.began)
-            groups[created.group].append(_Served(created.began, created.ended, waited, served.ended, lease))
+            asked = created.began if created.asked is None else created.asked
+            waited = max((e.began for e in events if e.ok and e.state == "QUEUED"), default=asked)
+            groups[created.group].append(_Served(asked, created.ended, waited, served.ended, lease))
     for members in groups.values():
         members.sort(key=lambda member: member.asked)
         for position, first in enumerate(members):

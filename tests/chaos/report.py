@@ -26,8 +26,16 @@ def publish(page: Path, outcomes: Mapping[str, Outcome], storms: Mapping[str, st
 
 def _row(what: str, outcome: Outcome) -> str:
     broken = f"**{len(outcome.violations)}**" if outcome.violations else "none"
+    load = f"{outcome.offered_rate:.0f} requests/s sent, {outcome.answered_rate:.0f} answered"
+    if outcome.up_s < outcome.seconds:
+        load += f", for the {outcome.up_s:.0f} s of {outcome.seconds:.0f} s that labd served"
+    else:
+        load += f", for {outcome.seconds:.0f} s"
+    times = f"{outcome.blows}" + (
+        f", {outcome.killed_in_start} of them in its start" if outcome.killed_in_start else ""
+    )
     return (
-        f"| {what.rstrip('.')} | {outcome.blows} | {outcome.rate:.0f} requests/s for {outcome.seconds:.0f} s "
+        f"| {what.rstrip('.')} | {times} | {load} "
         f"| {outcome.requests} | {outcome.unanswered} | {outcome.leases} | {outcome.calls} "
         f"| {outcome.longest_away_s:.1f} s | {broken} | {machine()} |"
     )

@@ -8,16 +8,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from deploy.demo.lab import Lab, labd_command, service
 from labd.client import LabClient, ProblemError
-from tests.chaos.fleet import bench_name
+from tests.chaos.benches import bench_name
 from tests.chaos.journal import read
-from tests.chaos.judge import Final, Violation, judge
+from tests.chaos.judge import Final, Violation, judge, judge_logs
 
 READY_S = 60.0
 LIVE = ("QUEUED", "GRANTED", "ACTIVE", "ENDING")
+STRUCK_IN_START = 0.2
+"""Part of the starts of labd that the next blow does not wait for."""
 SETTLE_S = 300.0
 """How long the lab may take to serve and end all that was asked for, once nobody hurts it any more."""
 
@@ -28,21 +31,35 @@ class Outcome:
 
     blows: int
     seconds: float
+    up_s: float
+    """Of these, how long labd served."""
     requests: int
+    """To labd, answered or not; each writes to the store."""
+    requests_up: int
+    """Of these, while labd served."""
+    answered: int
+    """Of these, by labd; not: that it cannot now (503)."""
     unanswered: int
-    """Requests that met no labd."""
+    """Requests that met no labd, or none that could serve them."""
     leases: int
     """Acknowledged."""
     calls: int
     """That agents accepted."""
     longest_away_s: float
     """From a blow to the moment at which labd answered again, at the worst."""
+    killed_in_start: int
+    """Blows that struck before labd served."""
     violations: list[Violation]
 
     @property
-    def rate(self) -> float:
-        """Requests a second."""
-        return self.requests / self.seconds
+    def offered_rate(self) -> float:
+        """Requests a second while labd served."""
+        return self.requests_up / self.up_s
+
+    @property
+    def answered_rate(self) -> float:
+        """Requests that labd has answered, a second while it served."""
+        return self.answered / self.up_s
 
 
 @dataclass
@@ -60,17 +77,34 @@ class Storm:
     data: Path | None = None
     """labd's data directory, if not ``folder/labd``."""
     lab: Lab = field(init=False)
-    away: list[float] = field(default_factory=list)
+    served: list[tuple[float, float]] = field(default_factory=list)
+    """From when until when labd served (monotonic, s), over and over; without the last time."""
+    killed_in_start: int = 0
 
     def __post_init__(self) -> None:
         self.lab = Lab(self.folder)
+        self._chance = random.Random(1)  # noqa: S311 - moments, no secrets
 
     @property
     def _ready(self) -> Path:
         return (self.data or self.folder / "labd") / "labd.json"
 
+    def served_until(self, end: float) -> list[tuple[float, float]]:
+        """`served`, the present time included, which ``end`` ends."""
+        return [*self.served, (since, end)] if (since := self._serving_since()) is not None else self.served
+
+    def _serving_since(self) -> float | None:
+        # By the kernel's clock, whatever labd's shows.
+        with suppress(FileNotFoundError):
+            return time.monotonic() - (time.time() - self._ready.stat().st_mtime)
+        return None
+
     def start(self) -> None:
-        """Starts labd, again at the addresses that it had."""
+        """Starts labd, again at the addresses that it had; returns once it serves."""
+        self._launch()
+        self.wait_until_serving()
+
+    def _launch(self) -> None:
         self._ready.unlink(missing_ok=True)
         http = self.lab.http.removeprefix("http://") or "127.0.0.1:0"
         command = [*labd_command(self.folder, http, self.lab.agents or f"{self.agents_host}:0"), *self.options]
@@ -79,9 +113,17 @@ class Storm:
         if self.data is not None:
             command += ["--data", str(self.data)]  # the last one counts
         self.lab.processes["labd"] = self.stack.enter_context(service("labd", command, self.folder, self.prefix))
+
+    def wait_until_serving(self) -> None:
+        """Returns once labd serves."""
         self.lab.wait_for("ready labd", self._ready.exists, deadline_s=READY_S)
         endpoints = json.loads(self._ready.read_text())
         self.lab.http, self.lab.agents = endpoints["http"], endpoints["agents"]
+
+    @property
+    def agents_data(self) -> list[Path]:
+        """The data directory of each agent."""
+        return sorted((self.folder / "fleet").glob("*/data"))
 
     def add_fleet(self, name: str, numbers: range, *, listen: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
         """Starts a process with the agents of these numbers."""
@@ -94,13 +136,19 @@ class Storm:
         self.lab.wait_for_benches(*(bench_name(number) for number in range(1, agents + 1)))
 
     def kill(self) -> None:
-        """kill -9, and at once a new one."""
-        began = time.monotonic()
+        """kill -9, and at once a new one; one start in five is not waited for: the next blow may strike it."""
+        since = self._serving_since()
         process = self.lab.processes.pop("labd")
         process.kill()
+        now = time.monotonic()
         process.wait()
-        self.start()
-        self.away.append(time.monotonic() - began)
+        if since is None:
+            self.killed_in_start += 1
+        else:
+            self.served.append((since, now))
+        self._launch()
+        if self._chance.random() >= STRUCK_IN_START:
+            self.wait_until_serving()
 
 
 @contextmanager
@@ -131,7 +179,6 @@ def weather(
     moments = random.Random(blows)  # noqa: S311 - moments, no secrets
     journal = one.folder / "journal.jsonl"
     load = ["tests.chaos.holders", "--url", one.lab.http, "--journal", str(journal)]
-    began = time.monotonic()
     with (one.folder / "holders.log").open("wb") as log:
         command = [sys.executable, "-m", *load, "--holders", str(holders), "--rate", str(rate)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
@@ -140,6 +187,7 @@ def weather(
         for _ in range(blows):
             time.sleep(moments.uniform(*calm_s))  # when it strikes is what chance is for
             blow()
+        one.wait_until_serving()
         time.sleep(calm_s[1])
         ended = time.monotonic()
         process.terminate()
@@ -149,16 +197,23 @@ def weather(
         process.wait()
     events = list(read(journal))
     final = _settled(one, {event.lease for event in events if event.op == "create" and event.lease is not None})
-    requests = [event for event in events if event.op != "die"]
+    began = min(event.began for event in events)
+    served = [(max(since, began), until) for since, until in one.served_until(ended) if until > began]
+    requests = [event for event in events if event.op not in ("die", "call")]
+    while_up = [event for event in requests if any(since <= event.began <= until for since, until in served)]
     return Outcome(
         blows=blows,
         seconds=ended - began,
+        up_s=sum(until - since for since, until in served),
         requests=len(requests),
-        unanswered=sum(not event.ok for event in requests if event.op != "call"),
+        requests_up=len(while_up),
+        answered=sum((event.status or 500) < 500 for event in while_up),
+        unanswered=sum(not event.ok for event in requests),
         leases=len({event.lease for event in events if event.op == "create" and event.ok}),
         calls=sum(event.ok for event in events if event.op == "call"),
-        longest_away_s=max(one.away, default=0.0),
-        violations=judge(events, final),
+        longest_away_s=max((later - former for (_, former), (later, _) in pairwise(served)), default=0.0),
+        killed_in_start=one.killed_in_start,
+        violations=judge(events, final) + judge_logs(one.agents_data),
     )
 
 

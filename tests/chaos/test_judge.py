@@ -1,9 +1,12 @@
 """The judge finds each broken promise: a judge that cannot convict proves nothing."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+from bench_agent.server.holder_log import NAME
 from tests.chaos.journal import Event
-from tests.chaos.judge import Final, judge
+from tests.chaos.judge import Final, judge, judge_logs
 
 DONE = {"l-1": Final("ENDED", "released"), "l-2": Final("ENDED", "released")}
 
@@ -69,10 +72,28 @@ def test_one_who_jumps_the_queue_is_found() -> None:
     assert promises(first + second, DONE) == {"the queue keeps its order"}
 
 
+def test_one_who_loses_its_place_is_found() -> None:
+    waiting = [event("create", 0.0, state="QUEUED", position=2), event("heartbeat", 1.0, state="QUEUED", position=3)]
+    assert promises(waiting, DONE) == {"the queue keeps its order"}
+
+
+def test_a_lease_that_was_asked_for_twice_counts_from_the_first_time() -> None:
+    first, second = life("l-1", 0.5, epoch=2, waits=9.0), life("l-2", 0.9, epoch=1, waits=2.0)
+    second[0] = event("create", 0.9, "l-2", state="QUEUED", asked=0.2)
+    assert promises(first + second, DONE) == set()
+
+
 def test_an_old_holder_that_acts_after_the_new_one_is_found() -> None:
     late = [event("call", 9.0, bench="hil-01", epoch=1)]
     events = life("l-1", 0.0, epoch=1) + life("l-2", 0.2, epoch=2, waits=3.0) + late
     assert promises(events, DONE) == {"one holder at a time"}
+
+
+def test_two_holders_in_an_agents_log_are_found(tmp_path: Path) -> None:
+    begin = {"boot": 1.0, "event": "begin", "bench": "b", "lease": "l-1", "epoch": 1, "who": "me"}
+    lines = [begin, begin | {"boot": 2.0, "lease": "l-2", "epoch": 2}]
+    (tmp_path / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [violation.promise for violation in judge_logs([tmp_path])] == ["one holder at a time"]
 
 
 def test_two_leases_of_one_epoch_are_found() -> None:
