@@ -4,7 +4,7 @@ import enum
 from collections.abc import Callable
 from typing import Protocol
 
-ABSENCE_S = 0.05
+ABSENCE_S = 0.01
 """A timer that comes later than this tells that the process, or its machine, stood still: nobody heard the peer."""
 
 

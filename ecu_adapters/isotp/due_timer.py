@@ -22,7 +22,6 @@ class DueTimer:
         self._on_due = on_due
         self._handle: asyncio.Handle | None = None
         self._due = 0.0
-        self._expected = 0.0
 
     def arm(self, first: float | None, second: float | None) -> None:
         """Asks for a call at the earlier of two moments; None: there is none."""
@@ -34,9 +33,7 @@ class DueTimer:
                 return
             self._handle.cancel()
         self._due = due
-        now = time.monotonic()
-        self._expected = max(due, now)
-        left = due - now
+        left = due - time.monotonic()
         if left < _TICK_S:
             self._handle = self._loop.call_soon(self._fire)
         else:
@@ -51,4 +48,4 @@ class DueTimer:
 
     def _fire(self) -> None:
         self._handle = None
-        self._on_due(max(time.monotonic() - self._expected, 0.0))
+        self._on_due(max(time.monotonic() - self._due, 0.0))

@@ -114,6 +114,8 @@ class UdsTester:
         self._awaiting = False
         self._keep_alive: asyncio.TimerHandle | None = None
         self._last_sent = time.monotonic()
+        self._excused = (0.0, 0.0)
+        """The last end of a wait that this process was late for, and until when the ECU is heard all the same."""
         self._closed = False
         self._p2_s = self._p2_star_s = 0.0
         self._default_timing()
@@ -261,12 +263,13 @@ class UdsTester:
         return self._replies.pop(0) if self._replies else None
 
     async def _wait(self, until: float) -> None:
-        expected = max(until, time.monotonic())
         await self._wait_once(until)
-        late = time.monotonic() - expected
-        if not self._replies and late > ABSENCE_S:
+        now = time.monotonic()
+        if not self._replies and now - until > ABSENCE_S:
             # The process stood still, and could not hear the ECU: that is not the ECU's silence.
-            await self._wait_once(expected + 2 * late)
+            if self._excused[0] != until:
+                self._excused = until, 2 * now - until
+            await self._wait_once(self._excused[1])
 
     async def _wait_once(self, until: float) -> None:
         if self._replies:

@@ -181,11 +181,11 @@ async def test_response_pending_and_long_pdus(ecu: EcuDescription) -> None:
 
 
 async def test_tester_present_keeps_the_session_and_closing_ends_it(ecu: EcuDescription) -> None:
-    timing = ecu.timing.model_copy(update={"s3_ms": 400, "s3_client_ms": 100})
+    timing = ecu.timing.model_copy(update={"s3_ms": 1500, "s3_client_ms": 100})
     async with entity_with(over_doip(ecu.model_copy(update={"timing": timing}))) as (_, (placed,), (simulated,)):
         tester = UdsTester(Gateways(), placed)
         await tester.request(b"\x10\x03", timeout_s=WAIT_S)
-        await eventually(lambda: tester.stats.keep_alives >= 8, "TesterPresent goes on by itself")
+        await eventually(lambda: tester.stats.keep_alives >= 20, "TesterPresent goes on by itself")
         assert simulated.server.state.session == 3
         assert simulated.server.stats.session_timeouts == 0
         await tester.close()
