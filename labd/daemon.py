@@ -41,6 +41,8 @@ DRAIN_S = 3
 """How long open requests may go on once labd stops."""
 KEEP_ALIVE_S = 30
 """How long an idle connection stays: longer than holders pause between heartbeats, as another handshake costs both."""
+PEER_GONE_S = 30
+"""A client whose machine has vanished without a word loses its connections by then, as one does that reads nothing."""
 _BACKLOG = 256
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -745,14 +747,19 @@ def _announce(data: Path, addresses: dict[str, Any]) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    from labd.client.urls import silence_options
+
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise StartError(
             f"cannot listen on {_join(host, port)}: {error.strerror} (is another labd running? "
             "choose another --http address)"
         ) from error
+    for option in silence_options(PEER_GONE_S):
+        listener.setsockopt(*option)  # those that it accepts have them too
+    return listener
 
 
 def _hosts(urls: str) -> list[str]:

@@ -1,10 +1,13 @@
 """A network namespace with cables to this machine, each of which can be pulled. Needs the right to make one (root)."""
 
+import itertools
 import os
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+_made = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,13 @@ class Island:
     """Lasts as long as the block; its name and addresses are this process' own."""
 
     def __init__(self, cables: int = 1) -> None:
-        self.name = f"labd-{os.getpid()}"
-        net = f"10.{64 + os.getpid() % 64}.{os.getpid() // 64 % 256}"
+        # Each has names of its own: the kernel takes its time to remove those of the last one.
+        count = next(_made)
+        place = os.getpid() + 64 * 64 * count
+        net = f"10.{64 + place % 64}.{place // 64 % 256}"
+        self.name = f"labd-{os.getpid()}-{count}"
         self.cables = [
-            NetworkCable(f"lab{os.getpid()}h{number}", f"{net}.{4 * number + 1}", f"{net}.{4 * number + 2}")
+            NetworkCable(f"l{os.getpid()}n{count}h{number}", f"{net}.{4 * number + 1}", f"{net}.{4 * number + 2}")
             for number in range(cables)
         ]
 

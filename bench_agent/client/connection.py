@@ -17,12 +17,10 @@ from bench_agent.protocol import (
 )
 from bench_agent.protocol.claims import BENCH_METADATA
 from bench_agent.protocol.identity import AgentTls
-from bench_agent.protocol.transport import channel_credentials, expecting
+from bench_agent.protocol.transport import PINGS, channel_credentials, expecting
 
 _OPTIONS = (
-    ("grpc.keepalive_time_ms", 20_000),  # a peer that vanished without a FIN is noticed within 30 s
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
+    *PINGS,
     ("grpc.enable_retries", 0),  # a CAN frame or UDS request must never be sent twice behind the caller's back
     ("grpc.use_local_subchannel_pool", 1),
 )

@@ -1,11 +1,13 @@
 """What a call on a bench can raise, and how gRPC status codes map to it."""
 
+import re
 from collections.abc import Iterable
 from typing import Any, cast
 
 import grpc
 
 from bench_agent.protocol.claims import PREPARING_METADATA
+from bench_agent.protocol.transport import ANSWER_S
 
 
 class BenchError(Exception):
@@ -105,12 +107,17 @@ _BY_STATUS: dict[grpc.StatusCode, type[BenchError]] = {
     grpc.StatusCode.DATA_LOSS: DeviceFault,
 }
 
+_CUT = re.compile(r"^Stream removed.*timed out|keepalive|ping timeout", re.IGNORECASE)
+"""What gRPC says when the other side of a connection has fallen silent."""
+
 
 def from_rpc(error: grpc.RpcError, target: str) -> BenchError:
     """The BenchError for a failed call; ``target`` says which bench at which address."""
     code = error.code()
     details = error.details() or code.name
     kind = _BY_STATUS.get(code, BenchError)
+    if code is grpc.StatusCode.UNAVAILABLE and _CUT.search(details):
+        return kind(f"{target}: the connection was cut: the agent's side has not answered for {ANSWER_S} s ({details})")
     match code:
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             return kind(f"{target}: {details}")

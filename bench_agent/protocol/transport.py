@@ -8,6 +8,25 @@ import grpc
 from bench_agent.protocol.identity import Credentials
 
 Options = tuple[tuple[str, Any], ...]
+
+QUIET_S = 5
+"""After this long without a word from the other side it is asked for a sign of life."""
+ANSWER_S = 5
+"""It has so long to answer, or to acknowledge what it was sent; then the connection is given up."""
+CUT_S = QUIET_S + ANSWER_S
+"""Both sides know of a network that swallows everything by then: calls end, and with them what they held."""
+PINGS: Options = (
+    ("grpc.keepalive_time_ms", QUIET_S * 1000),
+    # Kernel and gRPC answer, not Python: whoever is merely busy is not mistaken for gone. gRPC also sets
+    # TCP_USER_TIMEOUT to this (gRFC A18), so that data which nobody acknowledges ends the connection as soon.
+    ("grpc.keepalive_timeout_ms", ANSWER_S * 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # As a client: however little else is sent. As a server: clients may ask as often as they do, and some more.
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", QUIET_S * 500),
+)
+"""For every channel and every server: a connection that is cut without a word is noticed within `CUT_S`."""
+
 _PEER_NAMES = "x509_subject_alternative_name"
 
 

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from bench_agent.protocol import bench_pb2, lab_pb2
 from bench_agent.protocol.identity import CONTROLLER_NAME
-from bench_agent.protocol.transport import server_credentials
+from bench_agent.protocol.transport import PINGS, server_credentials
 from bench_agent.server import holder_log
 from bench_agent.server.attach import Attachment, agent_version, report
 from bench_agent.server.bench import Bench
@@ -40,10 +40,7 @@ _BENCH_SERVICE = bench_pb2.DESCRIPTOR.services_by_name["Bench"].full_name
 _OPTIONS = (
     # Without it, a second agent on the same port would start and take half of the calls.
     ("grpc.so_reuseport", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    *PINGS,
 )
 
 _log = structlog.get_logger()

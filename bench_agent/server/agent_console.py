@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import structlog
 from bench_agent.server.config import ConsoleConfig, Traces
 from bench_agent.server.console_history import ConsoleHistory
 from bench_agent.server.console_log import ConsoleLog
-from bench_agent.server.errors import in_use, unavailable
+from bench_agent.server.errors import CallError, in_use, unavailable
 from ecu_adapters.serial_port import ModemLines, PortError, SerialPort
 
 REMEMBERED = 1 << 20
@@ -76,16 +76,24 @@ class AgentConsole:
 
     # Writing
 
-    @contextmanager
-    def claimed(self, who: str) -> Iterator[Writer]:
-        """Nobody else can write within the context. Raises CallError naming who does already."""
+    @asynccontextmanager
+    async def claimed(self, who: str) -> AsyncIterator[Writer]:
+        """Nobody else can write within the context; after it, the lines are as at the start.
+
+        Raises CallError naming who does already.
+        """
         self.require_free()
         writer = self._writer = Writer(who)
         try:
             yield writer
         finally:
             if self._writer is writer:
-                self._writer = None
+                try:
+                    await self._reset_lines()
+                except PortError as error:
+                    _log.warning("lines left as they were", console=self._title, reason=str(error))
+                finally:
+                    self._writer = None
 
     def require_free(self) -> None:
         """Raises CallError naming who writes now."""
@@ -109,8 +117,13 @@ class AgentConsole:
 
     async def set_lines(self, *, dtr: bool | None, rts: bool | None) -> None:
         """Raises CallError or PortError."""
-        self._lines_changed = True
-        await asyncio.to_thread(lambda: self._require().set_lines(dtr=dtr, rts=rts))
+        # Before: a caller that goes away meanwhile does not stop the thread.
+        before, self._lines_changed = self._lines_changed, True
+        try:
+            await asyncio.to_thread(lambda: self._require().set_lines(dtr=dtr, rts=rts))
+        except (CallError, PortError):
+            self._lines_changed = before
+            raise
 
     async def lines(self) -> ModemLines:
         """Raises CallError or PortError."""
@@ -129,13 +142,16 @@ class AgentConsole:
     async def close_lease(self) -> None:
         """Nobody writes any more, the lines are as at the start, and the log is complete. Raises PortError."""
         self._writer = None
-        if self._lines_changed and self._port is not None:
-            await asyncio.to_thread(self._port.set_lines, dtr=True, rts=True)
-        self._lines_changed = False
+        await self._reset_lines()
         log, self._log = self._log, None
         if log is not None and not await asyncio.to_thread(log.stop):
             _log.error("the disk is too slow for the log of a console", console=self._title)
         self.since = self._history.end
+
+    async def _reset_lines(self) -> None:
+        if self._lines_changed and self._port is not None:
+            await asyncio.to_thread(self._port.set_lines, dtr=True, rts=True)
+        self._lines_changed = False
 
     @property
     def log(self) -> ConsoleLog | None:

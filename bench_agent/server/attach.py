@@ -15,7 +15,7 @@ import structlog
 
 from bench_agent.protocol import lab_pb2, lab_pb2_grpc
 from bench_agent.protocol.identity import CONTROLLER_NAME
-from bench_agent.protocol.transport import channel_credentials, expecting
+from bench_agent.protocol.transport import PINGS, channel_credentials, expecting
 from bench_agent.server.bench import Bench
 from bench_agent.server.certificate import AgentCertificate, CertificateError
 from bench_agent.server.doors import Doors
@@ -36,10 +36,7 @@ RENEWAL_RETRY_S = 1.0
 _OUTBOX = 1024
 
 OPTIONS = (
-    # gRPC sets TCP_USER_TIMEOUT to the second (gRFC A18). As something is said every REPORT_S, a network that swallows
-    # everything is noticed after 3 to 7 s; kernel and gRPC answer for a labd that is merely busy.
-    ("grpc.keepalive_time_ms", 8_000),
-    ("grpc.keepalive_timeout_ms", 4_000),
+    *PINGS,
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),
     # Our own back-off decides when to dial; gRPC's would add up to two minutes to it.

@@ -47,7 +47,7 @@ class ConsoleServicer(Leased, console_pb2_grpc.ConsoleServicer):
             current_call().require(Scope.CO_DRIVER, "writing to a console")
         console = self.bench().consoles.get(first.open.console)
         who = first.open.who[:_LONGEST_WHO] or "somebody without a name"
-        with console.claimed(who) if first.open.write else contextlib.nullcontext():
+        async with console.claimed(who) if first.open.write else contextlib.nullcontext():
             await _Session(console, first.open, context).run(incoming)
 
     async def Expect(

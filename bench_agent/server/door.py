@@ -115,6 +115,8 @@ class LeaseDoor(grpc.aio.ServerInterceptor):
         except (CallError, grpc.aio.AbortError):
             raise
         except Exception as error:
+            if _hung_up(error):
+                raise asyncio.CancelledError from error
             _log.error("call failed", method=method, exc_info=error)
             raise CallError(grpc.StatusCode.INTERNAL, f"the agent failed: {type(error).__name__}: {error}") from error
 
@@ -124,6 +126,13 @@ async def _run(behaviour: _Behaviour, request: object, context: Context, gate: G
         return await behaviour(request, context)
     finally:
         gate.leave(call)
+
+
+def _hung_up(error: Exception) -> bool:
+    """Whether all that went wrong is that the caller could not be written to any more."""
+    if isinstance(error, ExceptionGroup):
+        return all(map(_hung_up, error.exceptions))
+    return isinstance(error, grpc.aio.InternalError)
 
 
 async def _noted(requests: AsyncIterable[Message], call: Call) -> AsyncIterator[Message]:

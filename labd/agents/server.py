@@ -5,7 +5,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from bench_agent.protocol import lab_pb2, lab_pb2_grpc
-from bench_agent.protocol.transport import server_credentials
+from bench_agent.protocol.transport import PINGS, server_credentials
 from labd.agents.door import ListedOnly
 from labd.agents.servicer import LabServicer
 from labd.services.lab import Lab
@@ -31,10 +31,7 @@ class AgentsServer:
                 # Otherwise two labds could share the port, each with half of the agents.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-                ("grpc.keepalive_time_ms", 10_000),
-                ("grpc.keepalive_timeout_ms", 5_000),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-                ("grpc.keepalive_permit_without_calls", 1),
+                *PINGS,
             ],
         )
         lab_pb2_grpc.add_LabServicer_to_server(self._servicer, self._server)

@@ -8,6 +8,8 @@ from labd.client.errors import LabError
 
 CONNECT_S = 2.0
 """How long one of several labds may take to accept a connection before the next one is asked."""
+SILENT_S = 4
+"""A labd that is silent for this long, its kernel too, is gone."""
 
 
 def split(url: str) -> list[str]:
@@ -31,13 +33,15 @@ def alike(url: str, other: str) -> bool:
     return not set(key(url).split(",")).isdisjoint(key(other).split(","))
 
 
-def silence_options() -> list[tuple[int, int, int]]:
-    """Options of sockets by which a machine that has vanished without a word is noticed after some 4 s (tcp(7)).
+def silence_options(within_s: int = SILENT_S) -> list[tuple[int, int, int]]:
+    """Options of sockets by which a machine that has vanished without a word is noticed ``within_s`` (tcp(7)).
 
-    A labd that takes its time is not mistaken for one: its kernel answers.
+    Who takes their time is not mistaken for one, as their kernel answers; unless they read nothing for as long.
     """
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    for name, value in (("TCP_KEEPIDLE", 2), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 2), ("TCP_USER_TIMEOUT", 4000)):
+    idle_s, probe_s = max(1, within_s // 2), max(1, within_s // 4)
+    timing = {"TCP_KEEPIDLE": idle_s, "TCP_KEEPINTVL": probe_s, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": within_s * 1000}
+    for name, value in timing.items():
         if hasattr(socket, name):  # not on every system
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
     return options

@@ -127,7 +127,13 @@ def test_a_leader_without_its_database_is_replaced_in_seconds_and_decides_nothin
     monkeypatch.setattr("random.choice", lambda urls: urls[0])
     with LabClient(f"{leader.client.url},{other.client.url}", timeout_s=60) as both:
         both.benches()
+        stream = both.follow_lease(waiting["id"])
+        assert next(stream)["state"] == "GRANTED"
         to_people.pull()
         asked = time.monotonic()
         assert both.lease(waiting["id"])["state"] == "GRANTED"
         assert time.monotonic() - asked < SILENCE_S
+        # So does a stream of events that was open.
+        other.client.heartbeat(waiting["id"])
+        assert next(lease for lease in stream if lease["state"] == "ACTIVE")
+        assert time.monotonic() - asked < 2 * SILENCE_S

@@ -37,6 +37,17 @@ def test_a_conversation(bench: BenchClient, running: RunningAgent, server: Termi
         assert (server.device.baudrate, server.device.parity) == (19200, "E")
 
 
+@pytest.mark.parametrize("server", ["rfc2217"], indirect=True)
+def test_lines_are_driven_by_who_writes_until_they_end_it_or_are_gone(
+    bench: BenchClient, running: RunningAgent, server: TerminalServer
+) -> None:
+    eventually(lambda: running.health("bench-1") == "")
+    with bench.console("linux").stream() as stream:
+        stream.control(dtr=False, rts=False)
+        eventually(lambda: (server.device.dtr, server.device.rts) == (False, False))
+    eventually(lambda: (server.device.dtr, server.device.rts) == (True, True))
+
+
 def test_a_server_that_hangs_up_is_told_and_opened_again(
     bench: BenchClient, running: RunningAgent, server: TerminalServer
 ) -> None:
