@@ -96,6 +96,7 @@ def main() -> int:
     generator = random.Random(seed)  # noqa: S311
     standstills = Standstills(generator)
     with subprocess.Popen(chosen.command) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         while process.poll() is None:
             with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the command's as well
                 try:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -204,7 +205,7 @@ def assignment(
     *,
     files: Mapping[str, str] | None = None,
     data_files: Mapping[str, bytes] | None = None,
-    timeout_s: float = 20.0,
+    timeout_s: float = 120.0,
     memory_bytes: int = MEMORY,
     output_bytes: int = 100_000,
     name: str = "s.lua",
@@ -224,6 +225,22 @@ def assignment(
         secrets=list(secrets),
         limits={"timeout_s": timeout_s, "memory_bytes": memory_bytes, "output_bytes": output_bytes},
     )
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a run that is played is over as soon as it has written "late", and its `timeout_s` only then."""
+    write, passed_s = FakeLog.write, 0.0
+
+    def write_and_pass(log: FakeLog, level: LogLevel, text: str) -> None:
+        nonlocal passed_s
+        write(log, level, text)
+        if text == "late":
+            passed_s = 1e6
+
+    monkeypatch.setattr(FakeLog, "write", write_and_pass)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s)
+    monkeypatch.setattr("scenarios.bindings.context.time", clock)
 
 
 @pytest.fixture

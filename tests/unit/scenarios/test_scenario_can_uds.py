@@ -488,8 +488,8 @@ def test_a_lost_lease_ends_the_run_and_cannot_be_caught(play: "Play") -> None:
 def test_waits_end_with_the_run(play: "Play") -> None:
     bench = FakeBench()
     bench.bus_fake.expectations = [met()]
-    play(HEAD + "can.bus():expect('M', nil, '1h')", bench=bench, timeout_s=5)
-    assert bench.bus_fake.asked[0][2] == pytest.approx(5, abs=0.5)
+    play(HEAD + "can.bus():expect('M', nil, '1h')", bench=bench, timeout_s=60)
+    assert 30 < bench.bus_fake.asked[0][2] <= 60
 
 
 def test_the_only_bus_or_ecu_needs_no_name_but_one_of_many_does(play: "Play") -> None:

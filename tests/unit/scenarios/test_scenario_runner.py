@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -14,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from labd.client.types import Assignment, Result
+from tests.running_time import running_time
 from tests.unit.scenarios.conftest import assignment
 
 TOKEN = "run-token"
@@ -103,7 +103,7 @@ class Started:
 
     def __init__(self, labd: FakeLabd) -> None:
         self.labd = labd
-        self.began = time.monotonic()
+        self.began = running_time()
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "scenarios"],
             env={
@@ -175,21 +175,21 @@ def test_the_result_has_the_whole_log_before_it(start: Start) -> None:
 def test_a_script_that_nothing_interrupts_is_left_behind(start: Start) -> None:
     run = start(
         f"local test = require('test')\ntest.case('matches', function()\n test.step('go')\n {FOREVER} end)",
-        timeout_s=1.0,
+        timeout_s=3.0,
     )
     assert run.end() == 2
-    assert run.labd.result["reason"].endswith("ran longer than 1 s")
+    assert run.labd.result["reason"].endswith("ran longer than 3 s")
     (case,) = run.labd.result["cases"]
     assert (case["name"], case["verdict"]) == ("matches", "error")
     assert [step["text"] for step in case["steps"]] == ["go"]
     assert case["failure"] is not None
     assert case["failure"]["file"] == "s.lua"
     assert case["failure"]["line"] == 3  # the last place that is known
-    assert time.monotonic() - run.began < 15
+    assert running_time() - run.began < 15
 
 
 def test_a_script_that_loops_is_stopped_with_its_traceback(start: Start) -> None:
-    run = start("local function spin()\n while true do end\nend\nspin()", timeout_s=0.5)
+    run = start("local function spin()\n while true do end\nend\nspin()", timeout_s=3)
     assert run.end() == 2
     failure = run.labd.result["failure"]
     assert failure is not None
@@ -206,9 +206,9 @@ def test_a_signal_posts_what_there_is(start: Start, number: signal.Signals) -> N
     )
     run.labd.wait_for(lambda: "waiting" in run.labd.text)
     run.process.send_signal(number)
-    sent = time.monotonic()
+    sent = running_time()
     assert run.end() == 2
-    assert time.monotonic() - sent < 3
+    assert running_time() - sent < 3
     assert [case["verdict"] for case in run.labd.result["cases"]] == ["passed", "error"]
     assert run.labd.result["reason"].endswith(f"was told to stop ({number.name})")
     assert any(text.startswith("error: ") for text in run.labd.text)
