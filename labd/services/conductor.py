@@ -4,6 +4,7 @@ It ends what is overdue, and makes the runners follow the runs: level-triggered,
 A RUNNING run without a runner gets one; one whose runner is gone is an ERROR; a run that is over has its runner ended.
 """
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -43,6 +44,8 @@ class Conductor:
         self._runs: set[str] = set()
         self._poked = False
         self._unscheduled = False
+        self._due_at = math.inf
+        """When something is due that the present step may not have seen (monotonic)."""
         self._known: set[str] = set()
         """Runs that have, or may have, a runner of this labd's."""
         self._stopping = False
@@ -67,6 +70,7 @@ class Conductor:
         with self._wake:
             self._known |= {run.id for run in runs}
             self._runs |= self._known
+        self._scheduled_at = self._core.clock.now()
         with self._core.transaction() as ledger:
             ledger.end_overdue_runs()
             ledger.schedule()
@@ -102,7 +106,7 @@ class Conductor:
         """Does what is due now; returns the seconds until something is due again. Raises StoreError."""
         now = self._core.clock.now()
         with self._wake:
-            self._poked = False
+            self._poked, self._due_at = False, math.inf
             runs, self._runs = self._runs, set()
             unscheduled, self._unscheduled = self._unscheduled, False
         for run_id, until in list(self._linger.items()):
@@ -118,25 +122,7 @@ class Conductor:
                 raise
         if not self._core.peers.leads and not unscheduled:
             return min((IDLE_S, *(until - now for until in self._linger.values())))
-        with self._core.view() as unit:
-            deadlines = [unit.next_lease_deadline(now), unit.next_booking_deadline(now), *self._linger.values()]
-            if unit.somebody_waits():
-                deadlines.append(self._scheduled_at + RECONSIDER_S)
-            used_at = unit.longest_unused()
-            if used_at is not None:
-                policy = unit.policy()
-                told_at = used_at + policy.idle_release_s - policy.idle_notice_s
-                deadlines.append(told_at if told_at > self._scheduled_at else used_at + policy.idle_release_s)
-            timeout = unit.next_run_deadline()
-            ending = unit.next_expiry_of_ending(now - CLOCK_MARGIN_S)
-            given_up = [one for lease in unit.leases_ending(now - CLOCK_MARGIN_S) for one in lease.benches if one.live]
-        if timeout is not None:
-            deadlines.append(max(timeout + self._core.limits.grace_s, self._core.lenient_until))
-        if ending is not None:
-            deadlines.append(ending + CLOCK_MARGIN_S)
-        if any(not self._core.presence.attached(one.bench) for one in given_up):
-            deadlines.append(now)
-        due = min((deadline for deadline in deadlines if deadline is not None), default=None)
+        due = self.due_at(now)
         if unscheduled or (due is not None and due <= now):
             self._scheduled_at = now
             try:
@@ -153,6 +139,29 @@ class Conductor:
                 _log.warning("what is due is another labd's to do", error=str(error))
             return 0.0
         return IDLE_S if due is None else min(IDLE_S, due - now)
+
+    def due_at(self, now: float) -> float | None:
+        """When something is due by what the database says (s since the Unix epoch), maybe past; None: nothing is."""
+        with self._core.view() as unit:
+            deadlines = [unit.next_lease_deadline(now), unit.next_booking_deadline(now), *self._linger.values()]
+            came_at = unit.last_to_come()
+            if came_at is not None:
+                deadlines.append(max(self._scheduled_at, came_at) + RECONSIDER_S)
+            used_at = unit.longest_unused()
+            if used_at is not None:
+                policy = unit.policy()
+                told_at = used_at + policy.idle_release_s - policy.idle_notice_s
+                deadlines.append(told_at if told_at > self._scheduled_at else used_at + policy.idle_release_s)
+            timeout = unit.next_run_deadline()
+            ending = unit.next_expiry_of_ending(now - CLOCK_MARGIN_S)
+            given_up = [one for lease in unit.leases_ending(now - CLOCK_MARGIN_S) for one in lease.benches if one.live]
+        if timeout is not None:
+            deadlines.append(max(timeout + self._core.limits.grace_s, self._core.lenient_until))
+        if ending is not None:
+            deadlines.append(ending + CLOCK_MARGIN_S)
+        if any(not self._core.presence.attached(one.bench) for one in given_up):
+            deadlines.append(now)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _reconcile(self, run_id: str, now: float) -> None:
         with self._core.view() as unit:
@@ -207,11 +216,18 @@ class Conductor:
             self._running.fail(run.id, str(error))
 
     def _follow(self, effects: Effects) -> None:
-        if effects.runs or effects.deadlines or effects.unscheduled:
-            with self._wake:
+        wait = math.inf if effects.due_at is None else effects.due_at - self._core.clock.now()
+        if effects.queue:
+            wait = min(wait, RECONSIDER_S)
+        with self._wake:
+            due_at = time.monotonic() + wait
+            sooner = due_at < self._due_at
+            self._due_at = min(self._due_at, due_at)
+            if effects.runs or effects.unscheduled:
                 self._runs |= effects.runs
                 self._poked = True
                 self._unscheduled = self._unscheduled or (effects.unscheduled and self._core.granting)
+            if sooner or self._poked:
                 self._wake.notify_all()
 
     def _look_at(self, run_id: str) -> None:
@@ -228,7 +244,7 @@ class Conductor:
             with self._wake:
                 if self._stopping:
                     return
-                wait = due_at - time.monotonic()
+                wait = min(due_at, self._due_at) - time.monotonic()
                 if wait > 0 and not (self._poked or self._runs):
                     self._wake.wait(timeout=min(wait, PULSE_S))
                     continue

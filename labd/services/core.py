@@ -152,7 +152,7 @@ class Core:
     def _forgive(self, ledger: Ledger) -> None:
         ledger.forgive()
         self.lenient_until = ledger.effects.lenient_until = ledger.now + self.limits.grace_s
-        ledger.effects.deadlines = True
+        ledger.effects.is_due(ledger.now)
 
     def _has_stood_still(self) -> bool:
         """Whether the pulse stopped for a while, and nobody was forgiven yet what they missed meanwhile."""

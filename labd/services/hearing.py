@@ -240,6 +240,7 @@ class Hearing:
         _log.warning("agent detached", agent=session.agent, reason=reason)
         self._core.peers.detach(ledger.unit, session.agent, session.key)
         ledger.effects.attachments = True
+        ledger.effects.is_due(ledger.now)  # a lease that has ended waits for an agent only while one is there
         for name, report in session.latest.items():
             bench = ledger.unit.bench(name)
             if bench is not None and name in session.benches:

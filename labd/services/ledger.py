@@ -84,8 +84,8 @@ class Effects:
     """Runs that changed their state: their runners have to follow."""
     logs: set[str] = field(default_factory=set)
     """Runs with new log lines."""
-    deadlines: bool = False
-    """Something may be due earlier than was known."""
+    due_at: float | None = None
+    """When the first of what it has changed is due (s since the Unix epoch, labd's clock); None: nothing of it is."""
     unscheduled: bool = False
     """Somebody may be served who could not be in this transaction."""
     attachments: bool = False
@@ -101,6 +101,11 @@ class Effects:
     """Agents that have to attach anew."""
     lenient_until: float = 0.0
     """No run is ended for its timeout before (s since the Unix epoch, labd's clock); 0 for no change."""
+
+    def is_due(self, at: float | None) -> None:
+        """Something is due then, or never."""
+        if at is not None:
+            self.due_at = at if self.due_at is None else min(self.due_at, at)
 
 
 class Ledger:
@@ -211,7 +216,7 @@ class Ledger:
         self.audit("lease.queued", f"lease/{lease.id}", after=wished | {"state": lease.state.value}, team=lease.team)
         self.effects.leases.add(lease.id)
         self.effects.queue = True
-        self.effects.deadlines = True
+        self._is_due(lease)
 
     def heartbeat(self, lease: Lease) -> Lease:
         """Keeps a lease alive for another TTL."""
@@ -223,7 +228,6 @@ class Ledger:
 
     def extend(self, lease: Lease, ends_at: float) -> Lease:
         """Gives a held lease a later hard end."""
-        self.effects.deadlines = True
         after = lease.extend(ends_at, self.now)
         self.effects.extensions.extend(extend_orders(after))
         return self._move("lease.extended", lease, after)
@@ -335,7 +339,7 @@ class Ledger:
         if self._attached(bench.name):
             return False
         last = self.unit.last_expiry(bench.name)
-        return bench.fenced or last is None or self.now > last + CLOCK_MARGIN_S
+        return bench.fenced or last is None or self.now >= last + CLOCK_MARGIN_S
 
     def _release_idle(self) -> None:
         """Ends what people hold and do not use. Where an agent is away, nobody knows: that counts as use."""
@@ -367,7 +371,6 @@ class Ledger:
             return
         reason = f"{wish.holder} needs the bench with priority {wish.priority} (lease {wish.id})"
         self._move("lease.notice_given", lease, lease.notify(notice.revoke_at, reason), why=reason)
-        self.effects.deadlines = True
         for name in notice.benches:
             bench = self.unit.bench(name)
             if bench is not None:
@@ -376,9 +379,9 @@ class Ledger:
     def _grant(self, lease: Lease, grant: Grant) -> None:
         epochs = [(name, self._next_epoch(name)) for name in grant.benches]
         self._move("lease.granted", lease, lease.grant(epochs, self.now, grant.ends_at))
-        self.effects.deadlines = True
         run = self.unit.run(lease.run_id) if lease.run_id is not None else None
         if run is not None:
+            self.effects.is_due(self.now + run.timeout_s + self._limits.grace_s)
             self.unit.save_run(run.start(self.now, self.replica))
             self.effects.runs.add(run.id)
 
@@ -392,7 +395,6 @@ class Ledger:
 
     def _end_lease(self, lease: Lease, reason: LeaseEnd, note: str = "") -> Lease:
         self.effects.fences.extend(FenceOrder(one.bench, one.epoch, reason) for one in lease.benches if one.live)
-        self.effects.deadlines = True
         ended = lease.end(reason, self.now, note)
         action = "lease.ending" if ended.state is LeaseState.ENDING else "lease.ended"
         return self._move(action, lease, ended, why=note or reason.value)
@@ -406,6 +408,7 @@ class Ledger:
             return after
         self.unit.save_lease(after, before)
         self.effects.leases.add(after.id)
+        self._is_due(after)
         self.effects.queue |= before.state is LeaseState.QUEUED and after.state is not LeaseState.QUEUED
         if after.state is LeaseState.ENDED and after.granted_at is not None:
             self._charge(after, after.granted_at)
@@ -424,6 +427,17 @@ class Ledger:
                 team=after.team,
             )
         return after
+
+    def _is_due(self, lease: Lease) -> None:
+        """Notes when labd has to look at a lease that has changed."""
+        self.effects.is_due(lease.due_at)
+        match lease.state:
+            case LeaseState.QUEUED if lease.starts_at is not None:
+                self.effects.is_due(lease.starts_at)
+            case LeaseState.ENDING if lease.expires_at is not None:
+                self.effects.is_due(lease.expires_at + CLOCK_MARGIN_S)
+            case _ if lease.state.held and lease.held and lease.used_at is not None:
+                self.effects.is_due(lease.used_at + self.policy.idle_release_s - self.policy.idle_notice_s)
 
     def _charge(self, lease: Lease, start: float, sign: float = 1.0) -> None:
         """Counts what the lease's benches were used against its team, hour by hour.

@@ -229,7 +229,7 @@ class Replicas:
         if term is not None:
             self._term, self.leads = term, True
             _log.info("this labd leads", replica=self.replica, term=term)
-            self._core.hear(Effects(deadlines=True, unscheduled=True))
+            self._core.hear(Effects(unscheduled=True))
 
     def _lose_lead(self, why: str) -> None:
         if self.leads:

@@ -58,9 +58,9 @@ class Present(Benches, Leases, Policies, Replicas, Usage):
         """QUEUED leases in order of arrival."""
         return list(self._standing().queue())
 
-    def somebody_waits(self) -> bool:
-        """Whether there is a queue."""
-        return bool(self._standing().queue())
+    def last_to_come(self) -> float | None:
+        """When the last of the queue came; None where nobody waits."""
+        return max((lease.created_at for lease in self._standing().queue()), default=None)
 
     def leases_due(self, now: float) -> list[Lease]:
         """Live leases of which a deadline has passed, in order of arrival."""

@@ -1,5 +1,6 @@
 """Leases, queue, fences and runs, driven at random through the services on a real database."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -34,8 +35,10 @@ from labd.model.policy import Policy
 from labd.model.run import RunState
 from labd.model.selector import parse
 from labd.services.attachment import Session
+from labd.services.conductor import RECONSIDER_S
 from labd.services.errors import Conflict, Invalid
 from labd.services.lab import Lab
+from labd.services.ledger import Effects
 from tests.postgresql import PostgresServer
 from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, FakeLink, open_lab, report, settle
 
@@ -81,11 +84,24 @@ class LabMachine(RuleBasedStateMachine):
         self.executor = FakeExecutor()
         self.database = self.new_database()
         self.lab: Lab = open_lab(self.directory, self.clock, self.executor, database=self.database)
+        self.due_at = math.inf
+        """When something is due, by what the conductor has found, and transactions have told it since."""
+        self.lab.core.follow(self.tell)
         self.agent = Agent()
         self.seen: dict[str, Lease] = {}
         self.epochs = dict.fromkeys(LABELS, 0)
         self.booked: set[str] = set()
         """Benches that were ever reserved for a booking."""
+
+    def tell(self, effects: Effects) -> None:
+        due_at = math.inf if effects.due_at is None else effects.due_at
+        if effects.queue:
+            due_at = min(due_at, self.clock.now() + RECONSIDER_S)
+        self.due_at = 0.0 if effects.unscheduled else min(self.due_at, due_at)
+
+    def settle(self) -> None:
+        settle(self.lab)
+        self.due_at = self.lab.conductor.due_at(self.clock.now()) or math.inf
 
     def new_database(self) -> str | None:
         """None: an SQLite file."""
@@ -225,13 +241,13 @@ class LabMachine(RuleBasedStateMachine):
             timeout_s=20.0,
             priority=priority,
         ).run
-        settle(self.lab)
+        self.settle()
         return run.id
 
     @rule(run_id=runs)
     def cancel(self, run_id: str) -> None:
         assert self.lab.running.cancel(ANONYMOUS, run_id).run.state.final
-        settle(self.lab)
+        self.settle()
 
     @rule(run_id=runs, verdict=st.sampled_from(["passed", "failed", "error"]))
     def finish(self, run_id: str, verdict: str) -> None:
@@ -243,13 +259,13 @@ class LabMachine(RuleBasedStateMachine):
             assert before is not RunState.RUNNING
         else:
             assert before.final or after.value == verdict.upper()
-        settle(self.lab)
+        self.settle()
 
     @rule(run_id=runs)
     def runner_dies(self, run_id: str) -> None:
         if isinstance(self.executor.status(run_id), Alive):
             self.executor.die(run_id, "the runner was killed by SIGKILL")
-            settle(self.lab)
+            self.settle()
             assert self.lab.running.get(run_id).run.state is not RunState.RUNNING
 
     # Time, and labd's own end
@@ -257,7 +273,7 @@ class LabMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 4.0, 6.0, 31.0]))
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        settle(self.lab)
+        self.settle()
         with self.lab.core.view() as unit:
             assert not [lease for lease in unit.live_leases() if lease.overdue(self.clock.now())]
 
@@ -268,6 +284,7 @@ class LabMachine(RuleBasedStateMachine):
             queue = [lease.id for lease in unit.queue()]
         self.lab.core.store.close()
         self.lab = open_lab(self.directory, self.clock, self.executor, database=self.database)
+        self.lab.core.follow(self.tell)
         self.agent.session = None
         self.lab.core.forgive()
         with self.lab.core.view() as unit:
@@ -275,9 +292,15 @@ class LabMachine(RuleBasedStateMachine):
             assert after == before
             assert [lease.id for lease in unit.queue()] == queue
         self.lab.conductor.recover()
-        settle(self.lab)
+        self.settle()
 
     # What must always hold
+
+    @invariant()
+    def nothing_is_due_that_the_conductor_was_not_told(self) -> None:
+        """It sleeps until what it has found itself, or was told."""
+        due_at = self.lab.conductor.due_at(self.clock.now())
+        assert due_at is None or due_at >= self.due_at
 
     @invariant()
     def what_must_always_hold(self) -> None:

@@ -316,7 +316,7 @@ def test_what_a_transaction_causes_reaches_the_others_once_it_is_durable(
         leases={"l-1", "l-2"},
         runs={"r-1"},
         clears=[ClearOrder("bench-1", "ada")],
-        deadlines=True,
+        due_at=20.5,
         lenient_until=12.5,
     )
     messages = bulletins.encode("one", effects)
@@ -339,7 +339,7 @@ def test_what_a_transaction_causes_reaches_the_others_once_it_is_durable(
     assert set().union(*(part.leases for _, part in parts)) == effects.leases
     assert set().union(*(part.runs for _, part in parts)) == effects.runs
     assert [clear for _, part in parts for clear in part.clears] == effects.clears
-    assert (parts[0][1].deadlines, parts[0][1].lenient_until) == (True, 12.5)
+    assert (parts[0][1].due_at, parts[0][1].lenient_until) == (20.5, 12.5)
 
 
 def test_nothing_to_tell_is_not_told_and_news_of_a_newer_labd_are_passed_over() -> None:
