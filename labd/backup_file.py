@@ -121,9 +121,14 @@ class BackupFile:
                 yield {key: _unpacked(value) for key, value in json.loads(line).items()}
 
     @property
+    def has_keys(self) -> bool:
+        """Whether labd's keys are sealed in it."""
+        return KEYS in self._sums
+
+    @property
     def keys(self) -> bytes | None:
         """The sealed keys, if there are any."""
-        return self._zip.read(KEYS) if KEYS in self._sums else None
+        return self._zip.read(KEYS) if self.has_keys else None
 
     def _chunks(self, name: str) -> Iterator[bytes]:
         try:

@@ -373,6 +373,41 @@ def admin_token(data: Path, database: str | None, user: str, reason: str, revoke
         sys.exit(1)
 
 
+@main.command("accept-keys")
+@_data
+@_database
+@_keys
+@_secrets_key
+@click.option("--reason", required=True, help="Why: kept in the audit log.")
+def accept_keys(data: Path, database: str | None, keys: Path | None, secrets_key: Path | None, reason: str) -> None:
+    """Take the keys that are there for the lab's own, because the former ones are lost for good.
+
+    Stop every labd that uses the database first. The lab knows its signing key, its certificate authority and the key
+    of its secrets, and labd does not start with others: with those of another lab, or without. Better than this is to
+    put the right files back. Keys that are not there are made when labd starts.
+    """
+    import time
+
+    from labd.services.admin_recovery import require_present_schema
+    from labd.services.errors import ServiceError
+    from labd.services.own_keys import KeysDiffer, OwnKeys, accept
+    from labd.store.errors import StoreError
+    from labd.store.lock import DataLock
+    from labd.store.store import Store
+
+    _set_up_logging("warning")
+    try:
+        with DataLock(data), contextlib.ExitStack() as opened:
+            require_present_schema(data, database)
+            store = Store(data, database)
+            opened.callback(store.close)
+            for line in accept(store, OwnKeys(_key_files(keys or data, secrets_key)), reason, time.time()):
+                click.echo(line)
+    except (OSError, StoreError, ServiceError, KeysDiffer) as error:
+        click.echo(f"labd: cannot accept the keys: {error}", err=True)
+        sys.exit(1)
+
+
 @main.group()
 def secrets() -> None:
     """Look after the key that secrets are sealed with."""
@@ -497,12 +532,13 @@ def _lab(
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
     from labd.services.anchor import ANCHOR_NAME, Anchor
-    from labd.services.authority import FILE_NAME, Authority, AuthorityUnusable
+    from labd.services.authority import Authority, AuthorityUnusable
     from labd.services.clock import CLOCK_NAME, LabClock
     from labd.services.lab import Lab
     from labd.services.limits import RunLimits
+    from labd.services.own_keys import KeysDiffer, OwnKeys
     from labd.services.replicas import Replicas, replica_name
-    from labd.services.signing import KEY_NAME, KeyUnusable, Signer
+    from labd.services.signing import KeyUnusable, Signer
     from labd.services.time_sync import wait_until_set
     from labd.services.vault import KEY_FILE, Vault
     from labd.store.errors import StoreError
@@ -510,13 +546,20 @@ def _lab(
     from labd.store.store import Store
     from runners import launch
 
-    try:
-        signer = Signer(keys)
-        vault = Vault(secrets_key or keys / KEY_FILE)
-        authority = None if tls is None else Authority(tls.authority, lifetime_s=tls.lifetime_s)
-        store = Store(data, database)
-    except (StoreError, KeyUnusable, AuthorityUnusable) as error:
-        raise StartError(str(error)) from error
+    files = _key_files(keys, secrets_key, authority=tls is not None)
+    with contextlib.ExitStack() as opened:
+        try:
+            store = Store(data, database)
+            opened.callback(store.close)
+            with store.read() as unit:
+                OwnKeys(files).require(unit.key_ids())  # before others are made in their place
+            signer = Signer(keys)
+            vault = Vault(files[KEY_FILE])
+            authority = None if tls is None else Authority(tls.authority, lifetime_s=tls.lifetime_s)
+            OwnKeys(files).settle(store)
+        except (StoreError, KeyUnusable, AuthorityUnusable, KeysDiffer) as error:
+            raise StartError(str(error)) from error
+        opened.pop_all()
     replicas = None
     if isinstance(store.database, PostgreSQL):
         replicas = Replicas(store.database, replica_name(data), url, signer.key_id)
@@ -543,14 +586,20 @@ def _lab(
             anchor=Anchor(data / ANCHOR_NAME),
             vault=vault,
             authority=authority,
-            keys={
-                KEY_NAME: keys / KEY_NAME,
-                f"ca/{FILE_NAME}": (keys / "ca" if tls is None else tls.authority) / FILE_NAME,
-                KEY_FILE: secrets_key or keys / KEY_FILE,
-            },
+            keys=_key_files(keys, secrets_key),
         )
     finally:
         store.close()
+
+
+def _key_files(keys: Path, secrets_key: Path | None, *, authority: bool = True) -> dict[str, Path]:
+    """By the names that they have in a backup; without the ``authority`` where there is no TLS."""
+    from labd.services.own_keys import AUTHORITY_KEY
+    from labd.services.signing import KEY_NAME
+    from labd.services.vault import KEY_FILE
+
+    files = {KEY_NAME: keys / KEY_NAME, AUTHORITY_KEY: keys / AUTHORITY_KEY, KEY_FILE: secrets_key or keys / KEY_FILE}
+    return files if authority else {name: path for name, path in files.items() if name != AUTHORITY_KEY}
 
 
 def _https(lab: "Lab", tls: _Tls, hosts: list[str]) -> "ssl.SSLContext":

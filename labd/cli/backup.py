@@ -21,7 +21,7 @@ def backup() -> None:
     "--passphrase-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Seals labd's keys into the backup with the first line of this file (12 characters at least). Without it the "
-    "keys are not in the backup: keep them elsewhere, or agents have to enrol and secrets to be set anew.",
+    "keys are not in the backup: keep them elsewhere, as labd does not start without.",
 )
 @click.option("--force", is_flag=True, help="Overwrite a file that exists.")
 @pass_session
@@ -44,8 +44,7 @@ def make(session: Session, file: Path, passphrase_file: Path | None, force: bool
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-    keys = "keys sealed in it" if passphrase is not None else "without keys"
-    click.echo(f"{file}: {said}, {keys}")
+    click.echo(f"{file}: {said}")
 
 
 @backup.command()
@@ -62,6 +61,7 @@ def _verified(file: Path) -> str:
         with BackupFile(file) as opened:
             rows = opened.verify()
             made = datetime.fromtimestamp(opened.created_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            return f"{rows} rows, schema {opened.schema}, of {made}"
+            keys = "keys sealed in it" if opened.has_keys else "without keys"
+            return f"{rows} rows, schema {opened.schema}, of {made}, {keys}"
     except BackupDamaged as error:
         raise Failure(str(error), ExitCode.FAILED) from error

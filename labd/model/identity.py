@@ -106,6 +106,8 @@ SYSTEM = Actor("labd", ActorKind.SYSTEM, MappingProxyType({WHOLE_LAB: Role.ADMIN
 """labd itself: what happens by the clock."""
 ANONYMOUS = Actor("anonymous", ActorKind.PERSON, MappingProxyType({WHOLE_LAB: Role.ADMIN}))
 """Everybody, where labd asks nobody who they are."""
+LOCAL_OPERATOR = Actor("local operator", ActorKind.PERSON)
+"""Somebody on labd's machine, whom it did not ask who they are. No user can have the name."""
 
 
 @dataclass(frozen=True, slots=True)

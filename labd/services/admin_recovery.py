@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from labd.model.identity import WHOLE_LAB, Actor, ActorKind, Role, User
+from labd.model.identity import LOCAL_OPERATOR, WHOLE_LAB, ActorKind, Role, User
 from labd.services.errors import Conflict
 from labd.services.identities import ADMIN_TOKEN_LIFETIME_S, issue_token, require_reason, require_user_name
 from labd.services.ledger import Ledger
@@ -16,9 +16,6 @@ from labd.store.database import DATABASE_NAME, database_at
 from labd.store.errors import DatabaseMissing, DatabaseOlder
 from labd.store.schema import SCHEMA_HEAD, newer, revision_of
 from labd.store.store import Store
-
-LOCAL_OPERATOR = Actor("local operator", ActorKind.PERSON)
-"""In the audit log: somebody on the machine, whom labd did not ask who they are. No user can have the name."""
 
 
 def admin_token(
@@ -36,7 +33,7 @@ def admin_token(
     reason or with a name that no user can have, and Conflict when the user was removed, or has too many tokens.
     """
     require_reason(LOCAL_OPERATOR, why, "a token made on the daemon's machine")
-    _require_present_schema(data, url)
+    require_present_schema(data, url)
     store = Store(data, url)
     try:
         with store.write() as unit:
@@ -50,7 +47,7 @@ def admin_token(
         store.close()
 
 
-def _require_present_schema(data: Path, url: str | None) -> None:
+def require_present_schema(data: Path, url: str | None) -> None:
     """A database that a running labd uses is not migrated beside it, nor is one made where none is."""
     if url is None and not (data / DATABASE_NAME).exists():
         raise DatabaseMissing(f"there is no database {data / DATABASE_NAME}: is --data right?")

@@ -2,7 +2,8 @@
 
 All of it is one file, ``authority.pem``: the private key, the certificate of the authority that issues, then those of
 former ones that are still trusted, and the certificates by which a former one vouches for its successor. Hence who
-trusts only the former one accepts what the new one issues, and nobody has to be told in time.
+trusts only the former one accepts what the new one issues, and nobody has to be told in time. A line for each authority
+that it has replaced says that this one is of the same lab.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptography import x509
@@ -42,6 +43,8 @@ AUTHORITY_LIFETIME_S = 10 * 365 * DAY_S
 BACKDATED_S = DAY_S
 """How far the clocks of labd and its peers may differ."""
 _P256 = "secp256r1"
+_REPLACED = b"replaced: "
+"""Before a fingerprint, outside of what PEM encodes (RFC 7468, 5.2)."""
 
 
 class AuthorityUnusable(Exception):
@@ -69,9 +72,12 @@ class _Material:
     """The one that issues first."""
     links: list[x509.Certificate]
     """By which a former root vouches for a newer one."""
+    replaced: list[str] = field(default_factory=list)
+    """Fingerprints of all former roots, the last one first."""
 
     def pem(self) -> bytes:
-        return private_pem(self.key) + _pem(*self.roots, *self.links)
+        notes = b"".join(_REPLACED + one.encode("ascii") + b"\n" for one in self.replaced)
+        return private_pem(self.key) + _pem(*self.roots, *self.links) + notes
 
 
 class Authority:
@@ -173,6 +179,7 @@ def rotate(directory: Path, now: float | None = None, *, distrust_former: bool =
                 new.key.public_key(), new.roots[0].subject, former.roots[0].subject, former.key, now
             )
             new = _Material(new.key, [*new.roots, *former.roots], [link, *former.links])
+        new = replace(new, replaced=[fingerprint(former.roots[0]), *former.replaced])
         draft = path.with_name(path.name + ".new")
         draft.unlink(missing_ok=True)
         _write(draft, new.pem(), 0o600)
@@ -181,6 +188,13 @@ def rotate(directory: Path, now: float | None = None, *, distrust_former: bool =
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise AuthorityUnusable(f"the certificate authority {path} cannot be rotated: {error}") from error
     return fingerprint(new.roots[0])
+
+
+def authorities_in(pem: bytes) -> tuple[str, ...]:
+    """The fingerprints of the authority in such a file, and of those that it has replaced. Raises ValueError."""
+    present, *others = certificates_of(pem)
+    former = [fingerprint(one) for one in others if one.issuer == one.subject]
+    return tuple(dict.fromkeys([fingerprint(present), *_replaced_in(pem), *former]))
 
 
 def common_name(request: bytes) -> str:
@@ -291,7 +305,12 @@ def _load(pem: bytes, now: float) -> _Material:
     if root not in valid:
         raise ValueError("it has run out; a new one has to be made, and every agent enrolled anew")
     roots = [one for one in valid if one.issuer == one.subject]
-    return _Material(key, roots, [one for one in valid if one.issuer != one.subject])
+    return _Material(key, roots, [one for one in valid if one.issuer != one.subject], _replaced_in(pem))
+
+
+def _replaced_in(pem: bytes) -> list[str]:
+    notes = [line.removeprefix(_REPLACED) for line in pem.splitlines() if line.startswith(_REPLACED)]
+    return [one.decode("ascii") for one in notes]
 
 
 def _pem(*certificates: x509.Certificate) -> bytes:

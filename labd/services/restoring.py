@@ -25,6 +25,7 @@ from labd.services.anchor import ANCHOR_NAME
 from labd.services.key_chest import unlock
 from labd.services.ledger import Ledger
 from labd.services.limits import RunLimits
+from labd.services.own_keys import OwnKeys
 from labd.store import tables
 from labd.store.copying import fill
 from labd.store.database import DATABASE_NAME, Database, database_at
@@ -73,7 +74,7 @@ def restore(
             if revision_of(connection, database.name) is not None:
                 raise DatabaseNotEmpty(f"the database {database.name} is not empty: restore into a new one")
         try:
-            report = _fill(database, backup, max(now(), backup.created_at))
+            report, known = _fill(database, backup, max(now(), backup.created_at))
             for name, content in chest.items():
                 _write_key(folder, name, content)
         except BaseException:
@@ -87,13 +88,15 @@ def restore(
     elif sealed is not None:
         report.append("the keys in the backup are NOT restored: no passphrase was given")
     else:
-        report.append(
-            "the backup has no keys: put signing-key.pem, ca/authority.pem and secrets-key back by other means"
-        )
+        report.append("the backup has no keys")
+    lacking = list(OwnKeys({name: folder / name for name in known}).faults(known))
+    if lacking:
+        report.append(f"labd will not start before its own keys are there: {'; '.join(lacking)}")
     return [f"{rows} rows are restored into {database.name}", *report]
 
 
-def _fill(database: Database, backup: BackupFile, now: float) -> list[str]:
+def _fill(database: Database, backup: BackupFile, now: float) -> tuple[list[str], dict[str, str]]:
+    """Says what was done, and which keys the lab has, by the names of their files."""
     migrate(database.engine, database.name, backup.schema)
     source: dict[str, Iterable[dict[str, Any]]] = {name: backup.rows(name) for name in backup.rows_of}
     with database.engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
@@ -104,12 +107,12 @@ def _fill(database: Database, backup: BackupFile, now: float) -> list[str]:
         # Who of several labds leads and which agent is where was true then.
         for table in (tables.replicas, tables.attachments):
             connection.execute(delete(table))
-        vacant = {"leader": None, "leader_backend": None, "alive_at": None, "alive_at_server": None, "key_id": None}
+        vacant = {"leader": None, "leader_backend": None, "alive_at": None, "alive_at_server": None}
         connection.execute(update(tables.lab).values(vacant))
         unit = Unit(connection, Standings(), writes=True)
         report = _begin_anew(unit, backup, now)
         tell(connection, unit.untold, unit.change())
-        return report
+        return report, unit.key_ids()
 
 
 def _begin_anew(unit: Unit, backup: BackupFile, now: float) -> list[str]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from labd.services.environments import seal_anew
-from labd.services.vault import Vault
+from labd.services.vault import KEY_FILE, Vault
 from labd.store.lock import DataLock
 from labd.store.store import Store
 
@@ -21,6 +21,7 @@ def rotate(data: Path, url: str | None, key_file: Path) -> str:
             vault.add_key()
             with store.write() as unit:
                 sealed = seal_anew(unit, vault)
+                unit.save_key_ids({**unit.key_ids(), KEY_FILE: vault.key_id})
             dropped = vault.drop_old_keys()
         finally:
             store.close()

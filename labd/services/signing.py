@@ -34,11 +34,9 @@ class Signer:
         try:
             if not path.exists():
                 _create(path)
-            key = OKPKey.import_key(path.read_bytes())
+            key = _key_in(path.read_bytes())
         except (OSError, ValueError) as error:
             raise KeyUnusable(f"the signing key {path} cannot be read: {error}") from error
-        if key.curve_name != ALGORITHM or not key.is_private:
-            raise KeyUnusable(f"the signing key {path} is not a private {ALGORITHM} key")
         self._kid = key.thumbprint()
         self._key = OKPKey.import_key(key.as_dict(private=True), {"kid": self._kid, "use": "sig", "alg": ALGORITHM})
         # Ed25519 signs alike each time (RFC 8032, 5.1.6): every answer about a lease shows the same token.
@@ -89,6 +87,18 @@ class Signer:
     def is_run_token(self, run_id: str, token: str) -> bool:
         """Whether the token is the run's, found out in constant time."""
         return hmac.compare_digest(self.run_token(run_id).encode("ascii"), token.encode("utf-8", "replace"))
+
+
+def key_id_in(pem: bytes) -> str:
+    """The ID of the key in such a file. Raises ValueError."""
+    return _key_in(pem).thumbprint()
+
+
+def _key_in(pem: bytes) -> OKPKey:
+    key = OKPKey.import_key(pem)
+    if key.curve_name != ALGORITHM or not key.is_private:
+        raise ValueError(f"it is not a private {ALGORITHM} key")
+    return key
 
 
 def _create(path: Path) -> None:

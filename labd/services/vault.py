@@ -31,16 +31,16 @@ class Vault:
         try:
             if not path.exists():
                 _write(path, [secrets.token_bytes(_KEY_BYTES)], only_first=True)
-            keys = [b64decode(line, validate=True) for line in path.read_text("ascii").split()]
+            keys = _keys_in(path.read_bytes())
         except (OSError, ValueError) as error:
             raise KeyUnusable(f"the secrets key {path} cannot be read: {error}") from error
-        if not keys or any(len(key) != _KEY_BYTES for key in keys):
-            raise KeyUnusable(
-                f"the secrets key {path} must hold a line of Base64 for each key of {_KEY_BYTES} bytes; "
-                f"make one with: openssl rand -base64 {_KEY_BYTES}"
-            )
         self._keys = {_id(key): key for key in keys}
         self._first = _id(keys[0])
+
+    @property
+    def key_id(self) -> str:
+        """Of the key that seals, in hexadecimal."""
+        return self._first.hex()
 
     def seal(self, value: str, place: str) -> bytes:
         """The value, sealed. It opens at its ``place`` only: nobody can swap it for another's in the database."""
@@ -73,6 +73,21 @@ class Vault:
         self._keys = {self._first: self._keys[self._first]}
         _write(self.path, list(self._keys.values()))
         return dropped
+
+
+def key_ids_in(text: bytes) -> tuple[str, ...]:
+    """The IDs of the keys in such a file, in hexadecimal; the one that seals first. Raises ValueError."""
+    return tuple(_id(key).hex() for key in _keys_in(text))
+
+
+def _keys_in(text: bytes) -> list[bytes]:
+    keys = [b64decode(line, validate=True) for line in text.decode("ascii").split()]
+    if not keys or any(len(key) != _KEY_BYTES for key in keys):
+        raise ValueError(
+            f"it must hold a line of Base64 for each key of {_KEY_BYTES} bytes; "
+            f"make one with: openssl rand -base64 {_KEY_BYTES}"
+        )
+    return keys
 
 
 def _id(key: bytes) -> bytes:

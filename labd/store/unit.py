@@ -6,10 +6,11 @@ from labd.store.units.audit_retention import AuditRetaining
 from labd.store.units.environments import Environments
 from labd.store.units.idempotency import Idempotency
 from labd.store.units.identities import Identities
+from labd.store.units.keys import Keys
 from labd.store.units.present import Present
 from labd.store.units.retention import Retaining
 from labd.store.units.runs import Runs
 
 
-class Unit(Agents, Audit, AuditRetaining, Environments, Idempotency, Identities, Present, Retaining, Runs):
+class Unit(Agents, Audit, AuditRetaining, Environments, Idempotency, Identities, Keys, Present, Retaining, Runs):
     """One open transaction."""

@@ -9,6 +9,8 @@ from deploy.demo.lab import DEMO_AGENT, labd_command, running_lab, service
 from labd.client import LabClient, Lease
 from labd.services.restoring import restore
 
+PASSPHRASE = "twelve characters"
+
 
 def _held(lab: LabClient, holder: str) -> Lease:
     return lab.create_lease(selector="name=bench-1", holder=holder, ttl_s=600)
@@ -30,7 +32,7 @@ def test_who_held_a_bench_since_the_backup_is_cut_off_before_the_next_one_gets_i
         ada, bob = _held(client, "ada"), _held(client, "bob")
         assert (ada["state"], bob["state"]) == ("GRANTED", "QUEUED")
         with backup.open("wb") as file:
-            client.backup(file)
+            client.backup(file, PASSPHRASE)
         # The backup knows nothing of what follows: ada and bob leave, carol holds the bench, and uses it.
         client.release(bob["id"])
         client.release(ada["id"])
@@ -41,7 +43,7 @@ def test_who_held_a_bench_since_the_backup_is_cut_off_before_the_next_one_gets_i
         labd = lab.processes.pop("labd")
         labd.kill()
         labd.wait()
-        restore(backup, folder / "labd", None)
+        restore(backup, folder / "labd", None, passphrase=PASSPHRASE)
         command = labd_command(folder, lab.http.removeprefix("http://"), lab.agents)
         with service("restored-labd", command, tmp_path) as lab.processes["labd"]:
             lab.wait_for("restored labd", (folder / "labd" / "labd.json").exists)

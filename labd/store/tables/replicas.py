@@ -1,10 +1,10 @@
-"""Several labds on one database: who is there, who leads, which agent is attached where. Unused on SQLite."""
+"""The lab as a whole, and several labds on one database: who is there, who leads, which agent is attached where."""
 
 from sqlalchemy import JSON, Column, Float, Integer, String, Table, Text
 
 from labd.store.tables.metadata import BIG, metadata
 
-# One row: what is true of the lab as a whole.
+# One row: what is true of the lab as a whole. On SQLite, only the IDs of its keys.
 lab = Table(
     "lab",
     metadata,
@@ -17,6 +17,8 @@ lab = Table(
     Column("stalls", BIG, nullable=False),
     Column("forgiven", BIG, nullable=False),
     Column("key_id", String(64)),
+    Column("authority_id", String(64)),
+    Column("secrets_key_id", String(64)),
 )
 
 replicas = Table(

@@ -120,7 +120,7 @@ class FakeExecutor:
 
 
 @functools.cache
-def _new_sqlite_database() -> bytes:
+def new_sqlite_database() -> bytes:
     """The file as just after its migration, which takes a hundred times as long as writing it."""
     with tempfile.TemporaryDirectory() as folder:
         Store(Path(folder)).close()
@@ -144,7 +144,7 @@ def open_lab(
     ``replica`` names this labd among several on that database.
     """
     if database is None and not (directory / DATABASE_NAME).exists():
-        (directory / DATABASE_NAME).write_bytes(_new_sqlite_database())
+        (directory / DATABASE_NAME).write_bytes(new_sqlite_database())
     store, signer = Store(directory, database), Signer(directory)
     replicas = None
     if replica is not None and isinstance(store.database, PostgreSQL):
