@@ -62,7 +62,7 @@ def list_benches(
             one["holder"] or "",
             ",".join(ecu["name"] for ecu in one["ecus"]),
             labels(one["labels"]),
-            one["health_reason"],
+            "; ".join(filter(None, (one["health_reason"], _draining(one)))),
         )
         for one in benches
     ]
@@ -173,12 +173,17 @@ def _tell_drain(found: Bench) -> None:
     click.echo(f"{found['name']} is {found['state']}{rest}")
 
 
+def _draining(bench: Bench) -> str:
+    """That it gets no new lease, and why; empty when it does."""
+    why = f": {bench['drain_reason']}" if bench["drain_reason"] else ""
+    return f"draining{why}" if bench["draining"] else ""
+
+
 def _fields(bench: Bench) -> dict[str, str]:
     equipment = bench["equipment"]
     return {
         "bench": bench["name"],
-        "state": bench["state"]
-        + (f", draining {bench['drain_reason']}".rstrip() if bench["draining"] and bench["state"] != "drained" else ""),
+        "state": ", ".join(filter(None, (bench["state"], _draining(bench)))),
         "health": f"{bench['health']}: {bench['health_reason']}" if bench["health_reason"] else bench["health"],
         "holder": f"{bench['holder']} (lease {bench['lease_id']})" if bench["lease_id"] else "",
         "labels": labels(bench["labels"]),

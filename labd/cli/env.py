@@ -39,15 +39,20 @@ def _pairs(_context: click.Context, _parameter: click.Parameter, texts: tuple[st
 @if_match_option
 @pass_session
 def set_environment(
-    session: Session, name: str, variables: dict[str, str], secrets: dict[str, str], team: str, if_match: str | None
+    session: Session,
+    name: str,
+    variables: dict[str, str],
+    secrets: dict[str, str],
+    team: str | None,
+    if_match: str | None,
 ) -> None:
     """Add an environment, or replace it as a whole.
 
     \b
       labctl env set staging DB_HOST=db.example.com --secret DB_PASSWORD=staging-db
     """
-    session.lab.put_environment(name, variables, secrets, team=team, if_match=if_match)
-    click.echo(f"environment {name} of team {team} is set")
+    kept = session.lab.put_environment(name, variables, secrets, team=team, if_match=if_match)
+    click.echo(f"environment {name} of team {kept['team']} is set")
 
 
 @env.command("ls")
@@ -68,7 +73,7 @@ def list_environments(session: Session, as_json: bool) -> None:
 @team_option
 @format_option
 @pass_session
-def show(session: Session, name: str, team: str, as_json: bool) -> None:
+def show(session: Session, name: str, team: str | None, as_json: bool) -> None:
     """Show an environment: its variables, and which secrets it has."""
     found = session.lab.environment(name, team=team)
     if as_json:
@@ -82,10 +87,10 @@ def show(session: Session, name: str, team: str, as_json: bool) -> None:
 @team_option
 @if_match_option
 @pass_session
-def remove_environment(session: Session, name: str, team: str, if_match: str | None) -> None:
+def remove_environment(session: Session, name: str, team: str | None, if_match: str | None) -> None:
     """Remove an environment; its secrets stay."""
     session.lab.remove_environment(name, team=team, if_match=if_match)
-    click.echo(f"environment {name} of team {team} is gone")
+    click.echo(f"environment {name} is gone")
 
 
 def _fields(found: Environment) -> dict[str, str]:

@@ -8,6 +8,7 @@ from labd.cli.filters import owner_options, selector_filter, span_options
 from labd.cli.lease_holding import extend, share, transfer, unshare, why
 from labd.cli.leasing import TTL_S, place, releasing, wait_until_granted, waiting, warn
 from labd.cli.options import (
+    affinity_option,
     duration,
     holder_option,
     moment,
@@ -21,7 +22,6 @@ from labd.cli.output import duration as duration_text
 from labd.cli.progress import Progress
 from labd.cli.session import Session, pass_session
 from labd.client import HELD, OVER, Heartbeats, Lease, end_text
-from labd.client.lab import DEFAULT_TEAM
 from labd.client.types import WantedBenches
 
 UNATTENDED_TTL_S = 3600.0
@@ -41,9 +41,7 @@ for _command in (extend, transfer, share, unshare, why):
 @lease.command()
 @selectors_option
 @team_option
-@click.option(
-    "--affinity", default="", metavar="KEY", help="Like to get the bench that leases with this key had before."
-)
+@affinity_option
 @click.option(
     "--idle", "held", is_flag=True, help="It needs no heartbeats; it ends when you have not used it for a while."
 )
@@ -75,7 +73,7 @@ def acquire(
     session: Session,
     wanted: tuple[WantedBenches, ...],
     same_site: bool,
-    team: str,
+    team: str | None,
     affinity: str,
     held: bool,
     duration_s: float,
@@ -108,7 +106,7 @@ def acquire(
         affinity=affinity,
         held=held,
         holder=holder,
-        team=team if team != DEFAULT_TEAM else None,
+        team=team,
         duration_s=duration_s,
         ttl_s=ttl_s,
         priority=priority,
@@ -122,7 +120,7 @@ def acquire(
         if as_json:
             print_json(granted)
         else:
-            print_record(_fields(granted) | _usage(granted))
+            print_record(_fields(granted) | usage(granted, session.url))
         if hold:
             _hold(session, granted)
         else:
@@ -149,7 +147,7 @@ def book(
     session: Session,
     wanted: tuple[WantedBenches, ...],
     same_site: bool,
-    team: str,
+    team: str | None,
     starts_at: str,
     duration_s: float,
     holder: str,
@@ -170,14 +168,14 @@ def book(
         starts_at=starts_at,
         held=True,
         holder=holder,
-        team=team if team != DEFAULT_TEAM else None,
+        team=team,
         duration_s=duration_s,
         priority=priority,
     )
     if as_json:
         print_json(booked)
     else:
-        print_record(_fields(booked) | _usage(booked))
+        print_record(_fields(booked) | usage(booked, session.url))
 
 
 def _hold(session: Session, held: Lease) -> None:
@@ -215,12 +213,16 @@ def renew(session: Session, lease_id: str, as_json: bool) -> None:
 @pass_session
 def release(session: Session, lease_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
     """Give benches back, or leave the queue. Releasing an ended lease changes nothing."""
-    ended = [session.lab.release(lease_id, reason) for lease_id in lease_ids]
-    if as_json:
-        print_json([without_token(one) for one in ended])
-        return
-    for one in ended:
-        click.echo(f"{one['id']} {_benches(one) or one['selector'] or 'any bench'}: {end_text(one)}")
+    ended = []
+    try:
+        for lease_id in lease_ids:
+            one = session.lab.release(lease_id, reason)
+            ended.append(one)
+            if not as_json:
+                click.echo(f"{one['id']} {_benches(one) or one['selector'] or 'any bench'}: {end_text(one)}")
+    finally:
+        if as_json and ended:
+            print_json([without_token(one) for one in ended])
 
 
 @lease.command("ls")
@@ -275,7 +277,7 @@ def show_lease(session: Session, lease_id: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print_record(_fields(found) | _usage(found))
+        print_record(_fields(found) | usage(found, session.url))
 
 
 def _note(one: Lease) -> str:
@@ -304,6 +306,7 @@ def _fields(one: Lease) -> dict[str, str]:
         "address": one["address"] or "",
         "selector": one["selector"],
         "holder": one["holder"],
+        "team": one["team"] if one["team"] != "default" else "",
         "priority": one["priority"] if one["priority"] != "normal" else "",
         "booked": f"{', '.join(one['reserved'])} from {to_the_second(one['starts_at'])} ({ago(one['starts_at'])}) "
         f"for {duration_text(one['duration_s'])}"
@@ -317,19 +320,22 @@ def _fields(one: Lease) -> dict[str, str]:
     }
 
 
-def _usage(one: Lease) -> dict[str, str]:
+def usage(one: Lease, url: str) -> dict[str, str]:
+    """How to go on with a lease of the lab at `url`: commands, and what opens its benches in Python."""
     if one["state"] == "QUEUED":
         return {"then": f"labctl lease show {one['id']}\nlabctl lease release {one['id']}"}
     if one["state"] not in HELD:
         return {}
+    secure = url.startswith("https:")
     uses = [
         line
         for bench in one["benches"]
         for line in (
             f"labctl uds {bench['name']} ECU 22F190 --lease {one['id']}",
             f"labctl can dump {bench['name']} BUS --lease {one['id']}",
-            f'BenchClient("{bench["address"]}", "{bench["name"]}", token)'
-            f"  # token: labctl lease show {one['id']} -o json",
+            f'BenchClient("{bench["address"]}", "{bench["name"]}", token{", tls=tls" if secure else ""})'
+            f"  # token: labctl lease show {one['id']} -o json"
+            + (f'; tls: lab.agent_tls("{one["id"]}", "{bench["name"]}")' if secure else ""),
         )
     ]
     return {"use it": "\n".join(uses), "end it": f"labctl lease release {one['id']}"}

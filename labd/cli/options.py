@@ -9,7 +9,6 @@ import click
 
 from labd.cli.session import Session
 from labd.client.held import default_holder, own_name
-from labd.client.lab import DEFAULT_TEAM
 from labd.client.types import WantedBenches
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -145,9 +144,24 @@ def holder_option(command: Command) -> Command:
 
 
 def team_option(command: Command) -> Command:
-    """Adds ``--team``: whose it is."""
+    """Adds ``--team``: whose it is; None leaves that to labd."""
     return click.option(
-        "--team", envvar="LABD_TEAM", show_envvar=True, default=DEFAULT_TEAM, show_default=True, help="Whose it is."
+        "--team",
+        envvar="LABD_TEAM",
+        show_envvar=True,
+        metavar="TEAM",
+        show_default="'default', or else the first team of yours",
+        help="Whose it is.",
+    )(command)
+
+
+def affinity_option(command: Command) -> Command:
+    """Adds ``--affinity``."""
+    return click.option(
+        "--affinity",
+        default="",
+        metavar="KEY",
+        help="Like to get the bench that leases and runs with this key had before.",
     )(command)
 
 

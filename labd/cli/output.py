@@ -120,7 +120,7 @@ def labels(values: Mapping[str, str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``850 ms``, ``12.3 s``, ``4 min 05 s``, ``2 h 10 min``."""
+    """``850 ms``, ``12.3 s``, ``4 min 05 s``, ``2 h 10 min``, ``30 d 00 h``."""
     if seconds < 1:
         return f"{seconds * 1e3:.0f} ms"
     if seconds < 60:
@@ -129,7 +129,9 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min"
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24:02d} h"
 
 
 def ago(moment: str | None) -> str:

@@ -16,7 +16,15 @@ from labd.cli.exits import OF_RUN, ExitCode, Failure, Interrupted
 from labd.cli.files import data_files, files_beside, read_script
 from labd.cli.filters import owner_options, selector_filter, span_options
 from labd.cli.leasing import in_words, place, waiting
-from labd.cli.options import duration, holder_option, priority_option, selector_and_benches, selectors_option
+from labd.cli.options import (
+    affinity_option,
+    duration,
+    holder_option,
+    priority_option,
+    selector_and_benches,
+    selectors_option,
+    team_option,
+)
 from labd.cli.output import (
     ago,
     elapsed,
@@ -168,7 +176,9 @@ def _waiting_options(command: Callable[..., object]) -> Callable[..., object]:
 )
 @click.option("--env", "environment", metavar="NAME", help="Environment whose variables and secrets the script gets.")
 @click.option("--no-files", is_flag=True, help="Upload no other *.lua files.")
+@affinity_option
 @holder_option
+@team_option
 @priority_option
 @format_option
 @pass_session
@@ -184,7 +194,9 @@ def submit(
     named: tuple[Path, ...],
     environment: str | None,
     no_files: bool,
+    affinity: str,
     holder: str,
+    team: str | None,
     priority: str,
     as_json: bool,
 ) -> None:
@@ -202,7 +214,9 @@ def submit(
         selector=selector,
         benches=benches,
         same_site=same_site,
+        affinity=affinity,
         holder=holder,
+        team=team,
         priority=priority,
         timeout_s=timeout_s,
         executor=executor,
@@ -284,6 +298,7 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
             "lease": found["lease_id"] or "",
             "selector": found["selector"],
             "holder": found["holder"],
+            "team": found["team"] if found["team"] != "default" else "",
             "runs at": found["executor"],
             "priority": found["priority"] if found["priority"] != "normal" else "",
             "created": f"{found['created_at']} ({ago(found['created_at'])})",

@@ -30,14 +30,14 @@ def secret() -> None:
     help="Take the file's text as it is, the newline at its end too.",
 )
 @pass_session
-def set_secret(session: Session, name: str, team: str, file: Path | None) -> None:
+def set_secret(session: Session, name: str, team: str | None, file: Path | None) -> None:
     """Add a secret, or give it another value.
 
     The value is read from the terminal without being shown, or from stdin (a newline at its end is left out), or from
     a file; never from an argument, which other users of the machine could see.
     """
-    session.lab.set_secret(name, _value(file), team=team)
-    click.echo(f"secret {name} of team {team} is set")
+    kept = session.lab.set_secret(name, _value(file), team=team)
+    click.echo(f"secret {name} of team {kept['team']} is set")
 
 
 @secret.command("ls")
@@ -57,10 +57,10 @@ def list_secrets(session: Session, as_json: bool) -> None:
 @click.argument("name")
 @team_option
 @pass_session
-def remove_secret(session: Session, name: str, team: str) -> None:
+def remove_secret(session: Session, name: str, team: str | None) -> None:
     """Remove a secret that no environment has any more."""
     session.lab.remove_secret(name, team=team)
-    click.echo(f"secret {name} of team {team} is gone")
+    click.echo(f"secret {name} is gone")
 
 
 def _value(file: Path | None) -> str:

@@ -50,7 +50,6 @@ from labd.client.types import (
 )
 from labd.client.versions import IfMatch, precondition, unlike
 
-DEFAULT_TEAM = "default"
 DEFAULT_URL = "http://127.0.0.1:8470"
 _API = "api/v1"
 PAGE_SIZE = 1000
@@ -447,21 +446,21 @@ class AsyncMethods(AsyncBase):
         """The secrets of your teams, without their values."""
         return await self._items("secrets", {})
 
-    async def set_secret(self, name: str, value: str, *, team: str = DEFAULT_TEAM) -> Secret:
+    async def set_secret(self, name: str, value: str, *, team: str | None = None) -> Secret:
         """Adds a secret, or gives it another value."""
-        return cast(Secret, await self._put(f"secrets/{_segment(name)}", {"value": value}, {"team": team}))
+        return cast(Secret, await self._put(f"secrets/{_segment(name)}", {"value": value}, filters(team=team)))
 
-    async def remove_secret(self, name: str, *, team: str = DEFAULT_TEAM) -> None:
+    async def remove_secret(self, name: str, *, team: str | None = None) -> None:
         """Removes a secret that no environment has any more."""
-        await self._delete(f"secrets/{_segment(name)}", {"team": team})
+        await self._delete(f"secrets/{_segment(name)}", filters(team=team))
 
     async def environments(self) -> list[Environment]:
         """The environments of your teams."""
         return await self._items("environments", {})
 
-    async def environment(self, name: str, *, team: str = DEFAULT_TEAM) -> Environment:
+    async def environment(self, name: str, *, team: str | None = None) -> Environment:
         """One environment."""
-        return cast(Environment, await self._get(f"environments/{_segment(name)}", {"team": team}))
+        return cast(Environment, await self._get(f"environments/{_segment(name)}", filters(team=team)))
 
     async def put_environment(
         self,
@@ -469,16 +468,16 @@ class AsyncMethods(AsyncBase):
         variables: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
         *,
-        team: str = DEFAULT_TEAM,
+        team: str | None = None,
         if_match: IfMatch = None,
     ) -> Environment:
         """Adds an environment, or replaces it as a whole; ``secrets`` are names of secrets by variable."""
         body = {"variables": dict(variables or {}), "secrets": dict(secrets or {})}
-        return cast(Environment, await self._put(f"environments/{_segment(name)}", body, {"team": team}, if_match))
+        return cast(Environment, await self._put(f"environments/{_segment(name)}", body, filters(team=team), if_match))
 
-    async def remove_environment(self, name: str, *, team: str = DEFAULT_TEAM, if_match: IfMatch = None) -> None:
+    async def remove_environment(self, name: str, *, team: str | None = None, if_match: IfMatch = None) -> None:
         """Removes an environment; its secrets stay."""
-        await self._delete(f"environments/{_segment(name)}", {"team": team}, if_match)
+        await self._delete(f"environments/{_segment(name)}", filters(team=team), if_match)
 
     async def retention(self) -> Retention:
         """What is kept for how long."""

@@ -42,7 +42,6 @@ from labd.client.types import (
 )
 from labd.client.versions import IfMatch, precondition, unlike
 
-DEFAULT_TEAM = "default"
 DEFAULT_URL = "http://127.0.0.1:8470"
 _API = "api/v1"
 PAGE_SIZE = 1000
@@ -466,21 +465,21 @@ class LabClient(Identities):
         """The secrets of your teams, without their values."""
         return self._items("secrets", {})
 
-    def set_secret(self, name: str, value: str, *, team: str = DEFAULT_TEAM) -> Secret:
+    def set_secret(self, name: str, value: str, *, team: str | None = None) -> Secret:
         """Adds a secret, or gives it another value."""
-        return cast(Secret, self._put(f"secrets/{_segment(name)}", {"value": value}, {"team": team}))
+        return cast(Secret, self._put(f"secrets/{_segment(name)}", {"value": value}, filters(team=team)))
 
-    def remove_secret(self, name: str, *, team: str = DEFAULT_TEAM) -> None:
+    def remove_secret(self, name: str, *, team: str | None = None) -> None:
         """Removes a secret that no environment has any more."""
-        self._delete(f"secrets/{_segment(name)}", {"team": team})
+        self._delete(f"secrets/{_segment(name)}", filters(team=team))
 
     def environments(self) -> Iterator[Environment]:
         """The environments of your teams."""
         return self._items("environments", {})
 
-    def environment(self, name: str, *, team: str = DEFAULT_TEAM) -> Environment:
+    def environment(self, name: str, *, team: str | None = None) -> Environment:
         """One environment."""
-        return cast(Environment, self._get(f"environments/{_segment(name)}", {"team": team}))
+        return cast(Environment, self._get(f"environments/{_segment(name)}", filters(team=team)))
 
     def put_environment(
         self,
@@ -488,16 +487,16 @@ class LabClient(Identities):
         variables: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
         *,
-        team: str = DEFAULT_TEAM,
+        team: str | None = None,
         if_match: IfMatch = None,
     ) -> Environment:
         """Adds an environment, or replaces it as a whole; ``secrets`` are names of secrets by variable."""
         body = {"variables": dict(variables or {}), "secrets": dict(secrets or {})}
-        return cast(Environment, self._put(f"environments/{_segment(name)}", body, {"team": team}, if_match))
+        return cast(Environment, self._put(f"environments/{_segment(name)}", body, filters(team=team), if_match))
 
-    def remove_environment(self, name: str, *, team: str = DEFAULT_TEAM, if_match: IfMatch = None) -> None:
+    def remove_environment(self, name: str, *, team: str | None = None, if_match: IfMatch = None) -> None:
         """Removes an environment; its secrets stay."""
-        self._delete(f"environments/{_segment(name)}", {"team": team}, if_match)
+        self._delete(f"environments/{_segment(name)}", filters(team=team), if_match)
 
     # Retention
 

@@ -34,6 +34,11 @@ def team_for(actor: Actor, asked: str | None, role: Role = Role.ENGINEER) -> str
     return min(teams)
 
 
+def own_team(actor: Actor) -> str:
+    """Whose a thing is of which the actor names no team: one in which they may work, or else look. Raises Forbidden."""
+    return team_for(actor, None, Role.ENGINEER if actor.may_somewhere(Role.ENGINEER) else Role.VIEWER)
+
+
 def within(selector: str, team: str) -> str:
     """The selector, kept to benches that the team may lease: shared ones, and its own."""
     term = f"{TEAM_LABEL} in ({team},{SHARED})"

@@ -49,7 +49,10 @@ class EnvironmentRequest(EnvironmentBody):
         json_schema_extra={"example": {"name": "staging", "variables": {"DB_HOST": "db.example.com"}, "secrets": {}}}
     )
     name: _Short
-    team: Annotated[str, StringConstraints(min_length=1, max_length=63)] = "default"
+    team: Annotated[
+        Annotated[str, StringConstraints(min_length=1, max_length=63)] | None,
+        Field(description="Whose it is; else `default`, or the first team of yours."),
+    ] = None
 
 
 class Environment(BaseModel):

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from labd.cli import leasing
+from labd.cli.lease import usage
 from labd.client import Heartbeats, LabClient, Lease, ProblemError, heartbeats
 from tests.unit.cli.conftest import Labctl, Process
 from tests.unit.client.fake_labd import FakeLabd
@@ -39,6 +40,14 @@ def test_acquire_says_how_to_use_the_bench_and_leaves_the_lease(labctl: Labctl, 
     assert labd.asked("POST", "/leases") == [
         {"selector": "platform=meb", "holder": "ada", "duration_s": 1800.0, "ttl_s": 1800.0, "priority": "normal"}
     ]
+
+
+def test_how_to_use_a_bench_of_a_secure_lab_has_the_certificate() -> None:
+    bench = {"name": "bench-1", "address": "lab-pc:8480"}
+    lease = cast(Lease, {"id": "lease-1", "state": "GRANTED", "benches": [bench]})
+    secure, plain = usage(lease, "https://lab:8470"), usage(lease, "http://127.0.0.1:8470")
+    assert "token, tls=tls)" in secure["use it"] and 'tls: lab.agent_tls("lease-1", "bench-1")' in secure["use it"]
+    assert "tls" not in plain["use it"]
 
 
 def test_nobody_beats_so_the_ttl_is_the_longest_that_labd_grants(labctl: Labctl, labd: FakeLabd) -> None:

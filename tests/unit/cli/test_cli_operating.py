@@ -74,6 +74,29 @@ def test_drain_keeps_leases_away_until_undrain(labctl: Operate) -> None:
     assert "there is no bench 'rig'; the lab knows bench-1, bench-2" in refusal(labctl("bench", "drain", "rig"))
 
 
+def test_a_bench_that_is_drained_while_it_is_leased_says_so(labctl: Operate) -> None:
+    answered(labctl("lease", "acquire", "-l", "name=bench-1", "--no-wait"))
+    answered(labctl("bench", "drain", "bench-1", "--reason", "new cables"))
+    assert re.search(r"^bench-1 +leased .*draining: new cables$", answered(labctl("bench", "ls")), re.MULTILINE)
+    assert re.search(r"^state +leased, draining: new cables$", answered(labctl("bench", "show", "bench-1")), re.M)
+
+
+def test_what_was_released_is_told_although_a_later_one_is_refused(labctl: Operate) -> None:
+    mine = json.loads(answered(labctl("lease", "acquire", "-l", "name=bench-1", "--no-wait", "-o", "json")))["id"]
+    released = labctl("lease", "release", mine, "l-000000000000")
+    assert (released.exit_code, released.stdout) == (REFUSED, f"{mine} bench-1: it was released\n")
+
+
+def test_runs_and_leases_are_for_the_team_that_is_named(labctl: Operate, tmp_path: Path) -> None:
+    script = tmp_path / "one.lua"
+    script.write_text("return 1")
+    for team in ("default", "blue"):
+        run = json.loads(answered(labctl("run", str(script), "--team", team, "--affinity", "fw-1", "-o", "json")))
+        lease = json.loads(answered(labctl("lease", "show", run["lease_id"], "-o", "json")))
+        assert (run["team"], lease["affinity"]) == (team, "fw-1")
+    assert re.search(r"^team +blue$", answered(labctl("run", "show", run["id"])), re.MULTILINE)
+
+
 def test_an_agent_is_drained_with_all_its_benches(labctl: Operate) -> None:
     drained = answered(labctl("agent", "drain", "agent-1", "--reason", "moving"))
     assert drained == "agent agent-1 is drained: bench-1, bench-2 get no new lease\n"
@@ -186,7 +209,7 @@ def test_secrets_go_in_by_stdin_or_file_and_never_come_out(labctl: Operate, tmp_
     in_use = refusal(labctl("secret", "rm", "db"))
     assert "staging" in in_use
     answered(labctl("env", "rm", "staging"))
-    assert answered(labctl("secret", "rm", "db")) == "secret db of team default is gone\n"
+    assert answered(labctl("secret", "rm", "db")) == "secret db is gone\n"
     gone = labctl("secret", "ls")
     assert (answered(gone), gone.stderr) == ("", "there are no secrets\n")
     assert "HOST: write NAME=VALUE" in refusal(labctl("env", "set", "staging", "HOST"), USAGE).replace("'", "")

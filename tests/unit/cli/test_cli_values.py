@@ -18,6 +18,22 @@ def test_durations(text: str, seconds: float) -> None:
     assert duration(text) == seconds
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.85, "850 ms"),
+        (12.34, "12.3 s"),
+        (245, "4 min 05 s"),
+        (7800, "2 h 10 min"),
+        (172_740, "47 h 59 min"),
+        (172_800, "2 d 00 h"),
+        (2_592_000, "30 d 00 h"),
+    ],
+)
+def test_durations_are_shown_in_units_that_people_count_in(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
 @pytest.mark.parametrize("text", ["", "m", "-5s", "5 s", "5x", "0", "1e9", "nan", "5s5"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(click.BadParameter):

@@ -234,6 +234,20 @@ def test_teams_see_their_own(lab: Lab, app: FastAPI) -> None:
     assert (never.status_code, "own-bench" in never.json()["detail"].replace("name=own-bench", "")) == (422, False)
 
 
+def test_environments_go_to_the_team_that_one_belongs_to(lab: Lab, app: FastAPI) -> None:
+    ada = client(app, token_of(lab, "ada", {"red": Role.VIEWER, "blue": Role.ENGINEER}))
+    eve = client(app, token_of(lab, "eve", {"blue": Role.VIEWER}))
+    assert ada.put("secrets/db", json={"value": "correct horse"}).json()["team"] == "blue"
+    kept = ada.post("environments", json={"name": "staging", "variables": {"HOST": "a"}, "secrets": {"PASS": "db"}})
+    assert (kept.status_code, kept.json()["team"]) == (201, "blue")
+    assert ada.put("environments/staging", json={"variables": {"HOST": "b"}}).json()["team"] == "blue"
+    for reader in (ada, eve):
+        assert reader.get("environments/staging").json()["variables"] == {"HOST": "b"}
+    assert eve.put("environments/staging", json={}).status_code == 403
+    assert ada.put("environments/staging", params={"team": "red"}, json={}).status_code == 403
+    assert ada.delete("environments/staging").status_code == ada.delete("secrets/db").status_code == 204
+
+
 def test_a_bench_of_another_team_is_not_handed_out(lab: Lab, app: FastAPI) -> None:
     ada = client(app, token_of(lab, "ada", {"blue": Role.ENGINEER}))
     bob = client(app, token_of(lab, "bob", {"red": Role.ENGINEER}))
