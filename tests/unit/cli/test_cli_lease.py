@@ -242,7 +242,7 @@ def test_a_terminal_gets_a_live_line_with_place_and_time(labd: FakeLabd, labctl_
     ):
         os.close(slave)
         shown = b""
-        while not re.search(rb"position 2 in the queue  \d+ m?s", shown):
+        while not re.search(rb"position 2 in the queue  (\d+ ms|[\d.]+ s|\d+ min)", shown):
             shown += screen.read(4096)
         with labd.changed:
             labd.grant(labd.leases["lease-1"])

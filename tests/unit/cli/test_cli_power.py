@@ -113,9 +113,9 @@ def test_cycle(labctl: Labctl, supply: FakeScpiSupply) -> None:
 
 def test_profiles_from_a_file_and_built_in(labctl: Labctl, supply: FakeScpiSupply, tmp_path: Path) -> None:
     file = tmp_path / "dip.csv"
-    file.write_text("# ms, V\n0, 12\n40,6   # the dip\n\n80, 12\n")
+    file.write_text("# ms, V\n0, 12\n900,6   # the dip\n\n1800, 12\n")
     supply.outputs[1].history.clear()
-    shown = labctl("power", "bench-1", "kl30", "profile", str(file), "--step", "40ms").stdout
+    shown = labctl("power", "bench-1", "kl30", "profile", str(file), "--step", "900ms").stdout
     assert supply.outputs[1].history == ["12", "6", "12", "13.5"]
     assert "profile      dip\n" in shown
     assert "steps        3 set, 0 skipped\n" in shown
