@@ -131,7 +131,7 @@ class Agent:
         for bench in self.benches.values():
             bench.on_change = partial(self._attachment.report_soon, bench.name)
         for name, gate in self.guard.gates.items():
-            gate.activity.on_first = partial(self._attachment.report_soon, name)
+            gate.activity.on_first = gate.on_fenced = partial(self._attachment.report_soon, name)
         self._attaching = asyncio.create_task(self._attachment.run(), name="attach")
         self._pruning = asyncio.create_task(self.trace_keeping.run(), name="traces")
         await self._health.set(_BENCH_SERVICE, health_pb2.HealthCheckResponse.SERVING)

@@ -277,8 +277,8 @@ class Attachment:
             # When the stream has broken meanwhile, the next Hello says the same.
             if not task.cancelled() and task.exception() is None:
                 answer = lab_pb2.Fenced(bench=fence.bench, epoch=fence.epoch)
+                # After the report, on its way already, that is all of the news in one piece: the answer is none then.
                 _offer(outbox, lab_pb2.AgentMessage(fenced=answer))
-                self.report_soon(fence.bench)
 
         gate.start_fence(fence.epoch, fence.reason or "ended by labd").add_done_callback(confirm)
 

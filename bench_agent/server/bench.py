@@ -275,7 +275,6 @@ class Bench:
             raise CleanUpError("; ".join(faults))
         self.tenancy = None
         _log.info("lease ended", bench=self.name, lease=tenancy.lease)
-        self._changed()
 
     async def close_unseen(self, epoch: int) -> None:
         """The lease of this epoch has ended without a call since the agent was restarted.

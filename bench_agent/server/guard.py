@@ -9,7 +9,7 @@ import contextlib
 import hmac
 import math
 import secrets
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -29,6 +29,8 @@ _CALLS_END_S = 5.0
 _RETRY_S = 2.0
 """Pause before a failed clean-up is tried again; doubled each time, up to _LAST_RETRY_S."""
 _LAST_RETRY_S = 30.0
+_BETTER_S = 0.01
+"""By how much labd's time has to be known better before the ends of leases are worked out anew."""
 _LONGEST_TIMER_S = 5.0
 """Timers stand still while the machine is suspended; a lease may have ended meanwhile."""
 _PREPARING_S = 3.0
@@ -240,6 +242,8 @@ class Gate:
         self._unshared = epochs.unshared
         self._extended = (0, 0)  # an epoch, and until when (s) its lease was extended
         self.activity = Activity(epochs.seen if epochs.live else 0)
+        self.on_fenced: Callable[[], None] | None = None
+        """Called when a lease has ended, and all is cleaned up and on disk."""
         self._holder: _Holder | None = None
         self._hook: HookPass | None = None
         self._lock = asyncio.Lock()
@@ -464,6 +468,8 @@ class Gate:
         await asyncio.to_thread(self._store.save, self._bench.name, Epochs(self._seen, epoch))
         self._fenced = max(self._fenced, epoch)
         self._bench.set_clean_up_fault(None)
+        if self.on_fenced is not None:
+            self.on_fenced()
 
     async def _end_holder(self) -> None:
         holder = self._holder
@@ -564,6 +570,8 @@ class Guard:
         """``witness`` is told who has which bench; None: nobody is."""
         self._keys = keys
         self._clock = clock
+        self._known = clock.timeline, clock.to_local(0.0)
+        """labd's time as the gates go by it."""
         self._witness = witness or HolderLog(None)
         self.gates: Mapping[str, Gate] = {bench.name: Gate(bench, store, clock, self._witness) for bench in benches}
 
@@ -609,8 +617,11 @@ class Guard:
     def report_time(self, lab_time_ms: int, way_s: float | None = None) -> None:
         """labd's clock as just received (ms), under way for no more than ``way_s``; None where nothing says."""
         self._clock.report(lab_time_ms, way_s)
-        for gate in self.gates.values():
-            gate.clock_changed()
+        known = self._clock.timeline, self._clock.to_local(0.0)
+        if known[0] != self._known[0] or abs(known[1] - self._known[1]) > _BETTER_S:
+            self._known = known
+            for gate in self.gates.values():
+                gate.clock_changed()
 
     def shut(self, reason: str) -> None:
         """Ends all calls at once, and admits none any more. `close` cleans up."""

@@ -73,13 +73,14 @@ def test_a_fence_cuts_cleans_and_is_confirmed(labd: FakeLabd, start_agent: Start
         with bench.bus("powertrain").stream() as stream:
             fence = lab_pb2.Fence(bench="bench-1", epoch=3, reason="released")
             labd.say(lab_pb2.LabMessage(fence=fence))
+            report = labd.wait(lambda message: message.report.fenced_epoch == 3).report
             confirmed = labd.wait(lambda message: message.HasField("fenced")).fenced
             with pytest.raises(LeaseRefused, match="released"):
                 for _ in stream.blocks():
                     pass
     assert (confirmed.bench, confirmed.epoch) == ("bench-1", 3)
-    report = labd.wait(lambda message: message.report.description.name == "bench-1").report
-    assert report.fenced_epoch == 3
+    assert report.description.name == "bench-1"
+    assert report.description.last_clean_up, "told in one piece"
 
 
 def test_a_fence_of_a_lease_never_used_is_confirmed_too(labd: FakeLabd, start_agent: StartAgent) -> None:
