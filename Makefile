@@ -27,7 +27,7 @@ demo: $(VENV)/ready ## labd, an agent with two simulated benches and the example
 	@exec $(BIN)/python -m deploy.demo
 
 test: $(VENV)/ready ## every test that can run on this machine
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore $(FUZZ)
+	$(BIN)/python -m tests.alone --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore $(FUZZ)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist load $(FUZZ)
 	tests/vcan/run
 
