@@ -72,7 +72,8 @@ _database = click.option(
     envvar="LABD_DATABASE",
     show_envvar=True,
     metavar="URL",
-    help="PostgreSQL database to use instead of an SQLite file in --data: postgresql://USER@HOST:PORT/NAME. Give a "
+    help="PostgreSQL database to use instead of an SQLite file in --data: postgresql://USER@HOST:PORT/NAME; several "
+    "servers with commas, HOST:PORT,HOST:PORT, of which the one is used that takes writes. Give a "
     "password in the environment or in libpq's password file: others can read command lines.",
 )
 

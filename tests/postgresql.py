@@ -9,24 +9,43 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 import psycopg
 
+from tests.disks import small_disk
+
 UNPRIVILEGED = "nobody"
 """Who runs the server when the tests are root's: PostgreSQL refuses to be."""
 START_DEADLINE_S = 120
+STANDBY = "standby"
+"""What every standby calls itself to its primary."""
 
 
 class PostgresServer:
     """Runs while the block lasts. ``durable``: commits reach the disk, as in production; otherwise it is faster."""
 
-    def __init__(self, *, durable: bool = False, host: str = "127.0.0.1") -> None:
-        """``host`` is the IP address that it listens on."""
+    def __init__(
+        self,
+        *,
+        durable: bool = False,
+        host: str = "127.0.0.1",
+        standby_of: "PostgresServer | None" = None,
+        wal_megabytes: int | None = None,
+    ) -> None:
+        """``host`` is the IP address that it listens on; a standby follows another server until it is promoted.
+
+        ``wal_megabytes`` (MiB) gives the log of transactions a disk of its own, `wal_disk`, which needs the right to
+        mount.
+        """
         self._durable = durable
         self._host = host
+        self._primary = standby_of
+        self._wal_megabytes = wal_megabytes
+        self._disks = contextlib.ExitStack()
         self._user = pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else None
         self._numbers = itertools.count(1)
         self._fresh: tuple[str, bytes] | None = None
@@ -38,8 +57,41 @@ class PostgresServer:
         self._binaries = self._reachable(_installation()) / "bin"
         with socket.create_server((self._host, 0)) as free:
             self.port: int = free.getsockname()[1]
+        if self._primary is not None:
+            self._copy(self._primary)
+        else:
+            self._make()
+        self.start()
+        return self
+
+    def follow(self, primary: "PostgresServer") -> None:
+        """Begins anew as the standby of another server; it must have been stopped."""
+        shutil.rmtree(self._data)
+        self._copy(primary)
+        self.start()
+
+    def _copy(self, primary: "PostgresServer") -> None:
+        source = f"host={primary._host} port={primary.port} user=labd application_name={STANDBY}"
+        self._run("pg_basebackup", "--pgdata", str(self._data), "--dbname", source, "--checkpoint", "fast",
+                  "--wal-method", "stream", "--write-recovery-conf", "--no-sync")  # fmt: skip
+        self._set(f"port = {self.port}", "synchronous_standby_names = ''")
+
+    def promote(self) -> None:
+        """The standby takes over; returns once it takes writes."""
+        self._run("pg_ctl", "--pgdata", str(self._data), "--wait", "-t", str(START_DEADLINE_S), "promote")
+
+    def wait_for_standby(self, *, waits: bool) -> None:
+        """Whether each commit waits for the standby from now on (``synchronous_standby_names``)."""
+        self.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY if waits else ''}'")
+        self.execute("SELECT pg_reload_conf()")
+
+    def _make(self) -> None:
+        wal = []
+        if self._wal_megabytes is not None:
+            self._disks.enter_context(small_disk(self.wal_disk, self._wal_megabytes))
+            wal = ["--waldir", str(self.wal_disk / "wal"), "--wal-segsize", "1"]
         self._run("initdb", "--pgdata", str(self._data), "--username", "labd", "--auth", "trust", "--no-sync",
-                  "--encoding", "UTF8", "--locale", "C")  # fmt: skip
+                  "--encoding", "UTF8", "--locale", "C", *wal)  # fmt: skip
         settings = [
             f"port = {self.port}",
             f"listen_addresses = '{self._host}'",
@@ -48,17 +100,24 @@ class PostgresServer:
         settings += ["max_connections = 200", "shared_buffers = '32MB'"]
         if not self._durable:
             settings += ["fsync = off", "full_page_writes = off"]
-        with (self._data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
-            file.write("\n".join(settings) + "\n")
+        self._set(*settings)
         with (self._data / "pg_hba.conf").open("a", encoding="utf-8") as file:
             file.write("host all all samenet trust\n")
-        self.start()
-        return self
+
+    def _set(self, *settings: str) -> None:
+        with (self._data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+            file.write("\n".join(settings) + "\n")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         with contextlib.suppress(subprocess.CalledProcessError):  # a test may have stopped it
             self.stop()
+        self._disks.close()
         shutil.rmtree(self._root)
+
+    @property
+    def wal_disk(self) -> Path:
+        """Where the disk of the log of transactions is mounted, if that has one of its own."""
+        return self._root / "wal"
 
     @property
     def _data(self) -> Path:
@@ -69,6 +128,21 @@ class PostgresServer:
         log = str(self._root / "log")
         self._run("pg_ctl", "--pgdata", str(self._data), "--log", log, "--wait", "-t", str(START_DEADLINE_S), "start")
 
+    def start_again(self) -> None:
+        """Starts it if it has ended by itself; returns once it takes connections."""
+        deadline = time.monotonic() + START_DEADLINE_S
+        while True:
+            try:
+                psycopg.connect(self.url()).close()
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            if not (self._data / "postmaster.pid").exists():
+                self.start()
+            time.sleep(0.1)
+
     def stop(self, mode: str = "immediate") -> None:
         """Stops it as a crash would, or in another of pg_ctl's modes: "fast" and "smart"."""
         self._run("pg_ctl", "--pgdata", str(self._data), "--wait", "--mode", mode, "stop")
@@ -76,6 +150,11 @@ class PostgresServer:
     def url(self, database: str = "postgres") -> str:
         """The URL of a database on the server."""
         return f"postgresql://labd@{self._host}:{self.port}/{database}"
+
+    def url_with(self, other: "PostgresServer", url: str) -> str:
+        """The URL of the same database on whichever of the two takes writes."""
+        here = f"@{self._host}:{self.port}/"
+        return url.replace(here, f"@{self._host}:{self.port},{other._host}:{other.port}/")
 
     def new_database(self) -> str:
         """The URL of a new, empty database."""

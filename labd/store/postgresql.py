@@ -5,7 +5,9 @@ decisions before, the order of arrival (``seq``) is the order of commits, and no
 somebody else. The server drops the lock when the transaction ends, whatever becomes of the labd that made it.
 """
 
+import re
 import socket
+from typing import Any
 
 import psycopg
 from psycopg.types.string import StrDumper
@@ -37,6 +39,7 @@ READ_IDLE_TIMEOUT_S = 300.0
 """The same for a read, which keeps nobody waiting: a backup may be slow to write down what it has read."""
 CONNECT_TIMEOUT_S = 3
 """How long a server may take to answer; libpq knows whole seconds only, from 2 up."""
+DEFAULT_PORT = 5432
 ANSWER_S = 1.0
 GONE_S = 4
 """After this long without a sign of life either side takes the other for dead."""
@@ -66,6 +69,10 @@ CONNECT = {
 _BEGIN_WRITE = text(
     "SELECT pg_advisory_xact_lock(:key), set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?")
+_SEVERAL_HOSTS = re.compile(r"([^:/?#]+://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)(.*)", re.DOTALL)
+_GAVE_UP_WAITING = "SyncRepWaitForLSN"
+"""The server's function that warns of a commit for whose standby it has not waited to the end."""
 _BUSY = ("40001", "40P01", "53300", "55P03", "57014", "25P03")
 _GONE = ("53200", "57P01", "57P02", "57P03", "57P05", "58000")
 _UNWRITABLE = {
@@ -80,11 +87,12 @@ class PostgreSQL:
 
     def __init__(self, url: str) -> None:
         """Raises DatabaseUrlInvalid."""
-        self.url = _parse(url)
-        shown = self.url
-        self.name = URL.create(
-            "postgresql", shown.username, None, shown.host, shown.port, shown.database
-        ).render_as_string()
+        self.url, hosts = _parse(url)
+        shown, several = self.url, ",".join(hosts)
+        name = URL.create("postgresql", shown.username, None, several or shown.host, shown.port, shown.database)
+        # Not an IPv6 address, as SQLAlchemy thinks.
+        self.name = name.render_as_string().replace(f"[{several}]", several)
+        self._hosts = hosts
         self.engine = create_engine(
             self.url,
             pool_size=8,
@@ -93,6 +101,7 @@ class PostgreSQL:
             pool_pre_ping=True,  # so that a restart of the server costs no request
             connect_args=CONNECT,
         )
+        event.listen(self.engine, "do_connect", _connect)
         event.listen(self.engine, "connect", _set_up)
         event.listen(self.engine, "begin", _begin)
 
@@ -131,18 +140,14 @@ class PostgreSQL:
     def answers(self) -> bool:
         """Whether the server's machine does, be it to say that no server runs there: then no cut network is in the way.
 
-        Takes ANSWER_S at most.
+        Of several servers, whether one does. Takes ANSWER_S for each at most.
         """
+        if self._hosts:
+            return any(_answers(*_host_and_port(host)) for host in self._hosts)
         host = self.url.host or self.url.query.get("hostaddr") or self.url.query.get("host")
         if not isinstance(host, str) or host.startswith("/"):
             return True  # a unix socket, or several servers, of which libpq finds one
-        try:
-            socket.create_connection((host, self.url.port or 5432), ANSWER_S).close()
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            return False
-        return True
+        return _answers(host, self.url.port or DEFAULT_PORT)
 
     def explain(self, error: DBAPIError) -> StoreError | None:
         """See `Database.explain`."""
@@ -160,15 +165,42 @@ class PostgreSQL:
         return None
 
 
-def _parse(text: str) -> URL:
+def _parse(text: str) -> tuple[URL, list[str]]:
+    """The URL, and HOST or HOST:PORT of each server if there are several."""
+    hosts: list[str] = []
+    if several := _SEVERAL_HOSTS.fullmatch(text):
+        # libpq's way to name them; SQLAlchemy takes them in the query only.
+        hosts = several[2].split(",")
+        text = several[1] + several[3]
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         url = None
     # The text is not repeated: there may be a password in it.
     if url is None or url.drivername not in ("postgresql", "postgres", "postgresql+psycopg") or not url.database:
         raise DatabaseUrlInvalid("the database URL must look like postgresql://USER@HOST:PORT/NAME")
-    return url.set(drivername="postgresql+psycopg")
+    if not all(_HOST.fullmatch(host) for host in hosts):
+        raise DatabaseUrlInvalid("several hosts of the database URL must look like HOST:PORT,HOST:PORT")
+    if hosts:
+        url = url.update_query_dict({"host": [host if ":" in host else f"{host}:{DEFAULT_PORT}" for host in hosts]})
+        if "target_session_attrs" not in url.query:
+            url = url.update_query_dict({"target_session_attrs": "read-write"})
+    return url.set(drivername="postgresql+psycopg"), hosts
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.partition(":")
+    return host, int(port or DEFAULT_PORT)
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), ANSWER_S).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _words(error: DBAPIError) -> str:
@@ -180,6 +212,33 @@ def _unhurried(connection: Connection) -> None:
     """For a migration: a big table takes its time, and so does the machine between two statements of many."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
+
+
+class _Connection(psycopg.Connection[Any]):
+    """One on which a commit counts only when the standby has confirmed it, where the server is to wait for one.
+
+    A server whose waiting is cancelled (pg_cancel_backend) says that all went well, and warns only. What it has
+    committed is lost if the standby takes over, so labd must not acknowledge it.
+    """
+
+    _alone = False
+
+    def commit(self) -> None:
+        """Raises OperationalError when the server has not waited to the end; whether it is durable is not known."""
+        super().commit()
+        if self._alone:
+            self.close()
+            raise psycopg.OperationalError("no standby has confirmed the commit")
+
+    def hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        """The server warns of something."""
+        self._alone = self._alone or notice.source_function == _GAVE_UP_WAITING
+
+
+def _connect(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> _Connection:
+    connection = _Connection.connect(*arguments, **options)
+    connection.add_notice_handler(connection.hear)
+    return connection
 
 
 def _set_up(connection: psycopg.Connection[tuple[object, ...]], _record: object) -> None:

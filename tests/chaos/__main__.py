@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.chaos.blows import fill_disk, pause_process, restart_server, small_disk, step_clock
+from tests.chaos.blows import fail_over, fill_disk, fill_wal_disk, pause_process, restart_server, step_clock
 from tests.chaos.report import PAGE, publish
 from tests.chaos.storm import Outcome, Storm, storm, weather
+from tests.disks import small_disk
 from tests.island import Island
 from tests.postgresql import PostgresServer
 
@@ -68,6 +69,36 @@ def postgresql_restarted(folder: Path) -> Iterator[Prepared]:
 
 
 @contextmanager
+def postgresql_away(folder: Path) -> Iterator[Prepared]:
+    """PostgreSQL is stopped as by a crash, and started again after 25 s."""
+    with (
+        PostgresServer(durable=True) as server,
+        storm(folder, AGENTS, options=["--database", server.new_database()]) as one,
+    ):
+        yield one, restart_server(server, 25.0), 4, (4.0, 8.0)
+
+
+@contextmanager
+def postgresql_failed_over(folder: Path) -> Iterator[Prepared]:
+    """PostgreSQL's machine dies, its standby takes over, and another becomes the standby."""
+    with PostgresServer(durable=True) as primary, PostgresServer(standby_of=primary) as standby:
+        primary.wait_for_standby(waits=True)
+        database = primary.url_with(standby, primary.new_database())
+        with storm(folder, AGENTS, options=["--database", database]) as one:
+            yield one, fail_over(primary, standby), 12, (2.0, 6.0)
+
+
+@contextmanager
+def wal_disk_full(folder: Path) -> Iterator[Prepared]:
+    """The disk of PostgreSQL's log of transactions is full for 8 s."""
+    with (
+        PostgresServer(durable=True, wal_megabytes=64) as server,
+        storm(folder, AGENTS, options=["--database", server.new_database()]) as one,
+    ):
+        yield one, fill_wal_disk(server, 8.0), 8, (2.0, 6.0)
+
+
+@contextmanager
 def disk_full(folder: Path) -> Iterator[Prepared]:
     """The disk of the database is full for 5 s."""
     with small_disk(folder / "disk") as disk, storm(folder, AGENTS, data=disk / "labd") as one:
@@ -82,7 +113,8 @@ def clock_stepped(folder: Path) -> Iterator[Prepared]:
 
 
 STORMS = (
-    killed, killed_on_postgresql, agents_paused, agents_cut_off, postgresql_restarted, disk_full, clock_stepped,
+    killed, killed_on_postgresql, agents_paused, agents_cut_off, postgresql_restarted, postgresql_away,
+    postgresql_failed_over, wal_disk_full, disk_full, clock_stepped,
 )  # fmt: skip
 
 

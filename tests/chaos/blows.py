@@ -1,15 +1,13 @@
 """What can happen to a lab, apart from the end of labd: each dealt once, at a moment that the caller chooses."""
 
 import itertools
-import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos.storm import Storm
+from tests.disks import fill
 from tests.postgresql import PostgresServer
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
@@ -43,34 +41,12 @@ def step_clock(one: Storm) -> Callable[[], None]:
     return blow
 
 
-@contextmanager
-def small_disk(folder: Path, megabytes: int = 64) -> Iterator[Path]:
-    """A file system of its own for labd's data. Needs the right to mount."""
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def fill_disk(disk: Path, seconds: float) -> Callable[[], None]:
     """A blow that leaves no byte free on the file system of ``disk`` for so long (s)."""
 
     def blow() -> None:
-        ballast = disk / "ballast"
-        with ballast.open("wb", buffering=0) as file:
-            try:
-                for size in (1 << 20, 4096):
-                    while True:
-                        try:
-                            file.write(b"\0" * size)
-                        except OSError:
-                            break
-            finally:
-                os.fsync(file.fileno())
-        time.sleep(seconds)
-        ballast.unlink()
+        with fill(disk):
+            time.sleep(seconds)
 
     return blow
 
@@ -82,5 +58,32 @@ def restart_server(server: PostgresServer, seconds: float) -> Callable[[], None]
         server.stop()
         time.sleep(seconds)
         server.start()
+
+    return blow
+
+
+def fill_wal_disk(server: PostgresServer, seconds: float) -> Callable[[], None]:
+    """A blow that fills the disk of PostgreSQL's log of transactions for so long (s), and starts it if it has ended."""
+
+    def blow() -> None:
+        with fill(server.wal_disk):
+            time.sleep(seconds)
+        server.start_again()
+
+    return blow
+
+
+def fail_over(primary: PostgresServer, standby: PostgresServer) -> Callable[[], None]:
+    """A blow that stops the primary as a crash would, and promotes the standby; the former becomes the standby."""
+    pair = [primary, standby]
+
+    def blow() -> None:
+        former, new = pair
+        former.stop()
+        new.promote()
+        pair.reverse()
+        time.sleep(3.0)
+        former.follow(new)
+        new.wait_for_standby(waits=True)
 
     return blow

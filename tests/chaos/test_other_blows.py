@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.blows import FAKETIME, fill_disk, pause_process, restart_server, small_disk, step_clock
+from tests.chaos.blows import FAKETIME, fill_disk, pause_process, restart_server, step_clock
 from tests.chaos.storm import storm, weather
+from tests.disks import small_disk
 from tests.island import Island
 from tests.postgresql import PostgresServer
 

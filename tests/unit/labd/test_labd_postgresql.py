@@ -1,6 +1,7 @@
 """PostgreSQL under the store: what labd says of it, and what it survives."""
 
 import os
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from labd.store.migrate import migrate_database
 from labd.store.postgresql import PostgreSQL
 from labd.store.schema import SCHEMA_HEAD
 from labd.store.store import Store
+from tests.disks import fill
 from tests.postgresql import PostgresServer
 
 BENCH = Bench("bench-1", "agent", "a:1", {}, True, "")
@@ -169,6 +171,126 @@ def test_the_server_may_be_restarted(tmp_path: Path) -> None:
             assert [bench.name for bench in unit.benches()] == ["bench-1"]
         with store.write() as unit:
             unit.save_bench(BENCH)
+        store.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[PostgresServer, PostgresServer]]:
+    """A server, and its standby, for which each commit waits."""
+    with PostgresServer() as primary, PostgresServer(standby_of=primary) as standby:
+        primary.wait_for_standby(waits=True)
+        yield primary, standby
+
+
+def test_the_standby_takes_over_with_all_that_was_acknowledged(
+    tmp_path: Path, pair: tuple[PostgresServer, PostgresServer]
+) -> None:
+    primary, standby = pair
+    store = Store(tmp_path, primary.url_with(standby, primary.new_labd_database()))
+    acknowledged: list[str] = []
+    begun = threading.Event()
+
+    def write() -> None:
+        for number in range(100_000):
+            bench = replace(BENCH, name=f"bench-{number}")
+            try:
+                with store.write() as unit:
+                    unit.save_bench(bench)
+            except DatabaseUnwritable:
+                return
+            acknowledged.append(bench.name)
+            if number == 20:
+                begun.set()
+
+    writers = threading.Thread(target=write)
+    writers.start()
+    assert begun.wait(60)
+    primary.stop()
+    writers.join()
+    with pytest.raises(DatabaseUnwritable, match="cannot be reached"), store.write():
+        pass
+    standby.promote()
+    with store.write() as unit:
+        unit.save_bench(BENCH)
+    with store.read() as unit:
+        assert {*acknowledged, BENCH.name} <= {bench.name for bench in unit.benches()}
+    store.close()
+
+
+def test_a_commit_that_no_standby_has_confirmed_is_not_acknowledged(
+    tmp_path: Path, pair: tuple[PostgresServer, PostgresServer]
+) -> None:
+    """A server whose waiting is cancelled says that all went well."""
+    primary, standby = pair
+    url = primary.new_labd_database()
+    store = Store(tmp_path, url)
+    with store.write() as unit:
+        unit.save_bench(BENCH)
+    standby.stop()
+    outcome: list[str] = []
+
+    def write() -> None:
+        try:
+            with store.write() as unit:
+                unit.save_bench(replace(BENCH, name="bench-2"))
+            outcome.append("acknowledged")
+        except StoreError as error:
+            outcome.append(str(error))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with psycopg.connect(url, autocommit=True) as operator:
+        deadline = time.monotonic() + 30
+        while (
+            operator.execute(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'"
+            ).fetchall()
+            == []
+        ):
+            assert time.monotonic() < deadline
+            assert outcome == [], "it waits for the standby"
+        writer.join(30)
+        assert "no standby has confirmed the commit" in outcome[0]
+    primary.wait_for_standby(waits=False)
+    with store.write() as unit:
+        unit.save_bench(replace(BENCH, name="bench-3"))
+    with store.read() as unit:
+        assert {"bench-1", "bench-3"} <= {bench.name for bench in unit.benches()}
+    store.close()
+
+
+def test_several_servers_are_named_as_libpq_does(tmp_path: Path) -> None:
+    database = PostgreSQL("postgresql://labd:secret@127.0.0.1:1,localhost/labd?sslmode=disable")
+    arguments, options = database.engine.dialect.create_connect_args(database.url)
+    assert arguments == []
+    assert (options["host"], options["port"]) == ("127.0.0.1,localhost", "1,5432")
+    assert (options["target_session_attrs"], options["sslmode"]) == ("read-write", "disable")
+    assert database.name == "postgresql://labd@127.0.0.1:1,localhost/labd"
+    assert database.answers(), "a machine that refuses is there"
+    kept = PostgreSQL("postgresql://labd@one,two/labd?target_session_attrs=primary")
+    assert kept.url.query["target_session_attrs"] == "primary"
+    for wrong in ("postgresql://labd@one,/labd", "postgresql://labd@one:x,two/labd"):
+        with pytest.raises(DatabaseUrlInvalid, match="HOST:PORT,HOST:PORT"):
+            PostgreSQL(wrong)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
+def test_a_full_disk_of_the_transaction_log_loses_nothing(tmp_path: Path) -> None:
+    with PostgresServer(wal_megabytes=24) as server:
+        store = Store(tmp_path, server.new_labd_database())
+        with fill(server.wal_disk):
+            acknowledged = []
+            with pytest.raises(StoreError, match=r"cannot be (reached|written)"):
+                for number in range(1_000):
+                    bench = replace(BENCH, name=f"bench-{number}", health_reason=secrets.token_hex(50_000))
+                    with store.write() as unit:
+                        unit.save_bench(bench)
+                    acknowledged.append(bench.name)
+        server.start_again()
+        with store.write() as unit:
+            unit.save_bench(BENCH)
+        with store.read() as unit:
+            assert {*acknowledged, BENCH.name} <= {bench.name for bench in unit.benches()}
         store.close()
 
 
