@@ -62,7 +62,7 @@ def show_agent(session: Session, name: str, as_json: bool) -> None:
     default="1h",
     show_default=True,
     metavar="TIME",
-    help="How long it may be used.",
+    help="How long it may be used: a week at most.",
 )
 @format_option
 @pass_session

@@ -25,6 +25,7 @@ from labd.services.tenancy import may_see
 TOKEN_LIFETIME_S = 3600.0
 """How long a one-time token may be used, unless told otherwise."""
 TOKEN_LIFETIME_MAX_S = 7 * 86_400.0
+"""Who finds one that nobody used can be an agent: it lies about for a week at most."""
 _TOKEN_PREFIX = "labd-enrol"  # noqa: S105 - what a token begins with
 _SECRET_BYTES = 24
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")

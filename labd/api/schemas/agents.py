@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from bench_agent.protocol.identity import CERTIFICATE_REQUEST_MAX
 from labd.api.schemas.common import Request, Time
+from labd.services.enrolment import TOKEN_LIFETIME_MAX_S, TOKEN_LIFETIME_S
 
 AgentState = Literal["invited", "enrolled", "revoked", "unproved"]
 RequestText = Annotated[
@@ -38,7 +39,9 @@ class Agent(BaseModel):
 class InvitationRequest(Request):
     """A one-time token is wanted."""
 
-    lifetime_s: float = Field(default=3600, gt=0, le=604_800, description="How long it may be used.")
+    lifetime_s: float = Field(
+        default=TOKEN_LIFETIME_S, gt=0, le=TOKEN_LIFETIME_MAX_S, description="How long it may be used."
+    )
 
 
 class Invitation(BaseModel):

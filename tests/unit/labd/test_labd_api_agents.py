@@ -11,6 +11,7 @@ from labd.api.app import PREFIX
 from labd.model.identity import DEFAULT_TEAM, Actor, ActorKind, Role
 from labd.model.lease import Share, ShareMode
 from labd.services.authority import Authority
+from labd.services.enrolment import TOKEN_LIFETIME_MAX_S
 from labd.services.errors import Forbidden
 from labd.services.lab import Lab
 from tests.unit.labd.fakes import FakeClock, FakeLink, application, open_lab, report
@@ -52,6 +53,12 @@ def test_from_invitation_to_revocation(web: TestClient) -> None:
     revoked = web.delete("agents/host-1", params={"reason": "stolen"}).json()
     assert (revoked["state"], revoked["revoked_reason"]) == ("revoked", "stolen")
     assert web.delete("agents/host-2", params={"reason": "stolen"}).status_code == 404
+
+
+def test_no_token_of_an_agent_lies_about_for_longer_than_a_week(web: TestClient) -> None:
+    assert web.post("agents/host-1/invite", json={"lifetime_s": TOKEN_LIFETIME_MAX_S}).status_code == 201
+    refused = web.post("agents/host-1/invite", json={"lifetime_s": TOKEN_LIFETIME_MAX_S + 1})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "lifetime_s")
 
 
 def test_what_was_done_to_agents_is_on_record(web: TestClient) -> None:
