@@ -66,7 +66,7 @@ def add(session: Session, name: str, member: str, role: str) -> None:
 @click.argument("member")
 @pass_session
 def drop(session: Session, name: str, member: str) -> None:
-    """Take somebody out of a team."""
+    """Take somebody out of a team. Their leases and runs there end, unless another role is enough."""
     session.lab.remove_member(name, member)
     click.echo(f"{member} has no role in {'the whole lab' if name == '*' else name} any more")
 
@@ -76,6 +76,6 @@ def drop(session: Session, name: str, member: str) -> None:
 @click.option("--reason", required=True, help="Why; kept in the audit log.")
 @pass_session
 def remove(session: Session, name: str, reason: str) -> None:
-    """Remove a team. Its leases and runs stay, for who belongs to the whole lab to see."""
+    """Remove a team, and end its leases and runs. What it did stays, for who belongs to the whole lab to see."""
     session.lab.remove_team(name, reason)
     click.echo(f"team {name} is removed")

@@ -55,7 +55,7 @@ def list_users(session: Session, as_json: bool) -> None:
 @click.option("--reason", required=True, help="Why; kept in the audit log.")
 @pass_session
 def remove(session: Session, name: str, reason: str) -> None:
-    """Revoke a user's tokens and roles, for good: nobody else gets the name.
+    """Revoke a user's tokens and roles, for good: nobody else gets the name. Their leases, bookings and runs end.
 
     PROVIDER:NAME, as `labctl whoami` shows it, is let in no more, whatever the identity provider says of them, until
     `labctl user create PROVIDER:NAME`.

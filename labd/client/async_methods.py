@@ -95,7 +95,7 @@ class AsyncMethods(AsyncBase):
         return cast(User, await self._call("POST", "users", {"name": name, "kind": kind}))
 
     async def remove_user(self, name: str, reason: str) -> None:
-        """Revokes a user's tokens and memberships for good."""
+        """Revokes a user's tokens and memberships for good, and ends what they hold."""
         await self._call("DELETE", with_reason(f"users/{_segment(name)}", reason))
 
     async def teams(self) -> list[str]:
@@ -107,7 +107,7 @@ class AsyncMethods(AsyncBase):
         await self._call("POST", "teams", {"name": name})
 
     async def remove_team(self, name: str, reason: str) -> None:
-        """Forgets a team; its leases and runs stay."""
+        """Forgets a team, and ends its leases, bookings and runs."""
         await self._call("DELETE", with_reason(f"teams/{_segment(name)}", reason))
 
     async def members(self, team: str) -> list[Member]:
@@ -119,7 +119,7 @@ class AsyncMethods(AsyncBase):
         return cast(Member, await self._call("PUT", f"teams/{_segment(team)}/members/{_segment(name)}", {"role": role}))
 
     async def remove_member(self, team: str, name: str) -> None:
-        """Takes somebody out of a team."""
+        """Takes somebody out of a team; what they hold by it ends."""
         await self._call("DELETE", f"teams/{_segment(team)}/members/{_segment(name)}")
 
     async def tokens(self, *, everybody: bool = False) -> list[ApiToken]:

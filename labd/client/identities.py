@@ -37,7 +37,7 @@ class Identities:
         return cast(User, self._call("POST", "users", {"name": name, "kind": kind}))
 
     def remove_user(self, name: str, reason: str) -> None:
-        """Revokes a user's tokens and memberships for good."""
+        """Revokes a user's tokens and memberships for good, and ends what they hold."""
         self._call("DELETE", with_reason(f"users/{_segment(name)}", reason))
 
     def teams(self) -> list[str]:
@@ -49,7 +49,7 @@ class Identities:
         self._call("POST", "teams", {"name": name})
 
     def remove_team(self, name: str, reason: str) -> None:
-        """Forgets a team; its leases and runs stay."""
+        """Forgets a team, and ends its leases, bookings and runs."""
         self._call("DELETE", with_reason(f"teams/{_segment(name)}", reason))
 
     def members(self, team: str) -> list[Member]:
@@ -61,7 +61,7 @@ class Identities:
         return cast(Member, self._call("PUT", f"teams/{_segment(team)}/members/{_segment(name)}", {"role": role}))
 
     def remove_member(self, team: str, name: str) -> None:
-        """Takes somebody out of a team."""
+        """Takes somebody out of a team; what they hold by it ends."""
         self._call("DELETE", f"teams/{_segment(team)}/members/{_segment(name)}")
 
     def tokens(self, *, everybody: bool = False) -> list[ApiToken]:

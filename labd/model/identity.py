@@ -102,6 +102,16 @@ class Actor:
         return held is not None and held.rank >= role.rank
 
 
+def highest(*given: Mapping[str, Role]) -> dict[str, Role]:
+    """The highest role in each team."""
+    roles: dict[str, Role] = {}
+    for some in given:
+        for team, role in some.items():
+            if team not in roles or role.rank > roles[team].rank:
+                roles[team] = role
+    return roles
+
+
 SYSTEM = Actor("labd", ActorKind.SYSTEM, MappingProxyType({WHOLE_LAB: Role.ADMIN}))
 """labd itself: what happens by the clock."""
 ANONYMOUS = Actor("anonymous", ActorKind.PERSON, MappingProxyType({WHOLE_LAB: Role.ADMIN}))

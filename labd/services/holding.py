@@ -6,7 +6,6 @@ from labd.model.identity import Actor
 from labd.model.lease import Lease, LeaseState, Share
 from labd.model.moment import moment
 from labd.scheduling.booking import extend
-from labd.scheduling.lab import Lab
 from labd.scheduling.quotas import Quotas
 from labd.services.booking import in_the_way
 from labd.services.core import Core
@@ -14,6 +13,8 @@ from labd.services.errors import Conflict, FieldError, Invalid, NotFound
 from labd.services.leasing import LeaseView, Leasing, require, require_allowed
 from labd.services.ledger import Ledger
 from labd.services.planning import lab_of, rules_of
+from labd.services.rights import require_guest, require_holder, require_team
+from labd.services.wishes import require_possible
 
 SHARES_MAX = 64
 """People with whom one lease is ever shared."""
@@ -56,8 +57,8 @@ class Holding:
     def transfer(self, actor: Actor, lease_id: str, holder: str, team: str | None) -> LeaseView:
         """Gives the lease to another person, or team. Agents undo what the former holder did, and refuse their tokens.
 
-        Raises NotFound; Invalid where the policy does not let the team have it; and Conflict when it is neither held
-        nor waiting, or over the team's quota.
+        Raises NotFound; Invalid where the policy does not let the person or the team have it; and Conflict when it is
+        neither held nor waiting, or over the team's quota.
         """
         with self._core.transaction(actor) as ledger:
             lease = require(ledger.unit, lease_id)
@@ -65,27 +66,24 @@ class Holding:
                 lease = self._held(ledger, lease_id)
             self._not_of_a_run(lease)
             to = team or lease.team
+            require_team(ledger, to)
+            require_holder(ledger, holder, to, lease.priority)
             duration_s = lease.duration_s
             require_allowed(
                 ledger.policy.objections(
                     actor, team=to, priority=lease.priority, duration_s=duration_s, benches=len(lease.parts)
                 )
             )
-            for one in lease.benches:
-                bench = ledger.unit.bench(one.bench)
-                if bench is not None and not bench.open_to(to):
-                    message = f"bench {bench.name} is not open to this team"
-                    raise Invalid(f"team {to!r}: {message}", FieldError("team", to, message))
-            if lease.expires_at is not None and to != lease.team:
-                lab = lab_of(ledger.unit, ledger.now, self._core.presence.attached)
-                self._require_quota(ledger, lab, lease, to, lease.expires_at)
+            if to != lease.team:
+                self._require_open(ledger, lease, to)
+                self._require_quota(ledger, lease, to)
             return self._leasing.view(ledger.unit, ledger.transfer(lease, holder, to))
 
     def share(self, actor: Actor, lease_id: str, share: Share) -> LeaseView:
         """Lets somebody look on, or act, beside the holder until the lease ends; returns their view of it.
 
-        Raises NotFound; Invalid where the policy would not let the actor have the lease any more; and Conflict when it
-        is not held.
+        Raises NotFound; Invalid where the policy would not let the actor have the lease any more, or where they may not
+        do so on a lease of its team; and Conflict when it is not held.
         """
         with self._core.transaction(actor) as ledger:
             lease = self._held(ledger, lease_id)
@@ -101,6 +99,7 @@ class Holding:
             if share.holder == lease.holder:
                 message = "this is the holder"
                 raise Invalid(f"holder {share.holder!r}: {message}", FieldError("holder", share.holder, message))
+            require_guest(ledger, share, lease.team, lease.priority)
             if len(ledger.unit.shares_ever(lease_id)) >= SHARES_MAX:
                 raise Conflict(f"lease {lease_id} was shared with {SHARES_MAX} people: it can be shared with no more")
             share = ledger.share(lease, share)
@@ -138,9 +137,28 @@ class Holding:
         if lease.run_id is not None:
             raise Conflict(f"lease {lease.id} is run {lease.run_id}'s, and ends with it")
 
-    def _require_quota(self, ledger: Ledger, lab: Lab, lease: Lease, team: str, ends_at: float) -> None:
-        others = replace(lab, held=tuple(one for one in lab.held if one.id != lease.id))
-        quotas = Quotas(others, rules_of(ledger.policy))
-        shortfall = quotas.shortfall(team, len(lease.benches), ledger.now, ends_at)
+    def _require_open(self, ledger: Ledger, lease: Lease, team: str) -> None:
+        """The team may have the benches that the lease has, was promised, or waits for."""
+        for name in (*(one.bench for one in lease.benches), *lease.reserved):
+            bench = ledger.unit.bench(name)
+            if bench is not None and not bench.open_to(team):
+                message = f"bench {name} is not open to this team"
+                raise Invalid(f"team {team!r}: {message}", FieldError("team", team, message))
+        if lease.state is LeaseState.QUEUED:
+            require_possible(ledger.unit, lease.wanted, team)
+
+    def _require_quota(self, ledger: Ledger, lease: Lease, team: str) -> None:
+        """The team's quota holds what the lease has or was promised; what is in the queue waits for the quota there."""
+        starts_at, ends_at = ledger.now, lease.expires_at
+        if ends_at is None:
+            if lease.starts_at is None:
+                return
+            starts_at = max(lease.starts_at, ledger.now)
+            ends_at = starts_at + lease.duration_s
+        lab = lab_of(ledger.unit, ledger.now, self._core.presence.attached)
+        quotas = Quotas(
+            replace(lab, held=tuple(one for one in lab.held if one.id != lease.id)), rules_of(ledger.policy)
+        )
+        shortfall = quotas.shortfall(team, len(lease.parts), starts_at, ends_at)
         if shortfall is not None:
             raise Conflict(str(shortfall))

@@ -11,6 +11,7 @@ from labd.model.identity import DEFAULT_TEAM, WHOLE_LAB, Actor, ActorKind, ApiTo
 from labd.services.api_tokens import new_token
 from labd.services.core import Core
 from labd.services.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
+from labd.services.forfeits import forfeit, forfeit_all
 from labd.services.ledger import Effects, Ledger
 
 DAY_S = 86_400.0
@@ -77,7 +78,8 @@ class Identities:
             return UserView(user, {})
 
     def remove_user(self, actor: Actor, name: str, why: str = "") -> None:
-        """Revokes the user's tokens and memberships for good. Raises NotFound, and Conflict for the last admin.
+        """Revokes the user's tokens and memberships for good, and ends what they hold. Raises NotFound, and Conflict
+        for the last admin.
 
         ``PROVIDER:NAME`` is let in no more, whatever the provider says of them. Raises Invalid for no such name.
         """
@@ -91,6 +93,7 @@ class Identities:
                 _require_other_admin(ledger, name)
             ledger.unit.remove_user(name, ledger.now)
             ledger.audit("user.removed", f"user/{name}", before={"roles": dict(roles)}, why=why)
+            forfeit(ledger, name, _because(f"{name} was removed from the lab", why))
             ledger.effects.identities = True
 
     def _readmit(self, actor: Actor, name: str) -> UserView:
@@ -124,7 +127,8 @@ class Identities:
             ledger.audit("team.created", f"team/{name}", team=name)
 
     def remove_team(self, actor: Actor, name: str, why: str = "") -> None:
-        """Forgets the team and its memberships. Its leases and runs stay, for the whole lab's people to see.
+        """Forgets the team and its memberships, and ends what it holds. What it did stays, for the whole lab's people
+        to see.
 
         Raises NotFound, and Conflict for the team of whoever names none.
         """
@@ -135,6 +139,7 @@ class Identities:
             members = ledger.unit.members(name)
             ledger.unit.remove_team(name)
             ledger.audit("team.removed", f"team/{name}", before={"members": dict(members)}, why=why, team=name)
+            forfeit_all(ledger, name, _because(f"team {name} was removed", why))
             ledger.effects.identities = True
 
     def members(self, team: str) -> dict[str, Role]:
@@ -146,7 +151,8 @@ class Identities:
 
     def save_member(self, actor: Actor, team: str, member: str, role: Role) -> None:
         """Gives somebody a role in a team. ``member`` is a user, or a name that an identity provider vouches for:
-        ``PROVIDER:NAME``. Raises NotFound, Invalid, and Conflict for the last admin of the lab.
+        ``PROVIDER:NAME``. It may be a lower one: what they hold and could not lease with it ends. Raises NotFound,
+        Invalid, and Conflict for the last admin of the lab.
         """
         with self._core.transaction(actor) as ledger:
             _require_team(ledger, team)
@@ -163,10 +169,14 @@ class Identities:
                 after={"member": member, "role": role},
                 team=_team_on_record(team),
             )
+            if before is not None and role.rank < before.rank:
+                forfeit(ledger, member, f"{member} is only {role} in {_in_words(team)} by now")
             ledger.effects.identities = True
 
     def remove_member(self, actor: Actor, team: str, member: str) -> None:
-        """Takes somebody out of a team. Raises NotFound, and Conflict for the last admin of the lab."""
+        """Takes somebody out of a team; what they hold by it ends. Raises NotFound, and Conflict for the last admin of
+        the lab.
+        """
         with self._core.transaction(actor) as ledger:
             _require_team(ledger, team)
             role = ledger.unit.members(team).get(member)
@@ -177,6 +187,7 @@ class Identities:
             ledger.unit.remove_member(team, member)
             before = {"member": member, "role": role}
             ledger.audit("member.removed", f"team/{team}", before=before, team=_team_on_record(team))
+            forfeit(ledger, member, f"{member} was taken out of {_in_words(team)}")
             ledger.effects.identities = True
 
     # Tokens
@@ -293,6 +304,14 @@ def issue_token(
         why=why,
     )
     return token, text
+
+
+def _because(what: str, why: str) -> str:
+    return f"{what}: {why}" if why else what
+
+
+def _in_words(team: str) -> str:
+    return "the whole lab" if team == WHOLE_LAB else f"team {team}"
 
 
 def _team_on_record(team: str) -> str:

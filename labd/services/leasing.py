@@ -12,6 +12,7 @@ from labd.services.core import Core
 from labd.services.errors import Conflict, FieldError, Invalid, NotFound
 from labd.services.identifiers import new_lease_id
 from labd.services.ledger import Ledger
+from labd.services.rights import require_holder, require_team
 from labd.services.wishes import benches_wanted, obstacle_now, parse_wanted, require_possible
 from labd.store.unit import Unit
 
@@ -83,6 +84,9 @@ class Leasing:
         """
         wanted = parse_wanted(selector, benches)
         with self._core.transaction(actor) as ledger:
+            require_team(ledger, team)
+            if holder != actor.name:
+                require_holder(ledger, holder, team, priority)
             lease = new_lease(
                 ledger,
                 wanted=wanted,

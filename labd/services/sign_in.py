@@ -12,17 +12,21 @@ from typing import Any, Protocol
 from joserfc import jws
 from joserfc.errors import JoseError
 
-from labd.model.identity import Actor, ActorKind, Role, Scope
+from labd.model.identity import Actor, ActorKind, Role, Scope, highest
 from labd.services.api_tokens import matches, prefix_of
 from labd.services.core import Core
 from labd.services.errors import Unauthenticated
+from labd.services.forfeits import forfeit
 from labd.services.identities import Identities
+from labd.services.rights import VOUCHED_S
 
 REMEMBERED_S = 0.4
 """How long it is taken for granted that a token is good, unless a labd of the lab says otherwise."""
 REMEMBERED_MAX = 4096
 LAST_USED_S = 60.0
 """How exactly the last use of a token is kept."""
+VOUCHED_ANEW_S = 86_400.0
+"""How exactly it is kept when a provider last said the same of somebody."""
 TOKEN_LENGTH_MAX = 16 * 1024
 LASTS_MAX_S = 366 * 86_400.0
 """Of a token that others have issued, whatever they say."""
@@ -145,11 +149,15 @@ class SignIn:
             user = unit.user(vouched.name)
             if user is not None and user.removed_at is not None:
                 raise Unauthenticated(f"{vouched.name!r} was removed from this lab")
-            roles = {**vouched.roles}
-            for team, role in unit.roles(vouched.name).items():
-                if team not in roles or role.rank > roles[team].rank:
-                    roles[team] = role
-        return Actor(vouched.name, vouched.kind, MappingProxyType(roles), vouched.scopes), vouched.expires_at
+            said = Actor(vouched.name, vouched.kind, dict(vouched.roles), vouched.scopes)
+            is_news = unit.vouched(said.name, now - VOUCHED_ANEW_S) != said
+            roles = highest(said.roles, unit.roles(said.name))
+        if is_news:
+            with self._core.transaction() as ledger:
+                ledger.unit.save_vouched(said, now, now - VOUCHED_S)
+                if said.kind is ActorKind.PERSON:  # programs have other rights from job to job
+                    forfeit(ledger, said.name, f"{said.name} has fewer rights by the identity provider")
+        return replace(said, roles=MappingProxyType(roles)), vouched.expires_at
 
 
 def unproven_claims(token: str) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def create_user(lab: LabOf, actor: ActorOf, request: schemas.UserRequest) -> sch
     summary="Remove a user",
 )
 def remove_user(lab: LabOf, actor: ActorOf, member: UserName, reason: ReasonOf) -> None:
-    """Revokes the user's tokens and memberships. Nobody else gets the name.
+    """Revokes the user's tokens and memberships, and ends what they hold: leases, bookings, runs, what is shared with
+    them. Nobody else gets the name.
 
     `PROVIDER:NAME` is let in no more, whatever the identity provider says, until a user of that name is added.
     """
@@ -101,7 +102,7 @@ def create_team(lab: LabOf, actor: ActorOf, request: schemas.TeamRequest) -> sch
     summary="Remove a team",
 )
 def remove_team(lab: LabOf, actor: ActorOf, team: TeamName, reason: ReasonOf) -> None:
-    """Its leases and runs stay, for those to see who belong to the whole lab."""
+    """Ends its leases, bookings and runs; what it did stays, for those to see who belong to the whole lab."""
     lab.identities.remove_team(actor, team, reason)
 
 

@@ -5,7 +5,7 @@ from labd.store.tables.audit import audit, audit_checkpoints, audit_gaps, audit_
 from labd.store.tables.benches import benches
 from labd.store.tables.environments import environments, run_environments, secrets
 from labd.store.tables.idempotency import idempotency_keys
-from labd.store.tables.identities import api_tokens, memberships, teams, users
+from labd.store.tables.identities import api_tokens, memberships, teams, users, vouched
 from labd.store.tables.leases import lease_benches, lease_shares, leases
 from labd.store.tables.metadata import metadata
 from labd.store.tables.policy import policy
@@ -48,4 +48,5 @@ __all__ = [
     "teams",
     "usage",
     "users",
+    "vouched",
 ]

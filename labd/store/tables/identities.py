@@ -30,6 +30,17 @@ memberships = Table(
     Column("role", String(16), nullable=False),
 )
 
+# Whom identity providers have vouched for of late: what labd knows of them while they are not there.
+vouched = Table(
+    "vouched",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("roles", JSON, nullable=False),
+    Column("scopes", JSON),
+    Column("seen_at", Float, nullable=False, index=True),
+)
+
 api_tokens = Table(
     "api_tokens",
     metadata,

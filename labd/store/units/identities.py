@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import RowMapping, delete, insert, select, update
 
 from labd.model.access import Resource
-from labd.model.identity import ActorKind, ApiToken, Role, Scope, User
+from labd.model.identity import Actor, ActorKind, ApiToken, Role, Scope, User
 from labd.store import tables
 from labd.store.units.part import Part
 
@@ -40,6 +40,29 @@ class Identities(Part):
     def forget_user(self, name: str) -> None:
         """Forgets somebody who never had a token of labd's own."""
         self._connection.execute(delete(tables.users).where(tables.users.c.name == name))
+
+    def vouched(self, name: str, since: float) -> Actor | None:
+        """What a provider said of somebody when they last signed in, if that was since then."""
+        columns = tables.vouched.c
+        row = self._connection.execute(
+            select(tables.vouched).where(columns.name == name, columns.seen_at >= since)
+        ).first()
+        if row is None:
+            return None
+        roles = {team: Role(role) for team, role in row.roles.items()}
+        return Actor(row.name, ActorKind(row.kind), roles, None if row.scopes is None else _scopes(row.scopes))
+
+    def save_vouched(self, vouched: Actor, now: float, oldest: float) -> None:
+        """Keeps what a provider says of somebody, in the place of what it said before; forgets who came before
+        ``oldest``.
+        """
+        columns = tables.vouched.c
+        self._connection.execute(
+            delete(tables.vouched).where((columns.name == vouched.name) | (columns.seen_at < oldest))
+        )
+        scopes = None if vouched.scopes is None else sorted(vouched.scopes)
+        values = {"name": vouched.name, "kind": vouched.kind, "roles": dict(vouched.roles), "scopes": scopes}
+        self._connection.execute(insert(tables.vouched).values(values | {"seen_at": now}))
 
     def teams(self) -> list[str]:
         """Every team, by name."""
@@ -119,8 +142,12 @@ def _user(row: RowMapping) -> User:
     return User(row["name"], ActorKind(row["kind"]), row["created_at"], row["removed_at"])
 
 
+def _scopes(names: list[str]) -> frozenset[Scope]:
+    return frozenset(map(Scope, names))
+
+
 def _token(row: RowMapping) -> ApiToken:
-    scopes = None if row["scopes"] is None else frozenset(map(Scope, row["scopes"]))
+    scopes = None if row["scopes"] is None else _scopes(row["scopes"])
     return ApiToken(**{**row, "scopes": scopes})
 
 
