@@ -138,7 +138,7 @@ def test_an_extended_lease_outlasts_the_tokens_that_are_out(lab: Lab, client: La
     mine = opened(stack, lease["benches"][0])
     former_end = datetime.fromisoformat(lease["expires_at"])
     with mine.bus("powertrain").stream() as frames:
-        extended = client.extend(lease["id"], 3)
+        extended = client.extend(lease["id"], 6)
         while datetime.now(UTC) < former_end + timedelta(seconds=1):
             assert frames.read(10) is not None, "the simulated ECU sends"
         assert mine.ecu("ECM").call("read", did="VIN"), "by a token that says that it is over"

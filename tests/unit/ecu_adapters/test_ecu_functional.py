@@ -159,13 +159,10 @@ async def test_a_functional_request_waits_for_physical_ones(hubs: Hubs) -> None:
             b"\x62\xf1\x90A",
             b"\x62\xf1\x90B",
         ]
-        busy = asyncio.create_task(testers[1].request(b"\x31\x01\x02\x03", timeout_s=1.0))
-        while await asyncio.wait_for(peers[1].heard.get(), WAIT_S) != b"\x31\x01\x02\x03":
-            pass
+        await testers[1].take_turn(WAIT_S)
         with pytest.raises(UdsTimeout, match="ECU1 was busy with other requests"):
             await functional.request(testers, b"\x22\xf1\x90", timeout_s=0.05)
-        with pytest.raises(UdsTimeout):
-            await busy
+        testers[1].end_turn()
         # Nobody's turn was lost on the way.
         assert (await testers[0].request(b"\x22\xf1\x90", timeout_s=WAIT_S)).response == b"\x62\xf1\x90A"
 

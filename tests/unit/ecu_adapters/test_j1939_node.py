@@ -132,8 +132,8 @@ async def test_request_that_nobody_answers_ends_in_time(hubs: Hubs) -> None:
 async def test_answer_that_takes_too_long_is_told_apart(hubs: Hubs) -> None:
     async with _ends(hubs) as (tester, engine):
         engine.node.answers = {0xFEEC: payload(1785)}
-        with pytest.raises(J1939Error, match=r"was not complete within 0.3 s"):
-            await tester.node.request(0xFEEC, timeout_s=0.3)
+        with pytest.raises(J1939Error, match=r"was not complete within 1.5 s"):
+            await tester.node.request(0xFEEC, timeout_s=1.5)
 
 
 async def test_answer_whose_transfer_is_lost_says_why(hubs: Hubs) -> None:
