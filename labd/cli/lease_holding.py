@@ -4,13 +4,13 @@ import click
 
 from labd.cli.completion import complete_leases
 from labd.cli.options import duration
-from labd.cli.output import ago, format_option, print_json, print_record
+from labd.cli.output import ago, format_option, print_json, print_record, to_the_second
 from labd.cli.session import Session, pass_session
 from labd.client.types import BenchInQuestion, LeaseWhy, ShareMode
 
 _WHY = {
     "unusable": "cannot be used",
-    "draining": "is being drained",
+    "draining": "is drained",
     "failed_before": "failed this request before",
     "held": "is held",
     "cleaning_up": "is being cleaned up",
@@ -108,26 +108,36 @@ def why(session: Session, lease_id: str, as_json: bool) -> None:
 
 def _fields(found: LeaseWhy) -> dict[str, str]:
     expected = found["expected_start"]
+    booked = found["position"] is None
+    estimate = "as booked" if booked else "by how long recent leases lasted"
     fields = {
         "lease": found["id"],
-        "position": str(found["position"] or "a booking: in no queue"),
-        "ahead": "\n".join(found["ahead"]) or "nobody who wants the same benches",
-        "start": f"{ago(expected)} by how long recent leases lasted" if expected else "never, as things are",
+        "position": "a booking: in no queue" if booked else str(found["position"]),
+        "ahead": "\n".join(found["ahead"]) or ("" if booked else "nobody who wants the same benches"),
+        "start": f"{ago(expected)}, {estimate}" if expected else "never, as things are",
         "held for it": f"from {found['held_for_it_from']} on" if found["held_for_it_from"] else "",
         "quota": found["quota"] or "",
     }
     for number, part in enumerate(found["parts"], start=1):
         lines = [f"{part['count']} of {part['selector'] or 'any bench'}"]
         lines += [f"{term} excludes {', '.join(names)}" for term, names in part["excluded"].items() if names]
-        lines += [_line(bench) for bench in part["matching"]]
+        lines += [_line(bench, found["id"], booked) for bench in part["matching"]]
         fields["wants" if len(found["parts"]) == 1 else f"wants {number}"] = "\n".join(lines)
+    fields["one site"] = "\n".join(
+        f"{site or 'no site'} has too few of {', '.join(selectors)}" if selectors else f"{site or 'no site'} would do"
+        for site, selectors in found["short_of"].items()
+    )
     return fields
 
 
-def _line(bench: BenchInQuestion) -> str:
-    line = f"{bench['bench']} {_WHY[bench['why']]}"
-    if bench["detail"]:
-        line += f": {bench['detail']}"
-    if bench["by"]:
-        line += f", {'for' if bench['why'] == 'promised' else 'by'} {bench['by']}"
-    return line + (f" until {ago(bench['until'])} at the latest" if bench["until"] else "")
+def _line(bench: BenchInQuestion, lease_id: str, booked: bool) -> str:
+    until = f" until {to_the_second(bench['until'])} at the latest ({ago(bench['until'])})" if bench["until"] else ""
+    if bench["by"] == lease_id:
+        return f"{bench['bench']} is promised to it"
+    if booked and bench["why"] == "free":
+        return f"{bench['bench']} is free then"
+    line = f"{bench['bench']} {_WHY[bench['why']]}" + (f": {bench['detail']}" if bench["detail"] else "")
+    if not bench["by"]:
+        return line + until
+    who = "for" if bench["why"] == "promised" else "held by" if bench["why"] == "draining" else "by"
+    return f"{line}, {who} {bench['by']}{until}"

@@ -277,8 +277,10 @@ class LeaseWhy(TypedDict):
     """What its team would have too much of."""
     held_for_it_from: str | None
     """It waited so long that benches are held for it from then on."""
+    short_of: dict[str, list[str]]
+    """Of a lease for one site: by the site ("": none), the selectors for which it has too few benches."""
     expected_start: str | None
-    """An estimate from how long recent leases lasted; None: it cannot be served as things are."""
+    """An estimate from how long recent leases lasted; a booking's start; None: it cannot be served as things are."""
 
 
 class PriorityClass(TypedDict):

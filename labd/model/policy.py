@@ -111,6 +111,10 @@ class Policy:
             yield Mistake("duration_s", duration_s, f"a lease of team {team!r} lasts at most {longest:g} s")
         if rules.benches is not None and benches > rules.benches:
             yield Mistake("benches", benches, f"team {team!r} may have at most {rules.benches} benches at once")
+        hours = benches * min(duration_s, 7 * DAY_S) / HOUR_S
+        if rules.bench_hours_per_week is not None and hours > rules.bench_hours_per_week:
+            has = f"team {team!r} has {rules.bench_hours_per_week:g} bench-hours a week, this asks for {hours:.4g}"
+            yield Mistake("duration_s", duration_s, has)
 
     def mistakes(self) -> Iterator[Mistake]:
         """What does not fit together."""

@@ -13,6 +13,7 @@ from labd.scheduling.bits import members
 from labd.scheduling.candidates import Candidates
 from labd.scheduling.lab import Held, Lab
 from labd.scheduling.matching import Fleet
+from labd.scheduling.quotas import Quotas
 from labd.scheduling.rules import Rules
 from labd.scheduling.timeline import Timeline
 from labd.scheduling.wish import Wish
@@ -46,7 +47,12 @@ class Lasting:
 class Forecast:
     """The benches as they come free, while one wish after the other is given them."""
 
-    def __init__(self, lab: Lab, fleet: Fleet, candidates: Candidates, rules: Rules, lasting: Lasting) -> None:
+    def __init__(
+        self, lab: Lab, fleet: Fleet, candidates: Candidates, rules: Rules, lasting: Lasting, quotas: Quotas
+    ) -> None:
+        """``quotas`` count present leases until their expected ends."""
+        self._now = lab.now
+        self._quotas = quotas
         self._fleet = fleet
         self._candidates = candidates
         timeline = Timeline(lab, fleet, rules)
@@ -59,26 +65,41 @@ class Forecast:
                 self._ready[fleet.numbers[name]] = lasting.expected_end(held, lab.now) + rules.clean_up_s
 
     def serve(self, wish: Wish) -> float | None:
-        """The expected start of the next wish, which then has its benches; None if there are not enough for it."""
+        """The expected start of the next wish, which then has its benches; None if there are not enough for it, or if
+        its team may never have so much.
+        """
         lasting_s = self._lasting.expected_s(wish.duration_s)
         masks = self._candidates.masks(wish)
         sites = self._fleet.sites if wish.same_site else [self._fleet.everything]
-        found = [self._soonest(wish, [mask & site for mask in masks], wish.duration_s) for site in sites]
-        start, numbers = min(found, default=(inf, ()))
-        if start == inf:
-            return None
+        not_before = self._now
+        while True:
+            found = [self._soonest(wish, [mask & site for mask in masks], not_before) for site in sites]
+            start, numbers = min(found, default=(inf, ()))
+            if start == inf:
+                return None
+            permitted = self._quotas.earliest(wish.team, wish.count, start, wish.duration_s)
+            if permitted is None:
+                return None
+            if permitted <= start:
+                break
+            not_before = permitted
+        self._quotas.charge(wish.team, wish.count, start, start + lasting_s)
         for number in numbers:
             self._ready[number] = start + lasting_s + self._clean_up_s
         return start
 
-    def _soonest(self, wish: Wish, masks: Sequence[int], lasting_s: float) -> tuple[float, tuple[int, ...]]:
-        """The benches that are ready first, the parts with the least choice choosing first."""
+    def _soonest(self, wish: Wish, masks: Sequence[int], not_before: float) -> tuple[float, tuple[int, ...]]:
+        """The benches that are ready first from then on, the parts with the least choice choosing first."""
         chosen: list[int] = []
         start = -inf
         for part, mask in sorted(zip(wish.parts, masks, strict=True), key=lambda entry: entry[1].bit_count()):
             ready = nsmallest(
                 part.count,
-                ((self._from(number, lasting_s), number) for number in members(mask) if number not in chosen),
+                (
+                    (self._from(number, wish.duration_s, not_before), number)
+                    for number in members(mask)
+                    if number not in chosen
+                ),
             )
             if len(ready) < part.count:
                 return inf, ()
@@ -86,9 +107,9 @@ class Forecast:
             start = max(start, ready[-1][0])
         return start, tuple(chosen)
 
-    def _from(self, number: int, lasting_s: float) -> float:
+    def _from(self, number: int, lasting_s: float, not_before: float) -> float:
         """When a bench is ready for so long: after its coming stays, or before one if there is time enough."""
-        start = self._ready[number]
+        start = max(self._ready[number], not_before)
         for stay in self._coming[number]:
             if stay.ends_at + self._clean_up_s > start and stay.starts_at < start + lasting_s + self._clean_up_s:
                 start = stay.ends_at + self._clean_up_s

@@ -4,7 +4,7 @@ Counted are the hours used, those that present leases may still use until their 
 is ever exceeded, whatever the leases do.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from labd.scheduling.lab import Lab
 from labd.scheduling.rules import WEEK_S, Rules
-from labd.scheduling.wish import Wish
 
 _ROUNDING_S = 1e-3
 """Sums of times since 1970 are that exact."""
@@ -81,6 +80,23 @@ class Quotas:
         if key not in known:
             known[key] = self._too_many(team, *key) or self._too_long(team, *key)
         return known[key]
+
+    def earliest(self, team: str, benches: int, not_before: float, lasting_s: float) -> float | None:
+        """From when on the team may have so many benches for so long, as far as can be seen; None: never.
+
+        What it has ends, and leaves the week, one after the other: of those moments, the first that will do.
+        """
+        if self.shortfall(team, benches, not_before, not_before + lasting_s) is None:
+            return not_before
+        ends = {span.ends_at for span in self._committed[team]}
+        weeks = {end + WEEK_S for end in (*ends, *(used.ends_at for used in self._lab.used.get(team, ())))}
+        moments = sorted(moment for moment in ends | weeks if moment > not_before)
+
+        def permitted(moment: float) -> bool:
+            return self.shortfall(team, benches, moment, moment + lasting_s) is None
+
+        found = bisect_left(moments, True, key=permitted)
+        return moments[found] if found < len(moments) and permitted(moments[found]) else None
 
     def _too_many(self, team: str, benches: int, starts_at: float, ends_at: float) -> Shortfall | None:
         limit = self._rules.team(team).benches_at_once
@@ -155,9 +171,3 @@ class _Cumulated:
     def _until(self, time: float) -> float:
         index = bisect_right(self._times, time) - 1
         return 0.0 if index < 0 else self._sums[index] + self._rates[index] * (time - self._times[index])
-
-
-def never(wish: Wish, rules: Rules) -> Shortfall | None:
-    """Why the quota of the wish's team forbids it even to an otherwise idle team; None if it may come true."""
-    idle = Quotas(Lab(now=wish.asked_at, benches=()), rules)
-    return idle.shortfall(wish.team, wish.count, wish.asked_at, wish.asked_at + wish.duration_s)

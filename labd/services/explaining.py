@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from labd.model.lease import Lease, LeaseState
-from labd.scheduling.explain import Explanation, explain
+from labd.scheduling.explain import Explanation, Why, explain
 from labd.scheduling.forecast import Recent
 from labd.services.core import Core
 from labd.services.errors import Conflict
@@ -38,7 +38,7 @@ class Explaining:
             lab = lab_of(unit, self._core.clock.now(), self._core.presence.attached)
             recent = [Recent(asked, lasted) for asked, lasted in unit.recent_durations(EXAMPLES)]
             found = explain(lease_id, lab, rules_of(unit.policy()), recent)
-            theirs = {bench.name for bench in unit.benches() if bench.open_to(lease.team)}
+            theirs = {bench.name: bench for bench in unit.benches() if bench.open_to(lease.team)}
         own = within("", lease.team)
         parts = tuple(
             replace(
@@ -49,6 +49,10 @@ class Explaining:
                     for term, names in part.excluded.items()
                     if names and not own.startswith(term.split(" ")[0] + " in")
                 },
+                matching=tuple(
+                    replace(one, detail=theirs[one.bench].drained_for or None) if one.why is Why.DRAINING else one
+                    for one in part.matching
+                ),
             )
             for wanted, part in zip(lease.wanted, found.parts, strict=True)
         )

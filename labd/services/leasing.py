@@ -206,7 +206,7 @@ def new_lease(
 
     Raises Invalid.
     """
-    require_possible(ledger.unit, wanted, team)
+    require_possible(ledger.unit, wanted, team, same_site)
     benches = sum(one.count for one in wanted)
     require_allowed(
         ledger.policy.objections(ledger.actor, team=team, priority=priority, duration_s=duration_s, benches=benches)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from labd.model.bench import Bench, BenchState
 from labd.model.lease import Lease, LeaseState, Wanted
 from labd.model.selector import Selector, SelectorError, obstacle, parse
+from labd.scheduling.possible import impossible
+from labd.scheduling.wish import Part
 from labd.services.errors import FieldError, Invalid
 from labd.store.unit import Unit
 
@@ -47,7 +49,7 @@ def parse_wanted(selector: str, benches: Sequence[Wanted]) -> tuple[Wanted, ...]
     )
 
 
-def require_possible(unit: Unit, wanted: Sequence[Wanted], team: str) -> None:
+def require_possible(unit: Unit, wanted: Sequence[Wanted], team: str, same_site: bool = False) -> None:
     """Raises Invalid, naming the term in the way, when the benches that are open to the team could never do."""
     known = {name: bench.selectable_labels for name, bench in _open_benches(unit, team).items()}
     for number, one in enumerate(wanted):
@@ -61,6 +63,11 @@ def require_possible(unit: Unit, wanted: Sequence[Wanted], team: str) -> None:
                 reason = f"{asked} are wanted, the lab has {matching} such benches"
         if reason is not None:
             raise Invalid(f"this can never be granted: {reason}", FieldError(field, one.selector, reason))
+    if len(wanted) > 1 or (same_site and wanted[0].count > 1):
+        reason = impossible([Part(one.selector, one.count) for one in wanted], same_site, known)
+        if reason is not None:
+            asked_for = "; ".join(f"{one.count} of {one.selector!r}" for one in wanted)
+            raise Invalid(f"this can never be granted: {reason}", FieldError("benches", asked_for, reason))
 
 
 def _open_benches(unit: Unit, team: str) -> dict[str, Bench]:

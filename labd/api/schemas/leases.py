@@ -158,8 +158,8 @@ class BenchInQuestion(BaseModel):
 
     bench: str
     why: Why = Field(description="`free`: others are missing, or somebody ahead gets it.")
-    detail: str | None
-    by: str | None = Field(description="The lease that has it, or is to get it.")
+    detail: str | None = Field(description="What an unusable bench lacks; why a drained one is drained.")
+    by: str | None = Field(description="The lease that has it, or is to get it; this one, of what it has booked.")
     until: Time | None
 
 
@@ -181,6 +181,11 @@ class LeaseWhy(BaseModel):
     parts: list[PartInQuestion]
     quota: str | None = Field(description="What its team would have too much of.")
     held_for_it_from: Time | None = Field(description="It waited so long that benches are held for it from then on.")
+    short_of: dict[str, list[str]] = Field(
+        description="Of a lease whose benches are all at one site: by the site, the selectors for which it has too few "
+        "benches that can be used. Benches without the label `site` are a site of their own, the empty text."
+    )
     expected_start: Time | None = Field(
-        description="An estimate from how long recent leases lasted; null: it cannot be served as things are."
+        description="An estimate from how long recent leases lasted, and from when its team may have so much; "
+        "a booking's start; null: it cannot be served as things are."
     )

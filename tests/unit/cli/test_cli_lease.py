@@ -13,7 +13,7 @@ from labd.cli import leasing
 from labd.cli.lease import usage
 from labd.client import Heartbeats, LabClient, Lease, ProblemError, heartbeats
 from tests.unit.cli.conftest import Labctl, Process
-from tests.unit.client.fake_labd import FakeLabd
+from tests.unit.client.fake_labd import FakeLabd, now
 
 
 def grant_once_waited_for(labd: FakeLabd, looks: int = 1) -> threading.Thread:
@@ -317,7 +317,20 @@ def test_why_names_what_keeps_each_bench_away(labctl: Labctl, labd: FakeLabd) ->
         "position  2",
         "lease-0",
         "platform=meb excludes bench-3",
-        "bench-1 is held, by lease-0 until in 59 min",
-        "bench-2 is being drained",
+        "bench-2 is drained: new cables",
+        "graz has too few of platform=meb",
     ):
         assert text in told
+    assert re.search(r"bench-1 is held, by lease-0 until \S+Z at the latest \(in 59 min", told)
+
+
+def test_why_of_a_booking_says_what_it_was_promised(labctl: Labctl, labd: FakeLabd) -> None:
+    labd.add_lease()
+    bench = {"bench": "bench-1", "why": "promised", "detail": None, "by": "lease-1", "until": now(3599)}
+    free = {"bench": "bench-2", "why": "free", "detail": None, "by": None, "until": None}
+    part = {"selector": "", "count": 1, "excluded": {}, "matching": [bench, free]}
+    labd.why = {"position": None, "ahead": [], "parts": [part], "expected_start": now(3600)}
+    told = labctl("lease", "why", "lease-1").stdout
+    assert "bench-1 is promised to it\n" in told and "bench-2 is free then\n" in told
+    assert re.search(r"^start +in .*, as booked$", told, re.MULTILINE)
+    assert "recent" not in told and "ahead" not in told

@@ -136,6 +136,8 @@ class FakeLabd:
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.benches: dict[str, dict[str, Any]] = {"bench-1": make_bench()}
+        self.why: dict[str, Any] = {}
+        """What the answer why a lease waits has in the place of the usual."""
         self.leases: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, list[dict[str, Any]]] = {}
@@ -424,12 +426,13 @@ class _Handler(BaseHTTPRequestHandler):
                 return {**lab.leases[name], "shares": [{"holder": "carol", "mode": "observer"}]}
             case "GET", ["leases", name, "why"]:
                 held = {"bench": "bench-1", "why": "held", "detail": None, "by": "lease-0", "until": now(3599)}
-                drained = {"bench": "bench-2", "why": "draining", "detail": None, "by": None, "until": None}
+                drained = {"bench": "bench-2", "why": "draining", "detail": "new cables", "by": None, "until": None}
                 excluded = {"platform=meb": ["bench-3"]}
                 part = {"selector": "platform=meb", "count": 1, "excluded": excluded, "matching": [held, drained]}
                 return {
                     **{"id": name, "position": 2, "ahead": ["lease-0"], "parts": [part], "quota": None},
-                    **{"held_for_it_from": None, "expected_start": now(60)},
+                    **{"held_for_it_from": None, "short_of": {"graz": ["platform=meb"]}, "expected_start": now(60)},
+                    **lab.why,
                 }
             case "DELETE", ["leases", name]:
                 if name not in lab.leases:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from labd.api.answers import why_answer
 from labd.model.identity import ANONYMOUS, Actor, ActorKind, Role
 from labd.model.lease import Lease, LeaseEnd, LeaseState, Share, ShareMode, Wanted
 from labd.model.policy import Policy, PriorityClass, TeamPolicy
@@ -385,6 +386,28 @@ def test_why_names_who_is_ahead_which_term_excludes_which_bench_and_who_has_the_
     assert view.expected_start is not None
     with pytest.raises(Conflict, match="it waits for no bench"):
         lab.explaining.why(holder.id)
+
+
+def test_why_tells_what_a_bench_is_drained_for_and_which_site_lacks_what(lab: Lab) -> None:
+    attach(lab, report("bench-1", {"site": "ulm", "can": "2"}), report("bench-2", {"site": "ulm"}))
+    lab.fleet.drain(ANONYMOUS, "bench-2", True, "new cables")
+    both = ask(lab, benches=[Wanted("can=2"), Wanted("!can")], same_site=True)
+    answer = why_answer(lab.explaining.why(both.id))
+    assert [(one.why, one.detail) for one in answer.parts[1].matching] == [("draining", "new cables")]
+    assert (answer.short_of, answer.expected_start) == ({"ulm": ["!can"]}, None)
+
+
+def test_what_no_site_and_no_quota_can_ever_grant_is_refused_at_once(lab: Lab) -> None:
+    attach(lab, report("bench-1", {"site": "ulm", "can": "2"}), report("bench-2", {"site": "bonn"}))
+    with pytest.raises(Invalid, match="no site has the 2 benches together"):
+        ask(lab, benches=[Wanted("", 2)], same_site=True)
+    with pytest.raises(Invalid, match="2 different benches are wanted"):
+        ask(lab, benches=[Wanted("can"), Wanted("can=2")])
+    allow(lab, teams=(TeamPolicy("default", bench_hours_per_week=3),))
+    with pytest.raises(Invalid, match="team 'default' has 3 bench-hours a week, this asks for 4") as caught:
+        ask(lab, benches=[Wanted("", 2)], duration_s=2 * 3600)
+    assert caught.value.errors[0].field == "duration_s"
+    assert ask(lab, benches=[Wanted("", 2)], duration_s=1.5 * 3600).state is LeaseState.GRANTED
 
 
 def test_benches_that_failed_the_request_are_avoided(lab: Lab) -> None:

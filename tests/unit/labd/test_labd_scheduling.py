@@ -13,7 +13,8 @@ from labd.scheduling.forecast import Recent
 from labd.scheduling.lab import Bench, Held, Lab, Used
 from labd.scheduling.matching import NEED, Fleet, Preference, rendezvous
 from labd.scheduling.ordering import in_order
-from labd.scheduling.rules import Rules, TeamRules
+from labd.scheduling.possible import impossible
+from labd.scheduling.rules import WEEK_S, Rules, TeamRules
 from labd.scheduling.wish import Part, Wish
 
 HOUR = 3600.0
@@ -483,3 +484,60 @@ def test_explain_names_quota_reservation_and_a_stranded_booking() -> None:
     held_for = explain("l-2", lab, rules).reservation
     assert held_for is not None
     assert explain("l-3", Lab(NOW, (), lab.wishes), rules).stranded
+
+
+def test_the_expected_start_of_who_is_over_quota_is_when_the_team_has_less() -> None:
+    rules = Rules(teams={"a": TeamRules(benches_at_once=1)}, clean_up_s=10.0)
+    held = (Held("l-0", ("hil-1",), NOW - 100, NOW + 900, team="a"),)
+    waiting = (wish(1, team="a"), wish(2, team="a"), wish(3))
+    lab = Lab(NOW, (bench("hil-1"), bench("hil-2"), bench("hil-3")), waiting, held)
+    first, second = explain("l-1", lab, rules), explain("l-2", lab, rules)
+    assert first.over_quota is not None and first.expected_start == NOW + 900
+    assert second.expected_start == NOW + 900 + 600, "after the one of its team that is ahead"
+    assert explain("l-3", lab, rules).expected_start == NOW, "others do not wait for the team"
+    recent = [Recent(1000.0, 400.0)] * 3
+    assert explain("l-1", lab, rules, recent).expected_start == NOW + 300
+
+
+def test_bench_hours_come_back_when_they_leave_the_week() -> None:
+    rules = Rules(teams={"a": TeamRules(bench_hours_per_week=1)}, clean_up_s=10.0)
+    used = {"a": (Used(NOW - 7200, NOW - 3600, 3500.0),)}
+    lab = Lab(NOW, (bench("hil-1"),), (wish(1, team="a", duration_s=600.0),), used=used)
+    found = explain("l-1", lab, rules)
+    assert found.over_quota is not None and found.expected_start == NOW - 3600 + WEEK_S
+
+
+def test_a_booking_is_explained_by_its_own_time() -> None:
+    held = (Held("l-0", ("hil-1",), NOW - 10, NOW + 90), Held("l-9", ("hil-3",), NOW - 10, NOW + 900))
+    benches = (bench("hil-1"), bench("hil-2"), bench("hil-3"), bench("hil-4"))
+    others = (booking(7, 50, booked=("hil-2",)), booking(8, 2000, booked=("hil-4",)))
+    lab = Lab(NOW, benches, (booking(3, 300, booked=("hil-1",)), *others), held)
+    found = explain("l-3", lab, QUICK)
+    assert found.expected_start == NOW + 300
+    assert {one.bench: (one.why, one.by) for one in found.parts[0].matching} == {
+        "hil-1": (Why.PROMISED, "l-3"),
+        "hil-2": (Why.BOOKED, "l-7"),
+        "hil-3": (Why.HELD, "l-9"),
+        "hil-4": (Why.FREE, None),
+    }
+    stranded = Lab(NOW, (Bench("hil-1", {"name": "hil-1"}, obstacle="offline"),), lab.wishes[:1])
+    assert explain("l-3", stranded, QUICK).expected_start is None
+
+
+def test_why_a_site_does_not_do() -> None:
+    benches = (bench("hil-1", site="graz", can="2"), bench("hil-2", site="graz"), bench("hil-3", site="brno", can="2"))
+    both = wish(1, Part("can=2"), Part("!can"), same_site=True)
+    held = (Held("l-0", ("hil-1",), NOW - 10, NOW + 90),)
+    assert explain("l-1", Lab(NOW, benches, (both,), held), QUICK).short_of == {"brno": (1,), "graz": ()}
+    apart = wish(1, Part("can=2"), Part("!can"))
+    assert explain("l-1", Lab(NOW, benches, (apart,), held), QUICK).short_of == {}
+
+
+def test_what_can_never_be_served() -> None:
+    labels = {one.name: one.labels for one in (bench("hil-1", site="graz", a="x"), bench("hil-2", site="brno"))}
+    assert impossible([Part(""), Part("a=x")], False, labels) is None
+    assert impossible([Part("a"), Part("a=x")], False, labels) == (
+        "2 different benches are wanted, and not so many meet these selectors together"
+    )
+    assert impossible([Part(""), Part("a=x")], True, labels) == "no site has the 2 benches together"
+    assert impossible([Part("", 2)], True, labels | {"hil-3": {"name": "hil-3", "site": "graz"}}) is None
