@@ -1,10 +1,6 @@
 """``labctl run``: scenarios, submitted and looked after."""
 
-import functools
-import json
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +8,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from labd.cli.completion import complete_runs
-from labd.cli.exits import OF_RUN, ExitCode, Failure, Interrupted
+from labd.cli.exits import OF_RUN
 from labd.cli.files import data_files, files_beside, read_script
 from labd.cli.filters import owner_options, selector_filter, span_options
-from labd.cli.leasing import in_words, place, waiting
+from labd.cli.leasing import place, waiting
 from labd.cli.options import (
     affinity_option,
     duration,
@@ -29,22 +25,19 @@ from labd.cli.output import (
     ago,
     elapsed,
     format_option,
-    one_line,
     print_json,
     print_json_line,
     print_record,
     print_table,
 )
-from labd.cli.output import duration as duration_text
-from labd.cli.patience import news, patiently
 from labd.cli.progress import Progress
+from labd.cli.run_following import Waiting, follow_up, result_of, waiting_options
+from labd.cli.run_text import counts, print_cases, print_failures, print_line
 from labd.cli.session import Session, pass_session
-from labd.client import ExecutorName, LabClient, LabError, LogLine, ProblemError, Result, Run
+from labd.client import ExecutorName, LogLine
 from labd.client.types import WantedBenches
 
 _STATES = ["PENDING", "RUNNING", *OF_RUN]
-_CANCEL_S = 15.0
-"""How long Ctrl-C waits for a cancelled run to end, so that the bench is known to be free."""
 
 
 class ScriptOrCommand(click.Group):
@@ -102,51 +95,10 @@ def run() -> None:
     """
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """Whether, and how, a command waits for the end of the run that it has submitted."""
-
-    wait: bool
-    detach: bool
-    junit: Path | None
-    result: Path | None
-
-    def __post_init__(self) -> None:
-        for file in (self.junit, self.result):
-            if file is not None and not file.absolute().parent.is_dir():
-                raise click.BadParameter(
-                    f"the folder of {str(file)!r} does not exist; it is needed when the run has ended"
-                )
-
-
-def _waiting_options(command: Callable[..., object]) -> Callable[..., object]:
-    """Adds ``--wait``, ``--junit``, ``--result``, ``--detach``; the command gets them as ``how``."""
-
-    @functools.wraps(command)
-    def collect(*, wait: bool, detach: bool, junit: Path | None, result: Path | None, **others: object) -> object:
-        return command(how=_Waiting(wait, detach, junit, result), **others)
-
-    for option in (
-        click.option("--detach", is_flag=True, help="Ctrl-C stops waiting only; the run goes on."),
-        click.option(
-            "--result",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Save run and result as JSON; implies --wait.",
-        ),
-        click.option(
-            "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Save JUnit XML; implies --wait."
-        ),
-        click.option("--wait", is_flag=True, help="Follow the log to the end; the exit code is the verdict."),
-    ):
-        collect = option(collect)
-    return collect
-
-
 @click.command()
 @click.argument("script", type=click.Path(path_type=Path))
 @selectors_option
-@_waiting_options
+@waiting_options
 @click.option(
     "--timeout",
     "timeout_s",
@@ -187,7 +139,7 @@ def submit(
     script: Path,
     wanted: tuple[WantedBenches, ...],
     same_site: bool,
-    how: _Waiting,
+    how: Waiting,
     timeout_s: float,
     executor: ExecutorName,
     name: str | None,
@@ -221,7 +173,7 @@ def submit(
         timeout_s=timeout_s,
         executor=executor,
     )
-    _follow_up(session.lab, submitted, how, as_json)
+    follow_up(session.lab, submitted, how, as_json)
 
 
 run.script = submit
@@ -268,7 +220,7 @@ def list_runs(
             one["holder"],
             ago(one["created_at"]),
             elapsed(one["started_at"], one["ended_at"]),
-            _counts(one),
+            counts(one),
             one["reason"] or (place(one["position"]) if one["position"] is not None else ""),
         )
         for one in runs
@@ -284,7 +236,7 @@ def list_runs(
 def show_run(session: Session, run_id: str, as_json: bool) -> None:
     """Show a run; once it has ended, its cases, and for those that did not pass the last frames before the failure."""
     found = session.lab.run(run_id)
-    document = _result(session.lab, found)
+    document = result_of(session.lab, found)
     if as_json:
         print_json({"run": found, "result": document})
         return
@@ -303,14 +255,14 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
             "priority": found["priority"] if found["priority"] != "normal" else "",
             "created": f"{found['created_at']} ({ago(found['created_at'])})",
             "took": elapsed(found["started_at"], found["ended_at"]),
-            "cases": _counts(found),
+            "cases": counts(found),
         }
     )
     if document is not None:
         if document["cases"]:
             click.echo()
-            _print_cases(document)
-        _print_failures(document)
+            print_cases(document)
+        print_failures(document)
 
 
 @run.command("logs")
@@ -327,21 +279,21 @@ def show_log(session: Session, run_id: str, follow: bool, after: int, as_json: b
             if as_json:
                 print_json_line(line)
             else:
-                _print_line(progress, line)
+                print_line(progress, line)
 
 
 @run.command("again")
 @click.argument("run_id", metavar="ID", shell_complete=complete_runs)
-@_waiting_options
+@waiting_options
 @holder_option
 @format_option
 @pass_session
-def run_again(session: Session, run_id: str, how: _Waiting, holder: str, as_json: bool) -> None:
+def run_again(session: Session, run_id: str, how: Waiting, holder: str, as_json: bool) -> None:
     """Run once more what a run executed that is over: script, files, benches wanted, environment, timeout.
 
     Where it ended in ERROR, its benches are avoided if others do as well.
     """
-    _follow_up(session.lab, session.lab.run_again(run_id, holder), how, as_json)
+    follow_up(session.lab, session.lab.run_again(run_id, holder), how, as_json)
 
 
 @run.command("cancel")
@@ -357,158 +309,3 @@ def cancel(session: Session, run_ids: tuple[str, ...], reason: str, as_json: boo
         return
     for one in cancelled:
         click.echo(f"{one['id']} {one['name']}: {'being stopped' if one['state'] == 'RUNNING' else one['state']}")
-
-
-def _follow_up(lab: LabClient, submitted: Run, how: _Waiting, as_json: bool) -> None:
-    """Says what was submitted, or waits for its end and exits with the verdict's code."""
-    if not (how.wait or how.junit or how.result):
-        if as_json:
-            print_json(submitted)
-        else:
-            waits = f", {place(submitted['position'])}" if submitted["position"] is not None else ""
-            click.echo(f"{submitted['id']} {submitted['state']}{waits}")
-            click.echo(f"follow it with: labctl run logs -f {submitted['id']}", err=True)
-        return
-    final = _wait(lab, submitted, detach=how.detach, as_json=as_json)
-    document = _result(lab, final)
-    if as_json:
-        print_json({"run": final, "result": document})
-    else:
-        _print_verdict(final, document)
-    saved = _save(lab, final, document, how.junit, how.result)
-    code = OF_RUN[final["state"]]
-    raise click.exceptions.Exit(ExitCode.OUTPUT if code == ExitCode.OK and not saved else code)
-
-
-def _wait(lab: LabClient, submitted: Run, *, detach: bool, as_json: bool) -> Run:
-    """Shows the run's progress and log until it has ended. Interrupted: cancels it, unless ``detach``."""
-    run_id = submitted["id"]
-    with Progress(stdout_is_data=as_json) as progress:
-        try:
-            return _follow(lab, submitted, progress)
-        except KeyboardInterrupt as interrupt:
-            progress.done()
-            if detach:
-                click.echo(f"\nrun {run_id} goes on; follow it with: labctl run logs -f {run_id}", err=True)
-            else:
-                click.echo(f"\ncancelling run {run_id}", err=True)
-                _cancel(lab, run_id)
-            raise interrupt if isinstance(interrupt, Interrupted) else KeyboardInterrupt from None
-
-
-def _follow(lab: LabClient, current: Run, progress: Progress) -> Run:
-    run_id = current["id"]
-    while current["state"] == "PENDING":
-        progress.state(f"run {run_id} waits for {in_words(current['selector'])}: {waiting(current)}")
-        current = news(lab.run, run_id, current)
-    if current["benches"]:
-        progress.state(f"run {run_id} on {current['bench']}")
-    log = lab.follow_log(run_id)
-    while True:
-        try:
-            _print_line(progress, next(log))
-        except StopIteration as end:
-            final: Run = end.value
-            return final
-
-
-def _cancel(lab: LabClient, run_id: str) -> None:
-    deadline = time.monotonic() + _CANCEL_S
-    try:
-        run = lab.cancel_run(run_id)
-        while run["state"] not in OF_RUN and (left_s := deadline - time.monotonic()) > 0:
-            run = news(lab.run, run_id, run, left_s)
-        late = "" if run["state"] in OF_RUN else f" still after {_CANCEL_S:g} s; labd goes on stopping it"
-        click.echo(f"run {run_id} {run['state']}{late}", err=True)
-    except LabError as error:
-        raise Failure(f"run {run_id} is not cancelled, it may go on: {error}", ExitCode.UNAVAILABLE) from error
-
-
-def _result(lab: LabClient, final: Run) -> Result | None:
-    """The result document, or None for a run that has not ended or ended without one."""
-    if final["state"] not in OF_RUN:
-        return None
-    try:
-        return patiently(lambda: lab.result(final["id"]))
-    except ProblemError as problem:
-        if problem.status in (404, 409):
-            return None
-        raise
-
-
-def _save(lab: LabClient, final: Run, document: Result | None, junit: Path | None, result: Path | None) -> bool:
-    """Writes the files asked for. False, with a line on stderr, when that failed."""
-    try:
-        if result is not None:
-            result.write_text(json.dumps({"run": final, "result": document}, indent=2, ensure_ascii=False) + "\n")
-        if junit is not None:
-            junit.write_text(patiently(lambda: lab.junit(final["id"])))
-    except OSError as error:
-        click.echo(f"Error: {error.filename} cannot be written: {error.strerror}", err=True)
-    except ProblemError as problem:
-        click.echo(f"Error: {junit} is not written: {problem}", err=True)
-    else:
-        return True
-    return False
-
-
-def _print_verdict(final: Run, document: Result | None) -> None:
-    if document is not None and document["cases"]:
-        click.echo()
-        _print_cases(document)
-        click.echo()
-    where = f" on {', '.join(final['benches'])}" if final["benches"] else ""
-    took = elapsed(final["started_at"], final["ended_at"])
-    click.echo(
-        click.style(final["state"], fg="green" if final["state"] == "PASSED" else "red", bold=True)
-        + f"  {final['name']}{where}"
-        + (f" in {took}" if took else "")
-        + (f": {_counts(final)}" if final["cases"] else "")
-        + f"  (run {final['id']})"
-    )
-    failures = [case["failure"] for case in document["cases"]] if document is not None else []
-    told = any(failure is not None and failure["message"] in final["reason"] for failure in failures)
-    if final["reason"] and not told:
-        click.echo(f"  {one_line(final['reason'])}")
-
-
-def _print_cases(document: Result) -> None:
-    rows = []
-    for case in document["cases"]:
-        failure = case["failure"]
-        place_text = f"{failure['file']}:{failure['line']}: " if failure and failure["file"] else ""
-        why = f"{place_text}{failure['message']}" if failure else ""
-        rows.append((case["name"], case["verdict"], duration_text(case["duration_s"]), why))
-    print_table(["case", "verdict", "took", "why"], rows, empty="no cases")
-
-
-def _print_failures(document: Result) -> None:
-    failures = [(case["name"], case["failure"], case["frames"]) for case in document["cases"]]
-    for name, failure, frames in [("the script", document["failure"], []), *failures]:
-        if failure is None:
-            continue
-        lines = [f"({frame['time']:.6f}) {frame['bus']} {frame['frame']}" for frame in frames]
-        click.echo()
-        print_record(
-            {
-                "case": name,
-                "failure": failure["message"],
-                "at": f"{failure['file']}:{failure['line']}" if failure["file"] else "",
-                "trace": failure["traceback"],
-                "frames": "\n".join(lines),
-            }
-        )
-
-
-def _print_line(progress: Progress, line: LogLine) -> None:
-    moment = line["time"].partition("T")[2][:12] or line["time"]
-    level = line["level"] if line["level"] != "info" else ""
-    progress.line(f"{moment} {f'{level}: ' if level else ''}{line['text']}", line["level"])
-
-
-def _counts(one: Run) -> str:
-    counts = one["cases"]
-    if counts is None:
-        return ""
-    said = [f"{number} {word}" for word, number in counts.items() if number]
-    return ", ".join(said) or "no cases"
