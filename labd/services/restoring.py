@@ -110,9 +110,10 @@ def _fill(database: Database, backup: BackupFile, now: float) -> tuple[list[str]
         vacant = {"leader": None, "leader_backend": None, "alive_at": None, "alive_at_server": None}
         connection.execute(update(tables.lab).values(vacant))
         unit = Unit(connection, Standings(), writes=True)
+        known = unit.key_ids()
         report = _begin_anew(unit, backup, now)
         tell(connection, unit.untold, unit.change())
-        return report, unit.key_ids()
+        return report, known
 
 
 def _begin_anew(unit: Unit, backup: BackupFile, now: float) -> list[str]:
