@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 DEMO_AGENT = ROOT / "deploy" / "demo" / "agent.yaml"
 START_DEADLINE_S = 180.0
 STOP_DEADLINE_S = 15.0
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.02, 0.25
 
 
 class LabStartError(Exception):
@@ -45,6 +46,7 @@ class Lab:
     def wait_for(self, what: str, ready: Callable[[], bool], *, deadline_s: float = START_DEADLINE_S) -> None:
         """Returns once ``ready`` answers True; raises LabStartError when a process died or the deadline (s) is over."""
         deadline = time.monotonic() + deadline_s
+        pause_s = _FIRST_LOOK_S
         while not ready():
             for name, process in self.processes.items():
                 if process.poll() is not None:
@@ -52,7 +54,9 @@ class Lab:
                     raise LabStartError(f"{name} ended with exit code {process.returncode}:\n{log[-2000:]}")
             if time.monotonic() > deadline:
                 raise LabStartError(f"no {what} within {deadline_s:.0f} s; see the logs in {self.folder}")
-            time.sleep(0.02)
+            # Ever more rarely: to ask labd costs it the time that it needs to start.
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _LAST_LOOK_S)
 
     def wait_for_benches(self, *names: str) -> None:
         """Returns once the named benches are available."""
