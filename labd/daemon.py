@@ -563,7 +563,7 @@ def _lab(
         opened.pop_all()
     replicas = None
     if isinstance(store.database, PostgreSQL):
-        replicas = Replicas(store.database, replica_name(data), url, signer.key_id)
+        replicas = Replicas(store.database, replica_name(data), public_url, signer.key_id)
     command = launch.COMMAND if runner is None else shlex.split(runner)
     try:
         with store.read() as unit:

@@ -260,7 +260,7 @@ def main() -> int:
     # The token is for us alone: nothing that this process might start or print should find it.
     token = os.environ.pop("LABD_RUN_TOKEN")
     try:
-        with LabClient(os.environ["LABD_URL"], token=token) as lab:
+        with LabClient(os.environ["LABD_URL"], token=token, in_order=True) as lab:
             runner = Runner(lab, os.environ["LABD_RUN_ID"])
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda n, _: runner.terminate(_told_to_stop(n)))

@@ -62,7 +62,8 @@ class LabClient(Identities):
     Changes take ``if_match``, the thing as this client last answered it: they are made to that version only, and are
     refused (ProblemError 412) when it is another by now.
 
-    ``url`` may name several labds of one lab, with commas: the next one is asked when one does not answer.
+    ``url`` may name several labds of one lab, with commas: the next one is asked when one does not answer. The first to
+    be asked is a random one, or with ``in_order`` the first.
 
     ``ca`` (or LABD_CA) is the file of the authorities (PEM) that labd's certificate is verified by; without it, what
     ``labctl login --fingerprint`` has stored for the URL, or those of the system. ``server_name`` (or
@@ -77,6 +78,7 @@ class LabClient(Identities):
         timeout_s: float = 10,
         ca: str | os.PathLike[str] | None = None,
         server_name: str | None = None,
+        in_order: bool = False,
     ) -> None:
         from labd.client.transport import Transport  # here for the sake of `labctl --help`, which needs no HTTP
 
@@ -90,6 +92,7 @@ class LabClient(Identities):
             timeout_s=timeout_s,
             ca=ca,
             server_name=server_name,
+            in_order=in_order,
         )
 
     @property

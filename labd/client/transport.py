@@ -60,8 +60,9 @@ class Transport:
         timeout_s: float,
         ca: str | os.PathLike[str] | None = None,
         server_name: str | None = None,
+        in_order: bool = False,
     ) -> None:
-        self._urls = Urls(url)
+        self._urls = Urls(url, in_order=in_order)
         self._paths = {one: _checked_path(one) for one in self._urls.all}
         self._tls = _tls(ca, server_name) if url.lower().startswith("https:") else {}
         self.url = ",".join(self._urls.all)

@@ -50,13 +50,13 @@ def silence_options(within_s: int = SILENT_S) -> list[tuple[int, int, int]]:
 class Urls:
     """Which labd to ask: a random one, so that clients spread, and the same one for as long as it answers.
 
-    Threads share it.
+    ``in_order``: the first one. Threads share it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, in_order: bool = False) -> None:
         self.all = split(url)
         self._lock = threading.Lock()
-        self._current = random.choice(self.all)  # noqa: S311 - spreads clients, no secret
+        self._current = self.all[0] if in_order else random.choice(self.all)  # noqa: S311 - spreads clients, no secret
 
     @property
     def current(self) -> str:

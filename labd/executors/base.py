@@ -25,6 +25,14 @@ class Job:
     bench: str
     lease_token: str
     """The run's right to the bench."""
+    others: tuple[str, ...] = ()
+    """The URLs of other labds, for when that one is gone."""
+
+    def urls(self, own: str) -> str:
+        """For LABD_URL: ``own``, which may be several already, then the others that are as safe."""
+        known = own.split(",")
+        safe = [url for url in self.others if url.partition(":")[0] == own.partition(":")[0]]
+        return ",".join(dict.fromkeys([*known, *safe]))
 
 
 class Executor(Protocol):

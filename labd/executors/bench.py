@@ -90,7 +90,7 @@ class BenchExecutor:
         with self._changed:
             if self._closing or job.run_id in self._runners:
                 raise ExecutorError(f"a runner of {job.run_id} was started before, or labd is stopping")
-            job = replace(job, url=self._url)
+            job = replace(job, url=job.urls(self._url))
             self._runners[job.run_id] = _Runner(job.bench, job)
         sent = self._send(job.bench, StartOrder(job))
         _log.info("runner ordered", run=job.run_id, bench=job.bench, attached=sent)

@@ -207,7 +207,8 @@ class Conductor:
         if lease is None or not lease.state.held:
             return  # it has just ended
         signer, first = self._core.signer, lease.benches[0]
-        job = Job(run.id, self._url, signer.run_token(run.id), first.bench, signer.lease_token(lease, first))
+        token, others = signer.lease_token(lease, first), self._core.peers.urls
+        job = Job(run.id, self._url, signer.run_token(run.id), first.bench, token, others)
         self._known.add(run.id)
         try:
             executor.start(job)

@@ -14,7 +14,7 @@ from labd.model.bench import Bench
 from labd.model.identity import Actor
 from labd.model.lease import Lease, LeasedBench, LeaseEnd, LeaseState, Share
 from labd.model.policy import Policy
-from labd.model.run import CaseCounts, Run, RunState
+from labd.model.run import CaseCounts, ExecutorName, Run, RunState
 from labd.scheduling.decide import decide
 from labd.scheduling.decisions import Grant, Notice
 from labd.services.limits import RunLimits
@@ -302,6 +302,8 @@ class Ledger:
         if run is not None and not run.state.final:
             waiting = run.state is RunState.PENDING and reason is LeaseEnd.CANCELLED
             state = RunState.CANCELLED if waiting else RunState.ERROR
+            if reason is LeaseEnd.HEARTBEAT_LOST and run.executor is ExecutorName.PROCESS and run.replica is not None:
+                note = f"it ran beside labd {run.replica}"
             self._end_run(run, state, f"{_LOST[reason]}: {note}" if note else _LOST[reason])
         return ended
 

@@ -22,6 +22,10 @@ class Peers(Protocol):
     def leads(self) -> bool:
         """Whether this one does what happens by itself when its time has come."""
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of the REST APIs of the others that live, as other machines reach them."""
+
     def announce(self, unit: Unit, effects: Effects) -> None:
         """Tells the others what this transaction causes, once it is durable."""
 
@@ -49,6 +53,7 @@ class Alone:
 
     replica: str | None = None
     leads = True
+    urls: tuple[str, ...] = ()
 
     def announce(self, unit: Unit, effects: Effects) -> None:
         """See `Peers.announce`."""

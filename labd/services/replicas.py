@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from labd.model.run import ExecutorName, Run, RunState
+from labd.model.run import Run
 from labd.services import bulletins
 from labd.services.core import STALL_S, Core
 from labd.services.ledger import Effects
@@ -34,8 +34,6 @@ RETRY_S = 0.5
 """After the line was lost."""
 SHOW_S = 5.0
 """How often each labd tells the others what its agents have measured."""
-ORPHANED_S = 30.0
-"""How long the runs beside a labd that is gone wait for it to come back."""
 
 NAME_FILE = "replica"
 """In the data directory."""
@@ -51,9 +49,13 @@ class Replicas:
     """See `Peers`."""
 
     def __init__(self, database: PostgreSQL, replica: str, url: str, key_id: str) -> None:
-        """``replica`` stays the same over restarts: it is of the data directory, beside which runs live."""
+        """``replica`` stays the same over restarts: it is of the data directory, beside which runs live.
+
+        ``url`` is where runners, also those of the others, reach its REST API; several with commas.
+        """
         self.replica = replica
         self.leads = False
+        self.urls: tuple[str, ...] = ()
         self._database = database
         self._url = url
         self._key_id = key_id
@@ -66,7 +68,6 @@ class Replicas:
         self._show_at = 0.0
         self._seen: dict[str, tuple[int, float]] = {}
         """Of every labd, how often it had beaten, and when that last changed (monotonic, s)."""
-        self._orphaned: dict[str, float] = {}
         self._stale = True
         """Agents may be attached elsewhere than is known."""
         self._stopping = threading.Event()
@@ -216,7 +217,7 @@ class Replicas:
                 with self._core.transaction() as ledger:
                     ledger.unit.save_seen(here)
         if self.leads:
-            self._clear_up(now)
+            self._clear_up()
 
     @property
     def gone(self) -> set[str]:
@@ -251,10 +252,12 @@ class Replicas:
         alive = self._seen.keys() - self.gone - {self.replica}
         with self._core.view() as unit:
             elsewhere = {one.agent: one for one in unit.attachments() if one.replica in alive}
+            urls = unit.replica_urls()
             benches = {agent: set[str]() for agent in elsewhere}
             for bench in unit.benches():
                 if bench.agent in elsewhere and not bench.removed:
                     benches[bench.agent].add(bench.name)
+        self.urls = tuple(one for replica in sorted(alive) for one in urls.get(replica, "").split(",") if one)
         self._moved(frozenset(elsewhere))
         new = self._core.presence.put_elsewhere(
             {agent: frozenset(names) for agent, names in benches.items()}, elsewhere
@@ -262,32 +265,14 @@ class Replicas:
         if new:
             self._core.hear(Effects(unscheduled=True))
 
-    def _clear_up(self, now: float) -> None:
-        """What a labd that is gone leaves to the leader."""
+    def _clear_up(self) -> None:
+        """What a labd that is gone leaves to the leader. Its runs go on: their runners report to the others now."""
         gone = self.gone - {self.replica}
-        with self._core.view() as unit:
-            there = self._seen.keys() - gone
-            lost = [
-                run
-                for run in unit.runs_in(RunState.RUNNING)
-                if run.executor is ExecutorName.PROCESS and run.replica is not None and run.replica not in there
-            ]
         if gone:
             with self._core.transaction() as ledger:
                 ledger.unit.forget_replicas(sorted(gone))
                 ledger.effects.attachments = True
             _log.warning("labds are gone", replicas=sorted(gone))
-        missing = {run.replica for run in lost if run.replica is not None}
-        self._orphaned = {replica: self._orphaned.get(replica, now) for replica in missing}
-        due = {replica for replica, since in self._orphaned.items() if now - since > ORPHANED_S}
-        orphans = [run.id for run in lost if run.replica in due]
-        if orphans:
-            with self._core.transaction() as ledger:
-                for run_id in orphans:
-                    run = ledger.unit.run(run_id)
-                    if run is not None and not run.state.final:
-                        reason = f"the labd beside which it ran, {run.replica}, is gone"
-                        ledger.end_run(run, RunState.ERROR, reason)
 
 
 def replica_name(data: Path) -> str:

@@ -34,6 +34,11 @@ class Replicas(Part):
         row = self._connection.execute(select(columns.term, columns.leader)).one()
         return (row.leader, row.term) == (replica, term)
 
+    def replica_urls(self) -> dict[str, str]:
+        """Where the REST API of each replica is reached."""
+        columns = tables.replicas.c
+        return {row.id: row.url for row in self._connection.execute(select(columns.id, columns.url))}
+
     def take_stall(self, now: float, stall_s: float) -> bool:
         """Whether the lab stood still, and nobody has made up for that yet: the caller does, in this transaction.
 

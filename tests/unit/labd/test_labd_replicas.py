@@ -20,6 +20,7 @@ from labd.services.errors import Conflict
 from labd.services.lab import Lab
 from labd.services.leasing import LeaseView
 from labd.services.ledger import ClearOrder
+from labd.services.limits import RunLimits
 from labd.services.replicas import KeyDiffers
 from tests.postgresql import PostgresServer
 from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, FakeLink, attach, open_lab, report
@@ -194,22 +195,33 @@ def test_who_follows_a_run_at_one_labd_hears_what_the_other_is_told(labs: tuple[
 def test_what_a_labd_that_is_gone_had_is_cleared_up(
     tmp_path: Path, url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas, "ORPHANED_S", 0.5)
-    gone = open_lab(tmp_path, clock, FakeExecutor(), database=url, replica="gone")
+    limits = RunLimits(ttl_s=3.0)
+    gone = open_lab(tmp_path, clock, FakeExecutor(), limits=limits, database=url, replica="gone")
     gone.start()
     attach(gone, report("bench-1"))
     run = _submit(gone, ExecutorName.PROCESS)
-    lab = open_lab(tmp_path, clock, FakeExecutor(), database=url, replica="here")
+    lab = open_lab(tmp_path, clock, FakeExecutor(), limits=limits, database=url, replica="here")
     lab.start()
     until(lambda: _known(lab))
     assert gone.replicas is not None
     monkeypatch.setattr(gone.replicas._database.engine, "connect", lambda: 1 / 0)  # cut off
     monkeypatch.setattr(gone.replicas, "_beat", lambda line: 1 / 0)
-    until(lambda: lab.running.get(run.id).run.state is RunState.ERROR)
-    assert lab.running.get(run.id).run.reason == "the labd beside which it ran, gone, is gone"
-    assert not _known(lab)
+    until(lambda: not _known(lab))
     assert lab.replicas is not None
     assert lab.replicas.leads
+    # Its runner reports to the other one now; the run goes on for as long as it does.
+    for _ in range(2):
+        clock.advance(2.0)
+        lab.leasing.heartbeat(ANONYMOUS, run.lease_id)
+    assert lab.running.get(run.id).run.state is RunState.RUNNING
+
+    def lost() -> bool:
+        clock.advance(0.05)  # in steps: a lab that stood still would wait for everybody's next heartbeat
+        return lab.running.get(run.id).run.state is RunState.ERROR
+
+    until(lost)
+    reason = "its runner sent no heartbeat any more: it ran beside labd gone"
+    assert lab.running.get(run.id).run.reason == reason
     gone.replicas._stopping.set()
     gone.conductor.stop()
     gone.core.store.close()
