@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import can
 import structlog
@@ -27,6 +28,7 @@ from ecu_adapters.j1939.requests import Requests
 from ecu_adapters.j1939.session import Frame
 from ecu_adapters.j1939.settings import Settings
 from ecu_adapters.j1939.transport import Event, Lost, Received, Sent, TransportProtocol
+from ecu_adapters.transport import ABSENCE_S
 
 PRIORITY = 6
 """Of messages that do not say otherwise."""
@@ -72,6 +74,7 @@ class J1939Node:
         self._stamps: dict[int, float] = {}
         self._requests = Requests()
         self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None
         self._closed = False
         self._inbox: Inbox[can.Message] = Inbox(self._loop, self._take)
         self._subscription = port.tap(self._hear)
@@ -97,10 +100,12 @@ class J1939Node:
             raise IdentifierError("the node has no NAME; an address is claimed with one")
         self._claim.made = True
         self._put(self._claim.frame())
+        contested = asyncio.ensure_future(self._lost.wait())
         try:
-            await asyncio.wait_for(self._lost.wait(), CONTEST_S)
-        except TimeoutError:
-            self._claimed = self._claim.failure is None
+            await self._await(contested, CONTEST_S)
+        finally:
+            contested.cancel()
+        self._claimed = self._claim.failure is None
         self._check_usable()
 
     async def send(
@@ -156,8 +161,7 @@ class J1939Node:
         frame = Frame(Identifier(REQUEST, self.address, destination, PRIORITY), request(pgn))
         try:
             on_sent(self._single(frame))
-            await asyncio.wait([asked.answer], timeout=timeout_s)
-            self._inbox.drain()
+            await self._await(asked.answer, timeout_s)
             if asked.answer.done():
                 return asked.answer.result()
             begun = self._transport.is_receiving(pgn, None if destination == GLOBAL else destination)
@@ -182,6 +186,17 @@ class J1939Node:
         for done in self._sending.values():
             if not done.done():
                 done.set_exception(_closed())
+
+    async def _await(self, answer: "asyncio.Future[Any]", timeout_s: float) -> None:
+        """Waits so long for other nodes, and once more for as long as this process, or its machine, stood still."""
+        until = time.monotonic() + timeout_s
+        await asyncio.wait([answer], timeout=timeout_s)
+        # A reader thread may have brought what is waited for, and this loop was late.
+        self._inbox.drain()
+        late_s = time.monotonic() - until
+        if not answer.done() and late_s > ABSENCE_S:
+            await asyncio.wait([answer], timeout=late_s)
+            self._inbox.drain()
 
     # Sending
 
@@ -340,11 +355,14 @@ class J1939Node:
         """Does what is due now, and sets the timer for what is due next."""
         if self._closed:
             return
-        self._carry_out(self._transport.advance(time.monotonic()))
+        now = time.monotonic()
+        if self._due is not None and now - self._due > ABSENCE_S:
+            self._transport.excuse(2 * now - self._due)
+        self._carry_out(self._transport.advance(now))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = self._transport.due
+        self._due = due = self._transport.due
         if due is not None:
             self._timer = self._loop.call_later(max(due - time.monotonic(), 0.0), self._wake)
 

@@ -17,6 +17,11 @@ class Listener(Session):
         self.due = now + settings.t1_s
 
     @property
+    def awaits_peer(self) -> bool:
+        """See `Session.awaits_peer`."""
+        return True
+
+    @property
     def data(self) -> bytes:
         """The message, once it is over without a failure."""
         return bytes(self._data[: self._size])
@@ -63,6 +68,11 @@ class Responder(Session):
         self._again = 0
         self._holding = 0
         self._begin(1, now)
+
+    @property
+    def awaits_peer(self) -> bool:
+        """See `Session.awaits_peer`."""
+        return not self._holding
 
     @property
     def data(self) -> bytes:

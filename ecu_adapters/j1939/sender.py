@@ -50,6 +50,11 @@ class Originator(Session):
         self.connection(announcement(Control.RTS, len(data), pgn))
         self.due = now + settings.t3_s
 
+    @property
+    def awaits_peer(self) -> bool:
+        """See `Session.awaits_peer`."""
+        return not self._next
+
     def take(self, frame: Frame, now: float) -> None:
         """CTS, acknowledgement or abort came for this message."""
         data = frame.data

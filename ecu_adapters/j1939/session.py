@@ -35,11 +35,22 @@ class Session:
         """Frames that are to be sent, in this order."""
         self.due: float | None = None
         """When there is something to do without a frame coming in."""
+        self._excused: float | None = None
         self.over = False
         self.failure: Failure | None = None
         """Why it is over; None when all went well."""
         self.last = ""
         """The latest frame of the session, as candump writes it."""
+
+    @property
+    def awaits_peer(self) -> bool:
+        """Whether what is due is the end of patience with the peer."""
+        return False
+
+    def excuse(self, until: float) -> None:
+        """Nobody could hear the peer for a while: what is waited for may come until then. Once per wait."""
+        if self.awaits_peer and self.due is not None and self.due != self._excused:
+            self._excused = self.due = max(self.due, until)
 
     def connection(self, data: bytes) -> None:
         """Sends a frame of connection management."""

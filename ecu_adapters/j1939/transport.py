@@ -139,6 +139,11 @@ class TransportProtocol:
             self._connection(frame, now)
         return self._taken()
 
+    def excuse(self, until: float) -> None:
+        """Nobody could hear the other nodes for a while: what they owe may come until then. Once per wait."""
+        for session in self._sessions():
+            session.excuse(until)
+
     def advance(self, now: float) -> list[Event]:
         """Does what is due."""
         for _, session in list(self._sending.values()):

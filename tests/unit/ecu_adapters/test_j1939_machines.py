@@ -528,3 +528,31 @@ def test_a_withdrawn_message_is_aborted_and_the_next_one_goes() -> None:
 def test_bad_settings_are_named(fields: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Settings(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("end", ["originator", "responder", "listener"])
+def test_who_stood_still_waits_once_more_and_not_for_ever(end: str) -> None:
+    near, far = TransportProtocol(TESTER, Settings()), TransportProtocol(ECM, Settings())
+    near.send(PDU1_PGN, payload(20), GLOBAL if end == "listener" else ECM, 0.0)
+    (announced,) = near.advance(0.0)
+    assert isinstance(announced, Frame)
+    machine = near
+    if end != "originator":
+        far.take(announced, 0.0)
+        machine = far
+    machine.excuse(3.0)
+    assert machine.advance(2.0) == []
+    machine.excuse(9.0)
+    events = machine.advance(3.0)
+    (failure,) = [event.failure for event in events if isinstance(event, Sent | Lost)]
+    assert failure is not None
+    assert failure.kind is Fault.TIMEOUT
+    assert not machine.busy
+
+
+def test_what_this_node_paces_itself_is_not_put_off() -> None:
+    node = TransportProtocol(TESTER, Settings())
+    node.send(PDU2_PGN, payload(20), GLOBAL, 0.0)
+    node.advance(0.0)
+    node.excuse(9.0)
+    assert node.due == Settings().bam_spacing_s

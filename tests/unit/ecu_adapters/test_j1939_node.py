@@ -1,6 +1,7 @@
 """J1939 nodes on a virtual bus: messages, requests and addresses, and what goes wrong with them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -282,3 +283,19 @@ async def test_frames_that_are_none_of_ours_are_left_alone(hubs: Hubs) -> None:
         await tester.node.send(0xFECB, b"end")
         await engine.message(0xFECB)
         assert engine.node.stats.conflicts == 1
+
+
+async def test_a_machine_that_stood_still_does_not_blame_the_other_node(hubs: Hubs) -> None:
+    quick = Settings(t1_s=0.1, t2_s=0.1, t3_s=0.1)
+    async with _ends(hubs, quick) as (tester, engine):
+        sending = asyncio.ensure_future(tester.node.send(0xEF00, payload(300), ENGINE, timeout_s=WAIT_S))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            time.sleep(0.3)  # noqa: ASYNC251 the loop stands still, with both nodes
+        await sending
+        assert (await engine.message(0xEF00)).data == payload(300)
+        engine.node.answers[0xFEEC] = b"12345"
+        asking = asyncio.ensure_future(tester.node.request(0xFEEC, ENGINE, timeout_s=0.1))
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251
+        assert (await asking).data[:5] == b"12345"
