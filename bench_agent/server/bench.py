@@ -234,10 +234,9 @@ class Bench:
             undo = partial(self._after_lease, lease, epoch)
             cleanup.push("run the hook after_lease", undo, deadline_s=deadline_s + _HOOK_END_S)
         tenancy = Tenancy(lease, cleanup)
-        await asyncio.to_thread(tenancy.start_traces, self._traces, self._settings, self._buses, team)
+        await asyncio.to_thread(self._start_records, tenancy, team)
         for bus in self._buses.values():
             tenancy.bus_up(bus)
-        await asyncio.to_thread(self.consoles.open_lease, tenancy.traces, self._settings)
         self.power.new_lease()
         tenancy.cleanup.push("close the consoles", self.consoles.close_lease, deadline_s=consoles.CLOSE_S)
         tenancy.cleanup.push("bring the buses back from bus-off", self._recover_buses, deadline_s=_RECOVER_S)
@@ -253,6 +252,11 @@ class Bench:
             except CallError as error:  # the agent is stopping
                 raise LeaseFailed(error.message) from error
             self._changed()
+
+    def _start_records(self, tenancy: Tenancy, team: str) -> None:
+        """Traces and logs of consoles begin. Blocks for the disk."""
+        tenancy.start_traces(self._traces, self._settings, self._buses, team)
+        self.consoles.open_lease(tenancy.traces, self._settings)
 
     async def silence(self) -> None:
         """Stops at once whatever the lease left sending by itself; what fails is tried again by `close_lease`."""
