@@ -21,6 +21,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 
+from labd.api.unknown_fields import with_nearest
+
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 _ABSENT = object()
@@ -124,16 +126,21 @@ def _validate(
             values[name] = deepcopy(field.default)
         return
     values[name], wrong = field.validate(value, values, loc=where)
-    errors.extend(wrong)
+    errors.extend(with_nearest(wrong, field.field_info.annotation, len(where)))
 
 
 def _json(request: Received) -> Any:
-    """The body as JSON has it, or as bytes when it is not said to be JSON."""
+    """The body as JSON has it. Raises RequestValidationError when it is not said to be JSON, or is none."""
     if not request.content:
         return _ABSENT
     kind = request.headers.get("content-type", "")
     if kind != _JSON and not _is_json(kind):
-        return request.content
+        wrong: dict[str, Any] = {
+            "type": "media_type",
+            "loc": ("body",),
+            "msg": "send it with Content-Type: application/json",
+        }
+        raise RequestValidationError([{**wrong, "input": kind or None}], body=None)
     try:
         return json.loads(request.content)
     except json.JSONDecodeError as error:

@@ -141,7 +141,7 @@ def problem(
 def _invalid_request(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    errors = []
+    status, errors = HTTPStatus.UNPROCESSABLE_ENTITY, []
     for entry in error.errors():
         # The first part of the location says where to look (body, query, path), the rest names the field.
         where, *path = entry["loc"]
@@ -149,12 +149,13 @@ def _invalid_request(request: Request, error: Exception) -> Response:
         field = str(where) if body_broken or not path else ".".join(map(str, path))
         message = entry["msg"]
         if body_broken:
-            message = f"{message}: {entry['ctx']['error']} at character {path[0] if path else 0}"
+            status = HTTPStatus.BAD_REQUEST
+            message = f"no JSON: {entry['ctx']['error']} at character {path[0] if path else 0}"
         secret = where == "body" and "/secrets/" in request.url.path
         value = None if body_broken or secret or entry["type"] == "missing" else _shown(entry["input"])
         errors.append({"field": field, "value": value, "message": message})
     detail = "; ".join(f"{one['field']}{_in_brief(one['value'])}: {one['message']}" for one in errors)
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)
+    return problem(status, detail, errors)
 
 
 def _in_brief(value: object) -> str:

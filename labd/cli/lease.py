@@ -283,7 +283,9 @@ def show_lease(session: Session, lease_id: str, as_json: bool) -> None:
 def _note(one: Lease) -> str:
     if one["state"] == "QUEUED":
         return f"booked, starts {ago(one['starts_at'])}" if one["starts_at"] else place(one["position"])
-    return f"ends {ago(one['expires_at'])}" if one["state"] in HELD else end_text(one)
+    if one["state"] not in HELD:
+        return end_text(one)
+    return f"wanted back {ago(one['revoke_at'])}" if one["revoke_at"] else f"ends {ago(one['expires_at'])}"
 
 
 def _benches(one: Lease) -> str:

@@ -155,6 +155,8 @@ def test_ls_shows_the_live_ones_unless_asked_for_all(labctl: Labctl, labd: FakeL
     labd.add_lease(holder="bob")
     labd.grant(labd.add_lease())
     labd.end_lease(labd.add_lease(), "expired")
+    labd.leases["lease-2"].update(revoke_at=now(30), revoke_reason="bob needs it")
+    assert re.search(r"^lease-2 .* wanted back in (29|30)\.0 s$", labctl("lease", "ls").stdout, re.MULTILINE)
     listed = [line.split()[:2] for line in labctl("lease", "ls").stdout.splitlines()[1:]]
     assert listed == [["lease-2", "GRANTED"], ["lease-1", "QUEUED"]]
     assert "its time was up" in labctl("lease", "ls", "--all").stdout

@@ -202,7 +202,7 @@ def test_bad_input_gets_a_problem_document_that_names_field_and_value(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b'{"holder', "Unterminated string"),
+        (b'{"holder', "body: no JSON: Unterminated string"),
         (b'{"holder": "\\ud800"}', "holder"),
         (b"\xf0\x28", "no JSON text in UTF-8"),
     ],
@@ -210,8 +210,24 @@ def test_bad_input_gets_a_problem_document_that_names_field_and_value(
 def test_a_body_that_is_no_sound_json_is_a_problem(web: TestClient, content: bytes, words: str) -> None:
     answer = web.post("leases", content=content, headers={"Content-Type": "application/json"})
     assert answer.headers["content-type"] == "application/problem+json"
-    assert 400 <= answer.status_code < 500
+    assert answer.status_code == (422 if words == "holder" else 400)
     assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field", "hint"),
+    [
+        ("leases", {"hodler": "ada", "ttl_s": "x"}, "hodler", "there is no such field; did you mean 'holder'?"),
+        ("leases", {"benches": [{"selectr": ""}]}, "benches.0.selectr", "; did you mean 'selector'? there are 'count'"),
+        ("runs", {**RUN, "enviroment": "staging"}, "enviroment", "did you mean 'environment'?"),
+    ],
+)
+def test_an_unknown_field_is_told_with_the_nearest_there_is(
+    web: TestClient, path: str, body: dict[str, Any], field: str, hint: str
+) -> None:
+    errors = {one["field"]: one["message"] for one in web.post(path, json=body).json()["errors"]}
+    assert hint in errors[field]
+    assert ("ttl_s" in errors) == ("ttl_s" in body), "with every other mistake"
 
 
 def test_a_run_takes_as_many_files_as_labctl_sends(web: TestClient) -> None:
