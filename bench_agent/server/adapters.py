@@ -9,8 +9,7 @@ from pydantic import ValidationError
 
 from bench_agent.protocol import bench_pb2
 from bench_agent.server.config import AdapterConfig
-from bench_agent.server.errors import device_fault, invalid, not_found
-from bench_agent.server.guard import CleanUpError
+from bench_agent.server.errors import CleanUpError, device_fault, invalid, not_found
 from ecu_adapters.adapter import Adapter, AdapterError, CallRefused, Method, load_driver, methods
 from ecu_adapters.yaml_file import nearest
 

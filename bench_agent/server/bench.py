@@ -16,8 +16,7 @@ from bench_agent.server.cleanup import CleanUpStack, StepOutcome
 from bench_agent.server.config import BenchConfig, Traces, chosen_way
 from bench_agent.server.consoles import Consoles
 from bench_agent.server.ecu_link import DoIpLink, EcuLink
-from bench_agent.server.errors import CallError, invalid, not_found, unavailable
-from bench_agent.server.guard import CleanUpError, LeaseFailed
+from bench_agent.server.errors import CallError, CleanUpError, LeaseFailed, invalid, not_found, unavailable
 from bench_agent.server.hooks import BenchHooks, HookFailed
 from bench_agent.server.power import Power
 from bench_agent.server.quarantine import QuarantineStore

@@ -17,8 +17,9 @@ from bench_agent.protocol.access import Access
 from bench_agent.protocol.claims import BENCH_METADATA, PREPARING_METADATA
 from bench_agent.protocol.identity import lease_of
 from bench_agent.protocol.transport import peer_names
+from bench_agent.server.calls import Call
 from bench_agent.server.errors import CallError
-from bench_agent.server.guard import Call, Gate, Guard
+from bench_agent.server.guard import Gate, Guard
 from bench_agent.server.unix_socket import is_local
 
 OPEN_SERVICES = frozenset(

@@ -52,3 +52,11 @@ def device_fault(message: str) -> CallError:
 def bus_fault(message: str) -> CallError:
     """ABORTED: the bus or its driver refused."""
     return CallError(grpc.StatusCode.ABORTED, message)
+
+
+class CleanUpError(Exception):
+    """What a former holder left behind could not be cleaned up; the bench must not be handed on."""
+
+
+class LeaseFailed(Exception):
+    """The bench cannot be prepared for the lease, which is over before its first call; the message says why."""

@@ -7,10 +7,9 @@ and when the lease ends, cuts its calls, has what they left behind cleaned up, a
 import asyncio
 import contextlib
 import hmac
-import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import grpc
@@ -18,14 +17,23 @@ import structlog
 
 from bench_agent.protocol.claims import LeaseClaims, Scope
 from bench_agent.server.activity import Activity
+from bench_agent.server.calls import Call, Calls
 from bench_agent.server.epochs import EpochError, Epochs, EpochStore, Unshared
-from bench_agent.server.errors import CallError, denied, not_found, unauthenticated, unavailable
+from bench_agent.server.errors import (
+    CallError,
+    CleanUpError,
+    LeaseFailed,
+    denied,
+    not_found,
+    unauthenticated,
+    unavailable,
+)
+from bench_agent.server.holder import Holder
 from bench_agent.server.holder_log import HolderLog
 from bench_agent.server.keys import KeyRing, KeysMissing, TokenInvalid
 from bench_agent.server.lab_clock import LabClock
+from bench_agent.server.rights import judge, no_longer_shared, require, unshared_text
 
-_CALLS_END_S = 5.0
-"""How long cut calls may take to end."""
 _RETRY_S = 2.0
 """Pause before a failed clean-up is tried again; doubled each time, up to _LAST_RETRY_S."""
 _LAST_RETRY_S = 30.0
@@ -36,19 +44,8 @@ _LONGEST_TIMER_S = 5.0
 _PREPARING_S = 3.0
 """How long a new holder's call waits for the bench, before it is told to ask again."""
 
-_REMEMBERED = 1024
-"""Tokens of one lease whose end is remembered as it was first judged."""
-
 _Result = TypeVar("_Result")
 _log = structlog.get_logger()
-
-
-class CleanUpError(Exception):
-    """What a former holder left behind could not be cleaned up; the bench must not be handed on."""
-
-
-class LeaseFailed(Exception):
-    """The bench cannot be prepared for the lease, which is over before its first call; the message says why."""
 
 
 class Guarded(Protocol):
@@ -73,134 +70,6 @@ class Guarded(Protocol):
 
     def set_clean_up_fault(self, reason: str | None) -> None:
         """Shows in the bench's health that the clean-up fails, or works again (None)."""
-
-
-@dataclass(eq=False, slots=True)
-class Call:
-    """A call or stream that was admitted."""
-
-    claims: LeaseClaims
-    task: "asyncio.Task[object]"
-    calls: "Calls"
-    """Those that it is one of."""
-    activity: Activity | None = None
-    """Where it counts as traffic of the lease; that of hooks and observers does not."""
-    cut_reason: str | None = None
-
-    def require(self, scope: Scope, what: str) -> None:
-        """Raises CallError unless the token allows this; ``what`` is what the caller tries to do."""
-        require(self.claims, scope, what)
-
-    def touch(self) -> None:
-        """The caller has just sent something."""
-        if self.activity is not None:
-            self.activity.touch(self.claims.epoch)
-
-    def working(self) -> contextlib.AbstractContextManager[None]:
-        """The call does something for its caller for as long as the block lasts."""
-        return self.activity.work(self.claims.epoch) if self.activity is not None else contextlib.nullcontext()
-
-    def cut(self, reason: str) -> None:
-        """Ends the call with PERMISSION_DENIED."""
-        if self.cut_reason is None:
-            self.cut_reason = reason
-            self.task.cancel()
-
-
-class Calls:
-    """The calls of one holder, or of one hook, that are under way."""
-
-    def __init__(self) -> None:
-        self._calls: set[Call] = set()
-        self._idle = asyncio.Event()
-
-    def admit(self, claims: LeaseClaims, activity: Activity | None = None) -> Call:
-        """The running task is a call."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a call is admitted from within its task")
-        call = Call(claims, task, self, activity)
-        self._calls.add(call)
-        return call
-
-    def discard(self, call: Call) -> None:
-        """The call is over."""
-        self._calls.discard(call)
-        if not self._calls:
-            self._idle.set()
-
-    def cut(self, reason: str, who: str | None = None) -> None:
-        """Ends all calls, or those of one person, with PERMISSION_DENIED."""
-        for call in list(self._calls):
-            if who is None or call.claims.holder == who:
-                call.cut(reason)
-
-    def cut_unshared(self, unshared: Unshared) -> None:
-        """Ends the calls of those with whom the lease is shared no more."""
-        for call in list(self._calls):
-            if no_longer_shared(call.claims, unshared):
-                call.cut(_unshared_text(call.claims))
-
-    async def ended(self) -> None:
-        """Returns once all have ended. Raises CleanUpError when they do not."""
-        if self._calls:
-            self._idle.clear()
-            try:
-                async with asyncio.timeout(_CALLS_END_S):
-                    await self._idle.wait()
-            except TimeoutError:
-                raise CleanUpError(f"{len(self._calls)} calls did not end within {_CALLS_END_S:g} s") from None
-
-
-class _Holder:
-    """The lease that may act now, and when the right of each ends who has come with a token of it."""
-
-    def __init__(self, lease: str, epoch: int, clock: LabClock) -> None:
-        self.lease = lease
-        self.epoch = epoch
-        self.timer: asyncio.TimerHandle | None = None
-        self.calls = Calls()
-        self._clock = clock
-        self._ends: dict[int, tuple[int, float]] = {}
-        self._rights: dict[str, int] = {}
-
-    def take(self, claims: LeaseClaims) -> bool:
-        """Somebody has come with a token of the lease; whether it gives them more than they had."""
-        more = claims.expires_at > self._rights.get(claims.holder, 0)
-        if more:
-            if claims.holder not in self._rights:
-                _log.info("uses the bench", bench=claims.bench, lease=self.lease, who=claims.holder, scope=claims.scope)
-            self._rights[claims.holder] = claims.expires_at
-        return more
-
-    def prolong(self, expires_at: int) -> None:
-        """Everybody's right lasts until then."""
-        self._rights = {who: max(expires_at, known) for who, known in self._rights.items()}
-
-    def left_s(self, expires_at: int) -> float:
-        """How long a token is good for, as it was first judged, whatever became of labd's clock; negative: over."""
-        if expires_at not in self._ends:
-            self._ends[expires_at] = (self._clock.timeline, self._clock.to_local(expires_at))
-            if len(self._ends) > _REMEMBERED:
-                del self._ends[next(iter(self._ends))]
-        return self._ends[expires_at][1] - self._clock.local()
-
-    def cut_outlived(self) -> None:
-        """Ends the calls of those whose tokens are over."""
-        for who, expires_at in self._rights.items():
-            if self.left_s(expires_at) <= 0:
-                self.calls.cut(f"the token of {who} for lease {self.lease} has expired", who)
-
-    @property
-    def rights_left_s(self) -> list[float]:
-        """How long each one's right lasts; the lease is over when none does any more."""
-        return [self.left_s(expires_at) for expires_at in self._rights.values()]
-
-    def refine(self) -> None:
-        """labd's time is known better."""
-        for expires_at, (timeline, _) in self._ends.items():
-            if timeline == self._clock.timeline:
-                self._ends[expires_at] = (timeline, self._clock.to_local(expires_at))
 
 
 class HookPass:
@@ -244,7 +113,7 @@ class Gate:
         self.activity = Activity(epochs.seen if epochs.live else 0)
         self.on_fenced: Callable[[], None] | None = None
         """Called when a lease has ended, and all is cleaned up and on disk."""
-        self._holder: _Holder | None = None
+        self._holder: Holder | None = None
         self._hook: HookPass | None = None
         self._lock = asyncio.Lock()
         self._closing = False
@@ -409,13 +278,13 @@ class Gate:
             left_s = claims.expires_at - self._clock.now()
         verdict = judge(claims, self._bench.name, left_s=left_s, seen=self._seen, fenced=self._refused)
         if verdict is None and no_longer_shared(claims, self._unshared):
-            raise denied(_unshared_text(claims))
+            raise denied(unshared_text(claims))
         if verdict is not None:
             if verdict.superseded and claims.epoch <= self._refused:
                 raise denied(f"{verdict.message} ({self._reason})")
             raise denied(verdict.message) if verdict.sound else unauthenticated(verdict.message)
 
-    async def _take_over(self, claims: LeaseClaims) -> _Holder:
+    async def _take_over(self, claims: LeaseClaims) -> Holder:
         async with self._lock:
             self._judge(claims)  # time has passed since the lock was asked for
             if self._holder is not None and self._holder.epoch == claims.epoch:
@@ -428,7 +297,7 @@ class Gate:
             except (CleanUpError, EpochError) as error:
                 raise unavailable(f"bench {self._bench.name} cannot be handed over: {error}") from error
             self._seen = max(self._seen, claims.epoch)
-            holder = _Holder(claims.lease, claims.epoch, self._clock)
+            holder = Holder(claims.lease, claims.epoch, self._clock)
             self._witness.begin(claims)
             try:
                 await self._bench.open_lease(claims.lease, claims.epoch, claims.team)
@@ -484,13 +353,13 @@ class Gate:
         self._witness.end(self._bench.name, holder.lease, holder.epoch)
         self._holder = None
 
-    def _arm(self, holder: _Holder) -> None:
+    def _arm(self, holder: Holder) -> None:
         if holder.timer is not None:
             holder.timer.cancel()
         left = min((left for left in holder.rights_left_s if left > 0), default=0.0)
         holder.timer = asyncio.get_running_loop().call_later(min(left, _LONGEST_TIMER_S), self._look, holder)
 
-    def _look(self, holder: _Holder) -> None:
+    def _look(self, holder: Holder) -> None:
         """Something may be over."""
         if holder is not self._holder:
             return
@@ -510,50 +379,6 @@ class Gate:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), CallError):
             _log.error("gate failed", bench=self._bench.name, exc_info=task.exception())
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Why a token is refused."""
-
-    message: str
-    sound: bool = True
-    """It was good once, for somebody, somewhere; False: it is expired."""
-    superseded: bool = False
-
-
-def judge(claims: LeaseClaims, bench: str, *, left_s: float, seen: int, fenced: int) -> Verdict | None:
-    """None if the token may act on ``bench`` now, else why not. ``left_s``: how long it is good for."""
-    if claims.bench != bench:
-        return Verdict(f"lease token is for bench {claims.bench!r}, not for {bench!r}")
-    if left_s <= 0:
-        return Verdict(f"lease token expired {math.ceil(-left_s)} s ago", sound=False)
-    if claims.epoch <= fenced:
-        return Verdict(f"lease {claims.lease} (epoch {claims.epoch}) on bench {bench} has ended", superseded=True)
-    if claims.epoch < seen:
-        return Verdict(
-            f"lease {claims.lease} (epoch {claims.epoch}) on bench {bench} was superseded by epoch {seen}",
-            superseded=True,
-        )
-    return None
-
-
-def no_longer_shared(claims: LeaseClaims, unshared: Unshared) -> bool:
-    """Whether the token is of somebody with whom its lease was shared."""
-    shared = claims.scope is not Scope.HOLDER and claims.epoch == unshared.epoch
-    return shared and claims.share <= unshared.up_to(claims.holder)
-
-
-def _unshared_text(claims: LeaseClaims) -> str:
-    return f"lease {claims.lease} on bench {claims.bench} is shared with {claims.holder} as {claims.scope} no more"
-
-
-def require(claims: LeaseClaims, scope: Scope, what: str) -> None:
-    """Raises CallError unless the token allows this; ``what`` is what its bearer tries to do."""
-    if not claims.scope.allows(scope):
-        raise denied(
-            f"{what} needs a {scope} of lease {claims.lease}: it is shared with {claims.holder} as {claims.scope} only"
-        )
 
 
 class Guard:

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import structlog
 
 from bench_agent.server.config import HookConfig, Hooks
-from bench_agent.server.guard import CleanUpError, Gate, HookPass
+from bench_agent.server.errors import CleanUpError
+from bench_agent.server.guard import Gate, HookPass
 from runners import launch
 from runners.processes import describe_exit, signal_group
 

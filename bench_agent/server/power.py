@@ -7,8 +7,7 @@ import structlog
 
 from bench_agent.protocol import bench_pb2
 from bench_agent.server.agent_supply import AgentSupply, Channel
-from bench_agent.server.errors import CallError, not_found
-from bench_agent.server.guard import CleanUpError
+from bench_agent.server.errors import CallError, CleanUpError, not_found
 from ecu_adapters.power import SupplyConfig, open_supply
 from ecu_adapters.power.simulated import Loads
 from ecu_adapters.yaml_file import nearest

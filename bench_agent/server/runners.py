@@ -17,10 +17,11 @@ import structlog
 
 from bench_agent.protocol import lab_pb2
 from bench_agent.server.bench import Bench
+from bench_agent.server.calls import Call
 from bench_agent.server.cleanup import CleanUpStack, Step
 from bench_agent.server.config import split_address
 from bench_agent.server.errors import CallError
-from bench_agent.server.guard import Call, Gate, Guard
+from bench_agent.server.guard import Gate, Guard
 from runners import launch
 from runners.keeper import RunnerKeeper
 from runners.status import Exited, StartError

@@ -14,7 +14,7 @@ from bench_agent.server import convert
 from bench_agent.server.agent_bus import AgentBus
 from bench_agent.server.cleanup import CleanUpStack, StepOutcome
 from bench_agent.server.config import Traces
-from bench_agent.server.guard import CleanUpError
+from bench_agent.server.errors import CleanUpError
 from bench_agent.server.recorder import Recorder
 from bench_agent.server.trace_keeping import note_team
 from bench_agent.server.trace_store import folder

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bench_agent.protocol.claims import LeaseClaims, Scope
+from bench_agent.server.calls import Call
 from bench_agent.server.epochs import EpochStore
 from bench_agent.server.errors import CallError
-from bench_agent.server.guard import Call, Gate
+from bench_agent.server.guard import Gate
 from bench_agent.server.holder_log import HolderLog
 from bench_agent.server.lab_clock import LabClock
 from tests.holders import holdings

@@ -18,11 +18,12 @@ from bench_agent.server import guard as guard_module
 from bench_agent.server import tenancy as tenancy_module
 from bench_agent.server.cleanup import CleanUpStack
 from bench_agent.server.epochs import EpochError, Epochs, EpochStore, Unshared
-from bench_agent.server.errors import CallError
-from bench_agent.server.guard import CleanUpError, Gate, Guard, judge, no_longer_shared
+from bench_agent.server.errors import CallError, CleanUpError
+from bench_agent.server.guard import Gate, Guard
 from bench_agent.server.instance import InstanceError, only_instance
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
+from bench_agent.server.rights import judge, no_longer_shared
 
 epochs = st.integers(min_value=0, max_value=8)
 
