@@ -37,7 +37,7 @@ test-vcan: $(VENV)/ready ## only the tests on real SocketCAN
 bench: $(VENV)/ready ## the figures, each beside its baseline; writes build/bench.json
 	$(BIN)/python -m tests.benchmarks
 
-chaos: $(VENV)/ready ## a lab under load, hurt for half an hour; writes docs/reference/reliability.md
+chaos: $(VENV)/ready ## a lab under load, hurt for an hour; writes docs/reference/reliability.md
 	$(BIN)/python -m tests.chaos
 
 lint: $(VENV)/ready ## ruff, mypy, the layers of the house, stale generated code
