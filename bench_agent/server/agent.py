@@ -13,9 +13,10 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from bench_agent.protocol import bench_pb2, lab_pb2
 from bench_agent.protocol.identity import CONTROLLER_NAME
+from bench_agent.protocol.release import VERSION
 from bench_agent.protocol.transport import PINGS, server_credentials
 from bench_agent.server import holder_log
-from bench_agent.server.attach import Attachment, agent_version, report
+from bench_agent.server.attach import Attachment, report
 from bench_agent.server.bench import Bench
 from bench_agent.server.certificate import AgentCertificate
 from bench_agent.server.config import AgentConfig, split_address
@@ -218,7 +219,7 @@ class Agent:
     def _hello(self) -> lab_pb2.Hello:
         return lab_pb2.Hello(
             agent=self.config.agent.name,
-            version=agent_version(),
+            version=VERSION,
             address=self.advertised,
             benches=[report(bench, self.guard) for bench in self.benches.values()],
             runners=self._runners.reports() if self._runners is not None else [],

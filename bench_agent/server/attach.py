@@ -8,7 +8,6 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 
 import grpc
 import structlog
@@ -358,8 +357,3 @@ def _lasting(one: lab_pb2.BenchReport) -> bytes:
     copy.CopyFrom(one)
     copy.ClearField("idle_ms")
     return copy.SerializeToString(deterministic=True)
-
-
-def agent_version() -> str:
-    """Of the installed distribution."""
-    return version("labd")

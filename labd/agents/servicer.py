@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import structlog
 
-from bench_agent.protocol import lab_pb2, lab_pb2_grpc
+from bench_agent.protocol import lab_pb2, lab_pb2_grpc, release
 from bench_agent.protocol.identity import AgentIdentity
 from bench_agent.protocol.transport import peer_names
 from labd.agents.intake import Intake
@@ -205,6 +205,10 @@ class LabServicer(lab_pb2_grpc.LabServicer):
                 f"Hello needs an agent name ({hello.agent!r}), an address ({hello.address!r}), "
                 f"and a name of its own for each bench ({names!r})",
             )
+        if not release.is_alike(hello.version, release.VERSION):
+            wrong = release.remedy(f"agent {hello.agent!r}", hello.version, release.VERSION)
+            _log.warning("agent refused", agent=hello.agent, address=hello.address, reason=wrong)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"version: {wrong}")
         return hello
 
     async def _serve(

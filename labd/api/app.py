@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from bench_agent.protocol.release import VERSION
 from labd.api import problems
 from labd.api.access_document import SCHEMES, add_access
 from labd.api.body import BodyLimit
@@ -28,7 +29,6 @@ from labd.api.routes import (
     runs,
 )
 from labd.api.routing import Router, relate, routes_of
-from labd.api.version import VERSION
 from labd.model.access import Admits
 from labd.model.access_table import REST
 from labd.services.lab import Lab

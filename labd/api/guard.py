@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bench_agent.protocol import release
 from labd.api import cuts
 from labd.api.limits import Limits, Turnstile
 from labd.api.operations import find
@@ -17,7 +18,7 @@ from labd.api.problems import refusal
 from labd.model.access import Admits, Decision, Outcome, Resource, Rule, TeamOf, decide
 from labd.model.access_table import REST
 from labd.model.identity import ANONYMOUS, WHOLE_LAB, Actor, ActorKind
-from labd.services.errors import Forbidden, NotFound, ProviderAway, ServiceError, Unauthenticated
+from labd.services.errors import FieldError, Forbidden, Invalid, NotFound, ProviderAway, ServiceError, Unauthenticated
 from labd.services.identities import require_reason
 from labd.services.lab import Lab
 from labd.services.sign_in import TOKEN_LENGTH_MAX
@@ -59,6 +60,9 @@ class Guard:
             return
         lab: Lab = scope["app"].state.lab
         scope["path_params"] = found[1]
+        if REST[found[0]].admits is not Admits.PUBLIC and (wrong := _other_release(scope)) is not None:
+            await refusal(wrong)(scope, receive, send)
+            return
         if lab.sign_in is None:
             await self._pass(Admission(found[0], ANONYMOUS, _reason(scope)), scope, receive, send)
             return
@@ -214,6 +218,16 @@ def _refused(decision: Decision, rule: Rule, names: dict[str, str], scope: Scope
         noun, name = _NOUNS.get(rule.team, ("team", "team"))
         return NotFound(f"there is no {noun} {names[name]!r}")
     return Forbidden(decision.why)
+
+
+def _other_release(scope: Scope) -> Invalid | None:
+    """Why a client of ours is not served: it may mean something else by what it says, and understand less."""
+    name = next((value for name, value in scope["headers"] if name == b"user-agent"), b"").decode("latin-1")
+    client, _, version = name.partition("/")
+    if client != "labd-client" or release.is_alike(version, release.VERSION):
+        return None
+    wrong = release.remedy("this client (labctl, or the Python package labd)", version[:40], release.VERSION)
+    return Invalid(wrong, FieldError("User-Agent", name[:60], wrong))
 
 
 def _keys(scope: Scope, admission: Admission) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from labd.client.lab import DEFAULT_URL
 from labd.client.transport import MAX_ANSWER_BYTES, is_away, problem_of
 from labd.client.trust import trusted
 from labd.client.urls import CONNECT_S, Urls, silence_options
+from labd.client.user_agent import USER_AGENT
 from labd.client.versions import Body, IfMatch, precondition, seen, unlike
 
 PAGE_SIZE = 1000
@@ -140,7 +141,7 @@ class AsyncTransport:
         read_timeout_s: float,
     ) -> AsyncIterator[httpx2.Response]:
         token = await self._token()
-        shown = {"User-Agent": "labd-client"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        shown = {"User-Agent": USER_AGENT} | ({"Authorization": f"Bearer {token}"} if token else {})
         url = httpx2.URL(f"{base}/{path}")
         try:
             async with self._client.stream(

@@ -30,6 +30,7 @@ from urllib3.util import parse_url
 
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
 from labd.client.urls import CONNECT_S, Urls, silence_options
+from labd.client.user_agent import USER_AGENT
 from labd.client.versions import Body, seen
 
 Params = Mapping[str, str | int | Sequence[str]]
@@ -79,7 +80,7 @@ class Transport:
 
     def _headers(self) -> dict[str, str]:
         token = self._bearer()
-        return {"User-Agent": "labd-client"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        return {"User-Agent": USER_AGENT} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     def close(self) -> None:
         """Closes the connections; later requests raise LabError."""

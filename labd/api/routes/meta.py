@@ -1,11 +1,11 @@
 """labd itself."""
 
+from bench_agent.protocol.release import VERSION
 from labd.api import cuts, schemas
 from labd.api.context import LabOf
 from labd.api.problems import responses
 from labd.api.routing import Router
 from labd.api.times import to_text
-from labd.api.version import VERSION
 from labd.model.filters import Filter
 
 router = Router(tags=["labd"])
