@@ -14,7 +14,7 @@ import pytest
 from bench_agent.client import BenchClient, BenchError
 from deploy.demo.lab import DEMO_AGENT, Lab, agent_command, enrol, service
 from labd.client import LabClient, ProblemError
-from labd.client.types import Lease
+from labd.client.types import Lease, ShareMode
 from tests.postgresql import PostgresServer
 from tests.running_time import running_time
 
@@ -85,8 +85,11 @@ def _granted(lab: Lab, client: LabClient) -> Lease:
 
 
 @contextmanager
-def _listening(client: LabClient, lease: Lease) -> Iterator[Callable[[], float]]:
-    """A stream of a bus that has begun; the function waits for its end, and says when that was (monotonic, s)."""
+def _listening(client: LabClient, lease: Lease, token: str | None = None) -> Iterator[Callable[[], float]]:
+    """A stream of a bus that has begun; the function waits for its end, and says when that was (monotonic, s).
+
+    ``token`` is of somebody with whom the lease is shared.
+    """
     heard, ended = threading.Event(), queue.SimpleQueue[float]()
     tls = client.agent_tls(lease["id"], "bench-1")
 
@@ -99,7 +102,7 @@ def _listening(client: LabClient, lease: Lease) -> Iterator[Callable[[], float]]
         except BenchError:
             ended.put(running_time())
 
-    with BenchClient(str(lease["address"]), "bench-1", str(lease["token"]), tls=tls) as bench:
+    with BenchClient(str(lease["address"]), "bench-1", token or str(lease["token"]), tls=tls) as bench:
         thread = threading.Thread(target=listen, args=(bench,), daemon=True)
         thread.start()
         assert heard.wait(DEADLINE_S)
@@ -148,6 +151,29 @@ def test_who_is_known_to_one_labd_is_known_to_the_other(twins: Twins, stack: Exi
     assert client_b.benches() == []
     assert agent.wait(DEADLINE_S) == 1
     assert "the machine was stolen" in (twins.folder / "agent.log").read_text()
+
+
+def test_what_is_taken_back_through_one_labd_is_cut_at_an_agent_of_the_other(twins: Twins, stack: ExitStack) -> None:
+    a, b = twins.labs["a"], twins.labs["b"]
+    client = stack.enter_context(a.client())
+    for name in ("bob", "eve"):
+        client.create_user(name)
+        client.save_member("default", name, "engineer")
+    stack.enter_context(twins.agent("b", "b"))
+    lease = _granted(a, client)
+    modes: dict[str, ShareMode] = {"bob": "co-driver", "eve": "observer"}
+    shared = {name: str(client.share(lease["id"], name, mode)["benches"][0]["token"]) for name, mode in modes.items()}
+    with _listening(client, lease) as holders_end:
+        for name, token in shared.items():
+            with _listening(client, lease, token) as ended:
+                taken_back = running_time()
+                client.unshare(lease["id"], name)
+                assert ended() - taken_back < 1.0
+        given_away = running_time()
+        client.transfer(lease["id"], "bob")
+        assert holders_end() - given_away < 1.0
+    client.release(lease["id"], "the test is over")
+    b.wait_for_benches("bench-1")
 
 
 def test_an_agent_is_back_within_seconds_when_its_labd_has_died(twins: Twins, stack: ExitStack) -> None:
