@@ -8,8 +8,11 @@ import contextlib
 import json
 import socket
 import ssl
+import time
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPSConnection
+from http.client import HTTPException, HTTPSConnection, IncompleteRead
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +22,8 @@ from bench_agent.protocol.certificates import certificates_of, fingerprint
 from bench_agent.protocol.identity import CONTROLLER_NAME
 
 _TIMEOUT_S = 20.0
+_PAUSE_S = 0.5
+"""Before a request whose connection broke is sent again."""
 _ANSWER_MAX = 1024 * 1024
 _API = "/api/v1"
 
@@ -53,37 +58,53 @@ def authority(url: str, pin: str) -> str:
 def ask(url: str, root: str, method: str, path: str, body: object | None = None) -> dict[str, Any]:
     """What the labd at ``url`` answers, if its certificate is by the authority ``root`` (PEM).
 
-    Raises FirstContactError.
+    When the connection breaks, the request is sent again for up to 20 s; a change acts once all the same, as it has an
+    Idempotency-Key. Raises FirstContactError.
     """
     return _asked(url, ssl.create_default_context(cadata=root), method, path, body)
 
 
 def _asked(url: str, context: ssl.SSLContext, method: str, path: str, body: object | None) -> dict[str, Any]:
     labd = _parse(url)
-    try:
-        return _exchange(labd, context, method, path, body)
-    except ssl.SSLCertVerificationError as error:
-        message = (
-            f"the labd at {url} is not the one that was meant, or a proxy that ends TLS stands before it: "
-            f"{error.verify_message}; agents need the way to labd itself"
-        )
-        raise FirstContactError(message) from error
-    except (OSError, HTTPException) as error:
-        raise FirstContactError(f"{url} does not answer: {error}") from error
-    except ValueError as error:
-        raise FirstContactError(f"{url} does not answer as labd does: {error}") from error
+    headers = {} if method == "GET" else {"Idempotency-Key": str(uuid.uuid4())}
+    give_up, broken = time.monotonic() + _TIMEOUT_S, False
+    while True:
+        try:
+            return _exchange(labd, context, method, path, headers, body)
+        except ssl.SSLCertVerificationError as error:
+            message = (
+                f"the labd at {url} is not the one that was meant, or a proxy that ends TLS stands before it: "
+                f"{error.verify_message}; agents need the way to labd itself"
+            )
+            raise FirstContactError(message) from error
+        except (OSError, HTTPException) as error:
+            broken = broken or (isinstance(error, _BROKEN) and not isinstance(error, ConnectionRefusedError))
+            if not broken or time.monotonic() + _PAUSE_S > give_up:
+                raise FirstContactError(f"{url} does not answer: {error}") from error
+        except ValueError as error:
+            raise FirstContactError(f"{url} does not answer as labd does: {error}") from error
+        time.sleep(_PAUSE_S)
 
 
-def _exchange(labd: _Labd, context: ssl.SSLContext, method: str, path: str, body: object | None) -> dict[str, Any]:
+_BROKEN = (ConnectionError, ssl.SSLEOFError, IncompleteRead)
+"""It ended a connection that was there: labd may have done what it was asked."""
+
+
+def _exchange(
+    labd: _Labd, context: ssl.SSLContext, method: str, path: str, key: Mapping[str, str], body: object | None
+) -> dict[str, Any]:
     with contextlib.closing(HTTPSConnection(labd.host, labd.port, timeout=_TIMEOUT_S)) as connection:
         plain = socket.create_connection((labd.host, labd.port), _TIMEOUT_S)
         # labd shows the certificate by its own authority to who asks for it by this name, whatever its address.
         connection.sock = context.wrap_socket(plain, server_hostname=CONTROLLER_NAME)
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers = {**key, **({"Content-Type": "application/json"} if body is not None else {})}
         content = None if body is None else json.dumps(body)
         connection.request(method, labd.path + _API + path, content, headers)
         response = connection.getresponse()
-        answer = json.loads(response.read(_ANSWER_MAX))
+        text = response.read(_ANSWER_MAX)
+        if response.length and len(text) < _ANSWER_MAX:
+            raise IncompleteRead(text, response.length)
+        answer = json.loads(text)
     if not isinstance(answer, dict):
         raise ValueError("no JSON object")
     if response.status >= 300:

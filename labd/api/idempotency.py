@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: a POST that is sent again with its key acts once and is answered alike, for a day."""
+"""`Idempotency-Key`: a change that is sent again with its key acts once and is answered alike, for a day."""
 
 import json
 from base64 import b64decode, b64encode
@@ -18,8 +18,9 @@ from labd.services.lab import Lab
 from labd.store.errors import KeyTaken
 
 REPEATABLE = {"x-repeatable": True}
-"""`openapi_extra` of a POST that does nothing more when it is sent again, by its nature: no answer is kept for it, and
-it is answered as things are by then. Heartbeats come too often, to keep each one's for a day."""
+"""`openapi_extra` of a change that does nothing more when it is sent again, by its nature: no answer is kept for it,
+and it is answered as things are by then, unless it comes with an `If-Match`. Heartbeats come too often, to keep each
+one's for a day."""
 SLOW = {"x-slow": True}
 """`openapi_extra` of a POST that takes many transactions, to let others have their turn: its answer is kept once it is
 done, and until then a repetition goes on with what is left."""

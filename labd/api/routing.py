@@ -1,6 +1,6 @@
 """What every route of the API does beside its own work, so that none can forget it.
 
-- POST: an `Idempotency-Key` (`labd.api.idempotency`).
+- Changes: an `Idempotency-Key` (`labd.api.idempotency`).
 - POST that makes what is waited for: `wait`.
 - GET of one thing: an `ETag`, 304 for `If-None-Match`, and where the route `waits_for` a topic, `wait`.
 - Changes: `If-Match` (`labd.api.preconditions`).
@@ -107,10 +107,10 @@ class Route(APIRoute):
         if self.method != "GET":
             if inspect.iscoroutinefunction(endpoint) or inspect.isasyncgenfunction(endpoint):
                 raise TypeError(f"{endpoint.__qualname__} changes something: a plain function can be one transaction")
-            more = [_LAB, _ACTOR]
+            more = [_LAB, _ACTOR, _KEYED, *([_GRANT_WAIT] if "x-waits-while" in self._extra else [])]
+            statuses.append(HTTPStatus.CONFLICT)
             if self.method == "POST":
-                more += [_KEYED, *([_GRANT_WAIT] if "x-waits-while" in self._extra else [])]
-                statuses += [HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE]
+                statuses.append(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             if "{" in path or self.method != "POST":
                 more.append(_IF_MATCH)
                 statuses.append(HTTPStatus.PRECONDITION_FAILED)
@@ -214,7 +214,8 @@ class Route(APIRoute):
                 require_match(lab, actor, if_match, self.shown_by.show, {**values, "lab": lab, "actor": actor})
             return self.plain(**values)
 
-        if keyed is not None and not REPEATABLE.items() <= self._extra.items():
+        repeatable = if_match is None and REPEATABLE.items() <= self._extra.items()
+        if keyed is not None and not repeatable:
             slow = SLOW.items() <= self._extra.items()
             return answer_once(lab, keyed, lambda: self._response(act()), slow=slow)
         if if_match is None:

@@ -76,7 +76,7 @@ class AsyncTransport:
     ) -> bytes:
         """The body of the answer; like `Transport.request`, also in what it repeats and raises."""
         headers, content = dict(headers or {}), None
-        if method == "POST":
+        if method != "GET":
             headers["Idempotency-Key"] = str(uuid.uuid4())
         if json is not None:
             headers["Content-Type"] = "application/json"

@@ -103,12 +103,12 @@ class Transport:
         client's own, and ``more_s`` on top for what labd was asked to wait.
 
         Of several labds, those that do not answer are passed over. When the connection breaks, the request is sent
-        again until the time is over: labd may just be restarting. It acts once all the same, for a POST carries an
-        Idempotency-Key, and the other methods do by their nature.
+        again until the time is over: labd may just be restarting. A change acts once all the same, and is answered for
+        what it did, for it carries an Idempotency-Key.
         Raises ProblemError, LabUnreachable or UnexpectedAnswer.
         """
         headers, body = dict(headers or {}), None
-        if method == "POST":
+        if method != "GET":
             headers["Idempotency-Key"] = str(uuid.uuid4())
         if json is not None:
             headers["Content-Type"] = "application/json"

@@ -140,7 +140,9 @@ def heartbeat(lab: LabOf, actor: ActorOf, lease_id: LeaseId) -> schemas.Lease:
     return lease_answer(lab.leasing.heartbeat(actor, lease_id), actor)
 
 
-@router.delete("/{lease_id}", responses=responses(HTTPStatus.NOT_FOUND), summary="Give a bench back")
+@router.delete(
+    "/{lease_id}", openapi_extra=REPEATABLE, responses=responses(HTTPStatus.NOT_FOUND), summary="Give a bench back"
+)
 def release_lease(lab: LabOf, actor: ActorOf, lease_id: LeaseId, reason: ReasonOf) -> schemas.Lease:
     """Ends a live lease, or leaves the queue. An ended lease stays as it is."""
     return lease_answer(lab.leasing.release(actor, lease_id, reason), actor)

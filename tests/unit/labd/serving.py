@@ -1,6 +1,7 @@
 """labd's own web server on a real socket, in a thread."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,13 @@ from labd.services.lab import Lab
 
 
 @contextmanager
-def serving(lab: Lab, limits: Limits | None = None, *proxies: str) -> Iterator[tuple[str, int]]:
+def serving(
+    lab: Lab, limits: Limits | None = None, *proxies: str, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, int]]:
     """The address of the lab's REST API, for as long as the block lasts."""
     import asyncio
 
-    server = _web_server(lab, None, _Door(limits or Limits(), Proxies(proxies)))
+    server = _web_server(lab, tls, _Door(limits or Limits(), Proxies(proxies)))
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server._serve([listener])), daemon=True)
         thread.start()

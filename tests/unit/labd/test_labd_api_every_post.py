@@ -62,6 +62,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     ada, bob = (
         client(app, token_of(lab, name, {WHOLE_LAB: Role.ADMIN}, lifetime_s=90 * DAY_S)) for name in ("ada", "bob")
     )
+    token_of(lab, "carol", {WHOLE_LAB: Role.ENGINEER})
     yield World(lab, app, clock, ada, bob, executor)
     lab.core.store.close()
 
@@ -106,11 +107,15 @@ CASES: dict[str, Callable[[World], Case]] = {
     "leases/{lease_id}/certificate": _certificate,
     "leases/{lease_id}/extend": lambda world: (f"leases/{world.lease(duration_s=60)}/extend", {"by_s": 5}, {"by_s": 6}),
     "leases/{lease_id}/heartbeat": lambda world: (f"leases/{world.lease()}/heartbeat", None, None),
-    "leases/{lease_id}/shares": lambda world: (f"leases/{world.lease()}/shares", {"holder": "bob"}, {"holder": "eve"}),
+    "leases/{lease_id}/shares": lambda world: (
+        f"leases/{world.lease()}/shares",
+        {"holder": "bob"},
+        {"holder": "carol"},
+    ),
     "leases/{lease_id}/transfer": lambda world: (
         f"leases/{world.lease()}/transfer",
         {"holder": "bob"},
-        {"holder": "eve"},
+        {"holder": "carol"},
     ),
     "retention/preview": lambda world: ("retention/preview", {}, {"audit_days": 1}),
     "retention/sweep": lambda world: ("retention/sweep", None, None),
