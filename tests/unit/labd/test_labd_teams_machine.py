@@ -1,4 +1,5 @@
-"""Teams with quotas, shares, leases that people hold, drains and restarts, driven at random on a real database."""
+"""Teams with quotas and benches of their own, bookings, shares, leases that people hold, drains and restarts, driven at
+random on real databases."""
 
 import shutil
 import tempfile
@@ -10,7 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from labd.model.bench import BenchState
 from labd.model.filters import Filter
@@ -21,11 +30,17 @@ from labd.model.selector import parse
 from labd.services.attachment import Session
 from labd.services.errors import Conflict, Invalid
 from labd.services.planning import HOUR_S, rules_of, wish_of
+from tests.postgresql import PostgresServer
 from tests.unit.labd import written_rules
 from tests.unit.labd.fakes import FakeClock, FakeLink, open_lab, report, settle
 
-AGENTS = {"left": ("bench-1", "bench-2"), "right": ("bench-3",)}
-LABELS = {"bench-1": {"platform": "meb"}, "bench-2": {"platform": "meb", "fast": "yes"}, "bench-3": {"platform": "mqb"}}
+AGENTS = {"left": ("bench-1", "bench-2"), "right": ("bench-3", "bench-4")}
+LABELS = {
+    "bench-1": {"platform": "meb"},
+    "bench-2": {"platform": "meb", "fast": "yes"},
+    "bench-3": {"platform": "mqb"},
+    "bench-4": {"platform": "mqb", "team": "brakes"},
+}
 TEAMS = ("body", "chassis", "brakes")
 PEOPLE = ("ada", "bob")
 IDLE_S = 100.0
@@ -56,11 +71,12 @@ class Agent:
 class TeamsMachine(RuleBasedStateMachine):
     leases = Bundle("leases")
 
-    def __init__(self) -> None:
+    def __init__(self, database: str | None = None) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="labd-teams-"))
+        self.database = database
         self.clock = FakeClock()
-        self.lab = open_lab(self.directory, self.clock)
+        self.lab = open_lab(self.directory, self.clock, database=database)
         self.agents = {name: Agent(name) for name in AGENTS}
         self.drained: set[str] = set()
         """Benches and agents."""
@@ -149,6 +165,28 @@ class TeamsMachine(RuleBasedStateMachine):
             return "none"
         return lease.id
 
+    @rule(
+        target=leases,
+        wanted=st.sampled_from(WISHES),
+        team=teams,
+        held=st.booleans(),
+        in_s=st.sampled_from([0.0, 200.0, 900.0]),
+        duration_s=st.sampled_from([60.0, 300.0]),
+    )
+    def book(self, wanted: tuple[Wanted, ...], team: str, held: bool, in_s: float, duration_s: float) -> str:
+        try:
+            booking = self.lab.leasing.create(
+                ANONYMOUS, benches=wanted, holder="ada", team=team, duration_s=duration_s, ttl_s=3600.0, held=held,
+                starts_at=self.clock.now() + in_s,
+            ).lease  # fmt: skip
+        except Invalid:
+            assert team == "body" and wanted[0].count > 1
+            return "none"
+        except Conflict:
+            return "none"
+        assert booking.state.held or len(booking.reserved) == len(booking.parts), "it is promised, or refused"
+        return booking.id
+
     @rule(lease_id=leases)
     def release(self, lease_id: str) -> None:
         if lease_id != "none":
@@ -179,7 +217,8 @@ class TeamsMachine(RuleBasedStateMachine):
         try:
             after = self.lab.holding.transfer(ANONYMOUS, lease_id, holder, team).lease
         except (Conflict, Invalid):
-            assert over and team != before.team
+            owned = any(not open_to(name, team) for name in (*before.reserved, *(one.bench for one in before.benches)))
+            assert team != before.team and (owned or (team == "body" and (over or self.bookings())))
             return
         assert (after.holder, after.team, after.expires_at) == (holder, team, before.expires_at)
         if before.state.held:
@@ -225,7 +264,7 @@ class TeamsMachine(RuleBasedStateMachine):
 
         before = remembered()
         self.lab.core.store.close()
-        self.lab = open_lab(self.directory, self.clock)
+        self.lab = open_lab(self.directory, self.clock, database=self.database)
         assert remembered() == before
         for agent in self.agents.values():
             agent.session = None
@@ -238,6 +277,10 @@ class TeamsMachine(RuleBasedStateMachine):
         self.active_at = dict.fromkeys(self.active_at, self.clock.now())
 
     # What must hold
+
+    def bookings(self) -> list[Lease]:
+        """Those that wait for their time, or for a bench since."""
+        return [one for one in self.seen.values() if one.state is LeaseState.QUEUED and one.starts_at is not None]
 
     def live(self) -> dict[str, str]:
         """Who has each bench."""
@@ -260,6 +303,8 @@ class TeamsMachine(RuleBasedStateMachine):
             if lease.state is LeaseState.ENDED and (former is None or former.state is not LeaseState.ENDED):
                 self.check_end(lease, now)
         held = [lease for lease in leases if lease.state.held]
+        assert all(open_to(one.bench, lease.team) for lease in held for one in lease.benches), "another team's bench"
+        self.check_bookings(held, now)
         taken = [one.bench for lease in leases for one in lease.benches if one.live]
         assert len({*taken}) == len(taken), "two holders on one bench"
         assert sum(len(lease.benches) for lease in held if lease.team == "body") <= 1, "over its quota"
@@ -280,7 +325,7 @@ class TeamsMachine(RuleBasedStateMachine):
              for one in leases if any(part.live for part in one.benches)],
             now, rules.fair_half_life_s,
         )  # fmt: skip
-        waiting = {lease.id: lease for lease in leases if lease.state is LeaseState.QUEUED}
+        waiting = {one.id: one for one in leases if one.state is LeaseState.QUEUED and one.starts_at is None}
         queue = written_rules.queue([wish_of(one, policy) for one in waiting.values()], rules, now, use)
         self.check_queue([waiting[wish.id] for wish in queue])
 
@@ -291,20 +336,52 @@ class TeamsMachine(RuleBasedStateMachine):
         if lease.end_reason is LeaseEnd.IDLE:
             assert lease.held and now - self.used_at[lease.id] >= IDLE_S, "it was in use"
 
-    def check_queue(self, queue: list[Lease]) -> None:
-        """By the written rules, and nobody waits for what is free and his."""
+    def check_bookings(self, held: list[Lease], now: float) -> None:
+        """No two for the same time, none for a bench that is not the team's or is taken then, and each one is kept."""
+        taken = [
+            (one.bench, lease.granted_at or now, lease.expires_at or now) for lease in held for one in lease.benches
+        ]
+        for booking in self.bookings():
+            starts_at = booking.starts_at or 0.0
+            assert all(open_to(name, booking.team) for name in booking.reserved), "another team's bench is promised"
+            if starts_at > now:
+                spans = [(name, starts_at, starts_at + booking.duration_s) for name in booking.reserved]
+                assert not [one for one in spans if any(overlap(one, other) for other in taken)], "promised twice"
+                taken += spans
+            elif booking.reserved:
+                assert not set(booking.reserved) <= self.free(), (
+                    "its time has come, and it has not what it was promised"
+                )
+
+    def free(self) -> set[str]:
+        """The benches that somebody could have now."""
         views = self.lab.fleet.benches("")
-        free = {view.bench.name for view in views if view.state is BenchState.AVAILABLE and not view.bench.promised_to}
+        return {view.bench.name for view in views if view.state is BenchState.AVAILABLE and not view.bench.promised_to}
+
+    def check_queue(self, queue: list[Lease]) -> None:
+        """By the written rules, and nobody waits for what is free and his, with time enough before it is booked."""
+        free = self.free()
         for place, lease in enumerate(queue, start=1):
             found = self.lab.explaining.why(lease.id).explanation
             assert found.position == place
             if found.over_quota is None:
-                assert not could_have(lease, free), "benches idle while somebody waits"
+                until = self.clock.now() + lease.duration_s + 3 * POLICY.clean_up_s
+                booked = {name for one in self.bookings() if (one.starts_at or 0.0) < until for name in one.reserved}
+                assert not could_have(lease, free - booked), "benches idle while somebody waits"
             else:
                 assert lease.team == "body"
 
 
+def open_to(bench: str, team: str) -> bool:
+    return LABELS[bench].get("team", team) == team
+
+
+def overlap(one: tuple[str, float, float], other: tuple[str, float, float]) -> bool:
+    return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
+
+
 def could_have(lease: Lease, benches: set[str]) -> bool:
+    benches = {name for name in benches if open_to(name, lease.team)}
     return any(
         all(parse(part).matches({**LABELS[name], "name": name}) for part, name in zip(lease.parts, chosen, strict=True))
         for chosen in permutations(sorted(benches), len(lease.parts))
@@ -314,3 +391,13 @@ def could_have(lease: Lease, benches: set[str]) -> bool:
 TestTeams = TeamsMachine.TestCase
 TestTeams.pytestmark = [pytest.mark.timeout(600)]  # type: ignore[attr-defined]  # for shrinking what was found
 TestTeams.settings = settings(max_examples=6, stateful_step_count=30, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.timeout(600)
+def test_teams_on_postgresql(postgresql: PostgresServer) -> None:
+    class OnPostgreSQL(TeamsMachine):
+        def __init__(self) -> None:
+            super().__init__(postgresql.fresh_labd_database())
+
+    few = settings(TestTeams.settings, max_examples=2, stateful_step_count=15)
+    run_state_machine_as_test(OnPostgreSQL, settings=few)
