@@ -14,10 +14,12 @@ test.case("engine speed follows the request", function()
 end)
 
 test.case("the status message is sent every 20 ms", function()
-  local _, first = bus:expect("EngineStatus", nil, "1s")
-  local last
-  for _ = 1, 10 do
-    _, last = bus:expect("EngineStatus", nil, "1s") -- each meets the next frame; the second value is its time in s
+  local _, before = bus:expect("EngineStatus", nil, "1s")
+  local gaps = {}
+  for number = 1, 11 do
+    local _, at = bus:expect("EngineStatus", nil, "1s") -- each meets the next frame; the second value is its time in s
+    gaps[number], before = at - before, at
   end
-  test.equal((last - first) / 10, test.between(0.010, 0.050))
+  table.sort(gaps)
+  test.equal(gaps[6], test.between(0.010, 0.050)) -- the middle one: a machine that once stands still does not matter
 end)
