@@ -201,7 +201,11 @@ def test_what_keeps_labd_from_starting_is_said_in_one_line(daemon: Daemon, tmp_p
 def test_a_database_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with Daemon(tmp_path / "data") as daemon:
         daemon.terminate()
-        database = daemon.data / "labd.sqlite3"
+        database, key = daemon.data / "labd.sqlite3", daemon.data / "signing-key.pem"
+    sound = key.read_bytes()
+    key.write_text("rubbish")
+    assert "the signing key" in _refused(daemon.data, *FREE)
+    key.write_bytes(sound)
     connection = sqlite3.connect(database)
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.commit()
@@ -209,8 +213,6 @@ def test_a_database_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert f"a newer labd wrote the database {database}" in _refused(daemon.data, *FREE)
     database.write_bytes(b"\x00rubbish\xff" * 4096)
     assert f"the database {database} cannot be read" in _refused(daemon.data, *FREE)
-    (daemon.data / "signing-key.pem").write_text("rubbish")
-    assert "the signing key" in _refused(daemon.data, *FREE)
 
 
 def test_keys_and_database_are_for_their_owner_only(daemon: Daemon) -> None:
