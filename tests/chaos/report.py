@@ -31,11 +31,12 @@ def _row(what: str, outcome: Outcome) -> str:
         load += f", for the {outcome.up_s:.0f} s of {outcome.seconds:.0f} s that labd served"
     else:
         load += f", for {outcome.seconds:.0f} s"
+    away = f"{outcome.longest_away_s:.1f} s" if outcome.longest_away_s else "was not killed"
     times = f"{outcome.blows}" + (
         f", {outcome.killed_in_start} of them in its start" if outcome.killed_in_start else ""
     )
     return (
         f"| {what.rstrip('.')} | {times} | {load} "
         f"| {outcome.requests} | {outcome.unanswered} | {outcome.leases} | {outcome.calls} "
-        f"| {outcome.longest_away_s:.1f} s | {broken} | {machine()} |"
+        f"| {away} | {broken} | {machine()} |"
     )
