@@ -126,7 +126,7 @@ def test_a_run_whose_environment_went_before_it_began_is_told(
         ("secrets/x", {"value": "  a  "}, "value", "at least 4 characters"),
         ("secrets/x", {"value": "hidden-" * 4000}, "value", "at most"),
         ("secrets/x", {"value": {"hidden": 1}}, "value", "valid string"),
-        ("secrets/x", {"value": "good enough", "hidden": 1}, "hidden", "not permitted"),
+        ("secrets/x", {"value": "good enough", "hidden": 1}, "hidden", "no such field"),
         ("secrets/Bad Name", {"value": "good enough"}, "name", "lower-case"),
         ("environments/e", {"variables": {"1X": ""}}, "variables.1X", "not a digit first"),
         ("environments/e", {"secrets": {"X": "nothere"}}, "secrets.X", "no such secret; it has db"),
