@@ -42,8 +42,8 @@ def run(arguments: Sequence[str]) -> int:
         return code
     print(f"\nonce more, alone: {', '.join(tests)}\n", flush=True)
     again = subprocess.run([sys.executable, "-m", "pytest", *tests], check=False).returncode
-    verdict = "pass alone: mend what makes them fail beside others" if again == 0 else "fail alone, too"
-    print(f"\n{len(tests)} failed beside others, and {verdict}:", *tests, sep="\n  ", flush=True)
+    verdict = "all pass alone: mend what makes them fail beside others" if again == 0 else "not all pass alone"
+    print(f"\n{len(tests)} failed beside others, {verdict}:", *tests, sep="\n  ", flush=True)
     return again
 
 

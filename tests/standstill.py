@@ -59,10 +59,20 @@ class Standstills:
 
 
 def _stop(processes: list[tuple[int, str]], stopped: dict[int, str]) -> None:
+    """Parents come first: once they stand still, they stop no child of theirs themselves."""
     for pid, name in processes:
-        stopped[pid] = name
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
+        with contextlib.suppress(OSError):
+            if _stat(Path(f"/proc/{pid}/stat"))[2] in AWAKE_OR_ASLEEP:
+                os.kill(pid, signal.SIGSTOP)
+                stopped[pid] = name
+
+
+def _stat(place: Path) -> tuple[int, str, str, int]:
+    """Process ID, name, state and parent (proc(5)). Raises OSError when the process is gone."""
+    head, _, tail = place.read_text(errors="replace").rpartition(")")
+    pid, _, name = head.partition(" (")
+    state, parent = tail.split()[:2]
+    return int(pid), name, state, int(parent)
 
 
 def _running(root: int) -> list[tuple[int, str]]:
@@ -71,12 +81,10 @@ def _running(root: int) -> list[tuple[int, str]]:
     names: dict[int, str] = {}
     for place in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            head, _, tail = place.read_text(errors="replace").rpartition(")")
-            pid, _, name = head.partition(" (")
-            state, parent = tail.split()[:2]
-            children.setdefault(int(parent), []).append(int(pid))
+            pid, name, state, parent = _stat(place)
+            children.setdefault(parent, []).append(pid)
             if state in AWAKE_OR_ASLEEP:
-                names[int(pid)] = name
+                names[pid] = name
     family = [root]
     for member in family:
         family += children.get(member, ())

@@ -50,14 +50,14 @@ def test_what_passes_alone_is_named(tmp_path: Path) -> None:
     assert code == 0
     assert "AssertionError: not yet" in said
     assert said.endswith("\n  test_some.py::test_first\n")
-    assert "1 failed beside others, and pass alone" in said
+    assert "1 failed beside others, all pass alone" in said
     assert (tmp_path / "others").read_text() == "x", "only what failed runs again"
 
 
 def test_what_fails_alone_fails(tmp_path: Path) -> None:
     code, said = run(tmp_path, FAILS.format(count=1))
     assert code == 1
-    assert "1 failed beside others, and fail alone, too" in said
+    assert "1 failed beside others, not all pass alone" in said
 
 
 def test_many_failures_are_no_accident(tmp_path: Path) -> None:
