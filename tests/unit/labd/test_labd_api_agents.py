@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from bench_agent.protocol.certificates import certificates_of, fingerprint, new_request, uris
 from labd.api.app import PREFIX
-from labd.model.identity import DEFAULT_TEAM, Actor, ActorKind, Role
+from labd.model.identity import DEFAULT_TEAM, SYSTEM, Actor, ActorKind, Role
 from labd.model.lease import Share, ShareMode
 from labd.services.authority import Authority
 from labd.services.enrolment import TOKEN_LIFETIME_MAX_S
@@ -121,6 +121,8 @@ def test_an_insecure_lab_says_so(lab: Lab) -> None:
 
 def test_only_who_has_a_token_of_the_lease_gets_its_certificate(secure: Lab) -> None:
     ada, bob = (Actor(name, ActorKind.PERSON, {DEFAULT_TEAM: Role.ENGINEER}) for name in ("ada", "bob"))
+    secure.identities.create_user(SYSTEM, "bob", ActorKind.PERSON)
+    secure.identities.save_member(SYSTEM, DEFAULT_TEAM, "bob", Role.ENGINEER)
     secure.hearing.attach("host-1", "h:1", [report("bench-1")], FakeLink())
     lease = secure.leasing.create(ada, selector="", holder="ada", duration_s=60, ttl_s=30).lease.id
     request = new_request("").request
