@@ -15,13 +15,17 @@ _COLUMNS = (
 
 
 def publish(page: Path, outcomes: Mapping[str, Outcome], storms: Mapping[str, str]) -> None:
-    """Puts the rows of these outcomes into the page's table; rows of other storms (name to words) stay."""
-    head, _, table = page.read_text().partition(_MARK)
+    """Puts the rows of these outcomes into the page's table; rows of other storms (name to words) stay.
+
+    The table ends with its section.
+    """
+    head, _, rest = page.read_text().partition(_MARK)
+    table, section, tail = rest.partition("\n## ")
     rows = dict(line.rpartition(" <!-- ")[::2] for line in table.splitlines() if line.endswith(" -->"))
     kept = {mark.removesuffix(" -->"): row for row, mark in rows.items()}
     kept |= {name: _row(storms[name], outcome) for name, outcome in outcomes.items()}
     lines = [f"{kept[name]} <!-- {name} -->" for name in storms if name in kept]
-    page.write_text(f"{head}{_MARK}\n\n{_COLUMNS}" + "\n".join(lines) + "\n")
+    page.write_text(f"{head}{_MARK}\n\n{_COLUMNS}" + "\n".join(lines) + "\n" + section + tail)
 
 
 def _row(what: str, outcome: Outcome) -> str:

@@ -20,7 +20,7 @@ for word in assignment["script"].split():
             client.append_log(run_id, seq, [{"time": now, "level": "info", "text": f"line {seq}"}])
             seq += 1
         case "sleep":
-            threading.Event().wait()
+            threading.Event().wait(600)  # whoever would end it may be killed by the test
         case "until-file":
             while not os.path.exists(assignment["files"]["path"]):  # noqa: PTH110 - a runner starts fast
                 time.sleep(0.02)
