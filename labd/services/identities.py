@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labd.model.bench import SHARED
 from labd.model.identity import DEFAULT_TEAM, WHOLE_LAB, Actor, ActorKind, ApiToken, Role, Scope, User
 from labd.services.api_tokens import new_token
 from labd.services.core import Core
 from labd.services.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from labd.services.forfeits import forfeit, forfeit_all
 from labd.services.ledger import Effects, Ledger
+from labd.services.tenancy import require_team_name
 
 DAY_S = 86_400.0
 LIFETIME_S = 90 * DAY_S
@@ -26,7 +26,6 @@ ADMIN_TOKEN_FILE = "admin.token"  # noqa: S105 - a file's name
 """In the data directory of a labd that was started for the first time."""
 ADMIN_TOKEN_LIFETIME_S = 30 * DAY_S
 _USER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+-]{0,62}[A-Za-z0-9])?")
-_TEAM = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _FOREIGN = re.compile(r"[a-z0-9][a-z0-9-]{0,31}:[^\x00-\x1f\x7f]{1,150}")
 _RESERVED = frozenset({"anonymous", "labd"})
 
@@ -117,9 +116,7 @@ class Identities:
 
     def create_team(self, actor: Actor, name: str) -> None:
         """A new team without members. Raises Invalid and Conflict."""
-        if not _TEAM.fullmatch(name) or name == SHARED:
-            message = "expected up to 63 lower-case letters, digits, '.', '_' and '-', such as powertrain"
-            raise Invalid(f"{name!r} is no name for a team: {message}", FieldError("name", name, message))
+        require_team_name("name", name)
         with self._core.transaction(actor) as ledger:
             if name in ledger.unit.teams():
                 raise Conflict(f"team {name!r} is there already")

@@ -1,8 +1,19 @@
 """For whom somebody asks: themselves or another, and which team pays."""
 
+import re
+
 from labd.model.bench import SHARED, TEAM_LABEL, Bench
 from labd.model.identity import DEFAULT_TEAM, Actor, Role
 from labd.services.errors import FieldError, Forbidden, Invalid
+
+_TEAM = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+
+
+def require_team_name(field: str, name: str) -> None:
+    """Raises Invalid for what can be no name of a team, naming the field."""
+    if not _TEAM.fullmatch(name) or name == SHARED:
+        message = "expected up to 63 lower-case letters, digits, '.', '_' and '-', such as powertrain"
+        raise Invalid(f"{name!r} is no name for a team: {message}", FieldError(field, name, message))
 
 
 def holder_for(actor: Actor, asked: str | None, team: str) -> str:
@@ -20,9 +31,7 @@ def team_for(actor: Actor, asked: str | None, role: Role = Role.ENGINEER) -> str
     Raises Forbidden, and Invalid for what is no name of a team.
     """
     if asked is not None:
-        if asked == "*":
-            message = "expected one team"
-            raise Invalid(f"team {asked!r}: {message}", FieldError("team", asked, message))
+        require_team_name("team", asked)
         if not actor.may(role, asked):
             raise Forbidden(f"this takes the role {str(role)!r} in team {asked!r}")
         return asked

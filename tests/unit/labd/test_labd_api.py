@@ -158,6 +158,8 @@ BAD: list[tuple[str, str, Any, int, dict[str, Any]]] = [
     ("POST", "leases", {**LEASE, "duration_s": 1e9}, 422, {"field": "duration_s", "value": 1e9}),
     ("POST", "leases", {**LEASE, "priority": True}, 422, {"field": "priority", "value": True}),
     ("POST", "leases", {**LEASE, "colour": "red"}, 422, {"field": "colour", "value": "red"}),
+    ("POST", "leases", {**LEASE, "team": "/"}, 422, {"field": "team", "value": "/"}),
+    ("POST", "runs", {**RUN, "team": "*"}, 422, {"field": "team", "value": "*"}),
     ("POST", "leases", ["holder"], 422, {"field": "body"}),
     ("POST", "runs", {"holder": "ci", "script": ""}, 422, {"field": "script", "value": ""}),
     ("POST", "runs", {**RUN, "files": {"../x.lua": ""}}, 422, {}),
