@@ -73,7 +73,7 @@ def _of_teams(unit: Unit, rules: Retention, now: float) -> list[Surplus]:
 
 
 def _of_lab(unit: Unit, rules: Retention, now: float, without: list[Surplus] | None = None) -> Surplus | None:
-    return _surplus(unit, rules.audit_days, rules.audit_mb, now, None, without or [])
+    return _surplus(unit, rules.audit_days, rules.audit_mb, now, None, without)
 
 
 def _surplus(
