@@ -18,7 +18,6 @@ and from time to time, because waiting changes the order.
 
 from collections.abc import Container, Iterable, Sequence
 
-from labd.scheduling.bits import union
 from labd.scheduling.candidates import Candidates
 from labd.scheduling.decisions import Decision, Grant, Move, Notice, Reservation
 from labd.scheduling.lab import Held, Lab
@@ -159,7 +158,7 @@ class Pass:
         granted = self._placing.unsettled()
         for number, seat in granted:
             self.timeline.occupy(number, Stay(self.lab.now, self._ends[seat.wish], seat.wish))
-        self._placing.settle(union((number for number, _ in granted), len(self.fleet.names)))
+        self._placing.settle()
 
     def _held_for(self, wish: Wish) -> bool:
         return wish.id in self._promised or aged(wish, self.rules, self.lab.now)
@@ -174,7 +173,6 @@ class Pass:
         benches = self._choose(wish, free)
         if benches is not None:
             self.timeline.add(benches, Stay(starts_at, starts_at + wish.duration_s, wish.id))
-            self._placing.settle(self.fleet.named(benches))
             self._reservations.append(Reservation(wish.id, benches, starts_at))
 
     def _preempt(self, unserved: Iterable[Wish]) -> list[Notice]:

@@ -51,18 +51,15 @@ class Placing:
         self.started_with |= benches
         self._hopeless = 0
 
-    def settle(self, benches: int) -> None:
-        """No seat moves to or from these benches any more; new ones may still take them."""
-        self._settled |= benches
-        stay = {self._at[number].wish for number in members(benches & self.started_with & ~self.free)}
-        self._together = [group for group in self._together if group[0].wish not in stay]
+    def settle(self) -> None:
+        """Who has a seat so far keeps it where it is."""
+        self._settled = self.started_with & ~self.free
+        self._together.clear()
 
     def place(self, seats: Sequence[Seat], together: bool = False) -> bool:
         """A bench for every seat, all at one site if ``together``; or no change."""
-        if not self.free & ~self._settled:
-            for seat in seats:
-                if not seat.mask & self.free:
-                    return False
+        if not self.free:
+            return False
         together = together and len(seats) > 1 and len(self._sites) > 1
         if self._place_at_best_site(seats) if together else self._place(seats):
             if together:
@@ -153,7 +150,7 @@ class Placing:
         if seat.mask & self.free:
             self._sit(seat, self._best(seat, seat.mask & self.free))
             return True
-        targets = self.free & ~self._settled
+        targets = self.free
         if not targets or not seat.mask & ~self._hopeless:
             return False
         path: dict[int, tuple[int, int]] = {seat.mask: (0, 0)}

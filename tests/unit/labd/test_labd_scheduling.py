@@ -356,6 +356,15 @@ def test_benches_are_held_for_who_has_waited_long_enough_and_short_leases_run_me
     assert isinstance(book(booking(9, 350, "name=hil-2"), lab, QUICK), Refused), "nor may a booking get ahead of it"
 
 
+@pytest.mark.parametrize(("first", "second"), [("hil-1", "hil-2"), ("hil-2", "hil-1")])
+def test_a_short_lease_shares_out_benches_that_are_held_for_later_as_it_needs_them(first: str, second: str) -> None:
+    benches = [bench(first, can="2", site="wob"), bench(second, can="2", site="muc"), bench("hil-3")]
+    waiting = wish(1, f"name={second}", "name=hil-3", asked_at=NOW - 86_400)
+    short = wish(2, "can=2", "site=wob", duration_s=HOUR / 2)
+    held = [Held("l-0", ("hil-3",), NOW - HOUR, NOW + HOUR)]
+    assert grants(benches, [waiting, short], held, ageing_s=86_400.0) == {"l-2": (second, first)}
+
+
 def test_one_who_has_waited_in_vain_for_what_there_is_not_holds_up_nobody() -> None:
     impossible = wish(1, Part("", 3), asked_at=NOW - 5000)
     assert grants([bench("hil-1"), bench("hil-2")], [impossible, wish(2)]) == {"l-2": ("hil-1",)}
