@@ -9,7 +9,7 @@ PROTOS := $(wildcard bench_agent/protocol/*.proto)
 # schemathesis gives all its tests one name; handed out file by file, xdist would run one of them and pass the others.
 FUZZ := tests/unit/labd/test_labd_api_fuzz.py
 
-.PHONY: help setup demo test test-vcan bench chaos lint proto client docs lock clean
+.PHONY: help setup demo test test-vcan explore bench chaos lint proto client docs lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +33,9 @@ test: $(VENV)/ready ## every test that can run on this machine
 
 test-vcan: $(VENV)/ready ## only the tests on real SocketCAN
 	tests/vcan/run
+
+explore: $(VENV)/ready ## the unit tests with new examples, to find what breaks a promise
+	LABD_HYPOTHESIS=explore $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile tests/unit
 
 bench: $(VENV)/ready ## the figures, each beside its baseline; writes build/bench.json
 	$(BIN)/python -m tests.benchmarks

@@ -14,9 +14,11 @@ from hypothesis import settings
 
 from tests.postgresql import PostgresServer
 
-# Properties are searched, not timed; how fast things are is what tests/benchmarks is for.
-settings.register_profile("labd", deadline=None)
-settings.load_profile("labd")
+# Properties are searched, not timed; how fast things are is what tests/benchmarks is for. The same examples each time,
+# so that a run says something of the change at hand; `make explore` looks for new ones (docs/decisions/0027).
+settings.register_profile("labd", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("LABD_HYPOTHESIS", "labd"))
 
 # structlog's own choice shows all variables of a traceback: an expected failure of a request costs half a minute so.
 structlog.configure(
