@@ -11,12 +11,17 @@ class StartError(Exception):
 class Alive:
     """The runner lives."""
 
+    attempt: int = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Exited:
     """The runner is gone; ``reason`` says how, in one line or a few."""
 
     reason: str
+    cause: str = ""
+    """In one word, such as ``Evicted``, where there is one for it."""
+    attempt: int = 1
 
 
 Status = Alive | Exited

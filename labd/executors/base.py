@@ -25,6 +25,8 @@ class Job:
     bench: str
     lease_token: str
     """The run's right to the bench."""
+    attempt: int = 1
+    """Of the run: each has a runner and a lease of its own."""
     others: tuple[str, ...] = ()
     """The URLs of other labds, for when that one is gone."""
 

@@ -33,6 +33,29 @@ class ExecutorName(StrEnum):
     BENCH = "bench"
 
 
+class Cause(StrEnum):
+    """Why a run ended whose runner did not say so itself, in a word."""
+
+    TIMEOUT = "Timeout"
+    OUT_OF_MEMORY = "OutOfMemory"
+    EVICTED = "Evicted"
+    SETUP_FAILED = "SetupFailed"
+    IMAGE_PULL = "ImagePull"
+    UNSCHEDULABLE = "Unschedulable"
+    POD_LOST = "PodLost"
+    NO_RESULT = "NoResult"
+
+    @property
+    def verdict(self) -> RunState:
+        """What the run becomes."""
+        return RunState.FAILED if self in (Cause.TIMEOUT, Cause.OUT_OF_MEMORY) else RunState.ERROR
+
+    @property
+    def transient(self) -> bool:
+        """Whether another attempt, elsewhere, may go well."""
+        return self in (Cause.EVICTED, Cause.POD_LOST)
+
+
 class LogLevel(StrEnum):
     """Weight of a log line."""
 

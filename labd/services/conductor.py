@@ -208,7 +208,7 @@ class Conductor:
             return  # it has just ended
         signer, first = self._core.signer, lease.benches[0]
         token, others = signer.lease_token(lease, first), self._core.peers.urls
-        job = Job(run.id, self._url, signer.run_token(run.id), first.bench, token, others)
+        job = Job(run.id, self._url, signer.run_token(run.id), first.bench, token, others=others)
         self._known.add(run.id)
         try:
             executor.start(job)
