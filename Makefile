@@ -9,7 +9,7 @@ PROTOS := $(wildcard bench_agent/protocol/*.proto)
 # schemathesis gives all its tests one name; handed out file by file, xdist would run one of them and pass the others.
 FUZZ := tests/unit/labd/test_labd_api_fuzz.py
 
-.PHONY: help setup demo test test-vcan explore bench chaos lint proto client docs lock clean
+.PHONY: help setup tools demo test test-vcan explore bench chaos lint proto client docs lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,10 +23,15 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 
 setup: $(VENV)/ready ## the virtual environment with labd, labctl and bench-agent in it
 
+tools: $(VENV)/ready ## helm and kubectl for the tests, in build/tools
+	@$(BIN)/python -m deploy.tools
+
 demo: $(VENV)/ready ## labd, an agent with two simulated benches and the example scenarios, from nothing
 	@exec $(BIN)/python -m deploy.demo
 
+# Where helm and kubectl cannot be had, the tests that need them are skipped, or fail if LABD_REQUIRE_TOOLS is set.
 test: $(VENV)/ready ## every test that can run on this machine
+	-@$(BIN)/python -m deploy.tools
 	$(BIN)/python -m tests.alone --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore $(FUZZ)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist load $(FUZZ)
 	tests/vcan/run

@@ -12,7 +12,7 @@ import yaml
 from bench_agent.main import main as bench_agent
 from labd.daemon import main as labd
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 PROGRAMS: dict[str, click.Command] = {"labd": labd, "bench-agent": bench_agent}
 
