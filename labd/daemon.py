@@ -651,15 +651,16 @@ def _providers(access: Path | None, issuer: str | None, client_id: str | None) -
     from pydantic import ValidationError
 
     from labd.services.oidc import OidcProvider
-    from labd.services.providers import AccessFile, AccessFileError, Oidc, read_access_file
+    from labd.services.providers import AccessFile, Oidc, read_access_file
     from labd.services.token_review import TokenReviewProvider
+    from labd.settings_file import SettingsError
 
     try:
         trusted = AccessFile() if access is None else read_access_file(access)
         if issuer is not None:
             simple = Oidc(name="oidc", issuer=issuer, client_id=client_id)
             trusted = AccessFile(oidc=(*trusted.oidc, simple), kubernetes=trusted.kubernetes)
-    except AccessFileError as error:
+    except SettingsError as error:
         raise StartError(str(error)) from error
     except ValidationError as error:
         raise StartError(f"--oidc-issuer {issuer}: {error.errors()[0]['msg']}") from error

@@ -6,19 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from labd.model.identity import Role, Scope
+from labd.settings_file import Model, read_settings
 
-FILE_BYTES_MAX = 1024 * 1024
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA")
 """Of signatures (RFC 7518, RFC 9864) that may be taken: those with a public key only."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-class AccessFileError(Exception):
-    """The file cannot be used. The text has one line for each mistake."""
 
 
 def _url(text: str) -> str:
@@ -32,12 +27,6 @@ def _url(text: str) -> str:
 
 Url = Annotated[str, AfterValidator(_url)]
 ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-
-
-class Model(BaseModel):
-    """Nothing unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Grant(Model):
@@ -129,38 +118,8 @@ def roles_of(grants: Iterable[Grant], claims: Mapping[str, Any]) -> tuple[dict[s
 
 
 def read_access_file(path: Path) -> AccessFile:
-    """Raises AccessFileError with every mistake and its line."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
-        if len(content) > FILE_BYTES_MAX:
-            raise AccessFileError(f"{path}: more than {FILE_BYTES_MAX} bytes")
-        text = content.decode("utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise AccessFileError(f"{path}: {error}") from error
-    try:
-        return AccessFile.model_validate({} if document is None else document)
-    except ValidationError as error:
-        lines = (
-            f"{path}:{_line(node, one['loc'])}: {'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}"
-            for one in error.errors()
-        )
-        raise AccessFileError("\n".join(lines)) from error
-
-
-def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
-    for part in location:
-        inner: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode):
-            inner = next((value for key, value in node.value if key.value == str(part)), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            inner = node.value[part]
-        if inner is None:
-            break
-        node = inner
-    return 1 if node is None else node.start_mark.line + 1
+    """Raises SettingsError with every mistake and its line."""
+    return read_settings(path, AccessFile)
 
 
 def _fits(value: object, patterns: str | tuple[str, ...]) -> bool:

@@ -14,8 +14,9 @@ from joserfc.jwk import RSAKey
 from labd.model.identity import SYSTEM, Role, Scope
 from labd.services.errors import Unauthenticated
 from labd.services.oidc import KEYS_AGAIN_S, LEEWAY_S, OidcProvider
-from labd.services.providers import AccessFileError, Grant, Kubernetes, Oidc, read_access_file, roles_of
+from labd.services.providers import Grant, Kubernetes, Oidc, read_access_file, roles_of
 from labd.services.token_review import TokenReviewProvider
+from labd.settings_file import SettingsError
 from tests.docs.pages import ROOT, blocks
 from tests.fake_issuer import FakeIssuer, fake_issuer
 from tests.unit.labd.fakes import EPOCH, FakeClock, application, attach, open_lab, report
@@ -244,7 +245,7 @@ def test_all_mistakes_of_the_access_file_are_told_with_their_lines(tmp_path: Pat
         "    grants:\n"
         "      - {claims: {}, team: blue, role: boss}\n"
     )
-    with pytest.raises(AccessFileError) as failure:
+    with pytest.raises(SettingsError) as failure:
         read_access_file(path)
     lines = [line.removeprefix(f"{path}:").partition(": ") for line in str(failure.value).splitlines()]
     places = [(int(line), rest.partition(": ")[0]) for line, _, rest in lines]
