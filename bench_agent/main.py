@@ -1,6 +1,7 @@
 """The console script ``bench-agent``."""
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -10,6 +11,8 @@ import click
 import structlog
 from pydantic import ValidationError
 
+from bench_agent.protocol import tracing
+from bench_agent.protocol.json_log import set_up_json_log
 from bench_agent.server import config as config_file
 from bench_agent.server.agent import Agent, ListenError
 from bench_agent.server.certificate import AgentCertificate, CertificateError
@@ -90,6 +93,15 @@ def main() -> None:
     "that runs with --insecure; listens on loopback only.",
 )
 @click.option("--insecure-on-network", is_flag=True, help="The same, on any address.")
+@click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    default="text",
+    envvar="BENCH_AGENT_LOG_FORMAT",
+    show_envvar=True,
+    show_default=True,
+    help="Of the log: for people, or a JSON object a line.",
+)
 def serve(
     file: Path,
     listen: str | None,
@@ -98,13 +110,17 @@ def serve(
     data: Path | None,
     insecure: bool,
     insecure_on_network: bool,
+    log_format: str,
 ) -> None:
     """Serve the benches of FILE until stopped (SIGTERM or Ctrl-C).
 
     The agent has to be enrolled first. A bench that does not work is reported as unhealthy, with the reason; the others
     are served.
     """
-    _log_to_stderr()
+    if log_format == "json":
+        set_up_json_log(logging.DEBUG)
+    else:
+        _log_to_stderr()
     try:
         config = config_file.load(file)
     except ConfigError as error:
@@ -117,9 +133,12 @@ def serve(
         certificate = _certificate(config)
     try:
         with only_instance(config.agent.data_dir):
+            tracing.set_up("bench-agent")
             revoked = asyncio.run(_serve(config, certificate))
     except (ListenError, EpochError, QuarantineError, InstanceError) as error:
         raise click.ClickException(str(error)) from error
+    finally:
+        tracing.close()
     if revoked is not None:
         raise click.ClickException(f"{revoked}. Enrol the agent anew before it is started again")
 
@@ -395,6 +414,7 @@ def _log_to_stderr() -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            tracing.into_log,
             structlog.dev.set_exc_info,
             structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
             structlog.dev.ConsoleRenderer(

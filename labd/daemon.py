@@ -20,7 +20,9 @@ from urllib.parse import urlsplit
 import click
 import structlog
 
+from bench_agent.protocol import tracing
 from bench_agent.protocol.identity import CONTROLLER_NAME
+from bench_agent.protocol.json_log import set_up_json_log
 
 if TYPE_CHECKING:
     import ssl
@@ -163,6 +165,15 @@ class _Door:
     help="Least important log lines to write to standard error.",
 )
 @click.option(
+    "--log-format",
+    type=click.Choice(("logfmt", "json")),
+    default="logfmt",
+    envvar="LABD_LOG_FORMAT",
+    show_envvar=True,
+    show_default=True,
+    help="Of the log: key=value, or a JSON object a line.",
+)
+@click.option(
     "--name",
     "names",
     multiple=True,
@@ -260,6 +271,7 @@ def serve(
     runner: str | None,
     secrets_key: Path | None,
     log_level: str,
+    log_format: str,
     names: tuple[str, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -279,7 +291,8 @@ def serve(
 
     The first start puts a token for a first admin into DATA/admin.token: labctl login URL --token-file DATA/admin.token
     """
-    _set_up_logging(log_level)
+    _set_up_logging(log_level, log_format)
+    tracing.set_up("labd")
     try:
         providers = _providers(access, oidc_issuer, oidc_client_id)
         tls = None
@@ -294,6 +307,8 @@ def serve(
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
+    finally:
+        tracing.close()
 
 
 @main.command("rotate-ca")
@@ -839,11 +854,16 @@ def _plain(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> Mutab
     return entry
 
 
-def _set_up_logging(level: str) -> None:
+def _set_up_logging(level: str, form: str = "logfmt") -> None:
     threshold = getattr(logging, level.upper())
+    if form == "json":
+        set_up_json_log(threshold)
+        return
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            tracing.into_log,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _plain,

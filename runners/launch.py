@@ -17,7 +17,8 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "P
 
 def environment() -> dict[str, str]:
     """What a runner gets of this process' environment: no secret is in it."""
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    tracing = [name for name in os.environ if name.startswith("OTEL_") and not name.endswith("HEADERS")]
+    inherited = {name: os.environ[name] for name in (*_INHERITED, *tracing) if name in os.environ}
     # Whoever runs from a source tree gives its runners the same tree.
     root = str(Path(__file__).parents[1])
     if Path(root).name != "site-packages":
@@ -30,6 +31,7 @@ def tls_variables(ca: Path, server_name: str) -> dict[str, str]:
     return {"LABD_CA": str(ca.absolute()), "LABD_SERVER_NAME": server_name}
 
 
-def run_variables(url: str, run_id: str, token: str) -> dict[str, str]:
-    """The environment variables that tell a runner its run: labd's REST API at ``url``, and the run's token."""
-    return {"LABD_URL": url, "LABD_RUN_ID": run_id, "LABD_RUN_TOKEN": token}
+def run_variables(url: str, run_id: str, token: str, traceparent: str | None = None) -> dict[str, str]:
+    """The environment variables that tell a runner its run: labd's REST API at ``url``, the run's token, its trace."""
+    variables = {"LABD_URL": url, "LABD_RUN_ID": run_id, "LABD_RUN_TOKEN": token}
+    return variables | ({} if traceparent is None else {"TRACEPARENT": traceparent})

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from bench_agent.protocol import tracing
 from bench_agent.protocol.identity import AgentTls
 from labd.client import LabError, RevokeNotice
 from labd.client.types import Assignment, Failure, Result
@@ -104,8 +105,17 @@ class Runner:
     def execute(self) -> int:
         """The whole run. Returns the exit code. Raises LabError when the assignment cannot be had."""
         assignment = self._fetch()
-        self._watch_from_outside(assignment)
         benches = [bench["name"] for bench in assignment["benches"]]
+        lease, where = assignment["lease_id"], ",".join(benches)
+        with tracing.span(f"run {assignment['name']}", run=self._run_id, lease=lease, bench=where) as span:
+            tracing.adopt(span.traceparent)
+            code = self._carry_out(assignment, benches)
+            if code != PASSED:
+                span.failed("failed" if code == FAILED else "error")
+        return code
+
+    def _carry_out(self, assignment: Assignment, benches: list[str]) -> int:
+        self._watch_from_outside(assignment)
         stop, record = Stop(), Record(assignment["name"], benches, may_test_nothing=self._may_test_nothing)
         shipper = LogShipper(
             self._lab,
@@ -259,6 +269,8 @@ def main() -> int:
         return ERROR
     # The token is for us alone: nothing that this process might start or print should find it.
     token = os.environ.pop("LABD_RUN_TOKEN")
+    tracing.adopt_environment()
+    tracing.set_up("labd-runner")
     try:
         with LabClient(os.environ["LABD_URL"], token=token, in_order=True) as lab:
             runner = Runner(lab, os.environ["LABD_RUN_ID"])
@@ -268,6 +280,8 @@ def main() -> int:
     except LabError as error:
         _complain("the run's assignment or result cannot be exchanged with labd", error=str(error))
         return ERROR
+    finally:
+        tracing.close()
 
 
 def _told_to_stop(number: int) -> str:

@@ -13,6 +13,7 @@ from bench_agent.protocol import (
     bus_pb2_grpc,
     console_pb2_grpc,
     power_pb2_grpc,
+    tracing,
     traffic_pb2_grpc,
 )
 from bench_agent.protocol.claims import BENCH_METADATA
@@ -40,7 +41,7 @@ class Connection:
         self.timeout_s = timeout_s
         """How long the agent may take to answer, beyond what the call itself asks it to wait (s)."""
         self.target = f"bench {bench} at {address}"
-        self.metadata = (("authorization", f"Bearer {token}"), (BENCH_METADATA, bench))
+        self._credentials = (("authorization", f"Bearer {token}"), (BENCH_METADATA, bench))
         self.channel = _channel(address, tls)
         self.stub = bench_pb2_grpc.BenchStub(self.channel)
         self.monitor = bus_pb2_grpc.BusMonitorStub(self.channel)
@@ -48,6 +49,11 @@ class Connection:
         self.traffic = traffic_pb2_grpc.TrafficStub(self.channel)
         self.adapters = adapter_pb2_grpc.AdapterStub(self.channel)
         self.power = power_pb2_grpc.PowerStub(self.channel)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Of every call."""
+        return (*self._credentials, *tracing.headers().items())
 
     def ask(
         self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request, wait_s: float = 0.0

@@ -507,6 +507,7 @@ class StartRunner(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     RUN_TOKEN_FIELD_NUMBER: _builtins.int
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     bench: _builtins.str
     url: _builtins.str
@@ -515,6 +516,8 @@ class StartRunner(_message.Message):
     """Opens the runner-only routes of the run."""
     lease_token: _builtins.str
     """The run's right to the bench; the agent judges it as it does any call's."""
+    traceparent: _builtins.str
+    """The trace in which it works (W3C Trace Context); empty for none."""
     def __init__(
         self,
         *,
@@ -523,10 +526,11 @@ class StartRunner(_message.Message):
         url: _builtins.str = ...,
         run_token: _builtins.str = ...,
         lease_token: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bench", b"bench", "lease_token", b"lease_token", "run_id", b"run_id", "run_token", b"run_token", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bench", b"bench", "lease_token", b"lease_token", "run_id", b"run_id", "run_token", b"run_token", "traceparent", b"traceparent", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

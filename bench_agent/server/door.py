@@ -13,6 +13,7 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
+from bench_agent.protocol import tracing
 from bench_agent.protocol.access import Access
 from bench_agent.protocol.claims import BENCH_METADATA, PREPARING_METADATA
 from bench_agent.protocol.identity import lease_of
@@ -82,7 +83,9 @@ class LeaseDoor(grpc.aio.ServerInterceptor):
                     # Else the first message would do it, and a call that is cut meanwhile could not be told so:
                     # gRPC takes it for not done, sends it once more with the status, and refuses both.
                     await context.send_initial_metadata(())
-                return await self._admitted(behaviour, request, context, method)
+                what = {"rpc__system": "grpc", "rpc__method": method[1:], "bench": _metadata(context, BENCH_METADATA)}
+                with tracing.span(method[1:], parent=_metadata(context, tracing.HEADER), kind="server", **what):
+                    return await self._admitted(behaviour, request, context, method)
             except CallError as error:
                 await _abort(context, error.code, error.message, preparing=error.preparing)
 
@@ -102,6 +105,7 @@ class LeaseDoor(grpc.aio.ServerInterceptor):
             what=method.rpartition("/")[2],
         )
         _current.set(call)
+        structlog.contextvars.bind_contextvars(bench=bench, lease=call.claims.lease)
         if isinstance(request, AsyncIterable):
             request = _noted(request, call)
         try:
@@ -144,15 +148,14 @@ async def _noted(requests: AsyncIterable[Message], call: Call) -> AsyncIterator[
 
 
 def _credentials(context: Context) -> tuple[str | None, str | None]:
-    token = bench = None
-    metadata = context.invocation_metadata()
-    for key, value in metadata if metadata is not None else ():
-        if key == "authorization" and isinstance(value, str):
-            scheme, _, rest = value.partition(" ")
-            token = rest.strip() if scheme.lower() == "bearer" else None
-        elif key == BENCH_METADATA and isinstance(value, str):
-            bench = value
-    return token, bench
+    scheme, _, rest = _metadata(context, "authorization").partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else None, _metadata(context, BENCH_METADATA) or None
+
+
+def _metadata(context: Context, name: str) -> str:
+    """What the caller sent under this name last; empty for nothing, or for no text."""
+    sent = [value for key, value in context.invocation_metadata() or () if key == name]
+    return sent[-1] if sent and isinstance(sent[-1], str) else ""
 
 
 def _leases(context: Context) -> list[str]:

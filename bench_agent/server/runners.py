@@ -159,7 +159,7 @@ class Runners:
         url = reachable_url(order.url, self._labd())
         variables = {
             **self.variables,
-            **launch.run_variables(url, order.run_id, order.run_token),
+            **launch.run_variables(url, order.run_id, order.run_token, order.traceparent or None),
             launch.ADDRESS_VARIABLE: self.address,
         }
         try:

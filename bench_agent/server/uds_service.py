@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 
-from bench_agent.protocol import bench_pb2
+from bench_agent.protocol import bench_pb2, tracing
 from bench_agent.protocol.values import from_values
 from bench_agent.server import uds_replies
 from bench_agent.server.bench import Bench
@@ -80,10 +80,13 @@ class _Writer:
 async def answer(bench: Bench, request: bench_pb2.UdsRequest) -> bench_pb2.UdsReply:
     """Carries out one request. What goes wrong is in the reply."""
     reply = bench_pb2.UdsReply(id=request.id)
-    try:
-        await _exchange(bench, request, reply)
-    except UdsError as error:
-        uds_replies.fill_error(reply, error)
+    what = request.call.service or f"0x{request.pdu[:1].hex().upper()}"
+    with tracing.span(f"UDS {what}", kind="client", bench=bench.name, ecu=request.ecu, service=what) as span:
+        try:
+            await _exchange(bench, request, reply)
+        except UdsError as error:
+            uds_replies.fill_error(reply, error)
+            span.failed(str(error))
     return reply
 
 

@@ -126,7 +126,12 @@ def message_of(order: Order) -> dict[str, Any]:
             return {"certificate": lab_pb2.Certificate(chain=chain, trust=trust, refusal=refusal)}
         case StartOrder(job):
             start = lab_pb2.StartRunner(
-                run_id=job.run_id, bench=job.bench, url=job.url, run_token=job.token, lease_token=job.lease_token
+                run_id=job.run_id,
+                bench=job.bench,
+                url=job.url,
+                run_token=job.token,
+                lease_token=job.lease_token,
+                traceparent=job.traceparent or "",
             )
             return {"start_runner": start}
         case StopOrder(run_id):

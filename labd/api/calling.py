@@ -6,6 +6,7 @@ function are one call.
 """
 
 import asyncio
+import contextvars
 import inspect
 import json
 from collections.abc import Callable
@@ -31,7 +32,8 @@ _JSON = "application/json"
 
 async def in_thread(function: Callable[[Argument], Result], argument: Argument) -> Result:
     """What the function returns, which may wait for the database."""
-    return await asyncio.get_running_loop().run_in_executor(None, function, argument)
+    within = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(None, within.run, function, argument)
 
 
 class Received(Request):

@@ -1,11 +1,14 @@
 """Takes a request straight to its route, which the guard has found already."""
 
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bench_agent.protocol import tracing
 from labd.api.calling import Received
 from labd.api.guard import Admission
 from labd.api.problems import answer_to
@@ -35,8 +38,18 @@ class Dispatch:
             await self._app(scope, receive, send)
             return
         request = Received(scope, receive, send)
-        try:
-            response = await route.answer(request)
-        except (ServiceError, StoreError, RequestValidationError, HTTPException) as error:
-            response = answer_to(request, error)
+        above = request.headers.get(tracing.HEADER)
+        what = {"http__request__method": route.method, "http__route": admission.operation.partition(" ")[2]}
+        with tracing.span(admission.operation, parent=above, kind="server", **what) as span:
+            response = await _answer(route, request)
+            span.note(http__response__status_code=response.status_code)
+            if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                span.failed(HTTPStatus(response.status_code).phrase)
         await response(scope, receive, send)
+
+
+async def _answer(route: Route, request: Received) -> Response:
+    try:
+        return await route.answer(request)
+    except (ServiceError, StoreError, RequestValidationError, HTTPException) as error:
+        return answer_to(request, error)

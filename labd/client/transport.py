@@ -28,6 +28,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util import parse_url
 
+from bench_agent.protocol import tracing
 from labd.client.errors import LabError, LabUnreachable, ProblemError, UnexpectedAnswer
 from labd.client.urls import CONNECT_S, Urls, silence_options
 from labd.client.user_agent import USER_AGENT
@@ -80,7 +81,8 @@ class Transport:
 
     def _headers(self) -> dict[str, str]:
         token = self._bearer()
-        return {"User-Agent": USER_AGENT} | ({"Authorization": f"Bearer {token}"} if token else {})
+        authorization = {"Authorization": f"Bearer {token}"} if token else {}
+        return {"User-Agent": USER_AGENT, **tracing.headers(), **authorization}
 
     def close(self) -> None:
         """Closes the connections; later requests raise LabError."""

@@ -30,6 +30,9 @@ class Job:
     others: tuple[str, ...] = ()
     """The URLs of other labds, for when that one is gone."""
 
+    traceparent: str | None = None
+    """The trace in which it works (W3C Trace Context)."""
+
     def urls(self, own: str) -> str:
         """For LABD_URL: ``own``, which may be several already, then the others that are as safe."""
         known = own.split(",")

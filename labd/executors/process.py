@@ -34,7 +34,7 @@ class ProcessExecutor:
     def start(self, job: Job) -> None:
         """See `Executor.start`."""
         try:
-            variables = launch.run_variables(job.urls(job.url), job.run_id, job.token)
+            variables = launch.run_variables(job.urls(job.url), job.run_id, job.token, job.traceparent)
             self._keeper.start(job.run_id, {**self._variables, **variables})
         except StartError as error:
             raise ExecutorError(str(error)) from error
