@@ -24,3 +24,10 @@ class PointSink(Protocol):
 
     def write(self, points: Iterable[Point]) -> None:
         """Takes the points, in their order."""
+
+
+class Nowhere:
+    """Where points go when nobody wants them."""
+
+    def write(self, points: Iterable[Point]) -> None:
+        """Keeps none of them."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import structlog
 
 from labd.model.identity import SYSTEM, Actor
+from labd.model.point import Nowhere, PointSink
 from labd.services.changes import Changes
 from labd.services.clock import Clock
 from labd.services.ledger import Effects, Ledger
@@ -80,13 +81,21 @@ class Core:
     """Opens transactions, and tells the followers what each has caused once it is durable."""
 
     def __init__(
-        self, store: Store, clock: Clock, signer: Signer, limits: RunLimits, peers: Peers | None = None
+        self,
+        store: Store,
+        clock: Clock,
+        signer: Signer,
+        limits: RunLimits,
+        peers: Peers | None = None,
+        points: PointSink | None = None,
     ) -> None:
+        """``points`` takes what is measured; None: nobody wants it."""
         self.store = store
         self.peers: Peers = peers or Alone()
         self.clock = clock
         self.signer = signer
         self.limits = limits
+        self.points: PointSink = points or Nowhere()
         self.presence = Presence()
         self.changes = Changes()
         self.together = Together()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from labd.executors.base import Executor
 from labd.executors.bench import BenchExecutor
+from labd.model.point import PointSink
 from labd.model.run import ExecutorName
 from labd.services.anchor import Anchor
 from labd.services.auditing import Auditing
@@ -56,6 +57,7 @@ class Lab:
         providers: Sequence[Provider] = (),
         replicas: Replicas | None = None,
         anchor: Anchor | None = None,
+        points: PointSink | None = None,
     ) -> None:
         """``replicas``: the other labds on the same database; None when there can be none.
 
@@ -67,7 +69,7 @@ class Lab:
         """
         self.at_bench = at_bench = BenchExecutor(public_url or url)
         self._executors = {**executors, ExecutorName.BENCH: at_bench}
-        self.core = Core(store, clock, signer, limits, replicas)
+        self.core = Core(store, clock, signer, limits, replicas, points)
         self.replicas = replicas
         self.identities = Identities(self.core)
         self.sign_in = SignIn(self.core, self.identities, providers) if secure else None
