@@ -12,6 +12,8 @@ class Alive:
     """The runner lives."""
 
     attempt: int = 1
+    begun: bool = True
+    """False while its surroundings are being set up: a runner that does not run yet cannot say that it lives."""
 
 
 @dataclass(frozen=True, slots=True)
