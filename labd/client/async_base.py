@@ -77,7 +77,7 @@ class AsyncTransport:
         """The body of the answer; like `Transport.request`, also in what it repeats and raises."""
         headers, content = dict(headers or {}), None
         if method != "GET":
-            headers["Idempotency-Key"] = str(uuid.uuid4())
+            headers.setdefault("Idempotency-Key", str(uuid.uuid4()))
         if json is not None:
             headers["Content-Type"] = "application/json"
             content = jsonlib.dumps(json, allow_nan=False).encode()
@@ -231,10 +231,17 @@ class AsyncBase:
             params["cursor"] = page["next"]
 
     async def _call(
-        self, method: str, path: str, body: object | None = None, if_match: IfMatch = None, *, wait_s: float = 0
+        self,
+        method: str,
+        path: str,
+        body: object | None = None,
+        if_match: IfMatch = None,
+        *,
+        wait_s: float = 0,
+        key: str | None = None,
     ) -> Any:
         params = {"wait": str(wait_s)} if wait_s else None
-        headers = precondition(if_match)
+        headers = precondition(if_match) | ({"Idempotency-Key": key} if key else {})
         answer = await self._http.request(
             method, f"{_API}/{path}", params=params, json=body, headers=headers, more_s=wait_s
         )

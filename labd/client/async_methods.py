@@ -4,7 +4,7 @@
 import functools
 import os
 from base64 import b64encode
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import IO, Any, cast
@@ -69,6 +69,10 @@ def _wanted(
     wanted: dict[str, object] = {"benches": list(benches)} if benches else {"selector": selector}
     more = {"same_site": same_site, "affinity": affinity, "team": team}
     return wanted | {name: value for name, value in more.items() if value}
+
+
+def _shown(token: str | Callable[[], str | None] | None) -> Callable[[], str | None] | None:
+    return (lambda: token) if isinstance(token, str) else token
 
 
 def _segment(text: str) -> str:
@@ -370,20 +374,23 @@ class AsyncMethods(AsyncBase):
         benches: Sequence[WantedBenches] = (),
         same_site: bool = False,
         affinity: str = "",
-        holder: str,
+        holder: str | None = None,
         team: str | None = None,
         priority: str = "normal",
         timeout_s: float = 300,
         executor: ExecutorName = "process",
         data_files: Mapping[str, bytes] | None = None,
         environment: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Run:
         """Submits a Lua scenario. ``files`` are further Lua files by path relative to the script, for ``require``,
         and ``data_files`` what else it names, such as a log to replay (at most 16 MiB together).
 
         ``timeout_s`` counts from the moment that the run starts. The script runs beside labd (``executor`` "process")
         or on the bench's own machine, beside the bus ("bench"). It is given the variables and secrets of the
-        ``environment``.
+        ``environment``. Its holder is whoever asks, unless told otherwise.
+
+        Sent again with the same ``idempotency_key`` within a day, by another process too, it is the same run.
         """
         body: dict[str, object] = {
             "script": script,
@@ -398,7 +405,7 @@ class AsyncMethods(AsyncBase):
             body["environment"] = environment
         if data_files:
             body["data_files"] = {path: b64encode(content).decode() for path, content in data_files.items()}
-        return cast(Run, await self._call("POST", "runs", body))
+        return cast(Run, await self._call("POST", "runs", body, key=idempotency_key))
 
     async def run(self, run_id: str, *, seen: Run | None = None, wait_s: float = 0) -> Run:
         """One run; with ``wait_s`` (60 at most) once it is another version than was ``seen``, as for `lease`."""

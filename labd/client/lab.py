@@ -3,7 +3,7 @@
 import functools
 import os
 from base64 import b64encode
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import IO, Any, cast
@@ -56,8 +56,8 @@ class LabClient(Identities):
 
     Every method raises `LabUnreachable` when labd does not answer within ``timeout_s``, `ProblemError` when it refuses
     (its message names what is wrong), and `UnexpectedAnswer` when the URL is not labd's. ``token`` is a bearer
-    token: of a user, or of a run, which the runner-only routes ask for. Without it: LABD_TOKEN, or what
-    ``labctl login`` has stored for the URL.
+    token: of a user, or of a run, which the runner-only routes ask for; or a function that tells it for each request,
+    as tokens in files are renewed. Without it: LABD_TOKEN, or what ``labctl login`` has stored for the URL.
 
     Changes take ``if_match``, the thing as this client last answered it: they are made to that version only, and are
     refused (ProblemError 412) when it is another by now.
@@ -74,7 +74,7 @@ class LabClient(Identities):
         self,
         url: str = DEFAULT_URL,
         *,
-        token: str | None = None,
+        token: str | Callable[[], str | None] | None = None,
         timeout_s: float = 10,
         ca: str | os.PathLike[str] | None = None,
         server_name: str | None = None,
@@ -88,7 +88,7 @@ class LabClient(Identities):
             server_name = CONTROLLER_NAME  # by which labd's own authority knows it, whatever its address
         self._http = Transport(
             url,
-            bearer=(lambda: token) if token is not None else functools.partial(bearer, url),
+            bearer=_shown(token) or functools.partial(bearer, url),
             timeout_s=timeout_s,
             ca=ca,
             server_name=server_name,
@@ -375,20 +375,23 @@ class LabClient(Identities):
         benches: Sequence[WantedBenches] = (),
         same_site: bool = False,
         affinity: str = "",
-        holder: str,
+        holder: str | None = None,
         team: str | None = None,
         priority: str = "normal",
         timeout_s: float = 300,
         executor: ExecutorName = "process",
         data_files: Mapping[str, bytes] | None = None,
         environment: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Run:
         """Submits a Lua scenario. ``files`` are further Lua files by path relative to the script, for ``require``,
         and ``data_files`` what else it names, such as a log to replay (at most 16 MiB together).
 
         ``timeout_s`` counts from the moment that the run starts. The script runs beside labd (``executor`` "process")
         or on the bench's own machine, beside the bus ("bench"). It is given the variables and secrets of the
-        ``environment``.
+        ``environment``. Its holder is whoever asks, unless told otherwise.
+
+        Sent again with the same ``idempotency_key`` within a day, by another process too, it is the same run.
         """
         body: dict[str, object] = {
             "script": script,
@@ -403,7 +406,7 @@ class LabClient(Identities):
             body["environment"] = environment
         if data_files:
             body["data_files"] = {path: b64encode(content).decode() for path, content in data_files.items()}
-        return cast(Run, self._call("POST", "runs", body))
+        return cast(Run, self._call("POST", "runs", body, key=idempotency_key))
 
     def run(self, run_id: str, *, seen: Run | None = None, wait_s: float = 0) -> Run:
         """One run; with ``wait_s`` (60 at most) once it is another version than was ``seen``, as for `lease`."""
@@ -593,10 +596,17 @@ class LabClient(Identities):
             params["cursor"] = page["next"]
 
     def _call(
-        self, method: str, path: str, body: object | None = None, if_match: IfMatch = None, *, wait_s: float = 0
+        self,
+        method: str,
+        path: str,
+        body: object | None = None,
+        if_match: IfMatch = None,
+        *,
+        wait_s: float = 0,
+        key: str | None = None,
     ) -> Any:
         params = {"wait": str(wait_s)} if wait_s else None
-        headers = precondition(if_match)
+        headers = precondition(if_match) | ({"Idempotency-Key": key} if key else {})
         answer = self._http.request(method, f"{_API}/{path}", params=params, json=body, headers=headers, more_s=wait_s)
         return self._http.json(answer) if answer else None
 
@@ -620,6 +630,10 @@ def _wanted(
     wanted: dict[str, object] = {"benches": list(benches)} if benches else {"selector": selector}
     more = {"same_site": same_site, "affinity": affinity, "team": team}
     return wanted | {name: value for name, value in more.items() if value}
+
+
+def _shown(token: str | Callable[[], str | None] | None) -> Callable[[], str | None] | None:
+    return (lambda: token) if isinstance(token, str) else token
 
 
 def _segment(text: str) -> str:

@@ -111,7 +111,7 @@ class Transport:
         """
         headers, body = dict(headers or {}), None
         if method != "GET":
-            headers["Idempotency-Key"] = str(uuid.uuid4())
+            headers.setdefault("Idempotency-Key", str(uuid.uuid4()))
         if json is not None:
             headers["Content-Type"] = "application/json"
             body = jsonlib.dumps(json, allow_nan=False).encode()
