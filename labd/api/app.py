@@ -14,6 +14,7 @@ from labd.api.dispatch import Dispatch
 from labd.api.examples import add_examples
 from labd.api.guard import Guard
 from labd.api.limits import Limits
+from labd.api.metering import Metering
 from labd.api.routes import (
     agents,
     audit,
@@ -110,4 +111,5 @@ def _application(limits: Limits) -> FastAPI:
     app.add_middleware(Dispatch, routes={PREFIX: routes, "": routes_of([meta.well_known])})
     app.add_middleware(BodyLimit, most=limits.request_bytes)
     app.add_middleware(Guard, limits=limits)
+    app.add_middleware(Metering, prefix=PREFIX, paths=[route.path_format for route in routes])
     return app

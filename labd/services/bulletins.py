@@ -13,6 +13,8 @@ def encode(sender: str, effects: Effects) -> list[str]:
     """As few messages as it takes; none when nothing was caused."""
     flags, items = {}, []
     for one in fields(effects):
+        if one.metadata.get("here"):
+            continue
         value = getattr(effects, one.name)
         if isinstance(value, (list, set)):
             items += [(one.name, item if isinstance(item, str) else asdict(item)) for item in value]

@@ -1,11 +1,13 @@
 """What the use cases share: the store, the clock, and what happens after a transaction."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
 
+from bench_agent.protocol.samples import Samples
 from labd.model.identity import SYSTEM, Actor
 from labd.model.point import Nowhere, PointSink
 from labd.services.changes import Changes
@@ -96,6 +98,8 @@ class Core:
         self.signer = signer
         self.limits = limits
         self.points: PointSink = points or Nowhere()
+        self.commits = Samples()
+        """How long writing transactions took, their wait for others included (s)."""
         self.presence = Presence()
         self.changes = Changes()
         self.together = Together()
@@ -125,6 +129,7 @@ class Core:
 
     @contextmanager
     def _transaction(self, actor: Actor) -> Iterator[Ledger]:
+        began = time.monotonic()
         with self.store.write() as unit:
             ledger = Ledger(unit, self.clock.now(), self.presence.attached, self.limits, actor, granting=self.granting)
             ledger.replica = self.peers.replica
@@ -136,6 +141,7 @@ class Core:
             if not self.granting:
                 ledger.effects.unscheduled = True
             self.peers.announce(unit, ledger.effects)
+        self.commits.add(time.monotonic() - began)
         if stalled:
             self._stood_still = False
         self._tell(ledger.effects)

@@ -26,6 +26,7 @@ from labd.services.identities import Identities
 from labd.services.lease_certificates import LeaseCertificates
 from labd.services.leasing import Leasing
 from labd.services.limits import RunLimits
+from labd.services.measuring import Measuring
 from labd.services.policing import Policing
 from labd.services.replicas import Replicas
 from labd.services.retaining import Retaining
@@ -90,6 +91,7 @@ class Lab:
         self.auditing = Auditing(self.core, anchor)
         self.backups = Backups(self.core, keys or {})
         self.retaining = Retaining(self.core)
+        self.measuring = Measuring(self.core, sessions)
         self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)
         if replicas is not None:
@@ -112,6 +114,7 @@ class Lab:
         self.conductor.start()
         self.retaining.start()
         self.auditing.start()
+        self.measuring.start()
 
     def _catch_up(self) -> None:
         self.fleet.catch_up()
@@ -126,6 +129,7 @@ class Lab:
     def stop(self) -> None:
         """Ends every running run and its runner; leases and queue stay for the next labd."""
         self.core.granting = False
+        self.measuring.stop()
         self.retaining.stop()
         self.auditing.stop()
         self.conductor.stop()

@@ -17,10 +17,13 @@ from labd.model.policy import Policy
 from labd.model.run import CaseCounts, ExecutorName, Run, RunState
 from labd.scheduling.decide import decide
 from labd.scheduling.decisions import Grant, Notice
+from labd.services.happenings import Granted, Happening, LeaseOver, RunOver
 from labd.services.limits import RunLimits
 from labd.services.planning import HOUR_S, lab_of, rules_of
 from labd.store.unit import Unit
 
+HERE = {"here": True}
+"""Of an effect that is of no concern to other labds."""
 CLOCK_MARGIN_S = 60.0
 """How much longer than it says a lost agent may take a token for valid."""
 
@@ -101,6 +104,8 @@ class Effects:
     """Agents that have to attach anew."""
     lenient_until: float = 0.0
     """No run is ended for its timeout before (s since the Unix epoch, labd's clock); 0 for no change."""
+    happened: list[Happening] = field(default_factory=list, metadata=HERE)
+    """What is measured of it, by this labd alone."""
 
     def is_due(self, at: float | None) -> None:
         """Something is due then, or never."""
@@ -380,7 +385,8 @@ class Ledger:
 
     def _grant(self, lease: Lease, grant: Grant) -> None:
         epochs = [(name, self._next_epoch(name)) for name in grant.benches]
-        self._move("lease.granted", lease, lease.grant(epochs, self.now, grant.ends_at))
+        granted = self._move("lease.granted", lease, lease.grant(epochs, self.now, grant.ends_at))
+        self.effects.happened.append(Granted(granted))
         run = self.unit.run(lease.run_id) if lease.run_id is not None else None
         if run is not None:
             self.effects.is_due(self.now + run.timeout_s + self._limits.grace_s)
@@ -398,6 +404,7 @@ class Ledger:
     def _end_lease(self, lease: Lease, reason: LeaseEnd, note: str = "") -> Lease:
         self.effects.fences.extend(FenceOrder(one.bench, one.epoch, reason) for one in lease.benches if one.live)
         ended = lease.end(reason, self.now, note)
+        self.effects.happened.append(LeaseOver(ended))
         action = "lease.ending" if ended.state is LeaseState.ENDING else "lease.ended"
         return self._move(action, lease, ended, why=note or reason.value)
 
@@ -457,6 +464,7 @@ class Ledger:
     def _end_run(self, run: Run, state: RunState, reason: str, cases: CaseCounts | None = None) -> Run:
         ended = run.finish(state, reason, self.now, cases)
         self.unit.save_run(ended)
+        self.effects.happened.append(RunOver(ended, self.unit.lease(run.lease_id)))
         self.audit("run.ended", f"run/{run.id}", before={"state": run.state}, after={"state": state}, team=run.team)
         self.effects.runs.add(run.id)
         return ended

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, func, insert, literal, select, update
 
 from labd.model.filters import Filter
-from labd.model.run import LogLine, Run, RunInput, RunState
+from labd.model.run import ExecutorName, LogLine, Run, RunInput, RunState
 from labd.store import tables
 from labd.store.rows import line_of, run_of, run_values
 from labd.store.units.lists import newest
@@ -58,6 +58,15 @@ class Runs(Part):
             select(tables.runs).where(tables.runs.c.state == state).order_by(tables.runs.c.seq)
         )
         return [run_of(row) for row in rows.mappings()]
+
+    def count_open_runs(self) -> dict[tuple[RunState, ExecutorName], int]:
+        """How many are not over, by state and executor."""
+        columns = tables.runs.c
+        query = select(columns.state, columns.executor, func.count()).where(
+            columns.state.in_([RunState.PENDING, RunState.RUNNING])
+        )
+        rows = self._connection.execute(query.group_by(columns.state, columns.executor))
+        return {(RunState(state), ExecutorName(executor)): count for state, executor, count in rows}
 
     def runs_due(self, now: float) -> list[Run]:
         """RUNNING runs whose timeout has passed, in order of arrival."""

@@ -1,0 +1,32 @@
+"""What a transaction has brought about that is worth a point in a time series, once it is durable."""
+
+from dataclasses import dataclass
+
+from labd.model.lease import Lease
+from labd.model.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A lease got its benches."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseOver:
+    """The end of a lease was decided."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class RunOver:
+    """A run ended."""
+
+    run: Run
+    lease: Lease | None
+    """The one that served it, as it was then."""
+
+
+Happening = Granted | LeaseOver | RunOver
