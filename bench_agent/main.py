@@ -185,6 +185,25 @@ def enrol_agent(file: Path, url: str, token: str, data: Path | None) -> None:
 
 @main.command()
 @click.argument("file", type=FILE)
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Overrides agent.data_dir.")
+def health(file: Path, data: Path | None) -> None:
+    """Say whether the agent of FILE serves on this machine: for container engines and service managers.
+
+    Exit code 1 if it does not answer within 3 s. Benches that do not work are no fault of the agent: labd shows them.
+    """
+    from bench_agent.server.health_check import NotServing, ask
+
+    try:
+        config = config_file.load(file)
+        _override(config, None, None, (), data)
+        ask(config.agent.data_dir)
+    except (ConfigError, NotServing) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"agent {config.agent.name} serves")
+
+
+@main.command()
+@click.argument("file", type=FILE)
 def check(file: Path) -> None:
     """Name every mistake in FILE, and in the DBC and ECU files that it refers to.
 

@@ -336,6 +336,38 @@ def rotate_ca(data: Path, keys: Path | None, distrust_former: bool) -> None:
     click.echo(f"the new authority's certificate has SHA-256 {fingerprint}; restart labd")
 
 
+@main.command("make-keys")
+@_data
+@_keys
+@click.option("--secret", metavar="NAMESPACE/NAME", help="Put them into this Secret of the cluster around, instead.")
+def make_keys(data: Path, keys: Path | None, secret: str | None) -> None:
+    """Make the keys of a new lab: signing key, certificate authority, key of the secrets.
+
+    labd does that itself at its first start, where it may write to --keys. This is for a directory that will be
+    read-only, such as a Kubernetes Secret. What is there already stays.
+    """
+    from labd import new_keys
+    from labd.services.authority import AuthorityUnusable
+    from labd.services.signing import KeyUnusable
+
+    os.umask(0o077)
+    try:
+        if secret is None:
+            fingerprint = new_keys.make_keys(keys or data)
+            click.echo(f"the authority's certificate has SHA-256 {fingerprint}")
+            return
+        namespace, slash, name = secret.partition("/")
+        if not slash or not namespace or not name:
+            raise click.BadParameter(
+                f"{secret!r}: expected NAMESPACE/NAME, such as lab/labd-keys", param_hint="--secret"
+            )
+        made = new_keys.make_secret(name, namespace)
+    except (OSError, AuthorityUnusable, KeyUnusable, new_keys.SecretNotMade) as error:
+        click.echo(f"labd: cannot make the keys: {error}", err=True)
+        sys.exit(1)
+    click.echo(f"Secret {secret} {'is made' if made else 'is there already'}")
+
+
 @main.command()
 @_data
 @_database

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+FOLDER = "socket"
 NAME = "agent.sock"
 _LONGEST = 100
 """Bytes of a path that still fits in sockaddr_un (unix(7)), with room for gRPC's ending zero."""
@@ -18,8 +19,8 @@ class UnixSocket:
 
         Raises OSError.
         """
-        folder = data_dir / "socket"
-        self._temporary = len(bytes(folder / NAME)) > _LONGEST
+        folder = data_dir / FOLDER
+        self._temporary = address_in(data_dir) is None
         if self._temporary:
             folder = Path(tempfile.mkdtemp(prefix="bench-agent-"))
         else:
@@ -32,6 +33,12 @@ class UnixSocket:
     def close(self) -> None:
         """Removes it."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def address_in(data_dir: Path) -> str | None:
+    """Where the agent with that data directory listens, for gRPC; None if the path is too long for that."""
+    path = data_dir / FOLDER / NAME
+    return None if len(bytes(path)) > _LONGEST else f"{_SCHEME}{path}"
 
 
 def is_local(peer: str) -> bool:
