@@ -42,6 +42,7 @@ _COMMANDS = (
     "status",
     "team",
     "token",
+    "top",
     "trace",
     "uds",
     "user",

@@ -27,6 +27,11 @@ class Ask(Protocol[Thing]):
         """As the method does."""
 
 
+def is_away(error: LabUnreachable | ProblemError) -> bool:
+    """Whether labd, or its database, may be back soon."""
+    return not isinstance(error, ProblemError) or error.status == HTTPStatus.SERVICE_UNAVAILABLE
+
+
 def patiently(call: Callable[[], Answer]) -> Answer:
     """The answer of a repeatable call, tried again for up to `RESTART_S` while labd cannot be reached."""
     deadline = time.monotonic() + RESTART_S
@@ -35,8 +40,7 @@ def patiently(call: Callable[[], Answer]) -> Answer:
         try:
             return call()
         except (LabUnreachable, ProblemError) as error:
-            away = not isinstance(error, ProblemError) or error.status == HTTPStatus.SERVICE_UNAVAILABLE
-            if not away or time.monotonic() + pause_s >= deadline:
+            if not is_away(error) or time.monotonic() + pause_s >= deadline:
                 raise
         time.sleep(pause_s)
         pause_s = min(1.5 * pause_s, _LONGEST_PAUSE_S)

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from labd.cli.main import main
 from tests.unit.cli.fake_agent import FakeAgent
+from tests.unit.cli.terminal import Terminal
 from tests.unit.client.fake_labd import FakeLabd, make_bench
 
 Labctl = Callable[..., Result]
@@ -41,6 +42,13 @@ def labctl(labd: FakeLabd) -> Labctl:
         return result
 
     return call
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    opened = Terminal()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -1,12 +1,8 @@
 """labctl console as a process on a real terminal, against a real agent with a device on a pty."""
 
 import os
-import pty
-import select
 import signal
 import subprocess
-import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,44 +13,10 @@ from tests.unit.bench_agent.conftest import signer, start_agent  # noqa: F401 - 
 from tests.unit.bench_agent.harness import AgentFile, RunningAgent, Signer, StartAgent, bench_entry
 from tests.unit.bench_agent.serial_device import SerialDevice
 from tests.unit.cli.conftest import Process
+from tests.unit.cli.terminal import DEADLINE_S, Terminal
 from tests.unit.client.fake_labd import FakeLabd, make_bench
 
-DEADLINE_S = 60.0
 HINT = b"Ctrl-] leaves"
-
-
-class Terminal:
-    """Somebody in front of a terminal on which labctl runs."""
-
-    def __init__(self) -> None:
-        self._near, self.far = pty.openpty()
-        self.before = termios.tcgetattr(self.far)
-        self.screen = b""
-
-    def type(self, keys: bytes) -> None:
-        os.write(self._near, keys)
-
-    def until(self, text: bytes) -> None:
-        end = time.monotonic() + DEADLINE_S
-        while text not in self.screen:
-            ready, _, _ = select.select([self._near], [], [], max(end - time.monotonic(), 0))
-            assert ready, f"only {self.screen!r} was shown"
-            self.screen += os.read(self._near, 4096)
-
-    @property
-    def restored(self) -> bool:
-        return termios.tcgetattr(self.far) == self.before
-
-    def close(self) -> None:
-        os.close(self._near)
-        os.close(self.far)
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    opened = Terminal()
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
