@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import click
 
+from bench_agent.protocol import tracing
 from labd.client import LabClient
 
 
@@ -17,6 +18,7 @@ class Session:
     @functools.cached_property
     def lab(self) -> LabClient:
         """The client of the labd at `url`. Raises LabError when the URL is none."""
+        tracing.adopt_environment()
         return LabClient(self.url)
 
     def close(self) -> None:

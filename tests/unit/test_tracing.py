@@ -4,9 +4,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner
 
 from bench_agent.protocol import tracing
+from labd.cli.main import main
 from tests.collector import Collector
+from tests.unit.client.fake_labd import FakeLabd
 
 ABOVE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -79,3 +82,10 @@ def test_a_collector_that_does_not_answer_holds_up_nobody(
     ended.start()
     ended.join(30)
     assert not ended.is_alive()
+
+
+def test_labctl_works_in_the_trace_of_the_job_that_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACEPARENT", ABOVE)
+    with FakeLabd() as labd:
+        CliRunner().invoke(main, ["--labd", labd.url, "bench", "ls"], catch_exceptions=False)
+        assert labd.headers[-1]["traceparent"] == ABOVE
