@@ -45,7 +45,7 @@ def make_secret(name: str, namespace: str) -> bool:
     data: dict[str, str | bytes] = {file: base64.b64encode(content).decode() for file, content in files.items()}
     body = client.V1Secret(metadata=client.V1ObjectMeta(name=name), type="Opaque", data=data)
     try:
-        config.load_incluster_config()  # type: ignore[no-untyped-call]  # of the library
+        config.load_incluster_config()
         client.CoreV1Api().create_namespaced_secret(namespace, body, _request_timeout=30)
     except client.ApiException as error:
         if error.status == 409:

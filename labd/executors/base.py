@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from labd.model.source import GitSource
 from runners.status import Alive, Exited, Status
 
 __all__ = ["Alive", "Executor", "ExecutorError", "Exited", "Job", "Status"]
@@ -27,11 +28,21 @@ class Job:
     """The run's right to the bench."""
     attempt: int = 1
     """Of the run: each has a runner and a lease of its own."""
+    timeout_s: float = 300.0
+    """Of the script, from when its runner has shown up."""
+    cluster: str | None = None
+    """Where the runner is to live, of an executor that has clusters."""
+    script: str | None = None
+    """What it is to execute, for an executor that brings it there."""
     others: tuple[str, ...] = ()
     """The URLs of other labds, for when that one is gone."""
 
     traceparent: str | None = None
     """The trace in which it works (W3C Trace Context)."""
+    git: GitSource | None = None
+    """Where its script comes from, instead of ``script``."""
+    begun: bool = False
+    """A runner of this attempt has been heard of: it is to be found, and no other one may be started."""
 
     def urls(self, own: str) -> str:
         """For LABD_URL: ``own``, which may be several already, then the others that are as safe."""
