@@ -168,6 +168,12 @@ class Record:
         self._open = None
 
 
+def without_details(result: Result, message: str) -> Result:
+    """The same result as an error with that message, and without its cases: nobody is to take it for the whole."""
+    failure = Failure(message=message, file=None, line=None, traceback="")
+    return {**result, "verdict": "error", "reason": shorten(message, 500), "failure": failure, "cases": []}
+
+
 def _brief(case: CaseResult) -> CaseResult:
     left_out = f"… {len(case['steps'])} steps and {len(case['frames'])} frames left out: the result is full …"
     failure = case["failure"]

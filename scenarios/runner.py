@@ -14,18 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bench_agent.protocol import tracing
 from bench_agent.protocol.identity import AgentTls
-from labd.client import LabError, RevokeNotice
+from labd.client import LabError, ProblemError, RevokeNotice
 from labd.client.types import Assignment, Failure, Result
 from runners.launch import ADDRESS_VARIABLE, STOP_REASON_FILE
 from scenarios.bindings import Bindings, Context, too_long
 from scenarios.data_files import DataFiles
 from scenarios.lease import Heartbeat, LeaseKeeper
-from scenarios.record import Record
+from scenarios.record import Record, without_details
 from scenarios.revocation import Revocation
 from scenarios.sandbox import Sandbox
 from scenarios.shipping import LogShipper, LogTarget, is_passing, retry_delays
@@ -207,20 +208,31 @@ class Runner:
                 return
 
     def _deliver(self, record: Record, shipper: LogShipper) -> int:
-        from scenarios.junit import render
-
         self._deliver_by = min(time.monotonic() + self._delivery_s, self._deliver_by or float("inf"))
         shipper.close(max(0.0, self._deliver_by - time.monotonic()))
         result = record.result(shipper.accepted, shipper.dropped)
+        try:
+            self._report(result, self._deliver_by)
+        except ProblemError as error:
+            if error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                raise
+            whole = f"the script's result ({result['verdict']}, {len(result['cases'])} cases)"
+            result = without_details(result, f"{whole} is larger than labd takes, and is left out: {error}")
+            self._report(result, self._deliver_by)
+        return _EXIT_CODES[result["verdict"]]
+
+    def _report(self, result: Result, deliver_by: float) -> None:
+        from scenarios.junit import render
+
         report, delays = render(result), retry_delays()
         while True:
             try:
                 self._lab.put_result(self._run_id, result, report)
             except LabError as error:
-                if not is_passing(error) or time.monotonic() >= self._deliver_by:
+                if not is_passing(error) or time.monotonic() >= deliver_by:
                     raise
             else:
-                return _EXIT_CODES[result["verdict"]]
+                return
             time.sleep(next(delays))
 
     def _tell_stop(self, reason: str) -> None:

@@ -109,7 +109,8 @@ def _application(limits: Limits) -> FastAPI:
     app.include_router(meta.well_known)
     # The last one is the outermost.
     app.add_middleware(Dispatch, routes={PREFIX: routes, "": routes_of([meta.well_known])})
-    app.add_middleware(BodyLimit, most=limits.request_bytes)
+    of = {f"PUT {PREFIX}/runs/{{run_id}}/result": limits.result_bytes}
+    app.add_middleware(BodyLimit, most=limits.request_bytes, of=of)
     app.add_middleware(Guard, limits=limits)
     app.add_middleware(Metering, prefix=PREFIX, paths=[route.path_format for route in routes])
     return app

@@ -28,6 +28,8 @@ class Limits:
     """Connections of one address; a trusted proxy's have no bound."""
     request_bytes: int = 32 * 1024 * 1024
     """Of a request's body: a run with as many data files as one may have, in Base64."""
+    result_bytes: int = 16 * 1024 * 1024
+    """Of a run's result as its runner reports it, the same in JUnit XML included."""
     run_log_bytes: int = 8 * 1024 * 1024
     """Of a run's log: the runner counts what it drops beyond it."""
 

@@ -31,6 +31,8 @@ class FakeLabd:
         self.lines: list[dict[str, str]] = []
         self.results: list[tuple[Result, str]] = []
         self.refused = 0
+        self.cases_max = 10_000
+        """Of a result; one with more is too large."""
         self.changed = threading.Condition()
         outer = self
 
@@ -79,6 +81,8 @@ class FakeLabd:
                     if number == len(self.lines) + 1:
                         self.lines.append(line)
                 return 200, {"acknowledged": len(self.lines)}
+            case "PUT", "/runs/run-1/result" if len(body["document"]["cases"]) > self.cases_max:
+                return 413, {"title": "no", "status": 413, "detail": "at most 16777216 bytes; this one has 50000000"}
             case "PUT", "/runs/run-1/result":
                 self.results.append((body["document"], body["junit"]))
                 return 200, {}
@@ -255,6 +259,17 @@ def test_a_run_that_labd_disowns_ends(start: Start) -> None:
     assert run.end() == 2
     assert "cannot be exchanged with labd" in run.output
     assert TOKEN not in run.output
+
+
+def test_a_result_that_is_too_large_is_an_error_that_says_so(start: Start) -> None:
+    run = start("for i = 1, 3 do require('test').case('c' .. i, function() print(i) end) end")
+    run.labd.cases_max = 2
+    assert run.end() == 2, run.output
+    result = run.labd.result
+    assert (result["verdict"], result["cases"], result["log_lines"]) == ("error", [], len(run.labd.lines))
+    assert "(passed, 3 cases) is larger than labd takes" in result["reason"]
+    assert "at most 16777216 bytes; this one has 50000000" in result["reason"]
+    assert 'errors="1"' in run.labd.results[0][1]
 
 
 def test_an_assignment_that_labd_refuses_is_said_on_standard_error(start: Start) -> None:
