@@ -25,3 +25,12 @@ class LazyGroup(click.Group):
             module, _, attribute = place.partition(":")
             self.add_command(cast(click.Command, getattr(importlib.import_module(module), attribute)), cmd_name)
         return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is meant; of an unknown one, those with a similar name are told."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(error.command_name, None, self.list_commands(ctx), ctx) from None

@@ -233,6 +233,7 @@ def release(session: Session, lease_ids: tuple[str, ...], reason: str, as_json: 
 @owner_options
 @selector_filter
 @span_options
+@click.option("--limit", type=click.IntRange(1), help="The newest so many; else all.")
 @format_option
 @pass_session
 def list_leases(
@@ -244,11 +245,14 @@ def list_leases(
     selector: str | None,
     since: str | None,
     until: str | None,
+    limit: int | None,
     as_json: bool,
 ) -> None:
     """List who holds what, and who waits."""
     states = [state] if state else [] if everything else [*HELD, "ENDING", "QUEUED"]
-    leases = session.lab.leases(*states, holder=holder, team=team, selector=selector, since=since, until=until)
+    leases = session.lab.leases(
+        *states, holder=holder, team=team, selector=selector, since=since, until=until, limit=limit
+    )
     if as_json:
         print_json(leases)
         return

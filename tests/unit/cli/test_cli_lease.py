@@ -160,6 +160,7 @@ def test_ls_shows_the_live_ones_unless_asked_for_all(labctl: Labctl, labd: FakeL
     listed = [line.split()[:2] for line in labctl("lease", "ls").stdout.splitlines()[1:]]
     assert listed == [["lease-2", "GRANTED"], ["lease-1", "QUEUED"]]
     assert "its time was up" in labctl("lease", "ls", "--all").stdout
+    assert len(labctl("lease", "ls", "--all", "--limit", "1").stdout.splitlines()) == 2
     assert [one["id"] for one in json.loads(labctl("lease", "ls", "--state", "ended", "-o", "json").stdout)] == [
         "lease-3"
     ]

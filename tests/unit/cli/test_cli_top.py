@@ -127,3 +127,16 @@ def test_listing_benches_into_a_pipe_loads_neither_grpc_nor_rich(labd: FakeLabd)
     )
     assert json.loads(process.stdout)[0]["name"] == "bench-1"
     assert process.stderr == "[]\n"
+
+
+def test_a_command_that_is_mistyped_is_told_with_the_one_that_was_meant(labctl: Labctl) -> None:
+    result = labctl("benhc", "ls")
+    assert result.exit_code == 64
+    assert "No such command 'benhc'. Did you mean 'bench'?" in result.stderr
+
+
+@pytest.mark.parametrize("fingerprint", ["xyz", "ab" * 31, "ab" * 33])
+def test_what_is_no_fingerprint_is_refused_before_anybody_is_asked(labctl: Labctl, fingerprint: str) -> None:
+    result = labctl("login", "https://127.0.0.1:9", "--fingerprint", fingerprint, "--token", "t")
+    assert result.exit_code != 0
+    assert f"{fingerprint!r} is no fingerprint: it has 64 hexadecimal digits" in result.stderr
