@@ -23,6 +23,7 @@ import structlog
 from bench_agent.protocol import tracing
 from bench_agent.protocol.identity import CONTROLLER_NAME
 from bench_agent.protocol.json_log import set_up_json_log
+from labd.telemetry.options import InfluxOptions, check_influx, influx_options
 
 if TYPE_CHECKING:
     import ssl
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from labd.api.proxies import Proxies
     from labd.services.lab import Lab
     from labd.services.sign_in import Provider
+    from labd.telemetry.writer import Writer
 
 ADDRESS_FILE = "labd.json"
 """In the data directory while labd serves: where it listens, and its process ID."""
@@ -246,6 +248,7 @@ class _Door:
     help="Address or network (10.1.2.0/24) of a proxy before the REST API, which says by X-Forwarded-For who asks; "
     "repeatable. From others the header counts for nothing.",
 )
+@influx_options
 @click.option(
     "--insecure",
     is_flag=True,
@@ -281,6 +284,7 @@ def serve(
     oidc_client_id: str | None,
     limits: tuple[str, ...],
     proxies: tuple[str, ...],
+    influx: InfluxOptions,
     insecure: bool,
     insecure_on_network: bool,
 ) -> None:
@@ -303,7 +307,7 @@ def serve(
         else:
             tls = _Tls((keys or data) / CA_FOLDER, names, tls_cert, tls_key, certificate_lifetime)
         door = _door(limits, proxies)
-        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, tls, providers, door)
+        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, tls, providers, door, influx)
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
@@ -529,6 +533,7 @@ def _serve(
     tls: _Tls | None,
     providers: "Sequence[Provider]",
     door: _Door,
+    influx: InfluxOptions,
 ) -> None:
     # Imported here, so that --help and refusals are quick.
     from labd.store.errors import StoreError
@@ -543,6 +548,10 @@ def _serve(
             raise StartError(f"--url is {one!r}, but this labd speaks TLS: its URL begins with https://")
     if tls is not None and tls.key is not None and tls.certificate is None:
         raise StartError("--tls-key goes with --tls-cert: whose key is it?")
+    try:
+        check_influx(influx)
+    except ValueError as error:
+        raise StartError(str(error)) from error
     os.umask(0o077)  # what is in the data directory is nobody else's business
     allow_many_files()
     try:
@@ -557,8 +566,12 @@ def _serve(
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
         url = f"{'http' if tls is None else 'https'}://{_join(local, port)}"
         public_url = public_url or url
-        started = _lab(data.resolve(), database, keys, url, public_url, runner, secrets_key, tls, providers, door)
-        with started as lab, _event_loop() as loop:
+        with contextlib.ExitStack() as opened:
+            points = opened.enter_context(_points(data.resolve() / "points", influx))
+            lab = opened.enter_context(
+                _lab(data.resolve(), database, keys, url, public_url, runner, secrets_key, tls, providers, door, points)
+            )
+            loop = opened.enter_context(_event_loop())
             context = None if tls is None else _https(lab, tls, [host, *_hosts(public_url)])
             _bootstrap(lab, data, url)
             loop.run(_run(lab, listener, agents_address, data, url, context, door))
@@ -576,6 +589,7 @@ def _lab(
     tls: _Tls | None,
     providers: "Sequence[Provider]",
     door: _Door,
+    points: "Writer | None" = None,
 ) -> "Iterator[Lab]":
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
@@ -632,12 +646,33 @@ def _lab(
             providers=providers,
             replicas=replicas,
             anchor=Anchor(data / ANCHOR_NAME),
+            points=points,
             vault=vault,
             authority=authority,
             keys=_key_files(keys, secrets_key),
         )
     finally:
         store.close()
+
+
+@contextlib.contextmanager
+def _points(folder: Path, influx: InfluxOptions) -> "Iterator[Writer]":
+    """Takes points for as long as there are any: until the lab has stopped."""
+    from labd.telemetry.influx import InfluxSettings
+    from labd.telemetry.writer import Writer
+
+    settings = None
+    if influx.url is not None:
+        settings = InfluxSettings(influx.url, influx.org or "", influx.bucket or "", influx.token_file, influx.ca_file)
+    try:
+        writer = Writer(folder, settings, spool_bytes=influx.spool_bytes)
+    except OSError as error:
+        raise StartError(f"the spool of points in {folder} cannot be used: {error}") from error
+    writer.start()
+    try:
+        yield writer
+    finally:
+        writer.stop()
 
 
 def _key_files(keys: Path, secrets_key: Path | None, *, authority: bool = True) -> dict[str, Path]:
