@@ -122,6 +122,7 @@ class Runner:
             self._lab,
             self._run_id,
             refused=lambda reason: self._tell_stop(f"labd does not take this run's log any more: {reason}"),
+            stored=assignment.get("log_lines", 0),
         )
         self._shipper = shipper
         revocation = Revocation(stop)

@@ -79,8 +79,15 @@ class LogShipper:
     """
 
     def __init__(
-        self, lab: LogTarget, run_id: str, *, refused: Callable[[str], None], buffer_lines: int = BUFFER_LINES
+        self,
+        lab: LogTarget,
+        run_id: str,
+        *,
+        refused: Callable[[str], None],
+        stored: int = 0,
+        buffer_lines: int = BUFFER_LINES,
     ) -> None:
+        """``stored`` are the lines that labd has already, of former attempts at the run."""
         self._lab = lab
         self._run_id = run_id
         self._refused = refused
@@ -88,7 +95,7 @@ class LogShipper:
         self._changed = threading.Condition()
         self._lines: deque[_Line] = deque()
         self._bytes = 0
-        self._first_seq = 1
+        self._first_seq = stored + 1
         self._gap = 0
         self._dropped = 0
         self._reachable = True

@@ -191,6 +191,7 @@ def run_answer(view: RunView) -> schemas.Run:
         priority=run.priority,
         timeout_s=run.timeout_s,
         executor=run.executor,
+        cluster=run.cluster,
         lease_id=run.lease_id,
         bench=view.benches[0] if len(view.benches) == 1 else None,
         benches=list(view.benches),
@@ -200,6 +201,19 @@ def run_answer(view: RunView) -> schemas.Run:
         started_at=to_text(run.started_at),
         ended_at=to_text(run.ended_at),
         cases=None if run.cases is None else schemas.CaseCounts(**asdict(run.cases)),
+        cause=run.cause,
+        attempts=[
+            schemas.Attempt(
+                number=one.number,
+                lease_id=one.lease_id,
+                benches=list(benches),
+                started_at=to_text(one.started_at),
+                ended_at=to_text(one.ended_at),
+                cause=one.cause,
+                reason=one.reason,
+            )
+            for one, benches in view.attempts
+        ],
     )
 
 
@@ -213,6 +227,8 @@ def assignment_answer(view: AssignmentView) -> schemas.Assignment:
     run, lease = view.run, view.lease
     return schemas.Assignment(
         run_id=run.id,
+        attempt=run.attempt,
+        log_lines=run.log_lines,
         name=run.name,
         script=view.inputs.script,
         files=view.inputs.files,

@@ -111,8 +111,10 @@ ReasonOf = Annotated[str, Depends(_reason)]
 """Why they do it, as far as they say."""
 
 
-def _runner(lab: LabOf, run_id: RunId, connection: HTTPConnection) -> None:
-    lab.running.authorise(run_id, bearer(connection.scope))
+def _runner(lab: LabOf, run_id: RunId, connection: HTTPConnection) -> int:
+    return lab.running.authorise(run_id, bearer(connection.scope))
 
 
 RunnerOnly = Depends(_runner)
+AttemptOf = Annotated[int, RunnerOnly]
+"""Of the runner that asks."""

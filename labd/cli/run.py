@@ -32,7 +32,7 @@ from labd.cli.output import (
 )
 from labd.cli.progress import Progress
 from labd.cli.run_following import Waiting, follow_up, result_of, waiting_options
-from labd.cli.run_text import counts, print_cases, print_failures, print_line
+from labd.cli.run_text import counts, print_attempts, print_cases, print_failures, print_line
 from labd.cli.session import Session, pass_session
 from labd.client import ExecutorName, LogLine
 from labd.client.types import WantedBenches
@@ -79,7 +79,8 @@ def run() -> None:
 
     \b
       labctl run identify.lua --selector platform=meb --wait
-      labctl run timing.lua --at bench --wait
+      labctl run timing.lua --on bench --wait
+      labctl run nightly.lua --on kubernetes --wait
       labctl run gateway.lua -l role=sender -l '2*role=receiver' --same-site --wait
       labctl run again r-5f3a9c01d2e4 --wait
       labctl run ls
@@ -109,13 +110,17 @@ def run() -> None:
     help="How long it may run, from its start on a bench.",
 )
 @click.option(
+    "--on",
     "--at",
     "executor",
-    type=click.Choice(["process", "bench"]),
+    type=click.Choice(["process", "bench", "kubernetes"]),
     default="process",
     show_default=True,
-    help="Where the script runs: a process beside labd, or on the bench's own machine beside the bus, for timing that "
-    "cannot cross a network.",
+    help="Where the script runs: a process beside labd, on the bench's own machine beside the bus, for timing that "
+    "cannot cross a network, or in a pod.",
+)
+@click.option(
+    "--cluster", metavar="NAME", help="Of --on kubernetes: which cluster, by its name at labd; else the default one."
 )
 @click.option("--name", help="What to call it; else the script's file name.")
 @click.option(
@@ -142,6 +147,7 @@ def submit(
     how: Waiting,
     timeout_s: float,
     executor: ExecutorName,
+    cluster: str | None,
     name: str | None,
     named: tuple[Path, ...],
     environment: str | None,
@@ -172,6 +178,7 @@ def submit(
         priority=priority,
         timeout_s=timeout_s,
         executor=executor,
+        cluster=cluster,
     )
     follow_up(session.lab, submitted, how, as_json)
 
@@ -251,13 +258,16 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
             "selector": found["selector"],
             "holder": found["holder"],
             "team": found["team"] if found["team"] != "default" else "",
-            "runs at": found["executor"],
+            "runs on": found["executor"] + (f", cluster {found['cluster']}" if found["cluster"] else ""),
             "priority": found["priority"] if found["priority"] != "normal" else "",
             "created": f"{found['created_at']} ({ago(found['created_at'])})",
             "took": elapsed(found["started_at"], found["ended_at"]),
             "cases": counts(found),
         }
     )
+    if len(found["attempts"]) > 1:
+        click.echo()
+        print_attempts(found)
     if document is not None:
         if document["cases"]:
             click.echo()

@@ -29,6 +29,23 @@ def print_verdict(final: Run, document: Result | None) -> None:
         click.echo(f"  {one_line(final['reason'])}")
 
 
+def print_attempts(one: Run) -> None:
+    """A table of them: a run has several where a runner was lost through no fault of its own."""
+    rows = []
+    for attempt in one["attempts"]:
+        why = ": ".join(text for text in (attempt["cause"], one_line(attempt["reason"])) if text)
+        row = (
+            str(attempt["number"]),
+            attempt["lease_id"],
+            ", ".join(attempt["benches"]),
+            attempt["started_at"] or "",
+            elapsed(attempt["started_at"], attempt["ended_at"]),
+            why,
+        )
+        rows.append(row)
+    print_table(["attempt", "lease", "bench", "started", "took", "ended because"], rows, empty="no attempts")
+
+
 def print_cases(document: Result) -> None:
     """A table of them."""
     rows = []

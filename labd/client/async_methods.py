@@ -379,6 +379,7 @@ class AsyncMethods(AsyncBase):
         priority: str = "normal",
         timeout_s: float = 300,
         executor: ExecutorName = "process",
+        cluster: str | None = None,
         data_files: Mapping[str, bytes] | None = None,
         environment: str | None = None,
         idempotency_key: str | None = None,
@@ -386,9 +387,10 @@ class AsyncMethods(AsyncBase):
         """Submits a Lua scenario. ``files`` are further Lua files by path relative to the script, for ``require``,
         and ``data_files`` what else it names, such as a log to replay (at most 16 MiB together).
 
-        ``timeout_s`` counts from the moment that the run starts. The script runs beside labd (``executor`` "process")
-        or on the bench's own machine, beside the bus ("bench"). It is given the variables and secrets of the
-        ``environment``. Its holder is whoever asks, unless told otherwise.
+        ``timeout_s`` counts from the moment that the run starts. The script runs beside labd (``executor`` "process"),
+        on the bench's own machine, beside the bus ("bench"), or in a pod ("kubernetes") of that ``cluster``, else of
+        the default one. It is given the variables and secrets of the ``environment``. Its holder is whoever asks,
+        unless told otherwise.
 
         Sent again with the same ``idempotency_key`` within a day, by another process too, it is the same run.
         """
@@ -403,6 +405,8 @@ class AsyncMethods(AsyncBase):
         } | _wanted(selector, benches, same_site, affinity, team)
         if environment is not None:
             body["environment"] = environment
+        if cluster is not None:
+            body["cluster"] = cluster
         if data_files:
             body["data_files"] = {path: b64encode(content).decode() for path, content in data_files.items()}
         return cast(Run, await self._call("POST", "runs", body, key=idempotency_key))

@@ -12,8 +12,19 @@ ShareMode = Literal["observer", "co-driver"]
 """Looks on, or acts beside the holder."""
 RunState = Literal["PENDING", "RUNNING", "PASSED", "FAILED", "ERROR", "CANCELLED"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-ExecutorName = Literal["process", "bench"]
-"""Beside labd, or on the bench's own machine."""
+ExecutorName = Literal["process", "bench", "kubernetes"]
+"""Beside labd, on the bench's own machine, or in a pod of a cluster."""
+Cause = Literal[
+    "Timeout",
+    "OutOfMemory",
+    "Evicted",
+    "SetupFailed",
+    "ImagePull",
+    "Unschedulable",
+    "PodLost",
+    "NoResult",
+]
+"""Why a run ended whose runner did not say so itself."""
 
 
 class Bus(TypedDict):
@@ -305,6 +316,13 @@ class TeamPolicy(TypedDict):
     longest_lease_s: float | None
 
 
+class RunPolicy(TypedDict):
+    """What holds for runs."""
+
+    attempts: int
+    """Of a run whose runner is lost through no fault of its own, with the first."""
+
+
 class Policy(TypedDict):
     """The lab's policy."""
 
@@ -317,6 +335,7 @@ class Policy(TypedDict):
     preemption_grace_s: float
     clean_up_s: float
     booking_horizon_s: float
+    runs: RunPolicy
 
 
 HELD: tuple[LeaseState, ...] = ("GRANTED", "ACTIVE")
@@ -333,6 +352,19 @@ class CaseCounts(TypedDict):
     error: int
 
 
+class Attempt(TypedDict):
+    """One try at a run, with a lease and a runner of its own."""
+
+    number: int
+    lease_id: str
+    benches: list[str]
+    started_at: str | None
+    ended_at: str | None
+    cause: Cause | None
+    reason: str
+    """Why it ended, unless it went well."""
+
+
 class Run(TypedDict):
     """One execution of one scenario."""
 
@@ -347,6 +379,8 @@ class Run(TypedDict):
     priority: str
     timeout_s: float
     executor: ExecutorName
+    cluster: str | None
+    """Of the executor ``kubernetes``."""
     lease_id: str | None
     bench: str | None
     """The bench of a run on a single one; None with several."""
@@ -358,6 +392,10 @@ class Run(TypedDict):
     started_at: str | None
     ended_at: str | None
     cases: CaseCounts | None
+    cause: Cause | None
+    """Why it ended, in a word, where its runner did not say so itself."""
+    attempts: list[Attempt]
+    """More than one, where a runner was lost through no fault of the run's. The last one is the present."""
 
 
 class LogLine(TypedDict):
@@ -391,6 +429,8 @@ class Assignment(TypedDict):
     """What a runner needs to execute its run."""
 
     run_id: str
+    attempt: NotRequired[int]
+    """Of the run, from 1: each has a runner of its own."""
     name: str
     script: str
     files: dict[str, str]
@@ -401,6 +441,8 @@ class Assignment(TypedDict):
     ttl_s: float
     benches: list[AssignedBench]
     limits: Limits
+    log_lines: NotRequired[int]
+    """Stored so far: the runner's first one has the next number."""
     environment: dict[str, str]
     """Variables, and secrets in the clear, by the names that scripts use."""
     secrets: list[str]

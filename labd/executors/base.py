@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from labd.model.source import GitSource
 from runners.status import Alive, Exited, Status
 
-__all__ = ["Alive", "Executor", "ExecutorError", "Exited", "Job", "Status"]
+__all__ = ["Alive", "ClusterExecutor", "Executor", "ExecutorError", "Exited", "Job", "Status"]
 
 
 class ExecutorError(Exception):
@@ -58,7 +58,7 @@ class Executor(Protocol):
         """Has `callback(run_id)` called, on any thread, whenever something has become of a runner."""
 
     def start(self, job: Job) -> None:
-        """Starts a runner; raises ExecutorError. It is never started twice for one run."""
+        """Starts a runner; raises ExecutorError. It is never started twice for one attempt of a run."""
 
     def status(self, run_id: str) -> Status | None:
         """What became of the run's runner; None when none was ever started, or it is forgotten."""
@@ -67,7 +67,7 @@ class Executor(Protocol):
         """Ends the runner, by force if it does not go by itself; returns at once."""
 
     def forget(self, run_id: str) -> None:
-        """Clears up what a runner that is gone has left."""
+        """Clears up what a runner that is gone has left; of a former attempt, whatever there is of it."""
 
     def recover(self, running: Mapping[str, str]) -> None:
         """Takes over the runners that a former labd started; ends those of runs that are not running any more.
@@ -77,3 +77,16 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Ends every runner and waits, for a bounded time, until they are gone."""
+
+
+@runtime_checkable
+class ClusterExecutor(Executor, Protocol):
+    """One whose runners live in clusters."""
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """Their names."""
+
+    @property
+    def default_cluster(self) -> str | None:
+        """Where runs go that name none; None: each has to name one."""

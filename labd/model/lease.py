@@ -173,11 +173,34 @@ class Lease:
         """The part of it that is this bench."""
         return next((one for one in self.benches if one.bench == bench), None)
 
-    def grant(self, benches: Iterable[tuple[str, int]], now: float, ends_at: float | None = None) -> "Lease":
+    def anew(self, lease_id: str, now: float) -> "Lease":
+        """A lease that has just arrived, and asks for the same."""
+        return Lease(
+            id=lease_id,
+            seq=0,
+            state=LeaseState.QUEUED,
+            wanted=self.wanted,
+            holder=self.holder,
+            duration_s=self.duration_s,
+            ttl_s=self.ttl_s,
+            created_at=now,
+            heartbeat_by=now + self.ttl_s,
+            run_id=self.run_id,
+            team=self.team,
+            priority=self.priority,
+            same_site=self.same_site,
+            affinity=self.affinity,
+            avoid=self.avoid,
+        )
+
+    def grant(
+        self, benches: Iterable[tuple[str, int]], now: float, ends_at: float | None = None, start_s: float = 0.0
+    ) -> "Lease":
         """The lease with its benches (name and epoch of each part); the heartbeat starts anew.
 
-        ``ends_at`` is its hard end, ``duration_s`` from now unless given. Raises IllegalTransition unless QUEUED, and
-        ValueError unless there is one bench for each part.
+        ``ends_at`` is its hard end, ``duration_s`` from now unless given; ``start_s`` is what its holder may take, at
+        least, until the first heartbeat. Raises IllegalTransition unless QUEUED, and ValueError unless there is one
+        bench for each part.
         """
         if self.state is not LeaseState.QUEUED:
             raise IllegalTransition(f"lease {self.id} is {self.state}, only a QUEUED one can be granted")
@@ -193,7 +216,7 @@ class Lease:
             granted_at=now,
             used_at=now,
             expires_at=now + self.duration_s if ends_at is None else ends_at,
-            heartbeat_by=now + self.ttl_s,
+            heartbeat_by=now + max(self.ttl_s, start_s),
         )
 
     def activate(self, now: float) -> "Lease":
@@ -202,7 +225,8 @@ class Lease:
             return self
         if self.state is not LeaseState.GRANTED:
             raise IllegalTransition(f"lease {self.id} is {self.state}, only a GRANTED one becomes active")
-        return replace(self, state=LeaseState.ACTIVE, active_at=now)
+        heartbeat_by = min(self.heartbeat_by, now + self.ttl_s)
+        return replace(self, state=LeaseState.ACTIVE, active_at=now, heartbeat_by=heartbeat_by)
 
     def heartbeat(self, now: float) -> "Lease":
         """The lease, alive for another TTL; a GRANTED one is ACTIVE then. Raises IllegalTransition once it is over."""

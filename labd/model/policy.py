@@ -52,6 +52,14 @@ class TeamPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class RunPolicy:
+    """What holds for runs."""
+
+    attempts: int = 3
+    """Of a run whose runner is lost through no fault of its own, the first one included."""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """All of it. The defaults let everybody who may lease have what is free, first come, first served."""
 
@@ -76,6 +84,7 @@ class Policy:
     """What a bench may take from the end of a lease to the next: kept free before a booking."""
     booking_horizon_s: float = 14 * DAY_S
     """How far ahead a booking may start."""
+    runs: RunPolicy = RunPolicy()
 
     def priority_class(self, name: str) -> PriorityClass | None:
         """The class of that name."""
@@ -150,6 +159,8 @@ def policy_of(document: Mapping[str, Any]) -> Policy:
         values["classes"] = tuple(_class_of(one) for one in values["classes"])
     if "teams" in values:
         values["teams"] = tuple(_team_of(one) for one in values["teams"])
+    if "runs" in values:
+        values["runs"] = RunPolicy(**values["runs"])
     return Policy(**values)
 
 

@@ -1,7 +1,8 @@
 """A run: one execution of one scenario. ``PENDING → RUNNING → PASSED / FAILED / ERROR / CANCELLED``.
 
 A run is PENDING exactly while its lease is QUEUED, and RUNNING exactly while it is GRANTED or ACTIVE: both move
-together, in one transaction. All times are seconds since the Unix epoch on labd's clock.
+together, in one transaction. Where its runner was lost through no fault of the run's, it gets another attempt, with a
+lease of its own: from RUNNING back to PENDING. All times are seconds since the Unix epoch on labd's clock.
 """
 
 from dataclasses import dataclass, replace
@@ -27,10 +28,11 @@ class RunState(StrEnum):
 
 
 class ExecutorName(StrEnum):
-    """Where a run's process lives: beside labd, or at the bench, beside the bus."""
+    """Where a run's process lives: beside labd, at the bench beside the bus, or in a pod of a cluster."""
 
     PROCESS = "process"
     BENCH = "bench"
+    KUBERNETES = "kubernetes"
 
 
 class Cause(StrEnum):
@@ -54,6 +56,11 @@ class Cause(StrEnum):
     def transient(self) -> bool:
         """Whether another attempt, elsewhere, may go well."""
         return self in (Cause.EVICTED, Cause.POD_LOST)
+
+    @staticmethod
+    def of(word: str) -> "Cause | None":
+        """The cause of this name; None where there is none."""
+        return Cause(word) if word in Cause._value2member_map_ else None
 
 
 class LogLevel(StrEnum):
@@ -94,6 +101,20 @@ class RunInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a run, with a runner and a lease of its own."""
+
+    number: int
+    """From 1."""
+    lease_id: str
+    started_at: float | None = None
+    ended_at: float | None = None
+    cause: Cause | None = None
+    reason: str = ""
+    """Why it ended, unless it went well."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One execution of one scenario, and how it went."""
 
@@ -109,12 +130,20 @@ class Run:
     priority: str
     """Name of a class of the policy."""
     timeout_s: float
-    """Counts from the start of RUNNING."""
+    """Counts from the start of RUNNING; of a pod, from when its runner has shown up."""
     lease_id: str
     created_at: float
     executor: ExecutorName = ExecutorName.PROCESS
+    cluster: str | None = None
+    """Of the executor ``kubernetes``: where its pods live."""
+    attempt: int = 1
+    """The number of the present one, which the lease and the times are of; former ones are kept as `Attempt`."""
     started_at: float | None = None
     ended_at: float | None = None
+    due_at: float | None = None
+    """When its timeout passes, once it is RUNNING."""
+    cause: Cause | None = None
+    """Why it ended, in a word, where its runner did not say so itself."""
     cases: CaseCounts | None = None
     log_lines: int = 0
     """Stored so far: the sequence number of the last one."""
@@ -123,16 +152,48 @@ class Run:
     replica: str | None = None
     """Of several labds, the one beside which the process lives; None when there is only one."""
 
-    def start(self, now: float, replica: str | None = None) -> "Run":
+    def start(self, now: float, replica: str | None = None, start_s: float = 0.0) -> "Run":
         """The run with its bench; ``replica`` is the labd that sees to its process.
 
-        Raises IllegalTransition unless PENDING.
+        ``start_s`` is what its runner may take to show up, before its timeout counts. Raises IllegalTransition unless
+        PENDING.
         """
         if self.state is not RunState.PENDING:
             raise IllegalTransition(f"run {self.id} is {self.state}, only a PENDING one can start")
-        return replace(self, state=RunState.RUNNING, started_at=now, replica=replica)
+        due_at = now + start_s + self.timeout_s
+        return replace(self, state=RunState.RUNNING, started_at=now, due_at=due_at, replica=replica)
 
-    def finish(self, state: RunState, reason: str, now: float, cases: CaseCounts | None = None) -> "Run":
+    def begin(self, now: float) -> "Run":
+        """The RUNNING run whose runner has shown up: its timeout counts from now."""
+        return replace(self, due_at=now + self.timeout_s)
+
+    @property
+    def present(self) -> Attempt:
+        """The attempt that it is at, or that was its last."""
+        return Attempt(self.attempt, self.lease_id, self.started_at, self.ended_at, self.cause, self.reason)
+
+    def retry(self, lease_id: str) -> "Run":
+        """The run with another attempt, which waits for that lease. Raises IllegalTransition unless RUNNING."""
+        if self.state is not RunState.RUNNING:
+            raise IllegalTransition(f"run {self.id} is {self.state}, only a RUNNING one is tried again")
+        return replace(
+            self,
+            state=RunState.PENDING,
+            lease_id=lease_id,
+            attempt=self.attempt + 1,
+            started_at=None,
+            due_at=None,
+            replica=None,
+        )
+
+    def finish(
+        self,
+        state: RunState,
+        reason: str,
+        now: float,
+        cases: CaseCounts | None = None,
+        cause: Cause | None = None,
+    ) -> "Run":
         """The run with its verdict. Raises IllegalTransition when it is over already, or the verdict is none."""
         if self.state.final:
             raise IllegalTransition(f"run {self.id} is over ({self.state})")
@@ -140,4 +201,4 @@ class Run:
             raise IllegalTransition(f"{state} is no verdict")
         if self.state is RunState.PENDING and state not in (RunState.CANCELLED, RunState.ERROR):
             raise IllegalTransition(f"run {self.id} has not started: it cannot be {state}")
-        return replace(self, state=state, reason=reason, ended_at=now, cases=cases)
+        return replace(self, state=state, reason=reason, ended_at=now, cases=cases, cause=cause)

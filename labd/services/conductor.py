@@ -13,7 +13,7 @@ import structlog
 
 from labd.executors.base import Alive, Executor, ExecutorError, Exited, Job
 from labd.model.lease import Lease
-from labd.model.run import ExecutorName, Run, RunState
+from labd.model.run import Cause, ExecutorName, Run, RunState
 from labd.services.core import PULSE_S, Core
 from labd.services.ledger import CLOCK_MARGIN_S, Effects
 from labd.services.peers import LeadLost
@@ -60,7 +60,9 @@ class Conductor:
     def recover(self) -> None:
         """Takes over what a former labd left: its runners, and whoever waits."""
         with self._core.view() as unit:
-            runs = [run for run in unit.runs_in(RunState.RUNNING) if self._is_ours(run)]
+            # Of what runs in clusters every labd knows, whoever leads: none takes another's pods for left over.
+            running = unit.runs_in(RunState.RUNNING)
+            runs = [run for run in running if run.executor is ExecutorName.KUBERNETES or self._is_ours(run)]
             leases = {run.id: unit.lease(run.lease_id) for run in runs}
         for name, executor in self._executors.items():
             mine = [run.id for run in runs if run.executor is name]
@@ -176,11 +178,16 @@ class Conductor:
         executor = self._executor_of(run_id, run)
         status = executor.status(run_id)
         if run is not None and run.state is RunState.RUNNING:
+            if status is not None and status.attempt != run.attempt:
+                if isinstance(status, Alive):
+                    executor.stop(run_id)
+                executor.forget(run_id)
+                status = None
             match status:
                 case None:
                     self._start(executor, run, lease)
-                case Exited(reason):
-                    self._running.fail(run_id, reason)
+                case Exited(reason, cause, attempt):
+                    self._running.fail(run_id, reason, Cause.of(cause), attempt)
         elif isinstance(status, Alive):
             # A runner that has reported goes by itself; one that has not is running a run that is over.
             until = self._linger.setdefault(run_id, now + EXIT_GRACE_S if reported else now)
@@ -193,8 +200,15 @@ class Conductor:
             self._known.discard(run_id)
 
     def _is_ours(self, run: Run) -> bool:
-        """Whether the run's process is for this labd to see to: one at a bench is for whom the agent is attached to."""
-        return run.executor is not ExecutorName.PROCESS or self._core.peers.sees_to(run)
+        """Whether the run's process is for this labd to see to: one at a bench is for whom the agent is attached to,
+        one in a cluster for whom leads.
+        """
+        match run.executor:
+            case ExecutorName.PROCESS:
+                return self._core.peers.sees_to(run)
+            case ExecutorName.KUBERNETES:
+                return self._core.peers.leads
+        return True
 
     def _executor_of(self, run_id: str, run: Run | None) -> Executor:
         if run is not None:
@@ -208,13 +222,24 @@ class Conductor:
             return  # it has just ended
         signer, first = self._core.signer, lease.benches[0]
         token, others = signer.lease_token(lease, first), self._core.peers.urls
-        job = Job(run.id, self._url, signer.run_token(run.id), first.bench, token, others=others)
+        job = Job(
+            run.id,
+            self._url,
+            signer.run_token(run.id, run.attempt),
+            first.bench,
+            token,
+            attempt=run.attempt,
+            timeout_s=run.timeout_s,
+            cluster=run.cluster,
+            script=self._running.script(run),
+            others=others,
+        )
         self._known.add(run.id)
         try:
             executor.start(job)
         except ExecutorError as error:
             _log.error("runner not started", run=run.id, error=str(error))
-            self._running.fail(run.id, str(error))
+            self._running.fail(run.id, str(error), attempt=run.attempt)
 
     def _follow(self, effects: Effects) -> None:
         wait = math.inf if effects.due_at is None else effects.due_at - self._core.clock.now()

@@ -87,7 +87,7 @@ class Lab:
         self.policing = Policing(self.core)
         self.lease_certificates = LeaseCertificates(self.core, authority)
         self.environments = Environments(self.core, vault)
-        self.running = Running(self.core, self.environments)
+        self.running = Running(self.core, self.environments, self._executors)
         self.auditing = Auditing(self.core, anchor)
         self.backups = Backups(self.core, keys or {})
         self.retaining = Retaining(self.core)

@@ -14,10 +14,11 @@ from labd.model.bench import Bench
 from labd.model.identity import Actor
 from labd.model.lease import Lease, LeasedBench, LeaseEnd, LeaseState, Share
 from labd.model.policy import Policy
-from labd.model.run import CaseCounts, ExecutorName, Run, RunState
+from labd.model.run import CaseCounts, Cause, ExecutorName, LogLevel, LogLine, Run, RunState
 from labd.scheduling.decide import decide
 from labd.scheduling.decisions import Grant, Notice
 from labd.services.happenings import Granted, Happening, LeaseOver, RunOver
+from labd.services.identifiers import new_lease_id
 from labd.services.limits import RunLimits
 from labd.services.planning import HOUR_S, lab_of, rules_of
 from labd.store.unit import Unit
@@ -212,7 +213,10 @@ class Ledger:
     def forgive(self) -> None:
         """Gives every live lease a whole TTL from now: its holder could not reach labd. Hard ends stay."""
         for lease in self.unit.live_leases():
-            self.unit.save_lease(replace(lease, heartbeat_by=self.now + lease.ttl_s), lease)
+            heartbeat_by = self.now + lease.ttl_s
+            if lease.state is LeaseState.GRANTED:
+                heartbeat_by = max(heartbeat_by, lease.heartbeat_by)  # its holder may take its time to show up
+            self.unit.save_lease(replace(lease, heartbeat_by=heartbeat_by), lease)
 
     def add_lease(self, lease: Lease) -> None:
         """Queues a lease that has just arrived."""
@@ -225,11 +229,11 @@ class Ledger:
 
     def heartbeat(self, lease: Lease) -> Lease:
         """Keeps a lease alive for another TTL."""
-        return self._move("lease.activated", lease, lease.heartbeat(self.now))
+        return self._shown_up(lease, lease.heartbeat(self.now))
 
     def activate(self, lease: Lease) -> Lease:
         """The holder has shown up at a bench."""
-        return self._move("lease.activated", lease, lease.activate(self.now))
+        return self._shown_up(lease, lease.activate(self.now))
 
     def extend(self, lease: Lease, ends_at: float) -> Lease:
         """Gives a held lease a later hard end."""
@@ -309,12 +313,55 @@ class Ledger:
             state = RunState.CANCELLED if waiting else RunState.ERROR
             if reason is LeaseEnd.HEARTBEAT_LOST and run.executor is ExecutorName.PROCESS and run.replica is not None:
                 note = f"it ran beside labd {run.replica}"
-            self._end_run(run, state, f"{_LOST[reason]}: {note}" if note else _LOST[reason])
+            why = f"{_LOST[reason]}: {note}" if note else _LOST[reason]
+            if reason is LeaseEnd.HEARTBEAT_LOST and run.executor is ExecutorName.KUBERNETES:
+                self.end_attempt(run, why, Cause.POD_LOST)
+            else:
+                self._end_run(run, state, why)
         return ended
 
-    def end_run(self, run: Run, state: RunState, reason: str, cases: CaseCounts | None = None) -> Run:
+    def end_attempt(self, run: Run, reason: str, cause: Cause | None) -> Run:
+        """Ends the present attempt of a live run whose runner will report nothing: the run gets another attempt where
+        that may help and it has not had as many as the policy lets it, or else its verdict by the cause.
+        """
+        most = self.policy.runs.attempts
+        if run.state is RunState.RUNNING and cause is not None and cause.transient and run.attempt < most:
+            return self._retry(run, reason, cause, most)
+        return self.end_run(run, RunState.ERROR if cause is None else cause.verdict, reason, cause=cause)
+
+    def _retry(self, run: Run, reason: str, cause: Cause, most: int) -> Run:
+        former = self.unit.lease(run.lease_id)
+        if former is None:
+            raise LookupError(f"run {run.id} has no lease {run.lease_id}")
+        over = replace(run.present, ended_at=self.now, cause=cause, reason=reason)
+        self.unit.add_attempt(run.id, over)
+        if not former.state.over:
+            self._end_lease(former, LeaseEnd.RELEASED, f"attempt {run.attempt} of run {run.id} is over: {cause}")
+        lease = former.anew(new_lease_id(), self.now)
+        self.add_lease(lease)
+        text = f"attempt {run.attempt} of {most} is over ({cause}: {reason}); the next one waits for a bench"
+        line = LogLine(run.log_lines + 1, self.now, LogLevel.WARNING, text)
+        self.unit.add_lines(run.id, [line])
+        size = run.log_bytes + len(text.encode("utf-8"))
+        again = replace(run.retry(lease.id), log_lines=line.seq, log_bytes=size)
+        self.unit.save_run(again)
+        before, after = {"attempt": run.attempt, "lease": former.id}, {"attempt": again.attempt, "lease": lease.id}
+        self.audit("run.retried", f"run/{run.id}", before=before, after=after, why=f"{cause}: {reason}", team=run.team)
+        self.effects.logs.add(run.id)
+        self.effects.runs.add(run.id)
+        self.effects.unscheduled = True
+        return again
+
+    def end_run(
+        self,
+        run: Run,
+        state: RunState,
+        reason: str,
+        cases: CaseCounts | None = None,
+        cause: Cause | None = None,
+    ) -> Run:
         """Ends a live run, and the lease that served it."""
-        ended = self._end_run(run, state, reason, cases)
+        ended = self._end_run(run, state, reason, cases, cause)
         lease = self.unit.lease(run.lease_id)
         if lease is not None and not lease.state.over:
             waiting = lease.state is LeaseState.QUEUED
@@ -385,13 +432,27 @@ class Ledger:
 
     def _grant(self, lease: Lease, grant: Grant) -> None:
         epochs = [(name, self._next_epoch(name)) for name in grant.benches]
-        granted = self._move("lease.granted", lease, lease.grant(epochs, self.now, grant.ends_at))
-        self.effects.happened.append(Granted(granted))
         run = self.unit.run(lease.run_id) if lease.run_id is not None else None
+        start_s = self._limits.start_s if run is not None and run.executor is ExecutorName.KUBERNETES else 0.0
+        granted = self._move("lease.granted", lease, lease.grant(epochs, self.now, grant.ends_at, start_s))
+        self.effects.happened.append(Granted(granted))
         if run is not None:
-            self.effects.is_due(self.now + run.timeout_s + self._limits.grace_s)
-            self.unit.save_run(run.start(self.now, self.replica))
+            started = run.start(self.now, self.replica, start_s)
+            self._run_due(started)
+            self.unit.save_run(started)
             self.effects.runs.add(run.id)
+
+    def _shown_up(self, before: Lease, after: Lease) -> Lease:
+        run = self.unit.run(before.run_id) if before.run_id is not None and before.state is LeaseState.GRANTED else None
+        if run is not None and run.lease_id == before.id and run.executor is ExecutorName.KUBERNETES:
+            begun = run.begin(self.now)
+            self._run_due(begun)
+            self.unit.save_run(begun)
+        return self._move("lease.activated", before, after)
+
+    def _run_due(self, run: Run) -> None:
+        if run.due_at is not None:
+            self.effects.is_due(run.due_at + self._limits.grace_s)
 
     def _next_epoch(self, name: str) -> int:
         """Takes the bench, which nobody is promised any more."""
@@ -461,11 +522,19 @@ class Ledger:
                 self.unit.add_usage(lease.team, hour, sign * spent * len(lease.benches))
             hour += 1
 
-    def _end_run(self, run: Run, state: RunState, reason: str, cases: CaseCounts | None = None) -> Run:
-        ended = run.finish(state, reason, self.now, cases)
+    def _end_run(
+        self,
+        run: Run,
+        state: RunState,
+        reason: str,
+        cases: CaseCounts | None = None,
+        cause: Cause | None = None,
+    ) -> Run:
+        ended = run.finish(state, reason, self.now, cases, cause)
         self.unit.save_run(ended)
         self.effects.happened.append(RunOver(ended, self.unit.lease(run.lease_id)))
-        self.audit("run.ended", f"run/{run.id}", before={"state": run.state}, after={"state": state}, team=run.team)
+        after = {"state": state} | ({} if cause is None else {"cause": cause})
+        self.audit("run.ended", f"run/{run.id}", before={"state": run.state}, after=after, team=run.team)
         self.effects.runs.add(run.id)
         return ended
 

@@ -231,6 +231,7 @@ class Replicas:
             self._term, self.leads = term, True
             _log.info("this labd leads", replica=self.replica, term=term)
             self._core.hear(Effects(unscheduled=True))
+            self._catch_up()  # runs in clusters are for this labd to see to now
 
     def _lose_lead(self, why: str) -> None:
         if self.leads:

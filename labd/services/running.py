@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from labd.executors.base import ClusterExecutor, Executor
 from labd.model.environment import Given
 from labd.model.filters import Filter
 from labd.model.identity import DEFAULT_TEAM, Actor
 from labd.model.lease import DEFAULT_PRIORITY, Lease, Wanted
 from labd.model.masking import Mask
-from labd.model.run import CaseCounts, ExecutorName, LogLevel, LogLine, Run, RunInput, RunState
+from labd.model.nearest import nearest
+from labd.model.run import Attempt, CaseCounts, Cause, ExecutorName, LogLevel, LogLine, Run, RunInput, RunState
 from labd.services.core import Core
 from labd.services.environments import Environments
-from labd.services.errors import Conflict, Forbidden, NotFound, TooLarge, Unauthenticated
+from labd.services.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 from labd.services.identifiers import new_run_id
 from labd.services.leasing import BenchAccess, new_lease
 from labd.services.ledger import Ledger
@@ -42,6 +44,8 @@ class RunView:
     """In the queue, while PENDING."""
     obstacle: str | None
     """While PENDING: why no bench can come as things are, other than that all are in use."""
+    attempts: tuple[tuple[Attempt, tuple[str, ...]], ...] = ()
+    """All of them, the present one last, each with its benches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,10 @@ class NewLine:
 class Running:
     """The use cases of runs."""
 
-    def __init__(self, core: Core, environments: Environments) -> None:
+    def __init__(self, core: Core, environments: Environments, executors: Mapping[ExecutorName, Executor]) -> None:
         self._core = core
         self._environments = environments
+        self._executors = executors
 
     def create(
         self,
@@ -91,16 +96,19 @@ class Running:
         timeout_s: float,
         priority: str = DEFAULT_PRIORITY,
         executor: ExecutorName = ExecutorName.PROCESS,
+        cluster: str | None = None,
         data_files: Mapping[str, bytes] | None = None,
         environment: str | None = None,
     ) -> RunView:
         """Queues a run; when its benches are free it is RUNNING at once. Raises Invalid."""
+        where = self._where(executor, cluster)
         contents = [(path, _digest(content), content) for path, content in (data_files or {}).items()]
         wanted = parse_wanted(selector, benches)
         with self._core.transaction(actor) as ledger:
             lease = self._lease(
                 ledger,
                 timeout_s,
+                executor,
                 wanted=wanted,
                 same_site=same_site,
                 affinity=affinity,
@@ -108,7 +116,7 @@ class Running:
                 team=team,
                 priority=priority,
             )
-            run = self._enter(ledger, lease, RunInput(script, files), name, timeout_s, executor, environment)
+            run = self._enter(ledger, lease, RunInput(script, files), name, timeout_s, where, environment)
             for path, digest, content in contents:
                 ledger.unit.add_data_file(run.id, path, digest, content)
             ledger.schedule()
@@ -127,10 +135,12 @@ class Running:
                 raise Conflict(f"run {run_id} is {former.state}: it can be run again once it is over")
             if lease is None or inputs is None:
                 raise Conflict(f"run {run_id} cannot be run again: what it executed is not kept any more")
+            where = self._where(former.executor, former.cluster)
             failed_on = [one.bench for one in lease.benches] if former.state is RunState.ERROR else []
             wish = self._lease(
                 ledger,
                 former.timeout_s,
+                former.executor,
                 wanted=lease.wanted,
                 same_site=lease.same_site,
                 affinity=lease.affinity,
@@ -140,14 +150,38 @@ class Running:
                 avoid=tuple(dict.fromkeys((*lease.avoid, *failed_on)))[-AVOIDED_MAX:],
             )
             environment = None if promised is None else promised[1]
-            run = self._enter(ledger, wish, inputs, former.name, former.timeout_s, former.executor, environment, run_id)
+            run = self._enter(ledger, wish, inputs, former.name, former.timeout_s, where, environment, run_id)
             unit.copy_data_files(run_id, run.id)
             ledger.schedule()
             return self._view(unit, _require(unit, run.id), fresh=True)
 
-    def _lease(self, ledger: Ledger, timeout_s: float, **wish: Any) -> Lease:
+    def _where(self, executor: ExecutorName, cluster: str | None) -> "_Where":
+        """Where the run is to live. Raises Invalid when this labd has no such place."""
+        place = self._executors.get(executor)
+        if place is None:
+            message = f"this labd has no {executor} executor"
+            if executor is ExecutorName.KUBERNETES:
+                message = "this labd knows no cluster: its operator names them with labd serve --clusters FILE"
+            raise Invalid(f"executor {str(executor)!r}: {message}", FieldError("executor", executor, message))
+        if not isinstance(place, ClusterExecutor):
+            if cluster is not None:
+                message = f"the executor {str(executor)!r} has no clusters: leave it out, or run on kubernetes"
+                raise Invalid(f"cluster {cluster!r}: {message}", FieldError("cluster", cluster, message))
+            return _Where(executor)
+        known = ", ".join(place.clusters)
+        if cluster is None and place.default_cluster is None:
+            message = f"name one: none is the default. There are {known}"
+            raise Invalid(f"cluster: {message}", FieldError("cluster", None, message))
+        if cluster is not None and cluster not in place.clusters:
+            message = f"there is no such cluster{nearest(cluster, place.clusters)}; there are {known}"
+            raise Invalid(f"cluster {cluster!r}: {message}", FieldError("cluster", cluster, message))
+        return _Where(executor, cluster or place.default_cluster)
+
+    def _lease(self, ledger: Ledger, timeout_s: float, executor: ExecutorName, **wish: Any) -> Lease:
         limits = self._core.limits
         duration_s = timeout_s + limits.grace_s + HARD_END_MARGIN_S
+        if executor is ExecutorName.KUBERNETES:
+            duration_s += limits.start_s
         return new_lease(ledger, duration_s=duration_s, ttl_s=limits.ttl_s, run_id=new_run_id(), **wish)
 
     def _enter(
@@ -157,7 +191,7 @@ class Running:
         inputs: RunInput,
         name: str,
         timeout_s: float,
-        executor: ExecutorName,
+        where: "_Where",
         environment: str | None,
         repeats: str | None = None,
     ) -> Run:
@@ -176,7 +210,8 @@ class Running:
             timeout_s=timeout_s,
             lease_id=lease.id,
             created_at=ledger.now,
-            executor=executor,
+            executor=where.executor,
+            cluster=where.cluster,
         )
         ledger.add_lease(lease)
         ledger.unit.add_run(run, inputs)
@@ -186,10 +221,12 @@ class Running:
             "name": name,
             "selector": lease.selector,
             "holder": lease.holder,
-            "executor": executor,
+            "executor": where.executor,
             "lease": lease.id,
         }
-        after = wished | ({"repeats": repeats} if repeats else {})
+        after = (
+            wished | ({"repeats": repeats} if repeats else {}) | ({"cluster": where.cluster} if where.cluster else {})
+        )
         ledger.audit("run.created", f"run/{run.id}", after=after, team=lease.team)
         return run
 
@@ -218,18 +255,24 @@ class Running:
                 run = ledger.end_run(run, RunState.CANCELLED, reason)
             return self._view(ledger.unit, run)
 
-    def fail(self, run_id: str, reason: str) -> None:
-        """Ends a run as ERROR, if it is not over: its runner, or labd, cannot go on."""
+    def fail(self, run_id: str, reason: str, cause: Cause | None = None, attempt: int = 1) -> None:
+        """Ends this attempt of a run, if it is at it: its runner, or labd, cannot go on. The run gets another where
+        that may help, or else a verdict by the cause, which is ERROR where there is none.
+        """
         with self._core.transaction() as ledger:
             run = ledger.unit.run(run_id)
-            if run is not None and not run.state.final:
-                ledger.end_run(run, RunState.ERROR, _bounded(self._environments.mask(run_id).text(reason)))
+            if run is not None and not run.state.final and run.attempt == attempt:
+                run = ledger.end_attempt(run, _bounded(self._environments.mask(run_id).text(reason)), cause)
+                if not run.state.final:
+                    ledger.schedule()
 
     def fail_all(self, reason: str) -> None:
-        """Ends every RUNNING run whose process is this labd's to see to as ERROR."""
+        """Ends every RUNNING run whose process is this labd's to see to as ERROR. Those in clusters go on."""
         peers = self._core.peers
         with self._core.transaction() as ledger:
             for run in ledger.unit.runs_in(RunState.RUNNING):
+                if run.executor is ExecutorName.KUBERNETES:
+                    continue  # the next labd finds them there
                 if run.executor is ExecutorName.BENCH and peers.replica is not None:
                     continue  # its agent attaches to another labd, or to the next
                 if peers.sees_to(run):
@@ -254,27 +297,56 @@ class Running:
 
     def _view(self, unit: Unit, run: Run, *, fresh: bool = False) -> RunView:
         lease = unit.lease(run.lease_id)
-        if lease is None:
-            return RunView(run, (), None, None)
-        obstacle = obstacle_now(unit, lease, self._core.presence.attached)
-        return RunView(
-            run, tuple(one.bench for one in lease.benches), self._core.places.of(unit, lease, fresh), obstacle
+        attempts = [*(unit.former_attempts(run.id) if run.attempt > 1 else []), run.present]
+        tries = tuple(
+            (one, _benches(lease if one.lease_id == run.lease_id else unit.lease(one.lease_id))) for one in attempts
         )
+        if lease is None:
+            return RunView(run, (), None, None, tries)
+        obstacle = obstacle_now(unit, lease, self._core.presence.attached)
+        return RunView(run, _benches(lease), self._core.places.of(unit, lease, fresh), obstacle, tries)
+
+    def script(self, run: Run) -> str | None:
+        """What a run in a cluster executes; None of others, whose runners fetch it themselves."""
+        if run.executor is not ExecutorName.KUBERNETES:
+            return None
+        with self._core.view() as unit:
+            inputs = unit.inputs(run.id)
+        return None if inputs is None else inputs.script
 
     # For the runner of the run only
 
-    def authorise(self, run_id: str, token: str | None) -> None:
-        """Raises Unauthenticated without a token, and Forbidden with one that is not this run's."""
+    def authorise(self, run_id: str, token: str | None) -> int:
+        """Of which attempt of the run the runner is. Raises Unauthenticated without a token, and Forbidden with one
+        that is not this run's, or that of a former attempt.
+        """
         if token is None:
             raise Unauthenticated("this route is for the run's runner: send its token as Authorization: Bearer")
-        if not self._core.signer.is_run_token(run_id, token):
+        attempt = self.attempt_of(run_id, token)
+        if attempt is None:
             raise Forbidden(f"the token is not the one of run {run_id!r}")
+        return attempt
 
-    def assignment(self, run_id: str) -> AssignmentView:
-        """What to execute, and where. Raises NotFound, and Conflict unless RUNNING."""
+    def attempt_of(self, run_id: str, token: str) -> int | None:
+        """The attempt whose runner has this token; None: no runner of this run. Raises Forbidden for a former one."""
+        with self._core.view() as unit:
+            run = unit.run(run_id)
+        present = 1 if run is None else run.attempt
+        signer = self._core.signer
+        if signer.is_run_token(run_id, token, present):
+            return present
+        former = next((one for one in range(1, present) if signer.is_run_token(run_id, token, one)), None)
+        if former is not None:
+            raise _over(run_id, former)
+        return None
+
+    def assignment(self, run_id: str, attempt: int = 1) -> AssignmentView:
+        """What to execute, and where. Raises NotFound, Forbidden for a runner of a former attempt, and Conflict unless
+        RUNNING.
+        """
         given = self._environments.give(run_id)
         with self._core.view() as unit:
-            run = _require(unit, run_id)
+            run = _at(unit, run_id, attempt)
             lease = unit.lease(run.lease_id)
             inputs = unit.inputs(run_id)
             if run.state is not RunState.RUNNING or lease is None or inputs is None:
@@ -298,14 +370,15 @@ class Running:
             raise NotFound(f"no data file {path!r} came with run {run_id}")
         return content
 
-    def append_log(self, run_id: str, first_seq: int, lines: Sequence[NewLine]) -> int:
+    def append_log(self, run_id: str, first_seq: int, lines: Sequence[NewLine], attempt: int = 1) -> int:
         """Stores lines; those that are stored already are ignored. Returns the last stored sequence number.
 
-        Raises NotFound, Conflict on a gap or when the run is over, and TooLarge beyond the run's bound.
+        Raises NotFound, Forbidden for a runner of a former attempt, Conflict on a gap or when the run is over, and
+        TooLarge beyond the run's bound.
         """
         mask = self._environments.mask(run_id)
         with self._core.transaction() as ledger:
-            run = _require(ledger.unit, run_id)
+            run = _at(ledger.unit, run_id, attempt)
             last = run.log_lines
             if first_seq > last + 1:
                 raise Conflict(
@@ -331,16 +404,17 @@ class Running:
             ledger.effects.logs.add(run_id)
             return fresh[-1].seq
 
-    def put_result(self, run_id: str, document: dict[str, Any], junit: str) -> RunView:
+    def put_result(self, run_id: str, document: dict[str, Any], junit: str, attempt: int = 1) -> RunView:
         """Ends a RUNNING run with its runner's verdict and frees the bench. The same result twice is one result.
 
-        ``document`` is a valid result document. Raises NotFound, and Conflict when the run is over otherwise.
+        ``document`` is a valid result document. Raises NotFound, Forbidden for a runner of a former attempt, and
+        Conflict when the run is over otherwise.
         """
         mask = self._environments.mask(run_id)
         document, junit = mask.document(document), mask.text(junit)
         text = json.dumps(document)
         with self._core.transaction() as ledger:
-            run = _require(ledger.unit, run_id)
+            run = _at(ledger.unit, run_id, attempt)
             known = ledger.unit.result(run_id)
             if known is not None:
                 if known != StoredResult(text, junit):
@@ -351,6 +425,14 @@ class Running:
             ledger.unit.add_result(run_id, StoredResult(text, junit))
             run = ledger.end_run(run, _VERDICTS[document["verdict"]], _reason(document), _counts(document))
             return self._view(ledger.unit, run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Where a run's process is to live."""
+
+    executor: ExecutorName
+    cluster: str | None = None
 
 
 _LINES_BEFORE = 256
@@ -388,6 +470,22 @@ def _masked(unit: Unit, run: Run, fresh: list[LogLine], mask: Mask) -> list[LogL
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _benches(lease: Lease | None) -> tuple[str, ...]:
+    return () if lease is None else tuple(one.bench for one in lease.benches)
+
+
+def _at(unit: Unit, run_id: str, attempt: int) -> Run:
+    """The run, for the runner of that attempt. Raises NotFound and Forbidden."""
+    run = _require(unit, run_id)
+    if run.attempt != attempt:
+        raise _over(run_id, attempt)
+    return run
+
+
+def _over(run_id: str, attempt: int) -> Forbidden:
+    return Forbidden(f"attempt {attempt} of the run is over: run {run_id} takes nothing from its runner any more")
 
 
 def _require(unit: Unit, run_id: str) -> Run:

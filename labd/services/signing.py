@@ -80,13 +80,15 @@ class Signer:
     def _sign(self, claims: LeaseClaims) -> str:
         return jwt.encode({"alg": ALGORITHM, "kid": self._kid}, claims.to_jwt(), self._key, algorithms=[ALGORITHM])
 
-    def run_token(self, run_id: str) -> str:
-        """Opens the runner-only routes of one run; the same after a restart of labd."""
-        return hmac.new(self._run_secret, run_id.encode("utf-8"), hashlib.sha256).hexdigest()
+    def run_token(self, run_id: str, attempt: int = 1) -> str:
+        """Opens the runner-only routes of one run to the runner of one attempt; the same after a restart of labd."""
+        # That of the first attempt is what it was before there were others: runners outlive an update of labd.
+        name = run_id if attempt == 1 else f"{run_id}/{attempt}"
+        return hmac.new(self._run_secret, name.encode("utf-8"), hashlib.sha256).hexdigest()
 
-    def is_run_token(self, run_id: str, token: str) -> bool:
-        """Whether the token is the run's, found out in constant time."""
-        return hmac.compare_digest(self.run_token(run_id).encode("ascii"), token.encode("utf-8", "replace"))
+    def is_run_token(self, run_id: str, token: str, attempt: int = 1) -> bool:
+        """Whether the token is that of the run's attempt, found out in constant time."""
+        return hmac.compare_digest(self.run_token(run_id, attempt).encode("ascii"), token.encode("utf-8", "replace"))
 
 
 def key_id_in(pem: bytes) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy import RowMapping
 
 from labd.model.bench import Bench
 from labd.model.lease import Lease, LeasedBench, LeaseEnd, LeaseState, Wanted
-from labd.model.run import CaseCounts, ExecutorName, LogLevel, LogLine, Run, RunState
+from labd.model.run import Attempt, CaseCounts, Cause, ExecutorName, LogLevel, LogLine, Run, RunState
 
 Values = dict[str, Any]
 
@@ -64,8 +64,15 @@ def run_of(row: RowMapping) -> Run:
     values = dict(row)
     values["state"] = RunState(values["state"])
     values["executor"] = ExecutorName(values["executor"])
+    values["cause"] = None if values["cause"] is None else Cause(values["cause"])
     passed, failed, error = values.pop("passed"), values.pop("failed"), values.pop("error")
     return Run(**values, cases=None if passed is None else CaseCounts(passed, failed, error))
+
+
+def attempt_of(row: RowMapping) -> Attempt:
+    """The attempt of a row."""
+    cause = None if row["cause"] is None else Cause(row["cause"])
+    return Attempt(row["number"], row["lease_id"], row["started_at"], row["ended_at"], cause, row["reason"])
 
 
 def line_of(row: RowMapping) -> LogLine:

@@ -7,7 +7,7 @@ from fastapi import Path, Response
 
 from labd.api import schemas
 from labd.api.answers import assignment_answer, run_answer
-from labd.api.context import LabOf, RunId, RunnerOnly
+from labd.api.context import AttemptOf, LabOf, RunId, RunnerOnly
 from labd.api.idempotency import REPEATABLE
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
@@ -20,9 +20,9 @@ router = Router(prefix="/runs/{run_id}", tags=["runner"], dependencies=[RunnerOn
 
 
 @router.get("/assignment", responses=responses(*_REFUSALS), summary="What to execute, and where")
-def get_assignment(lab: LabOf, run_id: RunId) -> schemas.Assignment:
+def get_assignment(lab: LabOf, run_id: RunId, attempt: AttemptOf) -> schemas.Assignment:
     """Script, bench, lease token and limits of a RUNNING run."""
-    return assignment_answer(lab.running.assignment(run_id))
+    return assignment_answer(lab.running.assignment(run_id, attempt))
 
 
 @router.get(
@@ -42,13 +42,13 @@ def get_data_file(
 
 
 @router.post("/log", openapi_extra=REPEATABLE, responses=body_responses(*_REFUSALS), summary="Append to the run's log")
-def append_log(lab: LabOf, run_id: RunId, batch: schemas.LogBatch) -> schemas.LogReceipt:
+def append_log(lab: LabOf, run_id: RunId, attempt: AttemptOf, batch: schemas.LogBatch) -> schemas.LogReceipt:
     """Stores consecutive lines. Lines that are stored already are ignored; a gap is refused with 409."""
     lines = [NewLine(to_seconds(line.time), LogLevel(line.level), line.text) for line in batch.lines]
-    return schemas.LogReceipt(acknowledged=lab.running.append_log(run_id, batch.first_seq, lines))
+    return schemas.LogReceipt(acknowledged=lab.running.append_log(run_id, batch.first_seq, lines, attempt))
 
 
 @router.put("/result", responses=body_responses(*_REFUSALS), summary="Report the run's result")
-def put_result(lab: LabOf, run_id: RunId, report: schemas.ResultReport) -> schemas.Run:
+def put_result(lab: LabOf, run_id: RunId, attempt: AttemptOf, report: schemas.ResultReport) -> schemas.Run:
     """Ends the run with this verdict and frees its bench."""
-    return run_answer(lab.running.put_result(run_id, report.document.model_dump(), report.junit))
+    return run_answer(lab.running.put_result(run_id, report.document.model_dump(), report.junit, attempt))

@@ -49,6 +49,7 @@ def create_run(lab: LabOf, actor: ActorOf, wish: schemas.RunRequest) -> schemas.
             priority=wish.priority,
             timeout_s=wish.timeout_s,
             executor=wish.executor,
+            cluster=wish.cluster,
             environment=wish.environment,
         )
     )

@@ -61,6 +61,7 @@ from labd.api.schemas.retention import Retention, Swept, TeamRetention
 from labd.api.schemas.runner import AssignedBench, Assignment, Limits, LogBatch, LogReceipt, NewLogLine, ResultReport
 from labd.api.schemas.runs import (
     AgainRequest,
+    Attempt,
     CaseCounts,
     CaseResult,
     Failure,
@@ -79,6 +80,7 @@ __all__ = [
     "AgentState",
     "AssignedBench",
     "Assignment",
+    "Attempt",
     "AuditEntry",
     "AuditVerdict",
     "Authority",

@@ -48,6 +48,15 @@ class TeamPolicy(_Strict):
     longest_lease_s: Positive | None = None
 
 
+class RunPolicy(_Strict):
+    """What holds for runs."""
+
+    attempts: Annotated[
+        int,
+        Field(ge=1, le=10, description="Of a run whose runner is lost through no fault of its own, with the first."),
+    ] = model.RunPolicy().attempts
+
+
 class Policy(_Strict):
     """The lab's policy. What a document leaves out has its default."""
 
@@ -74,3 +83,4 @@ class Policy(_Strict):
     booking_horizon_s: Annotated[Positive, Field(description="How far ahead a booking may start.")] = (
         model.Policy().booking_horizon_s
     )
+    runs: RunPolicy = Field(default=RunPolicy())

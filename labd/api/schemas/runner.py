@@ -30,6 +30,7 @@ class Assignment(BaseModel):
     """What a runner needs to execute its run."""
 
     run_id: str
+    attempt: int = Field(description="Of the run: each has a runner of its own.")
     name: str
     script: str
     files: dict[str, str]
@@ -38,6 +39,7 @@ class Assignment(BaseModel):
     ttl_s: float
     benches: list[AssignedBench]
     limits: Limits
+    log_lines: int = Field(description="Stored so far: the runner's first one has the next number.")
     environment: dict[str, str] = Field(description="Variables, and secrets in the clear, by the names scripts use.")
     secrets: list[str] = Field(description="Which of them are secret.")
 

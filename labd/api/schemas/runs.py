@@ -26,7 +26,7 @@ from labd.api.schemas.common import (
     check_size,
 )
 from labd.model.lease import DEFAULT_PRIORITY
-from labd.model.run import ExecutorName, LogLevel, RunState
+from labd.model.run import Cause, ExecutorName, LogLevel, RunState
 
 
 class RunRequest(Request):
@@ -71,9 +71,16 @@ class RunRequest(Request):
         Field(
             strict=False,
             description="Where the script runs: `process` beside labd, `bench` on the bench's own machine beside the "
-            "bus, for tests whose timing cannot cross a network.",
+            "bus, for tests whose timing cannot cross a network, `kubernetes` in a pod of a cluster.",
         ),
     ] = ExecutorName.PROCESS
+    cluster: Annotated[
+        Annotated[str, StringConstraints(min_length=1, max_length=63)] | None,
+        Field(
+            description="Of the executor `kubernetes`: the cluster, by its name in labd's configuration; else the "
+            "default one."
+        ),
+    ] = None
     environment: Annotated[
         Annotated[str, StringConstraints(max_length=100)] | None,
         Field(description="Of the team: the script gets its variables and secrets as `env.NAME`."),
@@ -94,6 +101,18 @@ class CaseCounts(BaseModel):
     error: int
 
 
+class Attempt(BaseModel):
+    """One try at a run, with a lease and a runner of its own."""
+
+    number: int = Field(description="From 1.")
+    lease_id: str
+    benches: list[str]
+    started_at: Time | None
+    ended_at: Time | None
+    cause: Cause | None = Field(description="Why it ended, in a word, where its runner did not say so itself.")
+    reason: str = Field(description="Why it ended, unless it went well.")
+
+
 class Run(BaseModel):
     """One execution of one scenario."""
 
@@ -107,6 +126,7 @@ class Run(BaseModel):
     priority: str
     timeout_s: float
     executor: ExecutorName
+    cluster: str | None = Field(description="Of the executor `kubernetes`.")
     lease_id: str | None
     bench: str | None = Field(description="The bench of a run on a single one; null with several.")
     benches: list[str]
@@ -116,6 +136,10 @@ class Run(BaseModel):
     started_at: Time | None
     ended_at: Time | None
     cases: CaseCounts | None
+    cause: Cause | None = Field(description="Why it ended, in a word, where its runner did not say so itself.")
+    attempts: list[Attempt] = Field(
+        description="More than one, where a runner was lost through no fault of the run's. The last one is the present."
+    )
 
 
 class LogLine(BaseModel):

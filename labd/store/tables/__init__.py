@@ -11,7 +11,7 @@ from labd.store.tables.metadata import metadata
 from labd.store.tables.policy import policy
 from labd.store.tables.replicas import attachments, lab, replicas
 from labd.store.tables.retention import retention
-from labd.store.tables.runs import contents, run_data_files, run_inputs, run_log, run_results, runs
+from labd.store.tables.runs import contents, run_attempts, run_data_files, run_inputs, run_log, run_results, runs
 from labd.store.tables.standing import standing
 from labd.store.tables.usage import usage
 
@@ -37,6 +37,7 @@ __all__ = [
     "policy",
     "replicas",
     "retention",
+    "run_attempts",
     "run_data_files",
     "run_environments",
     "run_inputs",

@@ -19,9 +19,13 @@ runs = Table(
     Column("timeout_s", Float, nullable=False),
     Column("lease_id", String(32), ForeignKey("leases.id"), nullable=False),
     Column("executor", String(16), nullable=False),
+    Column("cluster", String(63)),
+    Column("attempt", Integer, nullable=False, server_default="1"),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("ended_at", Float, index=True),
+    Column("cause", String(32)),
+    Column("due_at", Float),
     Column("passed", Integer),
     Column("failed", Integer),
     Column("error", Integer),
@@ -29,6 +33,19 @@ runs = Table(
     Column("log_bytes", Integer, nullable=False),
     Column("replica", String(64)),
     sqlite_autoincrement=True,
+)
+
+# Those before the present one, which is the run itself.
+run_attempts = Table(
+    "run_attempts",
+    metadata,
+    Column("run_id", String(32), ForeignKey("runs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("lease_id", String(32), ForeignKey("leases.id"), nullable=False, index=True),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("cause", String(32)),
+    Column("reason", Text, nullable=False),
 )
 
 run_inputs = Table(

@@ -85,6 +85,7 @@ class Retaining(Part):
             tables.run_data_files,
             tables.run_inputs,
             tables.run_environments,
+            tables.run_attempts,
         ):
             self._connection.execute(delete(table).where(table.c.run_id.in_(run_ids)))
         self._connection.execute(delete(tables.runs).where(tables.runs.c.id.in_(run_ids)))
@@ -97,6 +98,7 @@ class Retaining(Part):
             columns.state == LeaseState.ENDED,
             columns.ended_at < ended_before,
             ~exists().where(tables.runs.c.lease_id == columns.id),
+            ~exists().where(tables.run_attempts.c.lease_id == columns.id),
         )
         return list(self._connection.scalars(query.order_by(columns.seq).limit(limit)))
 

@@ -1,22 +1,20 @@
 """The runs of a unit of work, with what they execute, log and report."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import bindparam, func, insert, literal, select, update
 
 from labd.model.filters import Filter
-from labd.model.run import ExecutorName, LogLine, Run, RunInput, RunState
+from labd.model.run import Attempt, ExecutorName, LogLine, Run, RunInput, RunState
 from labd.store import tables
-from labd.store.rows import line_of, run_of, run_values
+from labd.store.rows import attempt_of, line_of, run_of, run_values
 from labd.store.units.lists import newest
 from labd.store.units.part import Part
 
 _DUE = (
     select(tables.runs)
-    .where(
-        tables.runs.c.state == RunState.RUNNING, tables.runs.c.started_at + tables.runs.c.timeout_s <= bindparam("now")
-    )
+    .where(tables.runs.c.state == RunState.RUNNING, tables.runs.c.due_at <= bindparam("now"))
     .order_by(tables.runs.c.seq)
 )
 
@@ -52,6 +50,16 @@ class Runs(Part):
         row = self._aside.execute(select(tables.runs).where(tables.runs.c.id == run_id)).mappings().first()
         return None if row is None else run_of(row)
 
+    def add_attempt(self, run_id: str, attempt: Attempt) -> None:
+        """Keeps an attempt of a run that is over, as another follows."""
+        self._connection.execute(insert(tables.run_attempts).values(run_id=run_id, **asdict(attempt)))
+
+    def former_attempts(self, run_id: str) -> list[Attempt]:
+        """The attempts of a run before the present one, in order."""
+        columns = tables.run_attempts.c
+        query = select(tables.run_attempts).where(columns.run_id == run_id).order_by(columns.number)
+        return [attempt_of(row) for row in self._connection.execute(query).mappings()]
+
     def runs_in(self, state: RunState) -> list[Run]:
         """All runs of a state, in order of arrival."""
         rows = self._connection.execute(
@@ -75,9 +83,7 @@ class Runs(Part):
     def next_run_deadline(self) -> float | None:
         """When the timeout of the next RUNNING run passes."""
         columns = tables.runs.c
-        value = self._connection.scalar(
-            select(func.min(columns.started_at + columns.timeout_s)).where(columns.state == RunState.RUNNING)
-        )
+        value = self._connection.scalar(select(func.min(columns.due_at)).where(columns.state == RunState.RUNNING))
         return None if value is None else float(value)
 
     def newest_runs(

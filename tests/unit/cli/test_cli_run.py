@@ -312,3 +312,17 @@ def test_a_labd_that_restarts_does_not_lose_the_log(labctl: Labctl, labd: FakeLa
     result = labctl("run", str(script), "--wait")
     assert [line.split()[-1] for line in result.stdout.splitlines()[:2]] == ["one", "two"]
     assert result.exit_code == 0
+
+
+def test_a_run_in_a_cluster_names_it_and_shows_its_attempts(labctl: Labctl, labd: FakeLabd, script: Path) -> None:
+    assert labctl("run", str(script), "--on", "kubernetes", "--cluster", "lab-a").exit_code == 0
+    asked = labd.asked("POST", "/runs")[0]
+    assert (asked["executor"], asked["cluster"]) == ("kubernetes", "lab-a")
+    lost = {"number": 1, "lease_id": "l-1", "benches": ["bench-1"], "started_at": "2026-11-21T09:30:00Z"}
+    lost |= {"ended_at": "2026-11-21T09:30:07Z", "cause": "Evicted", "reason": "node-3 is drained"}
+    present = lost | {"number": 2, "lease_id": "l-2", "started_at": None, "ended_at": None, "cause": None, "reason": ""}
+    run = labd.add_run(executor="kubernetes", cluster="lab-a", attempts=[lost, present])
+    shown = labctl("run", "show", run["id"]).stdout
+    assert "kubernetes, cluster lab-a" in shown
+    assert "Evicted: node-3 is drained" in shown
+    assert shown.count("bench-1") == 2

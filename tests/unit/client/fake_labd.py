@@ -271,6 +271,7 @@ class FakeLabd:
             "priority": "normal",
             "timeout_s": 300.0,
             "executor": "process",
+            "cluster": None,
             "lease_id": None,
             "bench": None,
             "benches": [],
@@ -280,6 +281,8 @@ class FakeLabd:
             "started_at": None,
             "ended_at": None,
             "cases": None,
+            "cause": None,
+            "attempts": [],
             **changes,
         }
         self.runs[run["id"]] = run

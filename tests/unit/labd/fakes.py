@@ -95,7 +95,7 @@ class FakeExecutor:
             raise ExecutorError(self.broken)
         assert job.run_id not in self.runners
         self.jobs.append(job)
-        self.runners[job.run_id] = Alive()
+        self.runners[job.run_id] = Alive(job.attempt)
 
     def status(self, run_id: str) -> Status | None:
         return self.runners.get(run_id)
@@ -114,9 +114,18 @@ class FakeExecutor:
         for run_id in list(self.runners):
             self.stop(run_id)
 
-    def die(self, run_id: str, reason: str) -> None:
-        self.runners[run_id] = Exited(reason)
+    def die(self, run_id: str, reason: str, cause: str = "") -> None:
+        """The runner of the latest attempt has ended."""
+        attempt = next((job.attempt for job in reversed(self.jobs) if job.run_id == run_id), 1)
+        self.runners[run_id] = Exited(reason, cause, attempt)
         self._callback(run_id)
+
+
+class FakeClusters(FakeExecutor):
+    """The same, in clusters."""
+
+    clusters = ("lab-a", "lab-b")
+    default_cluster: str | None = "lab-a"
 
 
 @functools.cache
@@ -138,6 +147,7 @@ def open_lab(
     secure: bool = False,
     providers: Sequence[Provider] = (),
     replica: str | None = None,
+    clusters: FakeClusters | None = None,
 ) -> Lab:
     """A lab whose conductor is stepped by the test, on an SQLite file or the database of a URL.
 
@@ -153,7 +163,8 @@ def open_lab(
         store,
         clock,
         signer,
-        {ExecutorName.PROCESS: executor or FakeExecutor()},
+        {ExecutorName.PROCESS: executor or FakeExecutor()}
+        | ({} if clusters is None else {ExecutorName.KUBERNETES: clusters}),
         url="http://labd.test",
         limits=limits or RunLimits(),
         vault=Vault(directory / KEY_FILE),
