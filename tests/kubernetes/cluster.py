@@ -1,0 +1,63 @@
+"""The cluster that tests run against: the API server of KUBECONFIG, or the fake."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubernetes import client, config
+
+from tests.kubernetes.fake import FakeApiServer
+
+
+@dataclass
+class Cluster:
+    """A namespace of its own on an API server, and how to reach it."""
+
+    namespace: str
+    kubeconfig: Path
+    """Of somebody who may do everything."""
+    api: client.ApiClient
+    fake: FakeApiServer | None
+    """None on a real server: nobody can hurt that from here."""
+
+    @property
+    def core(self) -> client.CoreV1Api:
+        return client.CoreV1Api(self.api)
+
+    @property
+    def custom(self) -> client.CustomObjectsApi:
+        return client.CustomObjectsApi(self.api)
+
+    def names(self, plural: str, selector: str = "") -> list[str]:
+        """Of the core objects of a kind in the namespace; without those that every namespace has."""
+        found = getattr(self.core, f"list_namespaced_{plural}")(self.namespace, label_selector=selector)
+        common = {"kube-root-ca.crt", "default"}
+        return [thing.metadata.name for thing in found.items if thing.metadata.name not in common]
+
+
+def real() -> Path | None:
+    """The kubeconfig of a real server, when the tests shall use one."""
+    path = os.environ.get("KUBECONFIG")
+    return Path(path) if path else None
+
+
+@contextmanager
+def namespaced(kubeconfig: Path, fake: FakeApiServer | None) -> Iterator[Cluster]:
+    """A cluster in a new namespace, which goes afterwards with all that is in it."""
+    name = f"labd-test-{uuid.uuid4().hex[:8]}"
+    settings = client.Configuration()
+    settings.retries = False  # type: ignore[assignment] # urllib3 takes it; the library's annotation forgot
+    config.load_kube_config(str(kubeconfig), client_configuration=settings)
+    api = client.ApiClient(settings)
+    core = client.CoreV1Api(api)
+    labels = {"labd.dev/test": "true"}
+    core.create_namespace({"metadata": {"name": name, "labels": labels}})
+    try:
+        yield Cluster(name, kubeconfig, api, fake)
+    finally:
+        if fake is None or fake.port:
+            core.delete_namespace(name)
+        api.close()
