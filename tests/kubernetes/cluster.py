@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from kubernetes import client, config
+from kubernetes import client, config, watch
 
 from tests.kubernetes.fake import FakeApiServer
 
@@ -24,11 +25,12 @@ class Cluster:
     """None on a real server: nobody can hurt that from here."""
 
     @property
-    def core(self) -> client.CoreV1Api:
+    def core(self) -> Any:
+        """The CoreV1Api; untyped, for the library says that each field of an answer may be missing."""
         return client.CoreV1Api(self.api)
 
     @property
-    def custom(self) -> client.CustomObjectsApi:
+    def custom(self) -> Any:
         return client.CustomObjectsApi(self.api)
 
     def names(self, plural: str, selector: str = "") -> list[str]:
@@ -36,6 +38,11 @@ class Cluster:
         found = getattr(self.core, f"list_namespaced_{plural}")(self.namespace, label_selector=selector)
         common = {"kube-root-ca.crt", "default"}
         return [thing.metadata.name for thing in found.items if thing.metadata.name not in common]
+
+    def watch(self, listing: Any, **query: Any) -> Iterator[Any]:
+        """The events of a watch, until the server ends it."""
+        stream: Any = watch.Watch
+        yield from stream().stream(listing, **query)
 
 
 def real() -> Path | None:
@@ -49,10 +56,10 @@ def namespaced(kubeconfig: Path, fake: FakeApiServer | None) -> Iterator[Cluster
     """A cluster in a new namespace, which goes afterwards with all that is in it."""
     name = f"labd-test-{uuid.uuid4().hex[:8]}"
     settings = client.Configuration()
-    settings.retries = False  # type: ignore[assignment] # urllib3 takes it; the library's annotation forgot
-    config.load_kube_config(str(kubeconfig), client_configuration=settings)
+    settings.retries = False
+    config.load_kube_config(str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
     api = client.ApiClient(settings)
-    core = client.CoreV1Api(api)
+    core: Any = client.CoreV1Api(api)
     labels = {"labd.dev/test": "true"}
     core.create_namespace({"metadata": {"name": name, "labels": labels}})
     try:
@@ -60,4 +67,4 @@ def namespaced(kubeconfig: Path, fake: FakeApiServer | None) -> Iterator[Cluster
     finally:
         if fake is None or fake.port:
             core.delete_namespace(name)
-        api.close()
+        api.close()  # type: ignore[no-untyped-call]

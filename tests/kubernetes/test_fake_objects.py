@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from kubernetes import watch
 from kubernetes.client.exceptions import ApiException
 
 from tests.kubernetes.cluster import Cluster
@@ -24,7 +23,7 @@ def pod(name: str, **spec: Any) -> Object:
 
 
 def refused(error: pytest.ExceptionInfo[ApiException]) -> tuple[int, str, str]:
-    body = json.loads(error.value.body)
+    body = json.loads(error.value.body or "")
     return body["code"], body["reason"], body["message"]
 
 
@@ -83,7 +82,7 @@ def test_a_watch_goes_on_from_the_version_of_a_list(cluster: Cluster) -> None:
     core.delete_namespaced_pod("p", place, grace_period_seconds=0)
     seen = [
         (event["type"], event["object"].metadata.name)
-        for event in watch.Watch().stream(
+        for event in cluster.watch(
             core.list_namespaced_pod, place, resource_version=version, label_selector="app=p", timeout_seconds=1
         )
     ]

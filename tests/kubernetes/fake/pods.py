@@ -61,8 +61,8 @@ class Pods(Strategy):
         self._security(thing)
 
     def _account(self, thing: Object, spec: Object) -> None:
-        name: str = spec.setdefault("serviceAccountName", spec.get("serviceAccount") or "default")
-        spec["serviceAccount"] = name
+        name: str = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+        spec["serviceAccountName"] = spec["serviceAccount"] = name
         place = thing["metadata"]["namespace"]
         account = self._storage.get(SERVICE_ACCOUNTS.key, (place, name))
         if account is None:
@@ -79,7 +79,7 @@ class Pods(Strategy):
                 container.setdefault("volumeMounts", []).append(mount)
 
     def _priority(self, thing: Object, spec: Object) -> None:
-        name: str = spec.get("priorityClassName", "")
+        name: str = spec.get("priorityClassName") or ""
         if not name:
             spec.setdefault("priority", 0)
             return
