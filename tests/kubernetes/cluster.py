@@ -39,10 +39,10 @@ class Cluster:
         common = {"kube-root-ca.crt", "default"}
         return [thing.metadata.name for thing in found.items if thing.metadata.name not in common]
 
-    def watch(self, listing: Any, **query: Any) -> Iterator[Any]:
+    def watch(self, listing: Any, *arguments: Any, **query: Any) -> Iterator[Any]:
         """The events of a watch, until the server ends it."""
         stream: Any = watch.Watch
-        yield from stream().stream(listing, **query)
+        yield from stream().stream(listing, *arguments, **query)
 
 
 def real() -> Path | None:
@@ -57,7 +57,7 @@ def namespaced(kubeconfig: Path, fake: FakeApiServer | None) -> Iterator[Cluster
     name = f"labd-test-{uuid.uuid4().hex[:8]}"
     settings = client.Configuration()
     settings.retries = False
-    config.load_kube_config(str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
+    config.load_kube_config(str(kubeconfig), client_configuration=settings)
     api = client.ApiClient(settings)
     core: Any = client.CoreV1Api(api)
     labels = {"labd.dev/test": "true"}
@@ -67,4 +67,4 @@ def namespaced(kubeconfig: Path, fake: FakeApiServer | None) -> Iterator[Cluster
     finally:
         if fake is None or fake.port:
             core.delete_namespace(name)
-        api.close()  # type: ignore[no-untyped-call]
+        api.close()
