@@ -11,17 +11,11 @@ import yaml
 
 from bench_agent.main import main as bench_agent
 from labd.daemon import main as labd
+from tests.unit.deploying.programs import parse
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 PROGRAMS: dict[str, click.Command] = {"labd": labd, "bench-agent": bench_agent}
-
-
-def parse(program: click.Command, arguments: list[str]) -> None:
-    """Raises click.UsageError for what the program does not know; starts nothing."""
-    assert isinstance(program, click.Group)
-    command = program.commands[arguments[0]]
-    command.make_context(arguments[0], list(arguments[1:]))
 
 
 def stages() -> dict[str, dict[str, list[str]]]:
