@@ -8,7 +8,7 @@ import email.utils
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -106,7 +106,7 @@ class ClusterApi:
                 return found, str(page["metadata"].get("resourceVersion", ""))
             query["continue"] = more
 
-    def watch(self, kind: Kind, selector: str, version: str, within_s: float) -> Iterator[Event]:
+    def watch(self, kind: Kind, selector: str, version: str, within_s: float) -> Generator[Event, None, None]:
         """What becomes of them from then on, for so long at most. Raises Expired, and Refused.
 
         One at a time; `stop_watching` ends it.
@@ -180,6 +180,12 @@ class ClusterApi:
         }
         status = self._call("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body=body).get("status")
         return status if isinstance(status, dict) else {}
+
+    def close(self) -> None:
+        """Lets go of the connections."""
+        with self._loading:
+            if self._client is not None:
+                self._client.rest_client.close()
 
     def _path(self, kind: Kind, name: str = "") -> str:
         path = f"/api/v1/namespaces/{self._settings.namespace}/{kind}"

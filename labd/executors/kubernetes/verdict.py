@@ -48,6 +48,14 @@ def is_over(pod: Json) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
+def is_settled(pod: Json) -> bool:
+    """Whether the verdict on a pod stays as it is while nothing is heard of it."""
+    if is_over(pod):
+        return True
+    runs = "running" in _state(_runner(pod)) and _condition(pod, "Ready").get("status") == "True"
+    return runs and "deletionTimestamp" not in pod["metadata"]
+
+
 def over_since(pod: Json) -> float:
     """When a pod that is over ended (s since the Unix epoch)."""
     ends = [
