@@ -18,6 +18,8 @@ RESYNC_S = 60.0
 """How long a list is good for, about."""
 SHORT_S = 1.0
 """A watch that is closed sooner, without having told anything, counts as failed."""
+TRIES = 2
+"""Watches that may fail in a row before a list is asked for again."""
 CLOSE_S = 2.0
 
 _log = structlog.get_logger()
@@ -122,7 +124,7 @@ class PodMirror:
         return version
 
     def _follow(self, version: str) -> None:
-        """Watches until it is time for another list. Raises Expired, and Refused."""
+        """Watches until it is time for another list. Raises Expired, Refused, and ClusterAway when it stays away."""
         until = time.monotonic() + self._resync_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load
         failures = 0
         while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
@@ -134,6 +136,8 @@ class PodMirror:
                         version = event.version or version
                         self._take(event)
             except ClusterAway as error:
+                if failures >= TRIES:
+                    raise
                 told = False
                 self._trouble(str(error), quiet=True)
             failures = 0 if told or time.monotonic() - began >= SHORT_S else failures + 1
