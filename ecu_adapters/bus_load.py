@@ -39,6 +39,16 @@ class Load:
     worst: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Of the time since the last look, in whole tenths of a second; shares as in `Load`."""
+
+    typical: float
+    worst: float
+    peak: float
+    """Of the busiest second, typical."""
+
+
 def durations(records: Records, bitrate: int, data_bitrate: int | None = None) -> tuple[Seconds, Seconds]:
     """How long each frame is on the wire, in s: with typical, and with the most stuff bits.
 
@@ -87,6 +97,8 @@ class LoadMeter:
         # Frames, and seconds on the wire, of each finished tenth of a second.
         self._buckets: deque[tuple[int, float, float]] = deque(maxlen=_BUCKETS)
         self._closes_at = clock() + _BUCKET_S
+        # Since `take`: tenths of a second, seconds on the wire (typical, worst), and the busiest second.
+        self._passed, self._typical, self._worst, self._peak = 0, 0.0, 0.0, 0.0
         bitrate, data_bitrate = bitrates
         self._times = durations(_samples(), bitrate, data_bitrate) if bitrate is not None else None
 
@@ -110,12 +122,27 @@ class LoadMeter:
             return Load(frames / window, None, None)
         return Load(frames / window, typical / window, worst / window)
 
+    def take(self) -> Busy | None:
+        """Since the last call; None where the bit rate is not known, or no tenth of a second has passed."""
+        with self._lock:
+            self._turn()
+            passed, typical, worst, peak = self._passed * _BUCKET_S, self._typical, self._worst, self._peak
+            self._passed, self._typical, self._worst, self._peak = 0, 0.0, 0.0, 0.0
+        if self._times is None or not passed:
+            return None
+        return Busy(typical / passed, worst / passed, peak)
+
     def _turn(self) -> None:
         """Closes the buckets whose time is over."""
         passed = int((self._clock() - self._closes_at) / _BUCKET_S + 1)
         if passed <= 0:
             return
-        self._buckets.append(self._add_up())
+        frames, typical, worst = self._add_up()
+        self._buckets.append((frames, typical, worst))
+        self._passed += passed
+        self._typical += typical
+        self._worst += worst
+        self._peak = max(self._peak, sum(bucket[1] for bucket in self._buckets) / (_BUCKETS * _BUCKET_S))
         self._buckets.extend([(0, 0.0, 0.0)] * min(passed - 1, _BUCKETS))
         self._closes_at += passed * _BUCKET_S
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from labd.services.sign_in import Provider
     from labd.telemetry.writer import Writer
 
+MARKS_FOLDER = "agent-points"
+"""In the data directory: up to where the points of each agent were taken."""
 ADDRESS_FILE = "labd.json"
 """In the data directory while labd serves: where it listens, and its process ID."""
 CA_FOLDER = "ca"
@@ -647,6 +649,7 @@ def _lab(
             replicas=replicas,
             anchor=Anchor(data / ANCHOR_NAME),
             points=points,
+            marks=data / MARKS_FOLDER,
             vault=vault,
             authority=authority,
             keys=_key_files(keys, secrets_key),

@@ -28,6 +28,7 @@ class AgentMessage(_message.Message):
     FENCED_FIELD_NUMBER: _builtins.int
     RUNNER_FIELD_NUMBER: _builtins.int
     RENEWAL_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -42,6 +43,10 @@ class AgentMessage(_message.Message):
     def renewal(self) -> Global___Renewal:
         """The agent's certificate is to be renewed. Answered with Certificate."""
 
+    @_builtins.property
+    def metrics(self) -> Global___Metrics:
+        """What was measured. Answered with MetricsTaken; the next batch is sent after that."""
+
     def __init__(
         self,
         *,
@@ -50,12 +55,13 @@ class AgentMessage(_message.Message):
         fenced: Global___Fenced | None = ...,
         runner: Global___RunnerReport | None = ...,
         renewal: Global___Renewal | None = ...,
+        metrics: Global___Metrics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "renewal", b"renewal", "report", b"report", "runner", b"runner"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "metrics", b"metrics", "renewal", b"renewal", "report", b"report", "runner", b"runner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "renewal", b"renewal", "report", b"report", "runner", b"runner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "hello", b"hello", "message", b"message", "metrics", b"metrics", "renewal", b"renewal", "report", b"report", "runner", b"runner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "report", "fenced", "runner", "renewal"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "report", "fenced", "runner", "renewal", "metrics"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -190,6 +196,165 @@ class RunnerReport(_message.Message):
 Global___RunnerReport: _TypeAlias = RunnerReport  # noqa: Y015
 
 @_typing.final
+class Metrics(_message.Message):
+    """Points of time series. Sent again until it is acknowledged, also after both have been restarted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPOOL_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    spool: _builtins.str
+    """Names the row of batches that `number` counts in, from 1. A new one takes the place of the former for good."""
+    number: _builtins.int
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___Point]: ...
+    def __init__(
+        self,
+        *,
+        spool: _builtins.str = ...,
+        number: _builtins.int = ...,
+        points: _abc.Iterable[Global___Point] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "points", b"points", "spool", b"spool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Metrics: _TypeAlias = Metrics  # noqa: Y015
+
+@_typing.final
+class Point(_message.Message):
+    """What was measured, of what, when. docs/reference/metrics.md has the names and units."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class FieldsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___FieldValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___FieldValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MEASUREMENT_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    measurement: _builtins.str
+    time_us: _builtins.int
+    """us since the Unix epoch, on labd's clock."""
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Without `agent`, which labd knows."""
+
+    @_builtins.property
+    def fields(self) -> _containers.MessageMap[_builtins.str, Global___FieldValue]: ...
+    def __init__(
+        self,
+        *,
+        measurement: _builtins.str = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        fields: _abc.Mapping[_builtins.str, Global___FieldValue] | None = ...,
+        time_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "measurement", b"measurement", "tags", b"tags", "time_us", b"time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Point: _TypeAlias = Point  # noqa: Y015
+
+@_typing.final
+class FieldValue(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    INTEGER_FIELD_NUMBER: _builtins.int
+    BOOLEAN_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    number: _builtins.float
+    integer: _builtins.int
+    boolean: _builtins.bool
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        number: _builtins.float = ...,
+        integer: _builtins.int = ...,
+        boolean: _builtins.bool = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "integer", b"integer", "number", b"number", "text", b"text", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "integer", b"integer", "number", b"number", "text", b"text", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["number", "integer", "boolean", "text"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___FieldValue: _TypeAlias = FieldValue  # noqa: Y015
+
+@_typing.final
+class MetricsTaken(_message.Message):
+    """labd has the batch, or had it before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPOOL_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    spool: _builtins.str
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        spool: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "spool", b"spool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricsTaken: _TypeAlias = MetricsTaken  # noqa: Y015
+
+@_typing.final
 class LabMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -206,6 +371,7 @@ class LabMessage(_message.Message):
     TRACE_RULES_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     REVOKED_FIELD_NUMBER: _builtins.int
+    METRICS_TAKEN_FIELD_NUMBER: _builtins.int
     lab_time_ms: _builtins.int
     """labd's clock when it sent this, in ms since the Unix epoch: the agent judges the expiry of tokens by it."""
     @_builtins.property
@@ -236,6 +402,8 @@ class LabMessage(_message.Message):
     def certificate(self) -> Global___Certificate: ...
     @_builtins.property
     def revoked(self) -> Global___Revoked: ...
+    @_builtins.property
+    def metrics_taken(self) -> Global___MetricsTaken: ...
     def __init__(
         self,
         *,
@@ -252,12 +420,13 @@ class LabMessage(_message.Message):
         trace_rules: Global___TraceRules | None = ...,
         certificate: Global___Certificate | None = ...,
         revoked: Global___Revoked | None = ...,
+        metrics_taken: Global___MetricsTaken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "extend", b"extend", "fence", b"fence", "forget_runner", b"forget_runner", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "trace_rules", b"trace_rules", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "extend", b"extend", "fence", b"fence", "forget_runner", b"forget_runner", "message", b"message", "metrics_taken", b"metrics_taken", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "trace_rules", b"trace_rules", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "extend", b"extend", "fence", b"fence", "forget_runner", b"forget_runner", "lab_time_ms", b"lab_time_ms", "message", b"message", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "trace_rules", b"trace_rules", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clear_quarantine", b"clear_quarantine", "extend", b"extend", "fence", b"fence", "forget_runner", b"forget_runner", "lab_time_ms", b"lab_time_ms", "message", b"message", "metrics_taken", b"metrics_taken", "revoked", b"revoked", "start_runner", b"start_runner", "stop_runner", b"stop_runner", "tick", b"tick", "trace_rules", b"trace_rules", "unshare", b"unshare", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine", "start_runner", "stop_runner", "forget_runner", "unshare", "extend", "trace_rules", "certificate", "revoked"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "fence", "tick", "clear_quarantine", "start_runner", "stop_runner", "forget_runner", "unshare", "extend", "trace_rules", "certificate", "revoked", "metrics_taken"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

@@ -27,6 +27,9 @@ from bench_agent.server.holder_log import HolderLog
 from bench_agent.server.hooks import BenchHooks
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
+from bench_agent.server.measuring import Measuring, Way
+from bench_agent.server.point_feed import PointFeed
+from bench_agent.server.point_spool import PointSpool
 from bench_agent.server.quarantine import QuarantineStore
 from bench_agent.server.runners import Runners
 from bench_agent.server.services import GUARDED, OFFERED
@@ -87,6 +90,11 @@ class Agent:
         self.guard = Guard(self.benches.values(), self._keys, self._epochs, self._clock, self._witness)
         for bench in self.benches.values():
             bench.hooks = BenchHooks(bench.name, bench.config.labels, bench.config.hooks, self.guard.gates[bench.name])
+        metrics, way = config.agent.metrics, Way()
+        spool = PointSpool(data / "points", metrics.spool_mb << 20)
+        self._feed = PointFeed(spool, way)
+        self.measuring = Measuring(self.benches, spool, way, data, self._clock.now, metrics.interval_s)
+        self.measuring.on_put = self._feed.more
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._socket: UnixSocket | None = None
@@ -94,6 +102,7 @@ class Agent:
         self._attachment: Attachment | None = None
         self._attaching: asyncio.Task[None] | None = None
         self._pruning: asyncio.Task[None] | None = None
+        self._measuring: asyncio.Task[None] | None = None
         self.address = ""
         """host:port that it listens on, known after `start`."""
         self.advertised = ""
@@ -126,6 +135,7 @@ class Agent:
             self._clock,
             runners,
             self.trace_keeping,
+            self._feed,
             self._certificate,
             self._revoked,
         )
@@ -135,6 +145,7 @@ class Agent:
             gate.activity.on_first = gate.on_fenced = partial(self._attachment.report_soon, name)
         self._attaching = asyncio.create_task(self._attachment.run(), name="attach")
         self._pruning = asyncio.create_task(self.trace_keeping.run(), name="traces")
+        self._measuring = asyncio.create_task(self.measuring.run(), name="measuring")
         await self._health.set(_BENCH_SERVICE, health_pb2.HealthCheckResponse.SERVING)
         for bench in self.benches.values():
             _log.info("bench", bench=bench.name, health=bench.health_reason or "healthy")
@@ -145,10 +156,12 @@ class Agent:
         await self._health.enter_graceful_shutdown()
         if self._runners is not None:
             await self._runners.close()
-        tasks = [task for task in (self._attaching, self._pruning) if task is not None]
+        tasks = [task for task in (self._attaching, self._pruning, self._measuring) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._measuring is not None:
+            await self.measuring.finish()
         await self.guard.close()
         if self._server is not None:
             await self._server.stop(_STOP_S)

@@ -21,6 +21,7 @@ from bench_agent.server.doors import Doors
 from bench_agent.server.guard import Guard
 from bench_agent.server.keys import KeyRing
 from bench_agent.server.lab_clock import LabClock
+from bench_agent.server.point_feed import PointFeed
 from bench_agent.server.runners import Runners
 from bench_agent.server.trace_keeping import TraceKeeping
 
@@ -59,6 +60,7 @@ class Attachment:
         clock: LabClock,
         runners: Runners,
         traces: TraceKeeping,
+        feed: PointFeed,
         certificate: AgentCertificate | None = None,
         revoked: Callable[[str], None] = lambda _reason: None,
     ) -> None:
@@ -76,6 +78,7 @@ class Attachment:
         self._clock = clock
         self._runners = runners
         self._traces = traces
+        self._feed = feed
         self._changed = asyncio.Event()
         self._changed_benches: set[str] = set()
         self._welcomed = False
@@ -148,6 +151,7 @@ class Attachment:
         tasks = [
             asyncio.create_task(self._write(call, outbox), name="attach-write"),
             asyncio.create_task(self._report(outbox, hello), name="attach-report"),
+            asyncio.create_task(self._feed_points(outbox), name="attach-points"),
         ]
         if self._certificate is not None:
             tasks.append(asyncio.create_task(self._renew(self._certificate, outbox), name="attach-renew"))
@@ -205,6 +209,8 @@ class Attachment:
                 self._take_certificate(message.certificate)
             case "revoked":
                 self._revoked(message.revoked.reason)
+            case "metrics_taken":
+                self._feed.taken(message.metrics_taken, message.lab_time_ms)
             case "clear_quarantine":
                 self._clear_quarantine(message.clear_quarantine)
 
@@ -308,6 +314,10 @@ class Attachment:
                     reports = [report(bench, self._guard) for bench in list(self._benches.values())[:1]]
             for one in reports:
                 await outbox.put(lab_pb2.AgentMessage(report=one))
+
+    async def _feed_points(self, outbox: "asyncio.Queue[lab_pb2.AgentMessage]") -> None:
+        await self.attached.wait()
+        await self._feed.run(outbox.put)
 
     async def _write(
         self,

@@ -23,6 +23,7 @@ from bench_agent.server.quarantine import QuarantineStore
 from bench_agent.server.simulated_loads import SimulatedLoads
 from bench_agent.server.simulated_node import SimulatedNode
 from bench_agent.server.tenancy import Tenancy
+from bench_agent.server.uds_meter import UdsMeter
 from ecu_adapters.description import EcuDescription, load_ecu
 from ecu_adapters.doip import Gateways
 from ecu_adapters.error_frames import BusState
@@ -52,6 +53,8 @@ class Bench:
         self.hooks: BenchHooks | None = None
         """Set before the agent starts."""
         self.tenancy: Tenancy | None = None
+        self.uds_meters: dict[str, UdsMeter] = {}
+        """By ECU, of those that were spoken to."""
         self._traces = traces
         self._nvm = traces.parent / "nvm" / config.name
         self._settings = settings
@@ -232,7 +235,7 @@ class Bench:
         if self.hooks is not None and (deadline_s := self.hooks.deadline_s("after_lease")):
             undo = partial(self._after_lease, lease, epoch)
             cleanup.push("run the hook after_lease", undo, deadline_s=deadline_s + _HOOK_END_S)
-        tenancy = Tenancy(lease, cleanup)
+        tenancy = Tenancy(lease, cleanup, self.uds_meters)
         await asyncio.to_thread(self._start_records, tenancy, team)
         for bus in self._buses.values():
             tenancy.bus_up(bus)
@@ -293,7 +296,7 @@ class Bench:
         if self.hooks is None or not self.hooks.deadline_s("after_lease"):
             return
         ended = self.tenancy
-        hooks_own = self.tenancy = Tenancy(lease, CleanUpStack())
+        hooks_own = self.tenancy = Tenancy(lease, CleanUpStack(), self.uds_meters)
         hooks_own.cleanup.push("close the consoles", self.consoles.close_lease, deadline_s=consoles.CLOSE_S)
         faults = []
         try:

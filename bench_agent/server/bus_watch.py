@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import operator
+import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
 
 import structlog
 
@@ -52,6 +55,43 @@ class EventStream:
         return self._events.popleft()
 
 
+class Drops:
+    """Frames that somebody did not get, by cause. Threads share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, cause: str, count: int) -> None:
+        """So many more."""
+        with self._lock:
+            self._counts[cause] += count
+
+    def take(self) -> dict[str, int]:
+        """Since the last call."""
+        with self._lock:
+            counts, self._counts = dict(self._counts), Counter()
+            return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a bus has seen since the agent started."""
+
+    received: int = 0
+    sent: int = 0
+    send_failed: int = 0
+    lost: int = 0
+    error_frames: int = 0
+    bus_offs: int = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(*map(operator.add, astuple(self), astuple(other)))
+
+    def __sub__(self, other: "Totals") -> "Totals":
+        return Totals(*map(operator.sub, astuple(self), astuple(other)))
+
+
 class BusWatch:
     """Of one bus of a bench, through all times that it is opened. Used on one asyncio loop."""
 
@@ -63,6 +103,9 @@ class BusWatch:
         """While the bus is open."""
         self.queues: list[FrameQueue] = []
         """Of the streams that take frames from the bus."""
+        self.drops = Drops()
+        self._former = Totals()
+        """Of the times that the bus was open before."""
         self._title = title
         self._policy = policy
         self._on_change = on_change
@@ -82,6 +125,11 @@ class BusWatch:
         """The controller's; unknown while the bus is not open."""
         return self._hub.monitor.state if self._hub is not None else BusState.UNKNOWN
 
+    @property
+    def totals(self) -> Totals:
+        """Of all times that the bus was open."""
+        return self._former if self._hub is None else self._former + _totals(self._hub)
+
     def attach(self, hub: BusHub) -> None:
         """The bus is open."""
         self._hub, self._was_off, self._restarts = hub, False, Restarts(self._policy)
@@ -95,6 +143,7 @@ class BusWatch:
 
     async def detach(self) -> None:
         """The bus is closed, or about to be."""
+        self._former = self.totals
         hub, self._hub, self.meter, self.fault = self._hub, None, None, None
         if self._tap is not None:
             self._tap.close()
@@ -223,3 +272,15 @@ class BusWatch:
                     if isinstance(event, StateChange) and meets(event.state):
                         return True
         return meets(self.state)  # events may have been too many to be taken
+
+
+def _totals(hub: BusHub) -> Totals:
+    stats = hub.stats
+    return Totals(
+        stats.received,
+        stats.sent,
+        stats.send_failed,
+        stats.lost,
+        stats.error_frames,
+        hub.monitor.condition().bus_offs,
+    )

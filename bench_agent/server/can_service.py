@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable
+from functools import partial
 
 import can
 
@@ -40,6 +41,7 @@ async def stream(bench: Bench, requests: AsyncIterable[bench_pb2.CanRequest], co
         [_filter(number, wanted) for number, wanted in enumerate(first.open.filters)],
         credit=first.open.credit,
         own_frames=first.open.own_frames,
+        on_drop=partial(bus.watch.drops.add, "stream"),
     )
     events = _Events(context)
     subscription = None if first.open.mute else hub.tap(queue.put)

@@ -99,6 +99,15 @@ class Traces(_Part):
         return formats
 
 
+class Metrics(_Part):
+    """What the agent measures, and keeps until labd has it."""
+
+    interval_s: float = Field(default=10, ge=0.1, le=3600, description="s, from one point of a series to the next")
+    spool_mb: int = Field(
+        default=64, ge=1, le=100_000, description="of points that wait while labd is away; beyond it, the oldest go"
+    )
+
+
 class AgentSettings(_Part):
     """The process itself."""
 
@@ -115,6 +124,7 @@ class AgentSettings(_Part):
     )
     data_dir: Path
     traces: Traces = Traces()
+    metrics: Metrics = Metrics()
 
 
 class BusConfig(CanConfig):

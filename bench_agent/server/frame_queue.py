@@ -9,7 +9,7 @@ is counted.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bench_agent.protocol import bench_pb2
 from ecu_adapters.burst import Burst
@@ -59,16 +59,19 @@ class FrameQueue:
         credit: int,
         own_frames: bool = False,
         bound: int = BOUND,
+        on_drop: Callable[[int], None] = lambda _count: None,
     ) -> None:
         """``filters`` are (id, mask) pairs in SocketCAN form; a frame passes if any matches, or if there are none.
 
-        ``credit`` is the number of frames that may be taken before more is granted.
+        ``credit`` is the number of frames that may be taken before more is granted. ``on_drop`` is called, from any
+        thread, with the number of frames that were lost.
         """
         self._loop = loop
         self._filters = tuple(filters)
         self._own_frames = own_frames
         self._bound = bound
         self._credit = credit
+        self._on_drop = on_drop
         self._lock = threading.Lock()
         self._parts: deque[tuple[int, Records]] = deque()  # sequence number of the first frame, frames in a row
         self._waiting = 0
@@ -109,6 +112,8 @@ class FrameQueue:
             self._dropped += count - room
             self._sequence += count
             wake, self._idle = self._idle, False
+        if count > room:
+            self._on_drop(count - room)
         if wake:
             try:
                 self._loop.call_soon_threadsafe(self._ready.set)

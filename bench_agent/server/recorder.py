@@ -8,6 +8,7 @@ only until it takes something again.
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -60,10 +61,12 @@ class Recorder:
         max_bytes: int | None = None,
         queue: int = QUEUE,
         retry_s: float = RETRY_S,
+        on_drop: Callable[[int], None] = lambda _count: None,
     ) -> None:
         """Goes on with the trace that is there: an agent that was restarted serves the same lease.
 
-        ``max_bytes`` is what ``settings`` say unless given. Raises OSError.
+        ``max_bytes`` is what ``settings`` say unless given. ``on_drop`` is called, from any thread, with the number of
+        frames that came too fast. Raises OSError.
         """
         place.mkdir(parents=True, exist_ok=True)
         self.bus = bus
@@ -74,6 +77,7 @@ class Recorder:
         self._max_bytes = settings.max_file_mb << 20 if max_bytes is None else max_bytes
         self._max_ns = round(settings.max_duration_s * 1e9) if settings.max_duration_s else None
         self._retry_s = retry_s
+        self._on_drop = on_drop
         self._begin_ns = trace_store.begin_ns(place, bus) or blf.whole_ms(time.time_ns())
         self._kinds: list[Format] = [FORMATS[name](bus, self._begin_ns) for name in settings.formats]
         known = trace_store.segments(place, bus)
@@ -123,6 +127,8 @@ class Recorder:
             self._waiting += room
             self._put += room
             self._counts.dropped += count - room
+        if count > room:
+            self._on_drop(count - room)
 
     def sync(self, timeout_s: float) -> bool:
         """Waits until what was put so far is written or counted. False when the disk takes too long."""

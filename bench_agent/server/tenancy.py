@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import can
@@ -18,6 +19,7 @@ from bench_agent.server.errors import CleanUpError
 from bench_agent.server.recorder import Recorder
 from bench_agent.server.trace_keeping import note_team
 from bench_agent.server.trace_store import folder
+from bench_agent.server.uds_meter import UdsMeter
 from ecu_adapters.bus import BusHub, Subscription
 from ecu_adapters.description import DEFAULT_SESSION, EcuDescription
 from ecu_adapters.uds.link import Link
@@ -50,8 +52,8 @@ class Tenancy:
     Whatever a call starts that outlives the call pushes its undoing on ``cleanup``.
     """
 
-    def __init__(self, lease: str, cleanup: CleanUpStack) -> None:
-        """``cleanup`` holds what the bench wants done last."""
+    def __init__(self, lease: str, cleanup: CleanUpStack, uds_meters: dict[str, UdsMeter] | None = None) -> None:
+        """``cleanup`` holds what the bench wants done last; ``uds_meters`` by ECU measure its exchanges."""
         self.lease = lease
         self.since = time.time()
         """Seconds since the Unix epoch; frames from before are somebody else's."""
@@ -62,6 +64,7 @@ class Tenancy:
         """The folder of this lease's traces."""
         self.traces_fault: str | None = None
         """Why there are none."""
+        self._uds_meters = {} if uds_meters is None else uds_meters
         self._subscriptions: dict[str, tuple[BusHub, Subscription]] = {}
         self._testers: dict[str, tuple[Link, UdsTester]] = {}
         self.resume_points: dict[str, ResumePoint] = {}
@@ -75,7 +78,8 @@ class Tenancy:
         self.traces = place = folder(traces, self.lease)
         try:
             for name in buses:
-                self.recorders[name] = Recorder(place, name, settings)
+                on_drop = partial(buses[name].watch.drops.add, "trace")
+                self.recorders[name] = Recorder(place, name, settings, on_drop=on_drop)
             note_team(place, team)
         except OSError as error:
             self.traces_fault = str(error)
@@ -112,6 +116,7 @@ class Tenancy:
                 return known[1]
             await known[1].close()  # its bus has failed and was opened anew: nothing is sent
         tester = UdsTester(link, ecu)
+        tester.on_exchange = self._uds_meters.setdefault(ecu.name, UdsMeter()).note
         if known is not None:
             tester.session = known[1].session  # the ECU may not have noticed; `close` brings it back
         self._testers[ecu.name] = (link, tester)

@@ -7,6 +7,7 @@ keeps it so. Times are taken from the monotonic clock: a loop's own (uvloop's ab
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -103,6 +104,8 @@ class UdsTester:
         self.stats = TesterStats()
         self.unsolicited = Unsolicited()
         """What the ECU sent that answers no request."""
+        self.on_exchange: Callable[[UdsTester, Exchange | None, UdsError | None], None] | None = None
+        """Called when an exchange is over, with how far it came, and what went wrong."""
         self.session = DEFAULT_SESSION
         """The session that the ECU is in, as far as its answers tell; without an answer, the one asked for."""
         self._loop = asyncio.get_running_loop()
@@ -134,6 +137,11 @@ class UdsTester:
             return await self._exchange(bytes(pdu), timeout_s, deadline)
         finally:
             self.end_turn()
+
+    @property
+    def limits_s(self) -> tuple[float, float]:
+        """P2 and P2* in force, transit included (s)."""
+        return self._p2_s, self._p2_star_s
 
     async def take_turn(self, timeout_s: float) -> None:
         """Waits until no request is in work; what the ECU says from now on may be an answer. `end_turn` must follow.
@@ -197,7 +205,9 @@ class UdsTester:
             await self._endpoint.send(pdu, timeout_s=max(deadline - time.monotonic(), 0.0))
         except TransportError as error:
             message = f"{self._what(pdu)} was not sent: {error}"
-            raise UdsTransportError(message, Exchange(pdu, None, Pending(), 0.0), error) from error
+            failed = UdsTransportError(message, Exchange(pdu, None, Pending(), 0.0), error)
+            self._over(failed.exchange, failed)
+            raise failed from error
         return await self.final_response(pdu, time.monotonic(), deadline, timeout_s)
 
     async def final_response(
@@ -207,6 +217,21 @@ class UdsTester:
 
         To a functional request, silence is an answer too: the exchange has no response. Raises as `request`.
         """
+        try:
+            exchange = await self._final_response(pdu, sent, deadline, timeout_s, functional=functional)
+        except UdsError as error:
+            self._over(error.exchange, error)
+            raise
+        self._over(exchange)
+        return exchange
+
+    def _over(self, exchange: Exchange | None, error: UdsError | None = None) -> None:
+        if self.on_exchange is not None:
+            self.on_exchange(self, exchange, error)
+
+    async def _final_response(
+        self, pdu: bytes, sent: float, deadline: float, timeout_s: float, *, functional: bool
+    ) -> Exchange:
         self._last_sent = sent
         suppressed = pdu[0] in WITH_SUBFUNCTION and len(pdu) > 1 and bool(pdu[1] & SUPPRESS_POSITIVE)
         pending = Pending()

@@ -5,8 +5,10 @@ from typing import Any
 
 from bench_agent.protocol import bench_pb2, lab_pb2
 from labd.executors.bench import ForgetOrder, RunnerReport, StartOrder, StopOrder
+from labd.model.point import Point, Value
 from labd.model.retention import DAY_S, Retention, TeamRetention
-from labd.services.attachment import BenchReport, CertificateAnswer, Order, PowerReading
+from labd.services.agent_points import Batch
+from labd.services.attachment import BenchReport, CertificateAnswer, Order, PointsTaken, PowerReading
 from labd.services.ledger import ClearOrder, ExtendOrder, FenceOrder, UnshareOrder
 
 
@@ -104,6 +106,23 @@ def runner_of(message: lab_pb2.RunnerReport) -> RunnerReport:
     return RunnerReport(message.run_id, message.alive, message.reason)
 
 
+def batch_of(message: lab_pb2.Metrics) -> Batch:
+    """Points as an agent has measured them."""
+    return Batch(message.spool[:_SPOOL_LENGTH], message.number, [_point_of(one) for one in message.points])
+
+
+_SPOOL_LENGTH = 64
+
+
+def _point_of(message: lab_pb2.Point) -> Point:
+    fields: dict[str, Value] = {}
+    for name, field in message.fields.items():
+        kind = field.WhichOneof("value")
+        if kind is not None:
+            fields[name] = getattr(field, kind)
+    return Point(message.measurement, dict(message.tags), fields, message.time_us / 1e6)
+
+
 def fence_of(order: FenceOrder) -> lab_pb2.Fence:
     """An order to an agent."""
     return lab_pb2.Fence(bench=order.bench, epoch=order.epoch, reason=order.reason)
@@ -124,6 +143,8 @@ def message_of(order: Order) -> dict[str, Any]:
             return {"extend": lab_pb2.Extend(bench=bench, epoch=epoch, expires_at=math.ceil(expires_at))}
         case CertificateAnswer(chain, trust, refusal):
             return {"certificate": lab_pb2.Certificate(chain=chain, trust=trust, refusal=refusal)}
+        case PointsTaken(spool, number):
+            return {"metrics_taken": lab_pb2.MetricsTaken(spool=spool, number=number)}
         case StartOrder(job):
             start = lab_pb2.StartRunner(
                 run_id=job.run_id,

@@ -12,7 +12,7 @@ from bench_agent.protocol import lab_pb2, lab_pb2_grpc, release
 from bench_agent.protocol.identity import AgentIdentity
 from bench_agent.protocol.transport import peer_names
 from labd.agents.intake import Intake
-from labd.agents.messages import fence_of, message_of, report_of, runner_of, trace_rules_of
+from labd.agents.messages import batch_of, fence_of, message_of, report_of, runner_of, trace_rules_of
 from labd.model.retention import Retention
 from labd.services.attachment import (
     CertificateAnswer,
@@ -20,6 +20,7 @@ from labd.services.attachment import (
     Gone,
     Hello,
     Order,
+    PointsTaken,
     Reported,
     RunnerChanged,
     Said,
@@ -56,6 +57,8 @@ class _Link:
         """For what the agent says."""
         self.revoked = False
         """The agent is to be told so before the stream ends."""
+        self.measured: asyncio.Task[None] | None = None
+        """Takes in what the agent has measured; it waits for the answer before it sends more."""
 
     def send(self, order: Order) -> None:
         """See `AgentLink.send`."""
@@ -232,6 +235,9 @@ class LabServicer(lab_pb2_grpc.LabServicer):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if link.measured is not None:
+                link.measured.cancel()
+                await asyncio.gather(link.measured, return_exceptions=True)
 
     async def _read(
         self,
@@ -255,6 +261,8 @@ class LabServicer(lab_pb2_grpc.LabServicer):
                     await self._take_in(link, Fenced(session, message.fenced.bench, message.fenced.epoch))
                 case "runner":
                     await self._take_in(link, RunnerChanged(session, runner_of(message.runner)))
+                case "metrics":
+                    self._take_points(session, link, message.metrics)
                 case "renewal" if identity is not None:
                     link.send(await asyncio.to_thread(self._renewed, identity, message.renewal.request))
                 case other:
@@ -271,6 +279,23 @@ class LabServicer(lab_pb2_grpc.LabServicer):
 
         await link.room.acquire()
         self._intake.put(said).add_done_callback(taken)
+
+    def _take_points(self, session: Session, link: _Link, metrics: lab_pb2.Metrics) -> None:
+        if link.measured is not None and not link.measured.done():
+            self._lab.agent_points.refuse(session.agent, len(metrics.points))
+            return
+        link.measured = asyncio.create_task(self._answer_points(session, link, metrics), name="agent-points")
+
+    async def _answer_points(self, session: Session, link: _Link, metrics: lab_pb2.Metrics) -> None:
+        """Beside the stream: what the agent says of its benches waits for no figures."""
+        try:
+            wait_s = await asyncio.to_thread(lambda: self._lab.agent_points.take(session, batch_of(metrics)))
+        except Exception:
+            _log.exception("what an agent has measured is not taken in", agent=session.agent)
+            return
+        if wait_s is not None:
+            await asyncio.sleep(wait_s)
+            link.send(PointsTaken(metrics.spool, metrics.number))
 
     def _renewed(self, identity: AgentIdentity, request: bytes) -> CertificateAnswer:
         try:

@@ -68,7 +68,15 @@ class CertificateAnswer:
     """Why there is none."""
 
 
-Order = FenceOrder | ClearOrder | UnshareOrder | ExtendOrder | RunnerOrder | CertificateAnswer
+@dataclass(frozen=True, slots=True)
+class PointsTaken:
+    """labd has a batch of the agent's points: the next may come."""
+
+    spool: str
+    number: int
+
+
+Order = FenceOrder | ClearOrder | UnshareOrder | ExtendOrder | RunnerOrder | CertificateAnswer | PointsTaken
 
 
 class AgentLink(Protocol):

@@ -7,6 +7,7 @@ from labd.executors.base import Executor
 from labd.executors.bench import BenchExecutor
 from labd.model.point import PointSink
 from labd.model.run import ExecutorName
+from labd.services.agent_points import AgentPoints
 from labd.services.anchor import Anchor
 from labd.services.auditing import Auditing
 from labd.services.authority import Authority
@@ -59,8 +60,11 @@ class Lab:
         replicas: Replicas | None = None,
         anchor: Anchor | None = None,
         points: PointSink | None = None,
+        marks: Path | None = None,
     ) -> None:
         """``replicas``: the other labds on the same database; None when there can be none.
+
+        ``marks`` is the folder that tells the next labd up to where agents' points were taken.
 
         Without an ``authority``, there is no TLS: agents and holders prove nothing, and are promised nothing.
 
@@ -91,7 +95,8 @@ class Lab:
         self.auditing = Auditing(self.core, anchor)
         self.backups = Backups(self.core, keys or {})
         self.retaining = Retaining(self.core)
-        self.measuring = Measuring(self.core, sessions)
+        self.agent_points = AgentPoints(self.core, marks)
+        self.measuring = Measuring(self.core, sessions, self.agent_points)
         self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)
         if replicas is not None:
@@ -129,6 +134,7 @@ class Lab:
     def stop(self) -> None:
         """Ends every running run and its runner; leases and queue stay for the next labd."""
         self.core.granting = False
+        self.agent_points.close()
         self.measuring.stop()
         self.retaining.stop()
         self.auditing.stop()

@@ -12,6 +12,7 @@ import structlog
 from bench_agent.protocol.process_use import CpuMeter, memory_bytes
 from labd.model.measurements import tag_text
 from labd.model.point import Point, Value
+from labd.services.agent_points import AgentPoints
 from labd.services.core import Core
 from labd.services.event_points import EventPoints, Names
 from labd.services.gauges import BenchGauge, QueueGauge, RunGauge
@@ -33,10 +34,11 @@ _log = structlog.get_logger()
 class Measuring:
     """Start it once everything else is there."""
 
-    def __init__(self, core: Core, sessions: Sessions) -> None:
+    def __init__(self, core: Core, sessions: Sessions, agent_points: AgentPoints) -> None:
         self.requests = RequestMeter()
         self._core = core
         self._sessions = sessions
+        self._agent_points = agent_points
         names = Names()
         self._lock = threading.Lock()
         self._events = EventPoints(names)
@@ -96,6 +98,7 @@ class Measuring:
             fields["commit_max_ms"] = 1000 * commits.max
         yield Point("labd", {"replica": replica}, fields, now)
         yield from self.requests.points(replica, now)
+        yield from self._agent_points.dropped(now)
 
     def _follow(self, effects: Effects) -> None:
         """On the thread that made the transaction."""

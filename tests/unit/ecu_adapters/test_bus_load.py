@@ -108,3 +108,23 @@ def test_a_burst_counts_at_once_and_rates_that_are_unknown_are_left_out() -> Non
     load = meter.load()
     assert load.frames_per_s == pytest.approx(200_000)
     assert (load.typical, load.worst) == (None, None)
+
+
+def test_the_load_of_an_interval_is_of_all_of_it_and_its_peak_of_the_busiest_second() -> None:
+    now = [0.0]
+    meter = LoadMeter((500_000, None), clock=lambda: now[0])
+    for second in range(10):
+        if second == 3:
+            meter.put(Burst(messages=[message()] * 1000))
+        now[0] += 1.0
+        meter.load()
+    busy = meter.take()
+    assert busy is not None
+    one, _ = seconds(message(), 500_000)
+    assert busy.typical == pytest.approx(1000 * one / 10, rel=0.02)
+    assert busy.peak == pytest.approx(1000 * one, rel=0.02)
+    assert busy.worst > busy.typical
+    assert meter.take() is None  # no time has passed
+    now[0] += 1.0
+    again = meter.take()
+    assert again is not None and again.typical == 0.0

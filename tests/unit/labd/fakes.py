@@ -14,7 +14,7 @@ from labd.api.app import create_app
 from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
 from labd.executors.bench import RunnerOrder
 from labd.model.run import ExecutorName
-from labd.services.attachment import BenchReport, CertificateAnswer, Order, Session
+from labd.services.attachment import BenchReport, CertificateAnswer, Order, PointsTaken, Session
 from labd.services.authority import Authority
 from labd.services.lab import Lab
 from labd.services.ledger import ClearOrder, ExtendOrder, FenceOrder, UnshareOrder
@@ -70,7 +70,7 @@ class FakeLink:
             self.unshares.append(order)
         elif isinstance(order, ExtendOrder):
             self.extensions.append(order)
-        elif not isinstance(order, CertificateAnswer):
+        elif not isinstance(order, CertificateAnswer | PointsTaken):
             self.runner_orders.append(order)
 
     def close(self, reason: str, *, revoked: bool = False) -> None:

@@ -1,0 +1,169 @@
+"""Points that agents send: of their own benches, once, and no more than their share."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from bench_agent.protocol import bench_pb2, lab_pb2, lab_pb2_grpc
+from labd.agents.server import AgentsServer
+from labd.model.point import Point
+from labd.services import agent_points
+from labd.services.agent_points import AgentPoints, Batch
+from labd.services.attachment import Session
+from labd.services.lab import Lab
+from tests.points import Collected
+from tests.unit.labd.fakes import EPOCH, FakeClock, FakeExecutor, attach, open_lab, report
+
+SPOOL = "000000000000000a"
+
+
+def voltage(volts: float = 12.5, *, time: float = EPOCH, **tags: str) -> Point:
+    return Point("power", {"bench": "bench-1", "channel": "kl30", **tags}, {"voltage_v": volts}, time)
+
+
+@pytest.fixture
+def database() -> None:
+    """The same on both: nothing here is stored."""
+
+
+@pytest.fixture
+def sink(lab: Lab) -> Collected:
+    collected = Collected()
+    lab.core.points = collected
+    return collected
+
+
+@pytest.fixture
+def session(lab: Lab) -> Session:
+    return attach(lab, report("bench-1"))[0]
+
+
+def dropped(lab: Lab) -> dict[str, Any]:
+    return {point.tags["cause"]: point.fields["points"] for point in lab.agent_points.dropped(EPOCH)}
+
+
+def test_labd_says_whose_points_they_are(lab: Lab, sink: Collected, session: Session) -> None:
+    lab.agent_points.take(session, Batch(SPOOL, 1, [voltage(), voltage(agent="another", time=EPOCH + 1)]))
+    assert [point.tags["agent"] for point in sink.points] == ["agent-1", "agent-1"]
+    assert dropped(lab) == {}
+
+
+def test_a_batch_that_comes_again_is_acknowledged_and_not_taken_twice(
+    lab: Lab, sink: Collected, session: Session
+) -> None:
+    for number in (1, 2, 2, 1):
+        assert lab.agent_points.take(session, Batch(SPOOL, number, [voltage(number)])) is not None
+    assert [point.fields["voltage_v"] for point in sink.points] == [1, 2]
+
+
+def test_another_spool_counts_anew_also_when_a_clock_was_set_back(lab: Lab, sink: Collected, session: Session) -> None:
+    for spool in ("b", "a"):
+        lab.agent_points.take(session, Batch(spool, 1, [voltage()]))
+    assert len(sink.points) == 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        voltage(bench="bench-2"),
+        voltage(channel="kl\n30"),
+        voltage(channel="x" * 1000),
+        voltage(holder="ada"),
+        voltage(float("nan")),
+        voltage(time=EPOCH + 1e6),
+        voltage(time=EPOCH - 1e8),
+        Point("queue", {"priority": "low", "team": "a"}, {"depth": 0, "wait_mean_s": 0.0, "wait_max_s": 0.0}, EPOCH),
+        Point("nothing", {}, {"x": 1}, EPOCH),
+    ],
+)
+def test_a_bad_point_is_dropped_and_counted_and_the_good_ones_beside_it_are_taken(
+    lab: Lab, sink: Collected, session: Session, bad: Point
+) -> None:
+    lab.agent_points.take(session, Batch(SPOOL, 1, [voltage(1), bad, voltage(2)]))
+    assert [point.fields["voltage_v"] for point in sink.points] == [1, 2]
+    assert dropped(lab) == {"refused": 1}
+
+
+def test_the_series_of_an_agent_are_bounded(
+    lab: Lab, sink: Collected, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_points, "SERIES", 3)
+    lab.agent_points.take(session, Batch(SPOOL, 1, [voltage(channel=f"c{number}") for number in range(10)]))
+    lab.agent_points.take(session, Batch(SPOOL, 2, [voltage(channel="c0"), voltage(channel="c9")]))
+    assert [point.tags["channel"] for point in sink.points] == ["c0", "c1", "c2", "c0"]
+    assert dropped(lab) == {"too_many_series": 8}
+
+
+def test_who_sends_much_waits_for_the_answer(lab: Lab, sink: Collected, session: Session) -> None:
+    many = [voltage(time=EPOCH - number) for number in range(agent_points.BATCH + 7)]
+    waits = [lab.agent_points.take(session, Batch(SPOOL, number, many)) for number in (1, 2, 3)]
+    assert all(wait is not None and wait > 0.5 for wait in waits)
+    assert len(sink.points) == 3 * agent_points.BATCH
+    assert dropped(lab) == {"too_many": 21}
+
+
+def test_the_next_labd_knows_what_the_former_has_taken(
+    tmp_path: Path, clock: FakeClock, executor: FakeExecutor
+) -> None:
+    sink, lab = Collected(), open_lab(tmp_path, clock, executor)
+    lab.core.points = sink
+    session, _ = attach(lab, report("bench-1"))
+    former = AgentPoints(lab.core, tmp_path / "marks")
+    former.take(session, Batch(SPOOL, 1, [voltage(1)]))
+    former.close()
+    assert former.take(session, Batch(SPOOL, 2, [voltage(2)])) is None
+    following = AgentPoints(lab.core, tmp_path / "marks")
+    for number in (1, 2):
+        following.take(session, Batch(SPOOL, number, [voltage(number)]))
+    assert [point.fields["voltage_v"] for point in sink.points] == [1, 2]
+    lab.core.store.close()
+
+
+@asynccontextmanager
+async def _attached(lab: Lab) -> AsyncIterator["grpc.aio.StreamStreamCall[lab_pb2.AgentMessage, lab_pb2.LabMessage]"]:
+    server = AgentsServer(lab)
+    port = server.bind("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = lab_pb2_grpc.LabStub(channel).Attach(timeout=60)
+            bench = lab_pb2.BenchReport(description=bench_pb2.BenchDescription(name="bench-1"))
+            hello = lab_pb2.Hello(agent="agent-1", address="10.0.0.1:8472", benches=[bench])
+            await call.write(lab_pb2.AgentMessage(hello=hello))
+            yield call
+            call.cancel()
+    finally:
+        await server.stop()
+
+
+def _metrics(number: int, *values: lab_pb2.FieldValue) -> lab_pb2.AgentMessage:
+    points = [
+        lab_pb2.Point(
+            measurement="power",
+            tags={"bench": "bench-1", "channel": "kl30"},
+            fields={"voltage_v": value},
+            time_us=round(EPOCH * 1e6) + index,
+        )
+        for index, value in enumerate(values)
+    ]
+    return lab_pb2.AgentMessage(metrics=lab_pb2.Metrics(spool=SPOOL, number=number, points=points))
+
+
+@pytest.mark.anyio
+async def test_points_come_in_by_the_door_and_are_answered(lab: Lab, sink: Collected) -> None:
+    async with _attached(lab) as call:
+        value, wrong = lab_pb2.FieldValue(number=12.5), lab_pb2.FieldValue(text="much")
+        await call.write(_metrics(1, value, wrong, lab_pb2.FieldValue(), value))
+        while True:
+            answer = await call.read()
+            assert isinstance(answer, lab_pb2.LabMessage)
+            if answer.HasField("metrics_taken"):
+                break
+    assert (answer.metrics_taken.spool, answer.metrics_taken.number) == (SPOOL, 1)
+    assert answer.lab_time_ms
+    assert [point.time for point in sink.points] == [EPOCH, EPOCH + 3e-6]
+    assert dropped(lab) == {"refused": 2}
