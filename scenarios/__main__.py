@@ -1,6 +1,7 @@
 """``python -m scenarios``: the process in which a run's script runs. labd or a bench's agent starts it.
 
-``hook FOLDER`` runs a bench's hook instead, ``check FILE...`` only looks at the syntax of scripts.
+``pod`` does the same in a test pod, which has to prove which one it is. ``hook FOLDER`` runs a bench's hook instead,
+``check FILE...`` only looks at the syntax of scripts.
 """
 
 import os
@@ -17,6 +18,10 @@ def _main(arguments: list[str]) -> int:
             from scenarios.runner import main
 
             return main()
+        case ["pod"]:
+            from scenarios.pod import main as run_in_pod
+
+            return run_in_pod()
         case ["hook", folder]:
             from scenarios.hook import main as run_hook
 
@@ -25,7 +30,7 @@ def _main(arguments: list[str]) -> int:
             from scenarios.check import main as check
 
             return check(files)
-    sys.stderr.write("usage: python -m scenarios [hook FOLDER | check FILE...]\n")
+    sys.stderr.write("usage: python -m scenarios [pod | hook FOLDER | check FILE...]\n")
     return ERROR
 
 

@@ -274,19 +274,26 @@ def _failure(message: str) -> Failure:
 
 def main() -> int:
     """Executes the run that the environment names (LABD_URL, LABD_RUN_ID, LABD_RUN_TOKEN). Returns the exit code."""
-    from labd.client import LabClient
-
     missing = [name for name in ("LABD_URL", "LABD_RUN_ID", "LABD_RUN_TOKEN") if not os.environ.get(name)]
     if missing:
         _complain("a run needs these in its environment; labd sets them", missing=missing)
         return ERROR
     # The token is for us alone: nothing that this process might start or print should find it.
     token = os.environ.pop("LABD_RUN_TOKEN")
+    return run(os.environ["LABD_URL"], os.environ["LABD_RUN_ID"], token)
+
+
+def run(url: str, run_id: str, token: str) -> int:
+    """Executes a run of the labd at ``url``, by the run's token, and ends it in order when told to. Returns the exit
+    code.
+    """
+    from labd.client import LabClient
+
     tracing.adopt_environment()
     tracing.set_up("labd-runner")
     try:
-        with LabClient(os.environ["LABD_URL"], token=token, in_order=True) as lab:
-            runner = Runner(lab, os.environ["LABD_RUN_ID"])
+        with LabClient(url, token=token, in_order=True) as lab:
+            runner = Runner(lab, run_id)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda n, _: runner.terminate(_told_to_stop(n)))
             return runner.execute()

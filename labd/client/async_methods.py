@@ -525,6 +525,12 @@ class AsyncMethods(AsyncBase):
         """What to execute, and where."""
         return cast(Assignment, await self._get(f"runs/{_segment(run_id)}/assignment"))
 
+    async def runner_token(self, run_id: str, attempt: int) -> str:
+        """The token of an attempt of a run, for the test pod that executes it: this client's token is the one of the
+        pod's service account.
+        """
+        return str((await self._call("POST", f"runs/{_segment(run_id)}/runner-token", {"attempt": attempt}))["token"])
+
     async def data_file(self, run_id: str, path: str) -> bytes:
         """What is in a data file of the run."""
         return await self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/data-files/{quote(path)}")

@@ -558,6 +558,12 @@ class LabClient(Identities):
         """What to execute, and where."""
         return cast(Assignment, self._get(f"runs/{_segment(run_id)}/assignment"))
 
+    def runner_token(self, run_id: str, attempt: int) -> str:
+        """The token of an attempt of a run, for the test pod that executes it: this client's token is the one of the
+        pod's service account.
+        """
+        return str(self._call("POST", f"runs/{_segment(run_id)}/runner-token", {"attempt": attempt})["token"])
+
     def data_file(self, run_id: str, path: str) -> bytes:
         """What is in a data file of the run."""
         return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/data-files/{quote(path)}")
