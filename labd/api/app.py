@@ -100,7 +100,7 @@ def _application(limits: Limits) -> FastAPI:
     problems.install(app)
     api = Router(prefix=PREFIX)
     parts = (agents, benches, leases, policy, runs, environments, audit, backup, identities, retention, runner, meta)
-    routers = [*(part.router for part in parts), environments.secrets]
+    routers = [*(part.router for part in parts), environments.secrets, runner.pods]
     routes = routes_of(routers)
     relate(routes)
     for router in routers:

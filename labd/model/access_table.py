@@ -118,6 +118,7 @@ REST = MappingProxyType(
         f"GET {_API}/runs/{{run_id}}/log": _SEE_RUN,
         f"GET {_API}/runs/{{run_id}}/result": _SEE_RUN,
         f"GET {_API}/runs/{{run_id}}/junit": _SEE_RUN,
+        f"POST {_API}/runs/{{run_id}}/runner-token": _PUBLIC,  # with the token of the run's pod, which is reviewed
         f"GET {_API}/runs/{{run_id}}/assignment": _RUNNER,
         f"GET {_API}/runs/{{run_id}}/data-files/{{path}}": _RUNNER,
         f"POST {_API}/runs/{{run_id}}/log": _RUNNER,

@@ -9,6 +9,7 @@ from labd.model.point import PointSink
 from labd.model.run import ExecutorName
 from labd.services.agent_points import AgentPoints
 from labd.services.anchor import Anchor
+from labd.services.attempt_tokens import AttemptTokens, PodCluster
 from labd.services.auditing import Auditing
 from labd.services.authority import Authority
 from labd.services.backups import Backups
@@ -61,6 +62,7 @@ class Lab:
         anchor: Anchor | None = None,
         points: PointSink | None = None,
         marks: Path | None = None,
+        clusters: Mapping[str, PodCluster] | None = None,
     ) -> None:
         """``replicas``: the other labds on the same database; None when there can be none.
 
@@ -70,7 +72,7 @@ class Lab:
 
         ``url`` is the REST API as runners on this machine reach it, ``public_url`` as those on others do.
 
-        The executor ``bench`` is there without being given.
+        The executor ``bench`` is there without being given. ``clusters`` are those of the executor ``kubernetes``.
         """
         self.at_bench = at_bench = BenchExecutor(public_url or url)
         self._executors = {**executors, ExecutorName.BENCH: at_bench}
@@ -92,6 +94,7 @@ class Lab:
         self.lease_certificates = LeaseCertificates(self.core, authority)
         self.environments = Environments(self.core, vault)
         self.running = Running(self.core, self.environments, self._executors)
+        self.attempt_tokens = AttemptTokens(self.core, clusters or {})
         self.auditing = Auditing(self.core, anchor)
         self.backups = Backups(self.core, keys or {})
         self.retaining = Retaining(self.core)

@@ -46,8 +46,10 @@ class ServiceAccount:
 class TokenReviewer:
     """Asks one API server. Threads may share it: they ask so often, and so many at once, and no more."""
 
-    def __init__(self, name: str, audience: str, ask: Callable[[Json], Json]) -> None:
-        """``ask`` has the API server answer a TokenReview, or raises ProviderUnreachable, OSError or ValueError."""
+    def __init__(self, name: str, audience: str, ask: Callable[[str, str], Json]) -> None:
+        """``ask`` gives what the API server says of a token and an audience, the status of a TokenReview, or raises
+        ProviderUnreachable, OSError or ValueError.
+        """
         self._name = name
         self._audience = audience
         self._ask = ask
@@ -79,20 +81,13 @@ class TokenReviewer:
         if self._questions.take("", now) or not self._asking.acquire(blocking=False):
             raise ProviderAway(f"too many tokens of {self._name} at once: try again")
         try:
-            review = self._ask(
-                {
-                    "apiVersion": "authentication.k8s.io/v1",
-                    "kind": "TokenReview",
-                    "spec": {"token": token, "audiences": [self._audience]},
-                }
-            )
+            status = self._ask(token, self._audience)
         except (ProviderUnreachable, OSError, ValueError) as error:
             _log.warning("a cluster does not review tokens", provider=self._name, reason=str(error))
             raise ProviderAway(f"labd cannot ask {self._name} at present: try again") from error
         finally:
             self._asking.release()
-        status = review.get("status")
-        if not isinstance(status, dict) or status.get("authenticated") is not True:
+        if status.get("authenticated") is not True:
             return f"{self._name} does not know that token"
         if self._audience not in (status.get("audiences") or []):
             return f"the token of {self._name} is not for {self._audience!r}"
@@ -126,10 +121,17 @@ class TokenReviewProvider:
         name = f"{self._settings.name}:{account.namespace}/{account.name}"
         return Vouched(name, ActorKind.PROGRAM, roles, scopes, min(account.expires_at, now + LASTS_MAX_S))
 
-    def _ask(self, review: Json) -> Json:
+    def _ask(self, token: str, audience: str) -> Json:
+        review = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [audience]},
+        }
         own = self._settings.token_file.read_text("ascii").strip()
         url = self._settings.url.rstrip("/") + _PATH
-        return self._http.json("POST", url, body=review, headers={"Authorization": f"Bearer {own}"})
+        answer = self._http.json("POST", url, body=review, headers={"Authorization": f"Bearer {own}"})
+        status = answer.get("status")
+        return status if isinstance(status, dict) else {}
 
 
 def _is_account(name: str) -> bool:

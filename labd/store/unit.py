@@ -9,8 +9,11 @@ from labd.store.units.identities import Identities
 from labd.store.units.keys import Keys
 from labd.store.units.present import Present
 from labd.store.units.retention import Retaining
+from labd.store.units.run_pods import RunPods
 from labd.store.units.runs import Runs
 
 
-class Unit(Agents, Audit, AuditRetaining, Environments, Idempotency, Identities, Keys, Present, Retaining, Runs):
+class Unit(
+    Agents, Audit, AuditRetaining, Environments, Idempotency, Identities, Keys, Present, Retaining, RunPods, Runs
+):
     """One open transaction."""

@@ -1,13 +1,15 @@
-"""What only the runner of a run may do, with the run's token."""
+"""What only the runner of a run may do, with the run's token, and how one in a test pod gets it."""
 
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Path, Response
+from fastapi.requests import HTTPConnection
 
 from labd.api import schemas
 from labd.api.answers import assignment_answer, run_answer
 from labd.api.context import AttemptOf, LabOf, RunId, RunnerOnly
+from labd.api.guard import bearer
 from labd.api.idempotency import REPEATABLE
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router
@@ -17,6 +19,22 @@ from labd.services.running import NewLine
 
 _REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 router = Router(prefix="/runs/{run_id}", tags=["runner"], dependencies=[RunnerOnly])
+pods = Router(prefix="/runs/{run_id}", tags=["runner"])
+
+
+@pods.post(
+    "/runner-token",
+    openapi_extra=REPEATABLE,
+    responses=body_responses(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT),
+    summary="The run's token for its pod",
+)
+def exchange_token(
+    lab: LabOf, run_id: RunId, wish: schemas.RunnerTokenRequest, connection: HTTPConnection
+) -> schemas.RunnerToken:
+    """A test pod sends the token of its service account, as `Authorization: Bearer`: a projected one with the audience
+    `labd`, which is bound to the pod. labd has it reviewed by the API server of the run's cluster (TokenReview).
+    """
+    return schemas.RunnerToken(token=lab.attempt_tokens.exchange(run_id, wish.attempt, bearer(connection.scope)))
 
 
 @router.get("/assignment", responses=responses(*_REFUSALS), summary="What to execute, and where")

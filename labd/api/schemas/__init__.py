@@ -58,7 +58,17 @@ from labd.api.schemas.leases import (
 from labd.api.schemas.meta import HealthReport, JsonWebKeySet, Status, Version
 from labd.api.schemas.policy import Policy
 from labd.api.schemas.retention import Retention, Swept, TeamRetention
-from labd.api.schemas.runner import AssignedBench, Assignment, Limits, LogBatch, LogReceipt, NewLogLine, ResultReport
+from labd.api.schemas.runner import (
+    AssignedBench,
+    Assignment,
+    Limits,
+    LogBatch,
+    LogReceipt,
+    NewLogLine,
+    ResultReport,
+    RunnerToken,
+    RunnerTokenRequest,
+)
 from labd.api.schemas.runs import (
     AgainRequest,
     Attempt,
@@ -135,6 +145,8 @@ __all__ = [
     "Retention",
     "Run",
     "RunRequest",
+    "RunnerToken",
+    "RunnerTokenRequest",
     "Secret",
     "SecretRequest",
     "ShareRequest",

@@ -8,6 +8,18 @@ from labd.api.schemas.common import LINE_LENGTH_MAX, LINES_MAX, Request, check_t
 from labd.api.schemas.runs import Result
 
 
+class RunnerTokenRequest(Request):
+    """Which attempt at its run a test pod is."""
+
+    attempt: Annotated[int, Field(ge=1, le=1000, examples=[1])]
+
+
+class RunnerToken(BaseModel):
+    """What opens the routes of one run to its runner."""
+
+    token: str = Field(examples=["5d0c7a3e9b1f48620d4c8e7a6b5f3d2c1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b"])
+
+
 class AssignedBench(BaseModel):
     """Where a run's bench is, and the right to it."""
 

@@ -11,6 +11,7 @@ from labd.store.tables.metadata import metadata
 from labd.store.tables.policy import policy
 from labd.store.tables.replicas import attachments, lab, replicas
 from labd.store.tables.retention import retention
+from labd.store.tables.run_pods import run_pods
 from labd.store.tables.runs import contents, run_attempts, run_data_files, run_inputs, run_log, run_results, runs
 from labd.store.tables.standing import standing
 from labd.store.tables.usage import usage
@@ -42,6 +43,7 @@ __all__ = [
     "run_environments",
     "run_inputs",
     "run_log",
+    "run_pods",
     "run_results",
     "runs",
     "secrets",

@@ -86,6 +86,7 @@ class Retaining(Part):
             tables.run_inputs,
             tables.run_environments,
             tables.run_attempts,
+            tables.run_pods,
         ):
             self._connection.execute(delete(table).where(table.c.run_id.in_(run_ids)))
         self._connection.execute(delete(tables.runs).where(tables.runs.c.id.in_(run_ids)))

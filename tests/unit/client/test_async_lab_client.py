@@ -59,7 +59,7 @@ class _Recorder:
         return b"{}"
 
     def json(self, _: bytes) -> Any:
-        return {"items": [], "next": None, "acknowledged": 0}
+        return {"items": [], "next": None, "acknowledged": 0, "token": ""}
 
     def stream(self, path: str, **_: Any) -> Any:
         self.asked.append(("GET", f"/{path}"))

@@ -15,6 +15,7 @@ from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
 from labd.executors.bench import RunnerOrder
 from labd.model.run import ExecutorName
 from labd.services.attachment import BenchReport, CertificateAnswer, Order, PointsTaken, Session
+from labd.services.attempt_tokens import PodCluster
 from labd.services.authority import Authority
 from labd.services.lab import Lab
 from labd.services.ledger import ClearOrder, ExtendOrder, FenceOrder, UnshareOrder
@@ -148,6 +149,7 @@ def open_lab(
     providers: Sequence[Provider] = (),
     replica: str | None = None,
     clusters: FakeClusters | None = None,
+    pod_clusters: Mapping[str, PodCluster] | None = None,
 ) -> Lab:
     """A lab whose conductor is stepped by the test, on an SQLite file or the database of a URL.
 
@@ -173,6 +175,7 @@ def open_lab(
         secure=secure,
         providers=providers,
         replicas=replicas,
+        clusters=pod_clusters,
     )
 
 

@@ -16,7 +16,9 @@ from labd.api.etags import steady
 from labd.model.identity import WHOLE_LAB, Role
 from labd.services.authority import Authority
 from labd.services.lab import Lab
-from tests.unit.labd.fakes import FakeClock, FakeExecutor, application, attach, open_lab, report, settle
+from tests.unit.labd.fakes import FakeClock, FakeClusters, FakeExecutor, application, attach, open_lab, report, settle
+from tests.unit.labd.pods import FakePodApi, cluster
+from tests.unit.labd.test_labd_attempt_tokens import submit
 from tests.unit.labd.test_labd_secure import client, token_of
 
 DAY_S = 24 * 3600
@@ -38,6 +40,8 @@ class World:
     ada: TestClient
     bob: TestClient
     executor: FakeExecutor
+    pods: FakePodApi
+    pod_token: str = ""
 
     def lease(self, **wish: Any) -> str:
         return str(self.ada.post("leases", json={"ttl_s": 3600, **wish}).json()["id"])
@@ -55,7 +59,11 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One for all: each test has a key of its own, and a day of its own."""
     directory, clock, executor = tmp_path_factory.mktemp("lab"), FakeClock(), FakeExecutor()
-    lab = open_lab(directory, clock, executor, authority=Authority(directory / "ca", clock.now), secure=True)
+    pods, authority = FakePodApi(), Authority(directory / "ca", clock.now)
+    clusters = {"lab-a": cluster(pods)}
+    lab = open_lab(
+        directory, clock, executor, authority=authority, secure=True, clusters=FakeClusters(), pod_clusters=clusters
+    )
     attach(lab, *(report(f"bench-{number}") for number in range(20)))
     attach(lab, report("spare-1"), agent="agent-2")
     app = application(lab)
@@ -63,7 +71,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         client(app, token_of(lab, name, {WHOLE_LAB: Role.ADMIN}, lifetime_s=90 * DAY_S)) for name in ("ada", "bob")
     )
     token_of(lab, "carol", {WHOLE_LAB: Role.ENGINEER})
-    yield World(lab, app, clock, ada, bob, executor)
+    yield World(lab, app, clock, ada, bob, executor, pods)
     lab.core.store.close()
 
 
@@ -98,6 +106,13 @@ def _ended_run(world: World) -> Case:
     return f"runs/{run}/again", {}, {"holder": "eve"}
 
 
+def _pod(world: World) -> Case:
+    run = submit(world.lab, "lab-a")
+    settle(world.lab)
+    world.pod_token = world.pods.token(world.clock.now(), world.pods.pod(run))
+    return f"runs/{run}/runner-token", {"attempt": 1}, None
+
+
 CASES: dict[str, Callable[[World], Case]] = {
     "agents/enrol": _enrolment,
     "agents/{name}/invite": lambda world: ("agents/host-1/invite", {}, {"lifetime_s": 60}),
@@ -123,6 +138,7 @@ CASES: dict[str, Callable[[World], Case]] = {
     "runs/{run_id}/again": _ended_run,
     "runs/{run_id}/cancel": lambda world: (f"runs/{world.run()}/cancel", None, None),
     "runs/{run_id}/log": lambda world: (f"runs/{world.run()}/log", _log("one"), _log("other")),
+    "runs/{run_id}/runner-token": _pod,
     "teams": lambda world: ("teams", {"name": "blue"}, {"name": "red"}),
     "tokens": lambda world: ("tokens", {"name": "ci"}, {"name": "cd"}),
     "users": lambda world: ("users", {"name": "eve"}, {"name": "mallory"}),
@@ -152,6 +168,8 @@ def _written(world: World) -> object:
 def _who(world: World, template: str) -> TestClient:
     if template == "runs/{run_id}/log":
         return world.runner()
+    if template == "runs/{run_id}/runner-token":
+        return client(world.app, world.pod_token)
     return client(world.app, None) if template == "agents/enrol" else world.ada
 
 
