@@ -1,8 +1,9 @@
 """The cluster that tests run against: the API server of KUBECONFIG, or the fake."""
 
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,16 @@ class Cluster:
         """The events of a watch, until the server ends it."""
         stream: Any = watch.Watch
         yield from stream().stream(listing, *arguments, **query)
+
+    def wait_for(self, name: str, good: Callable[[Any], Any], timeout_s: float = 30) -> Any:
+        """The pod, once it is as wanted; raises AssertionError with what it is like instead."""
+        ends = time.monotonic() + timeout_s
+        while True:
+            pod = self.core.read_namespaced_pod(name, self.namespace)
+            if good(pod):
+                return pod
+            assert time.monotonic() < ends, f"pod {name} is not as wanted: {pod.status}"
+            time.sleep(0.02)
 
 
 def real() -> Path | None:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.kubernetes.cluster import Cluster, namespaced, real
 from tests.kubernetes.fake import FakeApiServer
+from tests.kubernetes.node import LocalNode
 
 
 @pytest.fixture
@@ -30,3 +31,13 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
     server: FakeApiServer = request.getfixturevalue("fake")
     with namespaced(server.kubeconfig(tmp_path / "kubeconfig"), server) as found:
         yield found
+
+
+@pytest.fixture
+def node(cluster: Cluster, tmp_path: Path) -> Iterator[LocalNode]:
+    """Runs the pods of the test's namespace."""
+    found = LocalNode(cluster.kubeconfig, cluster.namespace, tmp_path / "node", fake=cluster.fake)
+    try:
+        yield found
+    finally:
+        found.close()

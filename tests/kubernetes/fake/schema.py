@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from tests.kubernetes.fake.errors import Cause, Object
@@ -20,7 +21,10 @@ _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 @functools.cache
 def definitions() -> dict[str, Object]:
     """The published schemas of all stock kinds."""
-    folder = files("kubernetes_validate") / "kubernetes-json-schema" / f"v{RELEASE}.0-local"
+    package = find_spec("kubernetes_validate")  # importing it takes a second, and only its data is wanted
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("kubernetes_validate")
+    folder = Path(package.origin).parent / "kubernetes-json-schema" / f"v{RELEASE}.0-local"
     text = (folder / "_definitions.json").read_text()
     found: dict[str, Object] = json.loads(text)["$defs"]
     return found
