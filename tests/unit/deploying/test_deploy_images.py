@@ -1,4 +1,4 @@
-"""What the images and the compose file start is something that the programs accept. No container engine is needed."""
+"""What the images and the compose files start is something that the programs accept. No container engine is needed."""
 
 import json
 import re
@@ -15,46 +15,141 @@ from tests.unit.deploying.programs import parse
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
+DOCKERFILE = DEPLOY / "Dockerfile"
+COMPOSE = [DEPLOY / "compose.yaml", DEPLOY / "demo" / "compose.yaml"]
 PROGRAMS: dict[str, click.Command] = {"labd": labd, "bench-agent": bench_agent}
+ROLES = ["daemon", "agent", "runner"]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Of the Dockerfile, with continued lines joined."""
+    text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", "")
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in text.splitlines() if line)]
 
 
 def stages() -> dict[str, dict[str, list[str]]]:
-    """Per stage of the Dockerfile: its ENTRYPOINT and CMD."""
+    """Per stage: what its instructions say, each time, with that of the stages that it is made from."""
     found: dict[str, dict[str, list[str]]] = {}
-    stage = ""
-    for line in (DEPLOY / "Dockerfile").read_text().splitlines():
-        if match := re.match(r"FROM \S+ AS (\S+)", line):
-            stage = match[1]
-            found[stage] = {}
-        elif match := re.match(r"(ENTRYPOINT|CMD) (\[.*\])", line):
-            found[stage][match[1]] = json.loads(match[2])
+    stage: dict[str, list[str]] = {}
+    for word, rest in instructions():
+        if match := re.fullmatch(r"(\S+) AS (\S+)", rest) if word == "FROM" else None:
+            stage = {key: list(values) for key, values in found.get(match[1], {"FROM": [match[1]]}).items()}
+            found[match[2]] = stage
+        else:
+            stage.setdefault(word, []).append(rest)
     return found
+
+
+def command(stage: dict[str, list[str]], word: str) -> list[str]:
+    """The last one of that word, in the form of a list."""
+    text = stage[word][-1]
+    parsed: list[str] = json.loads(text[text.index("[") :])
+    return parsed
+
+
+def fill(text: str) -> str:
+    """With the variables of compose.env.example set."""
+    return re.sub(r"\$\{(\w+)(?::[-?][^}]*)?\}", lambda match: f"some-{match[1].lower().replace('_', '-')}", text)
 
 
 @pytest.mark.parametrize("role", ["daemon", "agent"])
 def test_the_images_start_what_the_programs_accept(role: str) -> None:
     stage = stages()[role]
-    parse(PROGRAMS[stage["ENTRYPOINT"][0]], stage["CMD"])
+    parse(PROGRAMS[command(stage, "ENTRYPOINT")[0]], command(stage, "CMD"))
 
 
 def test_there_is_an_image_for_every_role() -> None:
-    assert {"daemon", "agent", "runner"} <= stages().keys()
-    assert stages()["runner"]["ENTRYPOINT"] == ["python", "-m", "scenarios"]
+    assert set(ROLES) <= stages().keys()
+    assert command(stages()["runner"], "ENTRYPOINT") == ["python", "-P", "-m", "scenarios"]
 
 
-def test_the_compose_file_starts_what_the_programs_accept() -> None:
-    services: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    for service in services.values():
-        stage = stages()[service["build"]["target"]]
-        parse(PROGRAMS[stage["ENTRYPOINT"][0]], service.get("command", stage["CMD"]))
-        assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
-        for volume in service["volumes"]:
-            source = volume.split(":")[0]
-            assert not source.startswith(".") or (DEPLOY / source).exists()
+@pytest.mark.parametrize("role", ROLES)
+def test_nobody_in_an_image_is_root(role: str) -> None:
+    assert stages()[role]["USER"][-1] == "10001:10001"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_image_says_how_its_health_is_asked_for(role: str) -> None:
+    asked = command(stages()[role], "HEALTHCHECK")
+    if asked[0] == "bench-agent":
+        parse(bench_agent, asked[1:])
+    elif "-c" in asked:
+        compile(asked[-1], "HEALTHCHECK", "exec")
+    else:
+        assert asked == ["python", "-P", "-m", "runners.reach"]
+        assert (ROOT / "runners" / "reach.py").is_file()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_base_can_be_pinned_by_its_digest(role: str) -> None:
+    assert stages()[role]["FROM"] == ["${PYTHON_IMAGE}"]
+    assert instructions()[0] == ("ARG", "PYTHON_IMAGE=python:3.12-slim-bookworm")
+
+
+def test_the_runner_can_fetch_from_git() -> None:
+    assert any(" git " in f"{one} " for one in stages()["runner"]["RUN"])
+    assert any(" iproute2 " in f"{one} " for one in stages()["agent"]["RUN"])
 
 
 def test_the_images_contain_every_package() -> None:
-    text = (DEPLOY / "Dockerfile").read_text()
+    text = DOCKERFILE.read_text()
     packages = [path.parent.name for path in ROOT.glob("*/__init__.py")]
     assert len(packages) >= 4
     assert [package for package in packages if f"COPY {package} {package}\n" not in text] == []
+
+
+@pytest.mark.parametrize("path", COMPOSE, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_the_compose_file_starts_what_the_programs_accept(path: Path) -> None:
+    services: dict[str, Any] = yaml.safe_load(path.read_text())["services"]
+    built = [service for service in services.values() if "build" in service]
+    assert len(built) == 2
+    for service in built:
+        stage = stages()[service["build"]["target"]]
+        given = [fill(word) for word in service.get("command", command(stage, "CMD"))]
+        # The file is in the container only.
+        given = [
+            word
+            for option, word in zip(["", *given], given, strict=False)
+            if "--influx-token-file" not in (option, word)
+        ]
+        parse(PROGRAMS[command(stage, "ENTRYPOINT")[0]], given)
+        assert (path.parent / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+        asked = service.get("healthcheck", {}).get("test", [])
+        if asked[1:2] == ["bench-agent"]:
+            parse(bench_agent, asked[2:])
+
+
+@pytest.mark.parametrize("path", COMPOSE, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_what_the_compose_file_mounts_is_there(path: Path) -> None:
+    document = yaml.safe_load(path.read_text())
+    for service in document["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert (path.parent / source).exists(), source
+            elif not source.startswith("$"):
+                assert source in document["volumes"]
+
+
+def test_the_lab_of_the_compose_file_is_secure() -> None:
+    text = (DEPLOY / "compose.yaml").read_text()
+    assert "insecure" not in text.lower()
+    document = yaml.safe_load(text)
+    published = {name: one.get("ports", []) for name, one in document["services"].items()}
+    assert published == {
+        "labd": ["8470:8470", "8471:8471"],
+        "agent": [],
+        "postgresql": [],
+        "influxdb": [],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
+
+
+def test_passwords_come_from_a_file_that_nobody_commits() -> None:
+    text = (DEPLOY / "compose.yaml").read_text()
+    used = set(re.findall(r"\$\{(\w+)", text)) | {"LABD_INFLUX_TOKEN"}
+    example = dict(re.findall(r"^(\w+)=(.*)$", (DEPLOY / "compose.env.example").read_text(), flags=re.MULTILINE))
+    assert used == example.keys()
+    assert [name for name, value in example.items() if value and re.search("PASSWORD|TOKEN", name)] == []
+    assert "deploy/.env" in (ROOT / ".gitignore").read_text().splitlines()
+    assert "deploy/.env" in (ROOT / ".dockerignore").read_text().splitlines()
