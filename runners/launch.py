@@ -6,12 +6,10 @@ from pathlib import Path
 
 COMMAND = (sys.executable, "-P", "-m", "scenarios")
 """-P: the scratch directory must not be searched for modules."""
-POD_COMMAND = (*COMMAND, "pod")
-"""The same in a test pod, which proves to labd which one it is."""
-GIT_COMMAND = (sys.executable, "-P", "-m", "runners.git_source")
-"""Fetches what a pod executes from Git, before that."""
+SCRIPT_VARIABLE = "LABD_SCRIPT"
+"""Environment variable: the file in which a pod gets its script."""
 SOURCE_VARIABLE = "LABD_SOURCE"
-"""Environment variable: the folder into which it was fetched."""
+"""Environment variable: the folder in which a pod gets its script from Git, by ``python -m runners.git_source``."""
 FILE_BYTES_MAX = 64 * 1024 * 1024
 """Largest file that a runner may write, its output among them."""
 STOP_REASON_FILE = "stop-reason.txt"

@@ -22,9 +22,11 @@ from bench_agent.protocol import tracing
 from bench_agent.protocol.identity import AgentTls
 from labd.client import LabError, ProblemError, RevokeNotice
 from labd.client.types import Assignment, Failure, Result
+from runners.git_source import SourceError
 from runners.launch import ADDRESS_VARIABLE, STOP_REASON_FILE
 from scenarios.bindings import Bindings, Context, too_long
 from scenarios.data_files import DataFiles
+from scenarios.given_source import with_given_source
 from scenarios.lease import Heartbeat, LeaseKeeper
 from scenarios.record import Record, without_details
 from scenarios.revocation import Revocation
@@ -117,6 +119,11 @@ class Runner:
 
     def _carry_out(self, assignment: Assignment, benches: list[str]) -> int:
         self._watch_from_outside(assignment)
+        fault, repository = "", None
+        try:
+            assignment, repository = with_given_source(assignment)
+        except SourceError as error:
+            fault = str(error)
         stop, record = Stop(), Record(assignment["name"], benches, may_test_nothing=self._may_test_nothing)
         shipper = LogShipper(
             self._lab,
@@ -133,7 +140,11 @@ class Runner:
             stop,
             deadline=self._started + assignment["limits"]["timeout_s"],
             open_bench=self._open_bench or _opener(self._lab, assignment),
-            files=DataFiles(assignment["data_files"], self._fetch_file, Path(DATA_FOLDER).absolute()),
+            files=DataFiles(
+                assignment["data_files"],
+                self._fetch_file if repository is None else repository.read,
+                Path(DATA_FOLDER).absolute(),
+            ),
             revocation=revocation,
         )
         bindings = Bindings(context)
@@ -145,7 +156,9 @@ class Runner:
         heartbeat = Heartbeat(self._lab, assignment["lease_id"], assignment["ttl_s"], self._tell_stop, noticed)
         shipper.start()
         heartbeat.start()
-        if assignment["benches"]:
+        if fault:
+            record.finish("error", _failure(fault))
+        elif assignment["benches"]:
             thread = threading.Thread(target=self._run_script, args=(assignment, bindings, stop, record), daemon=True)
             thread.start()
             self._watch(assignment, stop)
