@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from labd.agents.server import AgentsServer
     from labd.api.limits import Limits
     from labd.api.proxies import Proxies
+    from labd.executors.kubernetes.executor import KubernetesExecutor
+    from labd.executors.kubernetes.settings import Clusters
+    from labd.services.authority import Authority
     from labd.services.lab import Lab
     from labd.services.sign_in import Provider
     from labd.telemetry.writer import Writer
@@ -217,6 +221,13 @@ class _Door:
     "Kubernetes clusters.",
 )
 @click.option(
+    "--clusters",
+    type=_FILE,
+    envvar="LABD_CLUSTERS",
+    show_envvar=True,
+    help="YAML file with the Kubernetes clusters in which runs may be pods.",
+)
+@click.option(
     "--oidc-issuer",
     metavar="URL",
     envvar="LABD_OIDC_ISSUER",
@@ -282,6 +293,7 @@ def serve(
     tls_key: Path | None,
     certificate_lifetime: float,
     access: Path | None,
+    clusters: Path | None,
     oidc_issuer: str | None,
     oidc_client_id: str | None,
     limits: tuple[str, ...],
@@ -309,7 +321,8 @@ def serve(
         else:
             tls = _Tls((keys or data) / CA_FOLDER, names, tls_cert, tls_key, certificate_lifetime)
         door = _door(limits, proxies)
-        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, tls, providers, door, influx)
+        pods = None if clusters is None else _read_clusters(clusters)
+        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, tls, providers, door, influx, pods)
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
@@ -536,6 +549,7 @@ def _serve(
     providers: "Sequence[Provider]",
     door: _Door,
     influx: InfluxOptions,
+    clusters: "Clusters | None",
 ) -> None:
     # Imported here, so that --help and refusals are quick.
     from labd.store.errors import StoreError
@@ -571,7 +585,20 @@ def _serve(
         with contextlib.ExitStack() as opened:
             points = opened.enter_context(_points(data.resolve() / "points", influx))
             lab = opened.enter_context(
-                _lab(data.resolve(), database, keys, url, public_url, runner, secrets_key, tls, providers, door, points)
+                _lab(
+                    data.resolve(),
+                    database,
+                    keys,
+                    url,
+                    public_url,
+                    runner,
+                    secrets_key,
+                    tls,
+                    providers,
+                    door,
+                    points,
+                    clusters,
+                )
             )
             loop = opened.enter_context(_event_loop())
             context = None if tls is None else _https(lab, tls, [host, *_hosts(public_url)])
@@ -592,10 +619,13 @@ def _lab(
     providers: "Sequence[Provider]",
     door: _Door,
     points: "Writer | None" = None,
+    clusters: "Clusters | None" = None,
 ) -> "Iterator[Lab]":
+    from labd.executors.base import Executor
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
     from labd.services.anchor import ANCHOR_NAME, Anchor
+    from labd.services.attempt_tokens import PodCluster
     from labd.services.authority import Authority, AuthorityUnusable
     from labd.services.clock import CLOCK_NAME, LabClock
     from labd.services.lab import Lab
@@ -635,12 +665,20 @@ def _lab(
         if not live:
             clock.take_wall_clock()
         variables = {} if authority is None else launch.tls_variables(authority.trust_file, CONTROLLER_NAME)
-        executor = ProcessExecutor(data / "runs", command=command, variables=variables)
+        executors: dict[ExecutorName, Executor] = {
+            ExecutorName.PROCESS: ProcessExecutor(data / "runs", command=command, variables=variables)
+        }
+        places: dict[str, PodCluster] = {}
+        if clusters is not None:
+            pods = _pods(clusters, signer.key_id, public_url, authority)
+            executors[ExecutorName.KUBERNETES] = pods
+            places = {cluster.name: PodCluster(cluster, pods.api(cluster.name)) for cluster in clusters.clusters}
         yield Lab(
             store,
             clock,
             signer,
-            {ExecutorName.PROCESS: executor},
+            executors,
+            clusters=places,
             url=url,
             public_url=public_url,
             limits=RunLimits(output_bytes=door.limits.run_log_bytes),
@@ -750,6 +788,36 @@ def _providers(access: Path | None, issuer: str | None, client_id: str | None) -
     except ValidationError as error:
         raise StartError(f"--oidc-issuer {issuer}: {error.errors()[0]['msg']}") from error
     return [*map(OidcProvider, trusted.oidc), *map(TokenReviewProvider, trusted.kubernetes)]
+
+
+def _read_clusters(path: Path) -> "Clusters":
+    from labd.executors.kubernetes.settings import read_clusters_file
+    from labd.settings_file import SettingsError
+
+    try:
+        return read_clusters_file(path)
+    except SettingsError as error:
+        raise StartError(str(error)) from error
+
+
+def _pods(clusters: "Clusters", key_id: str, url: str, authority: "Authority | None") -> "KubernetesExecutor":
+    """Runners in clusters, which know this lab's objects there by its key."""
+    from labd.executors.kubernetes.executor import KubernetesExecutor
+    from labd.executors.kubernetes.pod import Door
+
+    for cluster in clusters.clusters:
+        if cluster.url is None and urlsplit(url.split(",")[0]).hostname in ("127.0.0.1", "::1", "localhost"):
+            structlog.get_logger().warning(
+                "pods do not reach labd at this URL: give --url, or url in the file of clusters", url=url
+            )
+
+    def door(name: str) -> Door:
+        ca = clusters.choose(name).ca
+        if ca is not None:
+            return Door(url, ca.read_text("ascii"))
+        return Door(url) if authority is None else Door(url, authority.trust.decode(), CONTROLLER_NAME)
+
+    return KubernetesExecutor(clusters, hashlib.sha256(key_id.encode()).hexdigest()[:16], door)
 
 
 def _door(limits: Sequence[str], proxies: Sequence[str]) -> _Door:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import structlog
 
 from labd.executors.base import Alive, Executor, ExecutorError, Exited, Job
-from labd.model.lease import Lease
+from labd.model.lease import Lease, LeaseState
 from labd.model.run import Cause, ExecutorName, Run, RunState
 from labd.services.core import PULSE_S, Core
 from labd.services.ledger import CLOCK_MARGIN_S, Effects
@@ -171,6 +171,8 @@ class Conductor:
             lease = unit.lease(run.lease_id) if run is not None else None
             reported = unit.result(run_id) is not None
         if run is not None and not self._is_ours(run):
+            if run.executor is ExecutorName.KUBERNETES:
+                self._executors[run.executor].forget(run_id)  # another labd sees to it by now
             return
         at_bench = run is not None and run.executor is ExecutorName.BENCH and lease is not None
         if at_bench and lease and lease.benches and self._core.presence.is_elsewhere(lease.benches[0].bench):
@@ -233,6 +235,7 @@ class Conductor:
             cluster=run.cluster,
             script=self._running.script(run),
             others=others,
+            begun=lease.state is LeaseState.ACTIVE,
         )
         self._known.add(run.id)
         try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from labd.executors.base import Executor
 from labd.executors.bench import BenchExecutor
+from labd.executors.kubernetes.executor import KubernetesExecutor
 from labd.model.point import PointSink
 from labd.model.run import ExecutorName
 from labd.services.agent_points import AgentPoints
@@ -95,6 +96,9 @@ class Lab:
         self.environments = Environments(self.core, vault)
         self.running = Running(self.core, self.environments, self._executors)
         self.attempt_tokens = AttemptTokens(self.core, clusters or {})
+        pods = executors.get(ExecutorName.KUBERNETES)
+        if isinstance(pods, KubernetesExecutor):
+            pods.connect(self.running.under_way)
         self.auditing = Auditing(self.core, anchor)
         self.backups = Backups(self.core, keys or {})
         self.retaining = Retaining(self.core)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from labd.model.lease import DEFAULT_PRIORITY, Lease, Wanted
 from labd.model.masking import Mask
 from labd.model.nearest import nearest
 from labd.model.run import Attempt, CaseCounts, Cause, ExecutorName, LogLevel, LogLine, Run, RunInput, RunState
+from labd.model.source import too_long_for_a_pod
 from labd.services.core import Core
 from labd.services.environments import Environments
 from labd.services.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
@@ -102,6 +103,8 @@ class Running:
     ) -> RunView:
         """Queues a run; when its benches are free it is RUNNING at once. Raises Invalid."""
         where = self._where(executor, cluster)
+        if executor is ExecutorName.KUBERNETES and (message := too_long_for_a_pod(script)):
+            raise Invalid(f"script: {message}", FieldError("script", f"{script[:40]}…", message))
         contents = [(path, _digest(content), content) for path, content in (data_files or {}).items()]
         wanted = parse_wanted(selector, benches)
         with self._core.transaction(actor) as ledger:
@@ -305,6 +308,12 @@ class Running:
             return RunView(run, (), None, None, tries)
         obstacle = obstacle_now(unit, lease, self._core.presence.attached)
         return RunView(run, _benches(lease), self._core.places.of(unit, lease, fresh), obstacle, tries)
+
+    def under_way(self, run_ids: Collection[str]) -> dict[str, int]:
+        """Those that are RUNNING, each with its attempt."""
+        with self._core.view() as unit:
+            runs = [unit.run(run_id) for run_id in run_ids]
+        return {run.id: run.attempt for run in runs if run is not None and run.state is RunState.RUNNING}
 
     def script(self, run: Run) -> str | None:
         """What a run in a cluster executes; None of others, whose runners fetch it themselves."""

@@ -11,7 +11,7 @@ from typing import Any
 from labd.executors.base import ExecutorError, Job
 from labd.executors.kubernetes.names import RUNNER, SOURCE, labels, object_name
 from labd.executors.kubernetes.settings import Cluster, Resources
-from labd.model.source import POD_SCRIPT_BYTES_MAX, GitSource
+from labd.model.source import GitSource, too_long_for_a_pod
 
 Json = dict[str, Any]
 
@@ -53,12 +53,8 @@ class Door:
 
 def check_script(job: Job) -> None:
     """Raises ExecutorError when a pod cannot have it."""
-    size = len((job.script or "").encode("utf-8"))
-    if size > POD_SCRIPT_BYTES_MAX:
-        raise ExecutorError(
-            f"the script has {size} bytes, and a pod gets at most {POD_SCRIPT_BYTES_MAX}: put parts of it into files "
-            "beside it, or take it from a Git repository"
-        )
+    if message := too_long_for_a_pod(job.script or ""):
+        raise ExecutorError(message)
 
 
 def pod(job: Job, cluster: Cluster, door: Door, lab: str) -> Json:
