@@ -139,6 +139,7 @@ def _runner(job: Job, cluster: Cluster, door: Door) -> Json:
         "LABD_URL": job.urls(cluster.url or door.url),
         "LABD_RUN_ID": job.run_id,
         "LABD_ATTEMPT": str(job.attempt),
+        "LABD_TOKEN_FILE": f"{TOKEN_FOLDER}/{TOKEN_FILE}",
         "HOME": SCRATCH_FOLDER,
         "TMPDIR": f"{SCRATCH_FOLDER}/tmp",  # noqa: S108 - in a volume of the pod alone
     }

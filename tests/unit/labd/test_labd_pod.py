@@ -118,6 +118,7 @@ def test_the_runner_is_told_its_run_and_where_labd_is() -> None:
         "LABD_URL": "https://lab.example.com:8470",
         "LABD_RUN_ID": "r-1",
         "LABD_ATTEMPT": "2",
+        "LABD_TOKEN_FILE": "/var/run/secrets/labd/token",
         "LABD_CA": "/etc/labd/ca.pem",
         "LABD_SERVER_NAME": "controller.labd",
         "LABD_SCRIPT": "/etc/labd/script.lua",
