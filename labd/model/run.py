@@ -151,6 +151,8 @@ class Run:
     """Their text in UTF-8."""
     replica: str | None = None
     """Of several labds, the one beside which the process lives; None when there is only one."""
+    traceparent: str | None = None
+    """The trace in which it was asked for (W3C Trace Context)."""
 
     def start(self, now: float, replica: str | None = None, start_s: float = 0.0) -> "Run":
         """The run with its bench; ``replica`` is the labd that sees to its process.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from bench_agent.protocol import tracing
 from labd.executors.base import Alive, Executor, ExecutorError, Exited, Job
 from labd.model.lease import Lease, LeaseState
 from labd.model.run import Cause, ExecutorName, Run, RunState
@@ -236,13 +237,18 @@ class Conductor:
             script=self._running.script(run),
             others=others,
             begun=lease.state is LeaseState.ACTIVE,
+            traceparent=run.traceparent,
         )
         self._known.add(run.id)
-        try:
-            executor.start(job)
-        except ExecutorError as error:
-            _log.error("runner not started", run=run.id, error=str(error))
-            self._running.fail(run.id, str(error), attempt=run.attempt)
+        above, granted_at = run.traceparent, lease.granted_at or lease.created_at
+        tracing.record("lease wait", parent=above, start=lease.created_at, end=granted_at, run=run.id, lease=lease.id)
+        with tracing.span("start runner", parent=above, run=run.id, lease=lease.id, executor=str(run.executor)) as span:
+            try:
+                executor.start(job)
+            except ExecutorError as error:
+                span.failed(str(error))
+                _log.error("runner not started", run=run.id, error=str(error))
+                self._running.fail(run.id, str(error), attempt=run.attempt)
 
     def _follow(self, effects: Effects) -> None:
         wait = math.inf if effects.due_at is None else effects.due_at - self._core.clock.now()

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench_agent.protocol import tracing
 from labd.executors.base import ClusterExecutor, Executor
 from labd.model.environment import Given
 from labd.model.filters import Filter
@@ -215,6 +216,7 @@ class Running:
             created_at=ledger.now,
             executor=where.executor,
             cluster=where.cluster,
+            traceparent=tracing.current(),
         )
         ledger.add_lease(lease)
         ledger.unit.add_run(run, inputs)

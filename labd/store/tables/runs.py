@@ -32,6 +32,7 @@ runs = Table(
     Column("log_lines", Integer, nullable=False),
     Column("log_bytes", Integer, nullable=False),
     Column("replica", String(64)),
+    Column("traceparent", String(55)),
     sqlite_autoincrement=True,
 )
 
