@@ -9,7 +9,7 @@ PROTOS := $(wildcard bench_agent/protocol/*.proto)
 # schemathesis gives all its tests one name; handed out file by file, xdist would run one of them and pass the others.
 FUZZ := tests/unit/labd/test_labd_api_fuzz.py
 
-.PHONY: help setup tools demo test test-vcan explore bench chaos lint proto client docs lock clean
+.PHONY: help setup tools demo test test-kubernetes test-vcan explore bench chaos lint proto client docs lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,6 +35,9 @@ test: $(VENV)/ready ## every test that can run on this machine
 	$(BIN)/python -m tests.alone --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore $(FUZZ)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist load $(FUZZ)
 	tests/vcan/run
+
+test-kubernetes: $(VENV)/ready tools ## only the tests on Kubernetes: on the cluster of KUBECONFIG when it is set, else on a fake API server
+	LABD_TEST_KUBECONFIG="$$KUBECONFIG" $(BIN)/python -m pytest tests/kubernetes
 
 test-vcan: $(VENV)/ready ## only the tests on real SocketCAN
 	tests/vcan/run

@@ -1,4 +1,4 @@
-"""The cluster that tests run against: the API server of KUBECONFIG, or the fake."""
+"""The cluster that tests run against: a real API server where `make test-kubernetes` names one, or the fake."""
 
 import os
 import time
@@ -57,8 +57,8 @@ class Cluster:
 
 
 def real() -> Path | None:
-    """The kubeconfig of a real server, when the tests shall use one."""
-    path = os.environ.get("KUBECONFIG")
+    """The kubeconfig of a real server, when the tests shall use one; never by chance that of somebody's cluster."""
+    path = os.environ.get("LABD_TEST_KUBECONFIG")
     return Path(path) if path else None
 
 

@@ -1,4 +1,4 @@
-"""One cluster for all tests here: a namespace of its own on the API server of KUBECONFIG, else on a fake."""
+"""One cluster for all tests here: a namespace of its own on a real API server when one is named, else on a fake."""
 
 from collections.abc import Iterator
 from pathlib import Path

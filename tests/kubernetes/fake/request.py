@@ -8,13 +8,14 @@ from typing import Any
 import yaml
 
 from tests.kubernetes.fake.access import User
-from tests.kubernetes.fake.errors import Object, bad_request
+from tests.kubernetes.fake.errors import Object, bad_request, unsupported_media_type
 from tests.kubernetes.fake.ownership import Manager
 
 MERGE = "application/merge-patch+json"
 JSON = "application/json-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
 @dataclass
@@ -40,7 +41,9 @@ class Request:
         return bool(self.query.get("dryRun"))
 
     def thing(self) -> Object:
-        """The object in the body; raises ApiError 400."""
+        """The object in the body; raises ApiError 400, and 415 for one in protobuf."""
+        if self.content_type == PROTOBUF:
+            raise unsupported_media_type("", ["application/json", "application/yaml"])
         try:
             found = yaml.safe_load(self.body) if "yaml" in self.content_type else json.loads(self.body)
         except (ValueError, yaml.YAMLError) as error:

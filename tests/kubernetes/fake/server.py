@@ -35,7 +35,8 @@ from tests.kubernetes.fake.errors import (
 from tests.kubernetes.fake.faults import Faults
 from tests.kubernetes.fake.garbage import GarbageCollector
 from tests.kubernetes.fake.pods import Logs, bound, container_of
-from tests.kubernetes.fake.request import Answer, Request
+from tests.kubernetes.fake.protobuf import access_review
+from tests.kubernetes.fake.request import PROTOBUF, Answer, Request
 from tests.kubernetes.fake.resources import NAMESPACES, PODS, REVIEWS, Resource
 from tests.kubernetes.fake.storage import text
 from tests.kubernetes.fake.watching import Views, wants_table
@@ -232,7 +233,7 @@ class FakeApiServer:
             where = f'resource "{plural}" in API group "{group}" at the cluster scope'
             said = f'{plural}.{group} is forbidden: User "{request.user.name}" cannot create {where}'
             raise ApiError(403, "Forbidden", said, details={"group": group, "kind": plural})
-        asked = request.thing()
+        asked = access_review(request.body) if request.content_type == PROTOBUF else request.thing()
         spec = asked.get("spec") or {}
         if kind == "TokenReview":
             status = self.access.review_token(spec)
