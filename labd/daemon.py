@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import resource
 import shlex
 import signal
 import socket
 import sys
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,8 @@ import structlog
 
 from bench_agent.protocol import tracing
 from bench_agent.protocol.identity import CONTROLLER_NAME
-from bench_agent.protocol.json_log import set_up_json_log
+from labd.cli.lazy import LazyGroup
+from labd.log import LEVELS, set_up_logging
 from labd.telemetry.options import InfluxOptions, check_influx, influx_options
 
 if TYPE_CHECKING:
@@ -54,14 +54,13 @@ KEEP_ALIVE_S = 30
 PEER_GONE_S = 30
 """A client whose machine has vanished without a word loses its connections by then, as one does that reads nothing."""
 _BACKLOG = 256
-_LEVELS = ("debug", "info", "warning", "error")
 
 
 class StartError(Exception):
     """labd cannot start; the message says why and what would help."""
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy={"operator": "labd.operator.command:operator"})
 @click.version_option(package_name="labd")
 def main() -> None:
     """The lab daemon."""
@@ -165,7 +164,7 @@ class _Door:
 @_secrets_key
 @click.option(
     "--log-level",
-    type=click.Choice(_LEVELS),
+    type=click.Choice(LEVELS),
     default="info",
     envvar="LABD_LOG_LEVEL",
     show_envvar=True,
@@ -309,7 +308,7 @@ def serve(
 
     The first start puts a token for a first admin into DATA/admin.token: labctl login URL --token-file DATA/admin.token
     """
-    _set_up_logging(log_level, log_format)
+    set_up_logging(log_level, log_format)
     tracing.set_up("labd")
     try:
         providers = _providers(access, oidc_issuer, oidc_client_id)
@@ -406,7 +405,7 @@ def migrate(data: Path, database: str | None, target: str | None) -> None:
     from labd.store.errors import StoreError
     from labd.store.migrate import migrate_database
 
-    _set_up_logging("warning")
+    set_up_logging("warning")
     try:
         done = migrate_database(data, database, target)
     except (OSError, StoreError) as error:
@@ -431,7 +430,7 @@ def admin_token(data: Path, database: str | None, user: str, reason: str, revoke
     from labd.services.errors import ServiceError
     from labd.store.errors import StoreError
 
-    _set_up_logging("warning")
+    set_up_logging("warning")
     os.umask(0o077)
     try:
         click.echo(recover(data, database, user, reason, revoke_others=revoke_others))
@@ -462,7 +461,7 @@ def accept_keys(data: Path, database: str | None, keys: Path | None, secrets_key
     from labd.store.lock import DataLock
     from labd.store.store import Store
 
-    _set_up_logging("warning")
+    set_up_logging("warning")
     try:
         with DataLock(data), contextlib.ExitStack() as opened:
             require_present_schema(data, database)
@@ -497,7 +496,7 @@ def rotate(data: Path, database: str | None, keys: Path | None, secrets_key: Pat
     from labd.services.vault import KEY_FILE, SecretUnreadable
     from labd.store.errors import StoreError
 
-    _set_up_logging("warning")
+    set_up_logging("warning")
     try:
         click.echo(rotate_key(data, database, secrets_key or (keys or data) / KEY_FILE))
     except (OSError, StoreError, KeyUnusable, SecretUnreadable) as error:
@@ -525,7 +524,7 @@ def restore(file: Path, data: Path, database: str | None, keys: Path | None, pas
     from labd.services.restoring import restore as restore_backup
     from labd.store.errors import StoreError
 
-    _set_up_logging("warning")
+    set_up_logging("warning")
     os.umask(0o077)
     try:
         passphrase = None if passphrase_file is None else passphrase_file.read_text("utf-8").split("\n")[0]
@@ -979,38 +978,6 @@ def _address(text: str, option: str) -> tuple[str, int]:
 
 def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-
-
-def _plain(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Without what a terminal would obey: others decide what is in paths and names. The renderer escapes new lines."""
-    for name, value in entry.items():
-        if isinstance(value, str):
-            entry[name] = value.translate(_CONTROLS)
-    return entry
-
-
-def _set_up_logging(level: str, form: str = "logfmt") -> None:
-    threshold = getattr(logging, level.upper())
-    if form == "json":
-        set_up_json_log(threshold)
-        return
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            tracing.into_log,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _plain,
-            structlog.processors.LogfmtRenderer(key_order=("timestamp", "level", "event")),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(level=max(threshold, logging.WARNING), stream=sys.stderr)
 
 
 if __name__ == "__main__":

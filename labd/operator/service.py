@@ -121,7 +121,7 @@ def serve_health(host: str, port: int, operator: Operator) -> ThreadingHTTPServe
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_: object) -> None:
             """Probes are no news."""
 
     server = ThreadingHTTPServer((host, port), Handler)

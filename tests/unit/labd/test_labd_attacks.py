@@ -10,8 +10,8 @@ import structlog
 from fastapi.testclient import TestClient
 
 from labd.api.app import create_app
-from labd.daemon import _set_up_logging
 from labd.executors.bench import RunnerReport, StopOrder
+from labd.log import set_up_logging
 from labd.model.access_table import REST
 from labd.model.identity import SYSTEM, WHOLE_LAB, Role
 from labd.model.run import ExecutorName, RunState
@@ -186,7 +186,7 @@ def test_no_header_and_no_log_line_can_be_forged(
     bob = {"Authorization": f"Bearer {token_of(lab, 'bob', {'red': Role.ADMIN})}"}
     before = structlog.get_config()
     capsys.readouterr()
-    _set_up_logging("info")
+    set_up_logging("info")
     try:
         for path in (
             "benches/x%0D%0ASet-Cookie:%20a=b",
