@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from labd.operator.cluster import WATCH_S, ClusterError, Expired, TestRuns
+from labd.operator.cluster import WATCH_S, ClusterError, TestRuns
 from labd.operator.testrun import TestRun
 
 RELIST_S = 300.0
@@ -73,14 +73,17 @@ class Follower:
         while not stop.is_set():
             try:
                 self.relist()
-                pause_s = FIRST_PAUSE_S
-                self._follow(stop, time.monotonic() + RELIST_S)
-            except Expired:
-                stop.wait(FIRST_PAUSE_S * random.uniform(0.5, 1))  # noqa: S311  # the list is next, but not in a rush
             except ClusterError as error:
                 self._tell(error)
                 stop.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                continue
+            pause_s = FIRST_PAUSE_S
+            try:
+                self._follow(stop, time.monotonic() + RELIST_S)
+            except ClusterError as error:  # cut off, or too old to go on: the list is next, but not in a rush
+                _log.debug("a watch of TestRuns broke off", error=str(error))
+                stop.wait(FIRST_PAUSE_S * random.uniform(0.5, 1))  # noqa: S311
 
     def relist(self) -> None:
         """Takes in all that the cluster has. Raises ClusterError."""

@@ -80,7 +80,8 @@ class Reconciler:
         self._failed = {uid: text for uid, text in self._failed.items() if uid in known}
         if active is not None:
             self._sweep(active.values(), {digits(test.uid) for test in self._cache.tests()})
-        return any(test.finished_at is None for test in self._cache.tests())
+        now = self._now()
+        return any(next_step(test, now, self._rules.ttl_s) is not Step.NOTHING for test in self._cache.tests())
 
     def _look(self) -> dict[str, Run] | None:
         """The runs that are not over; None while labd cannot be asked."""

@@ -14,13 +14,13 @@ from labd.services.lab import Lab
 
 @contextmanager
 def serving(
-    lab: Lab, limits: Limits | None = None, *proxies: str, tls: ssl.SSLContext | None = None
+    lab: Lab, limits: Limits | None = None, *proxies: str, tls: ssl.SSLContext | None = None, port: int = 0
 ) -> Iterator[tuple[str, int]]:
     """The address of the lab's REST API, for as long as the block lasts."""
     import asyncio
 
     server = _web_server(lab, tls, _Door(limits or Limits(), Proxies(proxies)))
-    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+    with socket.create_server(("127.0.0.1", port), backlog=256) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server._serve([listener])), daemon=True)
         thread.start()
         try:
