@@ -56,7 +56,19 @@ Affinity = Annotated[
         description="Wishes with the same key like to get the same bench, which has their firmware or data already.",
     ),
 ]
-Script = Annotated[str, StringConstraints(min_length=1, max_length=SCRIPT_LENGTH_MAX)]
+
+
+def check_length(text: object) -> object:
+    """Raises ValueError for a script that is too long, saying how long it is."""
+    if isinstance(text, str) and len(text) > SCRIPT_LENGTH_MAX:
+        raise ValueError(
+            f"it has {len(text)} characters; a script, or one of its files, has at most {SCRIPT_LENGTH_MAX}"
+        )
+    return text
+
+
+ScriptFile = Annotated[str, BeforeValidator(check_length), StringConstraints(max_length=SCRIPT_LENGTH_MAX)]
+Script = Annotated[ScriptFile, StringConstraints(min_length=1)]
 
 
 def check_path(path: str) -> str:

@@ -9,7 +9,6 @@ from labd.api.schemas.common import (
     DAY_S,
     FILES_MAX,
     OBSTACLE,
-    SCRIPT_LENGTH_MAX,
     Affinity,
     Content,
     FilePath,
@@ -19,6 +18,7 @@ from labd.api.schemas.common import (
     Request,
     SameSite,
     Script,
+    ScriptFile,
     Selector,
     Team,
     Time,
@@ -46,7 +46,7 @@ class RunRequest(Request):
     script: Script
     name: Name = "scenario.lua"
     files: Annotated[
-        dict[FilePath, Annotated[str, StringConstraints(max_length=SCRIPT_LENGTH_MAX)]],
+        dict[FilePath, ScriptFile],
         Field(max_length=FILES_MAX, description="Further Lua files by path relative to the script."),
     ] = Field(default={})
     data_files: Annotated[

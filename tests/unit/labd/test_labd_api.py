@@ -272,6 +272,16 @@ def test_numbers_that_json_has_not_are_refused_and_shown(web: TestClient) -> Non
     assert (answer.status_code, answer.json()["errors"][0]["value"]) == (422, "nan")
 
 
+def test_a_script_that_is_too_long_is_refused_with_its_size(web: TestClient) -> None:
+    long = "-" * (2**20 + 1)
+    for field, body in (("script", {"script": long}), ("files.a.lua", {**RUN, "files": {"a.lua": long}})):
+        answer = web.post("runs", json=body)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+        assert (
+            "it has 1048577 characters; a script, or one of its files, has at most 1048576" in answer.json()["detail"]
+        )
+
+
 def test_a_body_beyond_the_bound_is_refused(web: TestClient) -> None:
     def streamed() -> Iterator[bytes]:
         for _ in range(Limits().request_bytes // 2**20 + 1):
