@@ -87,6 +87,11 @@ def main() -> None:
 )
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Overrides agent.data_dir.")
 @click.option(
+    "--metrics",
+    type=ADDRESS,
+    help="Where Prometheus fetches figures, by plain HTTP at /metrics; overrides agent.metrics.listen.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="No TLS: neither labd nor lease holders prove who they are, and everybody on the way reads along. For a labd "
@@ -108,6 +113,7 @@ def serve(
     advertise: str | None,
     labd: tuple[tuple[str, ...], ...],
     data: Path | None,
+    metrics: str | None,
     insecure: bool,
     insecure_on_network: bool,
     log_format: str,
@@ -126,6 +132,8 @@ def serve(
     except ConfigError as error:
         raise click.ClickException(f"{file} is not usable:\n{error}") from error
     _override(config, listen, advertise, tuple(address for several in labd for address in several), data)
+    if metrics is not None:
+        config.agent.metrics.listen = metrics
     certificate = None
     if insecure or insecure_on_network:
         _warn_insecure(config.agent.listen, on_network=insecure_on_network)

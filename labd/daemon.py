@@ -119,6 +119,15 @@ class _Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class _Metrics:
+    """Where Prometheus comes to."""
+
+    host: str
+    port: int
+    topas: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Door:
     """Who comes in by HTTP, and how much of it."""
 
@@ -262,6 +271,20 @@ class _Door:
 )
 @influx_options
 @click.option(
+    "--metrics",
+    envvar="LABD_METRICS",
+    show_envvar=True,
+    metavar="HOST:PORT",
+    help="Where Prometheus fetches figures, by plain HTTP at /metrics; nobody is asked who they are. Default: nowhere.",
+)
+@click.option(
+    "--metrics-topas",
+    is_flag=True,
+    envvar="LABD_METRICS_TOPAS",
+    show_envvar=True,
+    help="Export queue depth, active runners and test durations under topas_ names too, for dashboards that ask so.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     envvar="LABD_INSECURE",
@@ -298,6 +321,8 @@ def serve(
     limits: tuple[str, ...],
     proxies: tuple[str, ...],
     influx: InfluxOptions,
+    metrics: str | None,
+    metrics_topas: bool,
     insecure: bool,
     insecure_on_network: bool,
 ) -> None:
@@ -321,7 +346,23 @@ def serve(
             tls = _Tls((keys or data) / CA_FOLDER, names, tls_cert, tls_key, certificate_lifetime)
         door = _door(limits, proxies)
         pods = None if clusters is None else _read_clusters(clusters)
-        _serve(data, database, keys or data, http, agents, url, runner, secrets_key, tls, providers, door, influx, pods)
+        told = None if metrics is None else _Metrics(*_address(metrics, "--metrics"), metrics_topas)
+        _serve(
+            data,
+            database,
+            keys or data,
+            http,
+            agents,
+            url,
+            runner,
+            secrets_key,
+            tls,
+            providers,
+            door,
+            influx,
+            pods,
+            told,
+        )
     except StartError as error:
         click.echo(f"labd: cannot start: {error}", err=True)
         sys.exit(1)
@@ -549,6 +590,7 @@ def _serve(
     door: _Door,
     influx: InfluxOptions,
     clusters: "Clusters | None",
+    metrics: _Metrics | None,
 ) -> None:
     # Imported here, so that --help and refusals are quick.
     from labd.store.errors import StoreError
@@ -599,6 +641,8 @@ def _serve(
                     clusters,
                 )
             )
+            if metrics is not None:
+                opened.enter_context(_tell_prometheus(lab, metrics))
             loop = opened.enter_context(_event_loop())
             context = None if tls is None else _https(lab, tls, [host, *_hosts(public_url)])
             _bootstrap(lab, data, url)
@@ -693,6 +737,25 @@ def _lab(
         )
     finally:
         store.close()
+
+
+@contextlib.contextmanager
+def _tell_prometheus(lab: "Lab", metrics: _Metrics) -> "Iterator[None]":
+    from bench_agent.protocol.metrics_door import PATH, MetricsDoor
+    from labd.telemetry.prometheus import Both, Figures
+
+    figures = Figures(lambda: lab.core.peers.leads, topas=metrics.topas)
+    lab.core.points = Both(lab.core.points, figures)
+    try:
+        door = MetricsDoor(metrics.host, metrics.port, figures.registry)
+    except OSError as error:
+        where = _join(metrics.host, metrics.port)
+        raise StartError(f"cannot listen on {where} for Prometheus: {error.strerror or error} (--metrics)") from error
+    click.echo(f"labd tells Prometheus at http://{_join(metrics.host, door.port)}{PATH}")
+    try:
+        yield
+    finally:
+        door.stop()
 
 
 @contextlib.contextmanager

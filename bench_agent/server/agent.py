@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from bench_agent.protocol import bench_pb2, lab_pb2
 from bench_agent.protocol.identity import CONTROLLER_NAME
+from bench_agent.protocol.metrics_door import PATH, MetricsDoor
 from bench_agent.protocol.release import VERSION
 from bench_agent.protocol.transport import PINGS, server_credentials
 from bench_agent.server import holder_log
@@ -103,6 +104,7 @@ class Agent:
         self._attaching: asyncio.Task[None] | None = None
         self._pruning: asyncio.Task[None] | None = None
         self._measuring: asyncio.Task[None] | None = None
+        self._metrics: MetricsDoor | None = None
         self.address = ""
         """host:port that it listens on, known after `start`."""
         self.advertised = ""
@@ -119,6 +121,7 @@ class Agent:
         """Listens, opens the buses, and begins to dial labd. Raises ListenError."""
         # The port first: when it is taken, nothing else has been touched.
         server = self._listen()
+        self._metrics = self._tell_prometheus()
         self._witness.start()
         # Nobody is let in before the benches are safe: what a killed agent left behind is no holder's to meet.
         await asyncio.gather(
@@ -168,6 +171,24 @@ class Agent:
         await asyncio.gather(*(bench.stop() for bench in self.benches.values()))
         if self._socket is not None:
             self._socket.close()
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.stop)
+
+    def _tell_prometheus(self) -> MetricsDoor | None:
+        listen = self.config.agent.metrics.listen
+        if listen is None:
+            return None
+        from bench_agent.server.prometheus import Figures  # only who wants it pays for it
+
+        figures = Figures()
+        host, port = split_address(listen)
+        try:
+            door = MetricsDoor(host, port, figures.registry)
+        except OSError as error:
+            raise ListenError(f"cannot listen on {listen} for Prometheus: {error.strerror or error}") from error
+        self.measuring.on_points = figures.take
+        _log.info("tells Prometheus", url=f"http://{host}:{door.port}{PATH}")
+        return door
 
     def _traces_in_use(self) -> list[Path]:
         tenancies = (bench.tenancy for bench in self.benches.values())

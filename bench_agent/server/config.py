@@ -106,6 +106,10 @@ class Metrics(_Part):
     spool_mb: int = Field(
         default=64, ge=1, le=100_000, description="of points that wait while labd is away; beyond it, the oldest go"
     )
+    listen: Annotated[str, AfterValidator(_address)] | None = Field(
+        default=None,
+        description="host:port where Prometheus fetches figures, by plain HTTP at /metrics; null: nowhere",
+    )
 
 
 class AgentSettings(_Part):

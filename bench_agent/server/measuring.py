@@ -41,6 +41,8 @@ class Measuring:
         interval_s: float,
     ) -> None:
         """``now``: labd's time (s since the Unix epoch). ``data`` is on the disk whose room is told."""
+        self.on_points: Callable[[list[lab_pb2.Point]], None] = lambda _points: None
+        """Called with the points of each interval."""
         self.on_put: Callable[[], None] = lambda: None
         """Called when the spool has more."""
         self._benches = benches
@@ -76,6 +78,7 @@ class Measuring:
         free = await asyncio.to_thread(self._free_bytes)
         agent = next(point for point in points if point.measurement == "agent")
         agent.fields["disk_free_bytes"].integer = free
+        self.on_points(points)
         await asyncio.to_thread(self._spool.put, points)
         self.on_put()
 

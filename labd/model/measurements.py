@@ -350,7 +350,7 @@ _ALL = (
             _float("commit_mean_ms", "ms", "how long one took, its wait for others included", optional=True),
             _float("commit_p95_ms", "ms", "the 95th percentile", optional=True),
             _float("commit_max_ms", "ms", "the longest", optional=True),
-            _count("points_written", "points that the writer was done with, in the interval", optional=True),
+            _count("points_written", "points that InfluxDB has taken in the interval", optional=True),
         ),
     ),
     Measurement(

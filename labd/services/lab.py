@@ -39,6 +39,7 @@ from labd.services.sign_in import Provider, SignIn
 from labd.services.signing import Signer
 from labd.services.vault import Vault
 from labd.store.store import Store
+from labd.telemetry.writer import Writer
 
 
 class Lab:
@@ -103,7 +104,8 @@ class Lab:
         self.backups = Backups(self.core, keys or {})
         self.retaining = Retaining(self.core)
         self.agent_points = AgentPoints(self.core, marks)
-        self.measuring = Measuring(self.core, sessions, self.agent_points)
+        counters = points.counters if isinstance(points, Writer) else None
+        self.measuring = Measuring(self.core, sessions, self.agent_points, counters)
         self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)
         if replicas is not None:

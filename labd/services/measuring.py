@@ -20,6 +20,7 @@ from labd.services.ledger import Effects
 from labd.services.request_meter import RequestMeter
 from labd.services.sessions import Sessions
 from labd.store.errors import StoreError
+from labd.telemetry.counters import Counters
 
 INTERVAL_S = 10.0
 """From one point of a gauge to the next."""
@@ -34,11 +35,17 @@ _log = structlog.get_logger()
 class Measuring:
     """Start it once everything else is there."""
 
-    def __init__(self, core: Core, sessions: Sessions, agent_points: AgentPoints) -> None:
+    def __init__(
+        self, core: Core, sessions: Sessions, agent_points: AgentPoints, counters: Counters | None = None
+    ) -> None:
+        """``counters`` are of the writer of points, if there is one."""
         self.requests = RequestMeter()
         self._core = core
         self._sessions = sessions
         self._agent_points = agent_points
+        self._counters = counters
+        self._written = 0
+        self._lost: dict[str, int] = {}
         names = Names()
         self._lock = threading.Lock()
         self._events = EventPoints(names)
@@ -96,9 +103,20 @@ class Measuring:
             fields["commit_mean_ms"] = 1000 * commits.mean
             fields["commit_p95_ms"] = 1000 * commits.p95
             fields["commit_max_ms"] = 1000 * commits.max
+        if self._counters is not None:
+            written, self._written = self._written, self._counters.written
+            fields["points_written"] = self._written - written
         yield Point("labd", {"replica": replica}, fields, now)
+        yield from self._losses(replica, now)
         yield from self.requests.points(replica, now)
         yield from self._agent_points.dropped(now)
+
+    def _losses(self, replica: str, now: float) -> Iterator[Point]:
+        before, self._lost = self._lost, {} if self._counters is None else self._counters.losses()
+        for cause, lost in self._lost.items():
+            if lost > before.get(cause, 0):
+                tags = {"replica": replica, "cause": cause}
+                yield Point("labd_points_dropped", tags, {"points": lost - before.get(cause, 0)}, now)
 
     def _follow(self, effects: Effects) -> None:
         """On the thread that made the transaction."""

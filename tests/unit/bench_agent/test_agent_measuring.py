@@ -1,19 +1,24 @@
 """What a real agent measures, sends to labd, and sends again."""
 
 import queue
+import socket
 import time
+import urllib.request
 from collections.abc import Callable
 
 import can
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench_agent.client import BenchClient, NegativeResponse, UdsTimeout
 from bench_agent.protocol import lab_pb2
+from bench_agent.server.agent import ListenError
 from bench_agent.server.bus_watch import Totals
+from bench_agent.server.prometheus import COUNTED
 from labd.agents.messages import batch_of
-from labd.model.measurements import fault
+from labd.model.measurements import CATALOGUE, Kind, Source, fault
 from labd.model.point import Point
-from tests.unit.bench_agent.harness import AgentFile, FakeLabd, RunningAgent, StartAgent
+from tests.unit.bench_agent.harness import AgentFile, FakeLabd, RunningAgent, Signer, StartAgent
 
 
 @pytest.fixture
@@ -172,3 +177,44 @@ def test_another_agent_process_goes_on_where_the_former_stopped(
     # What was measured as it stopped is not lost either.
     last = received(labd)
     assert (last.spool, last.number) == (first.spool, first.number + 1)
+
+
+def test_prometheus_is_told_the_same(
+    labd: FakeLabd, agent_file: AgentFile, start_agent: StartAgent, signer: Signer
+) -> None:
+    agent_file.settings["metrics"] |= {"listen": "127.0.0.1:0"}
+    running = start_agent()
+    door = running.agent._metrics
+    assert door is not None
+    with BenchClient(running.address, "bench-1", signer.token(), timeout_s=20) as bench:
+        for _ in range(2):
+            bench.ecu("ECM").call("read", did="VIN")
+            measured(running)
+    with urllib.request.urlopen(f"http://127.0.0.1:{door.port}/metrics", timeout=20) as answer:
+        text = answer.read().decode()
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["bench_agent_ecu_uds_requests_total", "ECM", "bench-1"] == 2  # of both intervals
+    assert 0 < samples["bench_agent_ecu_uds_latency_max_ms", "ECM", "bench-1"] < 20_000
+    assert samples["bench_agent_can_bus_open", "bench-1", "powertrain"] == 1
+    assert samples["bench_agent_can_bus_frames_out_total", "bench-1", "powertrain"] > 0
+    assert samples["process_resident_memory_bytes",] > 1_000_000
+
+
+def test_what_prometheus_adds_up_are_the_counts_of_the_catalogue() -> None:
+    own = {name: one for name, one in CATALOGUE.items() if one.source is Source.AGENT}
+    gauges = {("agent", "memory_bytes"), ("agent", "disk_free_bytes"), ("agent", "spooled_bytes")}
+    counts = {(name, field.name) for name, one in own.items() for field in one.fields if field.kind is Kind.INTEGER}
+    assert {(name, field) for name, fields in COUNTED.items() for field in fields} == counts - gauges
+
+
+def test_a_port_for_prometheus_that_is_taken_keeps_the_agent_from_starting(
+    agent_file: AgentFile, start_agent: StartAgent
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        agent_file.settings["metrics"] |= {"listen": f"127.0.0.1:{taken.getsockname()[1]}"}
+        with pytest.raises(ListenError, match="for Prometheus: Address already in use"):
+            start_agent()
