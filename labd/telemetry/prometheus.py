@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -49,6 +49,7 @@ class Figures(Collector):
 
     def __init__(self, leads: Callable[[], bool], *, topas: bool = False) -> None:
         """``leads``: whether this labd tells of the whole lab. ``topas`` adds names for older dashboards."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._leads = leads
         self._prefixes = (OWN, TOPAS) if topas else (OWN,)
