@@ -1,6 +1,7 @@
 """What the Helm chart makes: taken by three releases of Kubernetes, restricted, with few rights and real options."""
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import yaml
 from bench_agent.main import main as bench_agent
 from bench_agent.server import config as agent_config
 from labd.daemon import main as labd
+from labd.executors.kubernetes.access import needs
 from labd.executors.kubernetes.settings import read_clusters_file
 from labd.services.providers import read_access_file
 from tests.unit.deploying.chart import (
     CHART,
     EXAMPLES,
     NAMESPACE,
+    ROOT,
     Manifest,
     Refused,
     containers,
@@ -31,6 +34,7 @@ KUBERNETES = ("1.34", "1.35", "1.36")
 DEFAULTS = CHART / "values.yaml"
 ALL = [DEFAULTS, *EXAMPLES]
 NODE = "$(NODE)"
+OF_FILES = ("--tls-", "--access=", "--clusters=", "--influx-token-file=", "--influx-ca=")
 
 
 @functools.cache
@@ -111,8 +115,8 @@ def test_an_agent_without_hardware_of_its_node_is_restricted_but_for_its_disk() 
 def test_the_programs_take_their_options(values: Path) -> None:
     specs = pods(rendered(values))
     for container in containers(specs["StatefulSet/labd"]):
-        accepted = [one for one in arguments(container) if not one.startswith(("--tls-", "--access="))]
-        parse(labd, accepted)
+        # Files that are in the container only.
+        parse(labd, [one for one in arguments(container) if not one.startswith(OF_FILES)])
     if "DaemonSet/labd-agent" in specs:
         [agent] = specs["DaemonSet/labd-agent"]["containers"]
         parse(bench_agent, arguments(agent))
@@ -167,15 +171,32 @@ def test_labd_has_the_rights_that_it_uses_and_no_others() -> None:
     manifests = rendered(DEFAULTS)
     assert rules(manifests, "Role", "labd-runs") == {
         "pods": ["create", "get", "list", "watch", "delete"],
-        "pods/log": ["get"],
         "configmaps": ["create", "get", "list", "delete"],
     }
     assert rules(manifests, "ClusterRole", f"{NAMESPACE}-labd-tokens") == {"tokenreviews": ["create"]}
 
 
+@pytest.mark.parametrize("values", ALL, ids=lambda path: path.stem)
+def test_labd_misses_no_right_that_it_asks_for_at_its_start(values: Path, tmp_path: Path) -> None:
+    manifests = rendered(values)
+    (tmp_path / "clusters.yaml").write_text(of_kind(manifests, "ConfigMap", "labd")["data"]["clusters.yaml"])
+    cluster = read_clusters_file(tmp_path / "clusters.yaml").choose(None)
+    granted = {
+        (verb, resource, group)
+        for one in manifests
+        if one["kind"] in ("Role", "ClusterRole") and one["metadata"]["name"] in ("labd-runs", "lab-labd-tokens")
+        for rule in one["rules"]
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+        for group in rule["apiGroups"]
+    }
+    # Of a ConfigMap that is there already, it asks whose that is.
+    assert granted == {*needs(cluster), ("get", "configmaps", "")}
+
+
 def test_secrets_are_written_only_where_pods_prove_themselves_by_them() -> None:
     with_secrets = rules(rendered(example("vcan")), "Role", "labd-runs")
-    assert with_secrets["secrets"] == ["create", "delete"]
+    assert with_secrets["secrets"] == ["create"]
     assert not any(one["kind"] == "ClusterRole" for one in rendered(example("vcan")))
 
 
@@ -293,6 +314,26 @@ def test_passwords_are_in_secrets_only() -> None:
     assert env["PGPASSWORD"]["valueFrom"]["secretKeyRef"] == {"name": "labd-postgresql", "key": "password"}
 
 
+def test_figures_go_to_the_influxdb_that_is_there() -> None:
+    manifests = rendered(example("trial"))
+    service = of_kind(manifests, "Service", "labd-influxdb")["spec"]["ports"][0]["port"]
+    [labd_pod] = of_kind(manifests, "StatefulSet", "labd")["spec"]["template"]["spec"]["containers"]
+    assert f"--influx-url=http://labd-influxdb:{service}" in labd_pod["args"]
+    [influx] = of_kind(manifests, "StatefulSet", "labd-influxdb")["spec"]["template"]["spec"]["containers"]
+    env = {one["name"]: one.get("value") for one in influx["env"]}
+    assert f"--influx-org={env['DOCKER_INFLUXDB_INIT_ORG']}" in labd_pod["args"]
+    assert f"--influx-bucket={env['DOCKER_INFLUXDB_INIT_BUCKET']}" in labd_pod["args"]
+
+
+def test_dashboards_are_there_for_the_side_car_of_grafana() -> None:
+    maps = [one for one in rendered(example("trial")) if one["metadata"].get("labels", {}).get("grafana_dashboard")]
+    assert len(maps) == 4
+    for one in maps:
+        [(name, content)] = one["data"].items()
+        source = ROOT / "deploy" / "grafana" / "dashboards" / name.removeprefix("labd-")
+        assert json.loads(content) == json.loads(source.read_text())
+
+
 def test_a_digest_wins_over_a_tag() -> None:
     digest = "sha256:" + "0" * 64
     manifests = render("--set", f"images.daemon.digest={digest},images.daemon.tag=v9")
@@ -319,6 +360,8 @@ REFUSED: list[tuple[str, str]] = [
     ("database.mode=mysql", "/database/mode"),
     ("database.mode=external", "say where the database is"),
     ("database.external.url=postgresql://labd:secret@db/labd", "/database/external/url"),
+    ("influxdb.mode=external", "say url, org and tokenSecret.name"),
+    ("influxdb.bundled.retention=ever", "/influxdb/bundled/retention"),
     ("agents.enabled=true", "say what the agent of each node serves"),
     ("agents.port=0", "/agents/port"),
     ("agents.devices={/dev/ttyUSB0}", "takes agents.privileged"),

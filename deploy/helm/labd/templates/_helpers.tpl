@@ -105,6 +105,10 @@ postgresql://labd@{{ include "labd.fullname" . }}-postgresql:5432/labd
 {{- end -}}
 {{- end -}}
 
+{{- define "labd.influxSecret" -}}
+{{ ternary (printf "%s-influxdb" (include "labd.fullname" .)) .Values.influxdb.external.tokenSecret.name (eq .Values.influxdb.mode "bundled") }}
+{{- end -}}
+
 {{/* The file of `labd serve --clusters`. */}}
 {{- define "labd.clusters" -}}
 {{- $own := dict "name" "here" "default" true "namespace" (include "labd.runsNamespace" .) "image" (include "labd.image" (list . "runner")) "pull_policy" .Values.images.pullPolicy "identity" .Values.runs.identity "service_account" (printf "%s-run" (include "labd.fullname" .)) "url" (printf "https://%s:8470" (include "labd.host" .)) -}}
@@ -119,6 +123,11 @@ postgresql://labd@{{ include "labd.fullname" . }}-postgresql:5432/labd
 {{- end -}}
 {{- if and (eq .Values.database.mode "external") (not .Values.database.external.url) -}}
 {{- fail "database.external.url: with database.mode external, say where the database is: postgresql://labd@db.example.com:5432/labd" -}}
+{{- end -}}
+{{- if eq .Values.influxdb.mode "external" -}}
+{{- if not (and .Values.influxdb.external.url .Values.influxdb.external.org .Values.influxdb.external.tokenSecret.name) -}}
+{{- fail "influxdb.external: with influxdb.mode external, say url, org and tokenSecret.name" -}}
+{{- end -}}
 {{- end -}}
 {{- if and .Values.agents.enabled (not .Values.agents.nodes) (not .Values.agents.existingConfigMap) -}}
 {{- fail "agents.nodes: with agents.enabled, say what the agent of each node serves, or name agents.existingConfigMap" -}}
