@@ -25,7 +25,7 @@ from labd.model.check import Check, CheckState
 from labd.model.run import Cause
 
 WORKERS = 4
-LOOK_S = 5.0
+LOOK_S = 2.0
 """How often a pod is looked at that may run out of time."""
 CLOSE_S = 1.0
 """How long a call that is under way may take when labd stops."""
@@ -288,7 +288,9 @@ class ClusterKeeper:
             attempt.status = status
             current = self._named.get(attempt.name) is attempt
         if isinstance(status, Exited):
-            _log.info("runner gone", run=attempt.job.run_id, attempt=status.attempt, how=status.reason)
+            # That there is no result may be untrue: labd's store knows.
+            how = "it ended" if status.cause == Cause.NO_RESULT else status.reason
+            _log.info("pod over", run=attempt.job.run_id, attempt=status.attempt, how=how)
         if current:
             self._changed(attempt.job.run_id)
 

@@ -98,7 +98,7 @@ def _ended(pod: Json, cluster: Cluster) -> tuple[Cause, str]:
         return Cause.POD_LOST, "somebody deleted the pod"
     if not state:
         return Cause.POD_LOST, f"the pod ended before its runner did ({why or status['phase']}){said}"
-    return Cause.NO_RESULT, f"the runner {_how(_runner(pod), cluster)}, without a result"
+    return Cause.NO_RESULT, f"the runner gave no result: it {_how(_runner(pod), cluster)}"
 
 
 def _stuck(pod: Json, cluster: Cluster, now: float) -> tuple[Cause, str] | None:

@@ -81,7 +81,7 @@ def _end(pod: Json, after: float = 20) -> Exited:
 def test_no_success_without_a_result() -> None:
     end = _end(_pod("Succeeded", _ended(0)))
     assert end.cause is Cause.NO_RESULT
-    assert "exited with code 0, without a result" in end.reason
+    assert end.reason == "the runner gave no result: it exited with code 0"
 
 
 def test_longer_than_its_deadline() -> None:
@@ -244,7 +244,7 @@ def test_gone() -> None:
 def test_runner_that_breaks_shows_its_last_words() -> None:
     end = _end(_pod("Failed", _ended(1, reason="Error", message="Traceback ...\nOSError: no space left\n")))
     assert end.cause is Cause.NO_RESULT
-    assert end.reason.startswith("the runner exited with code 1; it wrote: Traceback")
+    assert end.reason.startswith("the runner gave no result: it exited with code 1; it wrote: Traceback")
     assert len(_end(_pod("Failed", _ended(1, message="x" * 9999))).reason) < 2100
 
 
