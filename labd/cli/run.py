@@ -34,8 +34,8 @@ from labd.cli.progress import Progress
 from labd.cli.run_following import Waiting, follow_up, result_of, waiting_options
 from labd.cli.run_text import counts, print_attempts, print_cases, print_failures, print_line
 from labd.cli.session import Session, pass_session
-from labd.client import ExecutorName, LogLine
-from labd.client.types import WantedBenches
+from labd.client import ExecutorName, LogLine, Run
+from labd.client.types import GitSource, WantedBenches
 
 _STATES = ["PENDING", "RUNNING", *OF_RUN]
 
@@ -81,6 +81,7 @@ def run() -> None:
       labctl run identify.lua --selector platform=meb --wait
       labctl run timing.lua --on bench --wait
       labctl run nightly.lua --on kubernetes --wait
+      labctl run --git https://git.example.com/tests.git --git-path smoke.lua --on kubernetes
       labctl run gateway.lua -l role=sender -l '2*role=receiver' --same-site --wait
       labctl run again r-5f3a9c01d2e4 --wait
       labctl run ls
@@ -97,7 +98,10 @@ def run() -> None:
 
 
 @click.command()
-@click.argument("script", type=click.Path(path_type=Path))
+@click.argument("script", type=click.Path(path_type=Path), required=False)
+@click.option("--git", "git_url", metavar="URL", help="Take the script from this Git repository, instead of a file.")
+@click.option("--git-path", metavar="PATH", help="Of the script in the repository.")
+@click.option("--git-revision", metavar="REVISION", help="Branch, tag or whole commit; else the default branch.")
 @selectors_option
 @waiting_options
 @click.option(
@@ -114,10 +118,8 @@ def run() -> None:
     "--at",
     "executor",
     type=click.Choice(["process", "bench", "kubernetes"]),
-    default="process",
-    show_default=True,
     help="Where the script runs: a process beside labd, on the bench's own machine beside the bus, for timing that "
-    "cannot cross a network, or in a pod.",
+    "cannot cross a network, or in a pod. Else as the policy says of the team: a process, unless it says otherwise.",
 )
 @click.option(
     "--cluster", metavar="NAME", help="Of --on kubernetes: which cluster, by its name at labd; else the default one."
@@ -141,12 +143,15 @@ def run() -> None:
 @pass_session
 def submit(
     session: Session,
-    script: Path,
+    script: Path | None,
+    git_url: str | None,
+    git_path: str | None,
+    git_revision: str | None,
     wanted: tuple[WantedBenches, ...],
     same_site: bool,
     how: Waiting,
     timeout_s: float,
-    executor: ExecutorName,
+    executor: ExecutorName | None,
     cluster: str | None,
     name: str | None,
     named: tuple[Path, ...],
@@ -159,16 +164,20 @@ def submit(
     as_json: bool,
 ) -> None:
     """Run a Lua scenario on a bench, or on several at once."""
-    if not script.is_file():
+    git = _git(script, git_url, git_path, git_revision)
+    if git is not None and named:
+        raise click.UsageError("--file goes up beside a script's file: a script from Git has those of its repository")
+    if script is not None and not script.is_file():
         commands = ", ".join(sorted(run.commands))
         raise click.BadParameter(f"{str(script)!r} is no file, nor a command ({commands}).", param_hint="SCRIPT")
     selector, benches = selector_and_benches(wanted)
     submitted = session.lab.create_run(
         environment=environment,
-        script=read_script(script),
-        name=name or script.name,
-        files={} if no_files else files_beside(script),
-        data_files=data_files(script, named),
+        script=None if script is None else read_script(script),
+        git=git,
+        name=name or (None if script is None else script.name),
+        files={} if no_files or script is None else files_beside(script),
+        data_files={} if script is None else data_files(script, named),
         selector=selector,
         benches=benches,
         same_site=same_site,
@@ -181,6 +190,21 @@ def submit(
         cluster=cluster,
     )
     follow_up(session.lab, submitted, how, as_json)
+
+
+def _git(script: Path | None, url: str | None, path: str | None, revision: str | None) -> GitSource | None:
+    """Where the script is in Git; None when it is a file."""
+    if url is None:
+        if script is None:
+            raise click.UsageError("Missing SCRIPT: give a file, or --git URL --git-path PATH.")
+        if path is not None or revision is not None:
+            raise click.UsageError("--git-path and --git-revision go with --git URL.")
+        return None
+    if script is not None:
+        raise click.UsageError(f"Give a script ({str(script)!r}) or --git, not both.")
+    if path is None:
+        raise click.UsageError("--git needs --git-path: which file of the repository is the script?")
+    return GitSource(url=url, path=path, revision=revision or "HEAD")
 
 
 run.script = submit
@@ -259,6 +283,7 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
             "holder": found["holder"],
             "team": found["team"] if found["team"] != "default" else "",
             "runs on": found["executor"] + (f", cluster {found['cluster']}" if found["cluster"] else ""),
+            "git": _source_text(found),
             "priority": found["priority"] if found["priority"] != "normal" else "",
             "created": f"{found['created_at']} ({ago(found['created_at'])})",
             "took": elapsed(found["started_at"], found["ended_at"]),
@@ -273,6 +298,14 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
             click.echo()
             print_cases(document)
         print_failures(document)
+
+
+def _source_text(one: Run) -> str:
+    git = one["git"]
+    if git is None:
+        return ""
+    commit = f", commit {one['commit']}" if one["commit"] else ""
+    return f"{git['url']} {git['path']} at {git['revision']}{commit}"
 
 
 @run.command("logs")

@@ -25,6 +25,7 @@ from labd.client.types import (
     Calendar,
     Environment,
     ExecutorName,
+    GitSource,
     Invitation,
     Lease,
     LeaseWhy,
@@ -368,8 +369,9 @@ class LabClient(Identities):
     def create_run(
         self,
         *,
-        script: str,
-        name: str = "scenario.lua",
+        script: str | None = None,
+        git: GitSource | None = None,
+        name: str | None = None,
         files: Mapping[str, str] | None = None,
         selector: str = "",
         benches: Sequence[WantedBenches] = (),
@@ -379,35 +381,32 @@ class LabClient(Identities):
         team: str | None = None,
         priority: str = "normal",
         timeout_s: float = 300,
-        executor: ExecutorName = "process",
+        executor: ExecutorName | None = None,
         cluster: str | None = None,
         data_files: Mapping[str, bytes] | None = None,
         environment: str | None = None,
         idempotency_key: str | None = None,
     ) -> Run:
-        """Submits a Lua scenario. ``files`` are further Lua files by path relative to the script, for ``require``,
-        and ``data_files`` what else it names, such as a log to replay (at most 16 MiB together).
+        """Submits a Lua scenario, the ``script`` itself or one in ``git``. ``files`` are further Lua files by path
+        relative to the script, for ``require``, and ``data_files`` what else it names, such as a log to replay (at most
+        16 MiB together).
 
         ``timeout_s`` counts from the moment that the run starts. The script runs beside labd (``executor`` "process"),
         on the bench's own machine, beside the bus ("bench"), or in a pod ("kubernetes") of that ``cluster``, else of
-        the default one. It is given the variables and secrets of the ``environment``. Its holder is whoever asks,
-        unless told otherwise.
+        the default one; where its team's runs do, if nothing is said. It is given the variables and secrets of the
+        ``environment``. Its holder is whoever asks, unless told otherwise.
 
         Sent again with the same ``idempotency_key`` within a day, by another process too, it is the same run.
         """
         body: dict[str, object] = {
-            "script": script,
-            "name": name,
             "files": dict(files or {}),
             "holder": holder,
             "priority": priority,
             "timeout_s": timeout_s,
-            "executor": executor,
         } | _wanted(selector, benches, same_site, affinity, team)
-        if environment is not None:
-            body["environment"] = environment
-        if cluster is not None:
-            body["cluster"] = cluster
+        optional = {"script": script, "git": git, "name": name, "executor": executor, "cluster": cluster}
+        optional["environment"] = environment
+        body |= {field: value for field, value in optional.items() if value is not None}
         if data_files:
             body["data_files"] = {path: b64encode(content).decode() for path, content in data_files.items()}
         return cast(Run, self._call("POST", "runs", body, key=idempotency_key))
@@ -567,6 +566,10 @@ class LabClient(Identities):
     def data_file(self, run_id: str, path: str) -> bytes:
         """What is in a data file of the run."""
         return self._http.request("GET", f"{_API}/runs/{_segment(run_id)}/data-files/{quote(path)}")
+
+    def record_commit(self, run_id: str, commit: str) -> Run:
+        """As the runner of a run: what the revision of its Git source was when it was fetched."""
+        return cast(Run, self._call("PUT", f"runs/{_segment(run_id)}/commit", {"commit": commit}))
 
     def append_log(self, run_id: str, first_seq: int, lines: Sequence[Mapping[str, str]]) -> int:
         """Hands over log lines (``time``, ``level``, ``text``), numbered from ``first_seq`` on.

@@ -314,6 +314,8 @@ class TeamPolicy(TypedDict):
     bench_hours_per_week: float | None
     classes: list[str] | None
     longest_lease_s: float | None
+    executor: ExecutorName
+    """Of runs that name none."""
 
 
 class RunPolicy(TypedDict):
@@ -352,6 +354,16 @@ class CaseCounts(TypedDict):
     error: int
 
 
+class GitSource(TypedDict):
+    """A script in a Git repository."""
+
+    url: str
+    path: str
+    """Of the script in the repository."""
+    revision: str
+    """Branch, tag or whole commit."""
+
+
 class Attempt(TypedDict):
     """One try at a run, with a lease and a runner of its own."""
 
@@ -381,6 +393,10 @@ class Run(TypedDict):
     executor: ExecutorName
     cluster: str | None
     """Of the executor ``kubernetes``."""
+    git: GitSource | None
+    """Where its script is, unless it came with it."""
+    commit: str | None
+    """What the revision of ``git`` was when it was fetched."""
     lease_id: str | None
     bench: str | None
     """The bench of a run on a single one; None with several."""
@@ -433,6 +449,8 @@ class Assignment(TypedDict):
     """Of the run, from 1: each has a runner of its own."""
     name: str
     script: str
+    """Empty where ``git`` says where it is."""
+    git: NotRequired[GitSource | None]
     files: dict[str, str]
     """Further Lua files by path relative to the script."""
     data_files: dict[str, int]

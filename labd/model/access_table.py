@@ -121,6 +121,7 @@ REST = MappingProxyType(
         f"POST {_API}/runs/{{run_id}}/runner-token": _PUBLIC,  # with the token of the run's pod, which is reviewed
         f"GET {_API}/runs/{{run_id}}/assignment": _RUNNER,
         f"GET {_API}/runs/{{run_id}}/data-files/{{path}}": _RUNNER,
+        f"PUT {_API}/runs/{{run_id}}/commit": _RUNNER,
         f"POST {_API}/runs/{{run_id}}/log": _RUNNER,
         f"PUT {_API}/runs/{{run_id}}/result": _RUNNER,
     }

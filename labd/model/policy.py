@@ -6,6 +6,7 @@ from typing import Any
 
 from labd.model.identity import Actor, Role
 from labd.model.nearest import nearest
+from labd.model.run import ExecutorName
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
@@ -49,6 +50,8 @@ class TeamPolicy:
     classes: tuple[str, ...] | None = None
     """Of priority, that it may ask for."""
     longest_lease_s: float | None = None
+    executor: ExecutorName = ExecutorName.PROCESS
+    """Of runs that name none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,4 +175,5 @@ def _class_of(values: Mapping[str, Any]) -> PriorityClass:
 
 def _team_of(values: Mapping[str, Any]) -> TeamPolicy:
     found = TeamPolicy(**values)
-    return replace(found, classes=None if found.classes is None else tuple(found.classes))
+    classes = None if found.classes is None else tuple(found.classes)
+    return replace(found, classes=classes, executor=ExecutorName(found.executor))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from labd.model.errors import IllegalTransition
+from labd.model.source import GitSource
 
 
 class RunState(StrEnum):
@@ -136,6 +137,10 @@ class Run:
     executor: ExecutorName = ExecutorName.PROCESS
     cluster: str | None = None
     """Of the executor ``kubernetes``: where its pods live."""
+    git: GitSource | None = None
+    """Where its script is, unless it came with it."""
+    commit: str | None = None
+    """What ``git``'s revision was when it was first fetched: further attempts take the same."""
     attempt: int = 1
     """The number of the present one, which the lease and the times are of; former ones are kept as `Attempt`."""
     started_at: float | None = None

@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -15,6 +16,7 @@ from bench_agent.protocol import tracing
 from labd.executors.base import Alive, Executor, ExecutorError, Exited, Job
 from labd.model.lease import Lease, LeaseState
 from labd.model.run import Cause, ExecutorName, Run, RunState
+from labd.model.source import GitSource
 from labd.services.core import PULSE_S, Core
 from labd.services.ledger import CLOCK_MARGIN_S, Effects
 from labd.services.peers import LeadLost
@@ -235,6 +237,7 @@ class Conductor:
             timeout_s=run.timeout_s,
             cluster=run.cluster,
             script=self._running.script(run),
+            git=_source(run),
             others=others,
             begun=lease.state is LeaseState.ACTIVE,
             traceparent=run.traceparent,
@@ -296,3 +299,8 @@ class Conductor:
         with self._wake:
             self._wake.wait_for(lambda: self._stopping, timeout=RETRY_S)
         return 0.0
+
+
+def _source(run: Run) -> GitSource | None:
+    """Where its script is in Git. What a former attempt found at a branch or tag is what the next one executes."""
+    return run.git if run.git is None or run.commit is None else replace(run.git, revision=run.commit)

@@ -3,19 +3,18 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench_agent.protocol import tracing
-from labd.executors.base import ClusterExecutor, Executor
+from labd.executors.base import Executor
 from labd.model.environment import Given
 from labd.model.filters import Filter
 from labd.model.identity import DEFAULT_TEAM, Actor
 from labd.model.lease import DEFAULT_PRIORITY, Lease, Wanted
 from labd.model.masking import Mask
-from labd.model.nearest import nearest
 from labd.model.run import Attempt, CaseCounts, Cause, ExecutorName, LogLevel, LogLine, Run, RunInput, RunState
-from labd.model.source import too_long_for_a_pod
+from labd.model.source import GitSource, is_commit
 from labd.services.core import Core
 from labd.services.environments import Environments
 from labd.services.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
@@ -23,6 +22,7 @@ from labd.services.identifiers import new_run_id
 from labd.services.leasing import BenchAccess, new_lease
 from labd.services.ledger import Ledger
 from labd.services.limits import RunLimits
+from labd.services.run_places import Place, place_of, require_source
 from labd.services.wishes import benches_wanted, obstacle_now, parse_wanted
 from labd.store.unit import Unit
 from labd.store.units.runs import StoredResult
@@ -86,7 +86,8 @@ class Running:
         self,
         actor: Actor,
         *,
-        script: str,
+        script: str | None = None,
+        git: GitSource | None = None,
         name: str,
         files: dict[str, str],
         selector: str = "",
@@ -97,22 +98,25 @@ class Running:
         team: str = DEFAULT_TEAM,
         timeout_s: float,
         priority: str = DEFAULT_PRIORITY,
-        executor: ExecutorName = ExecutorName.PROCESS,
+        executor: ExecutorName | None = None,
         cluster: str | None = None,
         data_files: Mapping[str, bytes] | None = None,
         environment: str | None = None,
     ) -> RunView:
-        """Queues a run; when its benches are free it is RUNNING at once. Raises Invalid."""
-        where = self._where(executor, cluster)
-        if executor is ExecutorName.KUBERNETES and (message := too_long_for_a_pod(script)):
-            raise Invalid(f"script: {message}", FieldError("script", f"{script[:40]}…", message))
+        """Queues a run; when its benches are free it is RUNNING at once. Raises Invalid.
+
+        It executes ``script``, or what is in a repository, ``git``. Without an ``executor`` it lives where its team's
+        runs do.
+        """
         contents = [(path, _digest(content), content) for path, content in (data_files or {}).items()]
         wanted = parse_wanted(selector, benches)
         with self._core.transaction(actor) as ledger:
+            where = place_of(self._executors, executor or ledger.policy.team(team).executor, cluster, git)
+            require_source(script, git, files, where.executor)
             lease = self._lease(
                 ledger,
                 timeout_s,
-                executor,
+                where.executor,
                 wanted=wanted,
                 same_site=same_site,
                 affinity=affinity,
@@ -120,7 +124,7 @@ class Running:
                 team=team,
                 priority=priority,
             )
-            run = self._enter(ledger, lease, RunInput(script, files), name, timeout_s, where, environment)
+            run = self._enter(ledger, lease, RunInput(script or "", files), name, timeout_s, where, environment)
             for path, digest, content in contents:
                 ledger.unit.add_data_file(run.id, path, digest, content)
             ledger.schedule()
@@ -139,7 +143,7 @@ class Running:
                 raise Conflict(f"run {run_id} is {former.state}: it can be run again once it is over")
             if lease is None or inputs is None:
                 raise Conflict(f"run {run_id} cannot be run again: what it executed is not kept any more")
-            where = self._where(former.executor, former.cluster)
+            where = place_of(self._executors, former.executor, former.cluster, former.git)
             failed_on = [one.bench for one in lease.benches] if former.state is RunState.ERROR else []
             wish = self._lease(
                 ledger,
@@ -159,28 +163,6 @@ class Running:
             ledger.schedule()
             return self._view(unit, _require(unit, run.id), fresh=True)
 
-    def _where(self, executor: ExecutorName, cluster: str | None) -> "_Where":
-        """Where the run is to live. Raises Invalid when this labd has no such place."""
-        place = self._executors.get(executor)
-        if place is None:
-            message = f"this labd has no {executor} executor"
-            if executor is ExecutorName.KUBERNETES:
-                message = "this labd knows no cluster: its operator names them with labd serve --clusters FILE"
-            raise Invalid(f"executor {str(executor)!r}: {message}", FieldError("executor", executor, message))
-        if not isinstance(place, ClusterExecutor):
-            if cluster is not None:
-                message = f"the executor {str(executor)!r} has no clusters: leave it out, or run on kubernetes"
-                raise Invalid(f"cluster {cluster!r}: {message}", FieldError("cluster", cluster, message))
-            return _Where(executor)
-        known = ", ".join(place.clusters)
-        if cluster is None and place.default_cluster is None:
-            message = f"name one: none is the default. There are {known}"
-            raise Invalid(f"cluster: {message}", FieldError("cluster", None, message))
-        if cluster is not None and cluster not in place.clusters:
-            message = f"there is no such cluster{nearest(cluster, place.clusters)}; there are {known}"
-            raise Invalid(f"cluster {cluster!r}: {message}", FieldError("cluster", cluster, message))
-        return _Where(executor, cluster or place.default_cluster)
-
     def _lease(self, ledger: Ledger, timeout_s: float, executor: ExecutorName, **wish: Any) -> Lease:
         limits = self._core.limits
         duration_s = timeout_s + limits.grace_s + HARD_END_MARGIN_S
@@ -195,7 +177,7 @@ class Running:
         inputs: RunInput,
         name: str,
         timeout_s: float,
-        where: "_Where",
+        where: Place,
         environment: str | None,
         repeats: str | None = None,
     ) -> Run:
@@ -217,6 +199,7 @@ class Running:
             executor=where.executor,
             cluster=where.cluster,
             traceparent=tracing.current(),
+            git=where.git,
         )
         ledger.add_lease(lease)
         ledger.unit.add_run(run, inputs)
@@ -229,9 +212,15 @@ class Running:
             "executor": where.executor,
             "lease": lease.id,
         }
-        after = (
-            wished | ({"repeats": repeats} if repeats else {}) | ({"cluster": where.cluster} if where.cluster else {})
-        )
+        after = wished | {
+            name: value
+            for name, value in (
+                ("repeats", repeats),
+                ("cluster", where.cluster),
+                ("git", None if where.git is None else asdict(where.git)),
+            )
+            if value is not None
+        }
         ledger.audit("run.created", f"run/{run.id}", after=after, team=lease.team)
         return run
 
@@ -318,8 +307,8 @@ class Running:
         return {run.id: run.attempt for run in runs if run is not None and run.state is RunState.RUNNING}
 
     def script(self, run: Run) -> str | None:
-        """What a run in a cluster executes; None of others, whose runners fetch it themselves."""
-        if run.executor is not ExecutorName.KUBERNETES:
+        """What a run in a cluster executes; None of others, whose runners fetch it themselves, or from Git."""
+        if run.executor is not ExecutorName.KUBERNETES or run.git is not None:
             return None
         with self._core.view() as unit:
             inputs = unit.inputs(run.id)
@@ -381,6 +370,29 @@ class Running:
             raise NotFound(f"no data file {path!r} came with run {run_id}")
         return content
 
+    def record_commit(self, run_id: str, commit: str, attempt: int = 1) -> RunView:
+        """Records what the run's Git revision was when its runner fetched it.
+
+        Raises NotFound, Invalid for what is no commit, Forbidden for a runner of a former attempt, and Conflict when
+        the run takes its script from elsewhere, is over, or ran another commit before.
+        """
+        if not is_commit(commit):
+            message = "expected all 40 or 64 hexadecimal digits of a commit"
+            raise Invalid(f"commit {commit!r}: {message}", FieldError("commit", commit, message))
+        with self._core.transaction() as ledger:
+            run = _at(ledger.unit, run_id, attempt)
+            if run.git is None:
+                raise Conflict(f"the script of run {run_id} came with it, from no Git repository")
+            if run.commit is not None and run.commit != commit:
+                raise Conflict(f"run {run_id} runs commit {run.commit}, not {commit}")
+            if run.commit is None:
+                if run.state is not RunState.RUNNING:
+                    raise Conflict(f"run {run_id} is {run.state}: it fetches nothing")
+                run = replace(run, commit=commit)
+                ledger.unit.save_run(run)
+                ledger.effects.runs.add(run_id)
+            return self._view(ledger.unit, run)
+
     def append_log(self, run_id: str, first_seq: int, lines: Sequence[NewLine], attempt: int = 1) -> int:
         """Stores lines; those that are stored already are ignored. Returns the last stored sequence number.
 
@@ -436,14 +448,6 @@ class Running:
             ledger.unit.add_result(run_id, StoredResult(text, junit))
             run = ledger.end_run(run, _VERDICTS[document["verdict"]], _reason(document), _counts(document))
             return self._view(ledger.unit, run)
-
-
-@dataclass(frozen=True, slots=True)
-class _Where:
-    """Where a run's process is to live."""
-
-    executor: ExecutorName
-    cluster: str | None = None
 
 
 _LINES_BEFORE = 256

@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping
 from labd.model.bench import Bench
 from labd.model.lease import Lease, LeasedBench, LeaseEnd, LeaseState, Wanted
 from labd.model.run import Attempt, CaseCounts, Cause, ExecutorName, LogLevel, LogLine, Run, RunState
+from labd.model.source import GitSource
 
 Values = dict[str, Any]
 
@@ -64,6 +65,7 @@ def run_of(row: RowMapping) -> Run:
     values = dict(row)
     values["state"] = RunState(values["state"])
     values["executor"] = ExecutorName(values["executor"])
+    values["git"] = None if not values["git"] else GitSource(**values["git"])
     values["cause"] = None if values["cause"] is None else Cause(values["cause"])
     passed, failed, error = values.pop("passed"), values.pop("failed"), values.pop("error")
     return Run(**values, cases=None if passed is None else CaseCounts(passed, failed, error))

@@ -59,6 +59,12 @@ def get_data_file(
     return Response(lab.running.data_file(run_id, path), media_type="application/octet-stream")
 
 
+@router.put("/commit", responses=body_responses(*_REFUSALS), summary="Report the commit that runs")
+def put_commit(lab: LabOf, run_id: RunId, attempt: AttemptOf, report: schemas.CommitReport) -> schemas.Run:
+    """Records what the Git revision of the run was when its runner fetched it; another one is refused with 409."""
+    return run_answer(lab.running.record_commit(run_id, report.commit, attempt))
+
+
 @router.post("/log", openapi_extra=REPEATABLE, responses=body_responses(*_REFUSALS), summary="Append to the run's log")
 def append_log(lab: LabOf, run_id: RunId, attempt: AttemptOf, batch: schemas.LogBatch) -> schemas.LogReceipt:
     """Stores consecutive lines. Lines that are stored already are ignored; a gap is refused with 409."""

@@ -18,6 +18,7 @@ from labd.api.paging import Page, PagingOf
 from labd.api.problems import body_responses, responses
 from labd.api.routing import Router, waits_for
 from labd.model.run import LogLine, RunState
+from labd.model.source import GitSource
 from labd.services.tenancy import holder_for, team_for
 
 router = Router(prefix="/runs", tags=["runs"])
@@ -33,11 +34,13 @@ _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
 def create_run(lab: LabOf, actor: ActorOf, wish: schemas.RunRequest) -> schemas.Run:
     """Queues a run; it is RUNNING at once when a matching bench is free."""
     team = team_for(actor, wish.team)
+    git = None if wish.git is None else GitSource(wish.git.url, wish.git.path, wish.git.revision)
     return run_answer(
         lab.running.create(
             actor,
             script=wish.script,
-            name=wish.name,
+            git=git,
+            name=wish.name or ("scenario.lua" if git is None else git.name[:200]) or "scenario.lua",
             files=wish.files,
             data_files=wish.data_files,
             selector=wish.selector,

@@ -9,6 +9,7 @@ from labd.api.schemas.common import DAY_S, Request, Team, Word
 from labd.model import policy as model
 from labd.model.identity import Role
 from labd.model.nearest import nearest
+from labd.model.run import ExecutorName
 
 Positive = Annotated[float, Field(gt=0, le=365 * DAY_S)]
 
@@ -46,6 +47,7 @@ class TeamPolicy(_Strict):
     bench_hours_per_week: Annotated[float | None, Field(ge=0, le=1e7, description="In any seven days in a row.")] = None
     classes: Annotated[list[Word] | None, Field(description="Of priority, that it may ask for.")] = None
     longest_lease_s: Positive | None = None
+    executor: Annotated[ExecutorName, Field(strict=False, description="Of runs that name none.")] = ExecutorName.PROCESS
 
 
 class RunPolicy(_Strict):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from labd.api.schemas.common import LINE_LENGTH_MAX, LINES_MAX, Request, check_time
-from labd.api.schemas.runs import Result
+from labd.api.schemas.runs import GitSource, Result
 
 
 class RunnerTokenRequest(Request):
@@ -44,7 +44,8 @@ class Assignment(BaseModel):
     run_id: str
     attempt: int = Field(description="Of the run: each has a runner of its own.")
     name: str
-    script: str
+    script: str = Field(description="Empty where `git` says where it is.")
+    git: GitSource | None
     files: dict[str, str]
     data_files: dict[str, int] = Field(description="Sizes in bytes, by path relative to the script.")
     lease_id: str
@@ -77,6 +78,15 @@ class LogBatch(Request):
     )
     first_seq: Annotated[int, Field(ge=1, le=2**53)]
     lines: Annotated[list[NewLogLine], Field(min_length=1, max_length=LINES_MAX)]
+
+
+class CommitReport(Request):
+    """What a runner has fetched."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"commit": "2f4c0a9d5b1e7788a3c6f0de91b2a4c5d6e7f801"}})
+    commit: Annotated[
+        str, StringConstraints(min_length=40, max_length=64), Field(description="All of its hexadecimal digits.")
+    ]
 
 
 class LogReceipt(BaseModel):

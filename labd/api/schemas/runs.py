@@ -29,6 +29,29 @@ from labd.model.lease import DEFAULT_PRIORITY
 from labd.model.run import Cause, ExecutorName, LogLevel, RunState
 
 
+class GitSource(Request):
+    """A script in a Git repository."""
+
+    url: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=2048),
+        Field(
+            description="Of the repository, by https or http, without a user.",
+            examples=["https://git.example.com/t.git"],
+        ),
+    ]
+    path: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=1024),
+        Field(description="Of the script in the repository.", examples=["smoke/identify.lua"]),
+    ]
+    revision: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=255),
+        Field(description="Branch, tag or whole commit."),
+    ] = "HEAD"
+
+
 class RunRequest(Request):
     """A scenario to execute."""
 
@@ -43,8 +66,9 @@ class RunRequest(Request):
             }
         }
     )
-    script: Script
-    name: Name = "scenario.lua"
+    script: Annotated[Script | None, Field(description="The scenario; or else `git` says where it is.")] = None
+    git: Annotated[GitSource | None, Field(description="Of the executor `kubernetes`: where the scenario is.")] = None
+    name: Annotated[Name | None, Field(description="null: `scenario.lua`, or the file's name in Git.")] = None
     files: Annotated[
         dict[FilePath, ScriptFile],
         Field(max_length=FILES_MAX, description="Further Lua files by path relative to the script."),
@@ -67,13 +91,13 @@ class RunRequest(Request):
     priority: Priority = DEFAULT_PRIORITY
     timeout_s: Annotated[float, Field(gt=0, le=7 * DAY_S, description="Counts from the start of RUNNING.")] = 300.0
     executor: Annotated[
-        ExecutorName,
+        Annotated[ExecutorName, Field(strict=False)] | None,
         Field(
-            strict=False,
             description="Where the script runs: `process` beside labd, `bench` on the bench's own machine beside the "
-            "bus, for tests whose timing cannot cross a network, `kubernetes` in a pod of a cluster.",
+            "bus, for tests whose timing cannot cross a network, `kubernetes` in a pod of a cluster. null: as the "
+            "policy says of the team."
         ),
-    ] = ExecutorName.PROCESS
+    ] = None
     cluster: Annotated[
         Annotated[str, StringConstraints(min_length=1, max_length=63)] | None,
         Field(
@@ -127,6 +151,8 @@ class Run(BaseModel):
     timeout_s: float
     executor: ExecutorName
     cluster: str | None = Field(description="Of the executor `kubernetes`.")
+    git: GitSource | None = Field(description="Where its script is, unless it came with it.")
+    commit: str | None = Field(description="What the revision of `git` was when it was fetched.")
     lease_id: str | None
     bench: str | None = Field(description="The bench of a run on a single one; null with several.")
     benches: list[str]

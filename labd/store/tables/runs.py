@@ -20,6 +20,8 @@ runs = Table(
     Column("lease_id", String(32), ForeignKey("leases.id"), nullable=False),
     Column("executor", String(16), nullable=False),
     Column("cluster", String(63)),
+    Column("git", JSON(none_as_null=True)),
+    Column("commit", String(64)),
     Column("attempt", Integer, nullable=False, server_default="1"),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),

@@ -35,7 +35,6 @@ def test_submitting_prints_the_run_and_how_to_follow_it(labctl: Labctl, labd: Fa
         "holder": "",
         "priority": "high",
         "timeout_s": 90.0,
-        "executor": "process",
     }
 
 
@@ -326,3 +325,21 @@ def test_a_run_in_a_cluster_names_it_and_shows_its_attempts(labctl: Labctl, labd
     assert "kubernetes, cluster lab-a" in shown
     assert "Evicted: node-3 is drained" in shown
     assert shown.count("bench-1") == 2
+
+
+def test_a_script_from_git_is_named_instead_of_a_file(labctl: Labctl, labd: FakeLabd, script: Path) -> None:
+    url = "https://git.example.com/tests.git"
+    assert labctl("run", "--git", url, "--git-path", "smoke.lua", "--on", "kubernetes").exit_code == 0
+    asked = labd.asked("POST", "/runs")[0]
+    assert asked["git"] == {"url": url, "path": "smoke.lua", "revision": "HEAD"}
+    assert "script" not in asked
+    for wrong, message in (
+        (("run", "--git", url), "needs --git-path"),
+        (("run", str(script), "--git", url, "--git-path", "a.lua"), "not both"),
+        (("run", str(script), "--git-revision", "main"), "go with --git URL"),
+        (("run", "--selector", "a=b"), "Missing SCRIPT"),
+    ):
+        result = labctl(*wrong)
+        assert (result.exit_code, message in result.stderr) == (64, True), result.stderr
+    run = labd.add_run(git=asked["git"], commit="2f4c0a9d5b1e7788a3c6f0de91b2a4c5d6e7f801")
+    assert f"{url} smoke.lua at HEAD, commit 2f4c0a9d" in labctl("run", "show", run["id"]).stdout

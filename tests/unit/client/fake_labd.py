@@ -272,6 +272,8 @@ class FakeLabd:
             "timeout_s": 300.0,
             "executor": "process",
             "cluster": None,
+            "git": None,
+            "commit": None,
             "lease_id": None,
             "bench": None,
             "benches": [],
@@ -447,7 +449,9 @@ class _Handler(BaseHTTPRequestHandler):
             case "POST", ["runs"]:
                 run = lab.add_run(
                     selector=body.get("selector", ", ".join(one["selector"] for one in body.get("benches", []))),
-                    **{key: body[key] for key in ("name", "holder", "priority", "timeout_s", "executor")},
+                    **{
+                        key: body[key] for key in ("name", "holder", "priority", "timeout_s", "executor") if key in body
+                    },
                 )
                 if lab.free:
                     lab.start_run(run)

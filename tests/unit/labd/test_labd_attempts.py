@@ -1,21 +1,34 @@
 """Runs in clusters: where they may live, their attempts, and what a runner of a former one may still do."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from labd.executors.base import Alive, Exited
 from labd.model.identity import ANONYMOUS
 from labd.model.lease import LeaseState
-from labd.model.policy import Policy, RunPolicy
+from labd.model.policy import Policy, RunPolicy, TeamPolicy
 from labd.model.run import Cause, ExecutorName, LogLevel, Run, RunState
+from labd.model.source import GitSource
 from labd.services.attachment import Session
 from labd.services.errors import Conflict, Forbidden, Invalid
 from labd.services.lab import Lab
 from labd.services.running import NewLine
-from tests.unit.labd.fakes import RESULT, FakeClock, FakeClusters, FakeLink, attach, open_lab, report, settle
+from tests.unit.labd.fakes import (
+    RESULT,
+    FakeClock,
+    FakeClusters,
+    FakeLink,
+    application,
+    attach,
+    open_lab,
+    report,
+    settle,
+)
 
 
 @pytest.fixture
@@ -249,6 +262,112 @@ def test_pods_go_on_when_labd_stops(lab: Lab, pods: FakeClusters) -> None:
     run = _submit(lab)
     lab.running.fail_all("labd was stopped")
     assert lab.running.get(run.id).run.state is RunState.RUNNING
+
+
+GIT = GitSource("https://git.example.com/tests.git", "smoke/identify.lua", "main")
+COMMIT = "2f4c0a9d5b1e7788a3c6f0de91b2a4c5d6e7f801"
+
+
+def test_a_script_from_git_is_fetched_by_its_pod_and_each_attempt_runs_the_same_commit(
+    lab: Lab, pods: FakeClusters
+) -> None:
+    attached = attach(lab, report("bench-1"))
+    run = _submit(lab, script=None, git=GIT)
+    assert (pods.jobs[0].git, pods.jobs[0].script) == (GIT, None)
+    assignment = lab.running.assignment(run.id)
+    assert (assignment.run.git, assignment.inputs.script) == (GIT, "")
+    with pytest.raises(Invalid, match="all 40 or 64 hexadecimal digits"):
+        lab.running.record_commit(run.id, "main")
+    for _ in range(2):  # the answer to the first was lost
+        assert lab.running.record_commit(run.id, COMMIT).run.commit == COMMIT
+    with pytest.raises(Conflict, match=f"runs commit {COMMIT}"):
+        lab.running.record_commit(run.id, "0" * 40)
+    pods.die(run.id, "the node was drained", Cause.EVICTED)
+    settle(lab)
+    _fence(lab, attached)
+    assert pods.jobs[1].git == replace(GIT, revision=COMMIT), "though main may have moved"
+    with pytest.raises(Forbidden, match="attempt 1 of the run is over"):
+        lab.running.record_commit(run.id, COMMIT, attempt=1)
+    lab.running.put_result(run.id, RESULT, "", attempt=2)
+    again = lab.running.again(ANONYMOUS, run.id, "ci").run
+    assert (again.git, again.commit) == (GIT, None), "what the branch is then"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"script": "return 1", "git": GIT}, "script", "exactly one of them"),
+        ({"script": None}, "script", "exactly one of them"),
+        ({"git": replace(GIT, url="/srv/tests.git")}, "git.url", "expected one with https or http"),
+        ({"git": replace(GIT, url="file:///etc")}, "git.url", "expected one with https or http"),
+        ({"git": replace(GIT, url="ext::sh -c id")}, "git.url", "expected one with https or http"),
+        ({"git": replace(GIT, url="https://ada:secret@git.example.com/t.git")}, "git.url", "leave it out"),
+        ({"git": replace(GIT, url="https://git.example.com:x/t.git")}, "git.url", "x"),
+        ({"git": replace(GIT, path="../../etc/passwd")}, "git.path", "out of the repository"),
+        ({"git": replace(GIT, path="/etc/passwd")}, "git.path", "out of the repository"),
+        ({"git": replace(GIT, path=".")}, "git.path", "such as tests/smoke.lua"),
+        ({"git": replace(GIT, revision="--upload-pack=id")}, "git.revision", "a branch, a tag"),
+        ({"git": replace(GIT, revision="main..next")}, "git.revision", "a branch, a tag"),
+        ({"git": GIT, "files": {"a.lua": ""}}, "files", "the files of its repository"),
+        ({"git": GIT, "executor": ExecutorName.PROCESS}, "git", "run on kubernetes"),
+        ({"script": "-" * (256 * 1024 + 1)}, "script", "at most 262144"),
+    ],
+)
+def test_sources_that_cannot_be_are_refused_by_field(
+    lab: Lab, changes: dict[str, Any], field: str, message: str
+) -> None:
+    attach(lab, report("bench-1"))
+    with pytest.raises(Invalid, match=message) as refused:
+        _submit(lab, **{"script": None, **changes})
+    assert [one.field for one in refused.value.errors] == [field]
+
+
+def test_a_run_that_brought_its_script_has_no_commit(lab: Lab, pods: FakeClusters) -> None:
+    attach(lab, report("bench-1"))
+    with pytest.raises(Conflict, match="from no Git repository"):
+        lab.running.record_commit(_submit(lab).id, COMMIT)
+
+
+def test_a_team_may_have_its_runs_in_a_cluster_unless_they_say_otherwise(lab: Lab, pods: FakeClusters) -> None:
+    teams = (TeamPolicy("chassis", executor=ExecutorName.KUBERNETES),)
+    lab.policing.replace(ANONYMOUS, Policy(teams=teams))
+    attach(lab, report("bench-1"), report("bench-2"), report("bench-3"))
+    theirs = _submit(lab, team="chassis", executor=None)
+    assert (theirs.executor, theirs.cluster) == (ExecutorName.KUBERNETES, "lab-a")
+    assert _submit(lab, executor=None).executor is ExecutorName.PROCESS
+    assert _submit(lab, team="chassis", executor=ExecutorName.PROCESS).executor is ExecutorName.PROCESS
+
+
+def test_a_runner_reports_nothing_for_another_run(lab: Lab, pods: FakeClusters) -> None:
+    attach(lab, report("bench-1"), report("bench-2"))
+    one, two = _submit(lab), _submit(lab)
+    web = TestClient(application(lab), base_url="http://labd.test/api/v1/")
+    bearer = {"Authorization": f"Bearer {pods.jobs[0].token}"}
+    body = {"document": RESULT, "junit": "<testsuites/>"}
+    refused = web.put(f"runs/{two.id}/result", json=body, headers=bearer)
+    assert refused.status_code == 403
+    assert web.put(f"runs/{two.id}/commit", json={"commit": COMMIT}, headers=bearer).status_code == 403
+    assert lab.running.get(two.id).run.state is RunState.RUNNING
+    pods.die(one.id, "the node was drained", Cause.EVICTED)
+    settle(lab)
+    late = web.put(f"runs/{one.id}/result", json=body, headers=bearer)
+    assert (late.status_code, "attempt 1 of the run is over" in late.json()["detail"]) == (403, True)
+    shown = web.get(f"runs/{one.id}").json()
+    assert [(each["number"], each["cause"]) for each in shown["attempts"]] == [(1, "Evicted"), (2, None)]
+
+
+def test_a_run_from_git_over_the_api_is_named_after_its_script_and_shows_its_commit(
+    lab: Lab, pods: FakeClusters
+) -> None:
+    attach(lab, report("bench-1"))
+    web = TestClient(application(lab), base_url="http://labd.test/api/v1/")
+    source = {"url": GIT.url, "path": GIT.path}
+    run = web.post("runs", json={"git": source, "executor": "kubernetes", "holder": "ci"}).json()
+    assert (run["name"], run["git"], run["commit"]) == ("identify.lua", {**source, "revision": "HEAD"}, None)
+    settle(lab)
+    bearer = {"Authorization": f"Bearer {pods.jobs[0].token}"}
+    assert web.get(f"runs/{run['id']}/assignment", headers=bearer).json()["git"] == {**source, "revision": "HEAD"}
+    assert web.put(f"runs/{run['id']}/commit", json={"commit": COMMIT}, headers=bearer).json()["commit"] == COMMIT
 
 
 def test_a_run_again_goes_to_the_same_cluster(lab: Lab, pods: FakeClusters) -> None:
