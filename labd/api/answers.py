@@ -171,6 +171,7 @@ def why_answer(view: WhyView) -> schemas.LeaseWhy:
             for part in found.parts
         ],
         quota=None if found.over_quota is None else str(found.over_quota),
+        limit=None if found.at_limit is None else str(found.at_limit),
         held_for_it_from=None if found.reservation is None else to_text(found.reservation.starts_at),
         short_of={site: [found.parts[number].selector for number in parts] for site, parts in found.short_of.items()},
         expected_start=to_text(found.expected_start),

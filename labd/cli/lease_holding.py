@@ -117,6 +117,7 @@ def _fields(found: LeaseWhy) -> dict[str, str]:
         "start": f"{ago(expected)}, {estimate}" if expected else "never, as things are",
         "held for it": f"from {found['held_for_it_from']} on" if found["held_for_it_from"] else "",
         "quota": found["quota"] or "",
+        "limit": found["limit"] or "",
     }
     for number, part in enumerate(found["parts"], start=1):
         lines = [f"{part['count']} of {part['selector'] or 'any bench'}"]

@@ -286,6 +286,8 @@ class LeaseWhy(TypedDict):
     parts: list[PartInQuestion]
     quota: str | None
     """What its team would have too much of."""
+    limit: str | None
+    """Of which runs in clusters there are as many as the policy allows."""
     held_for_it_from: str | None
     """It waited so long that benches are held for it from then on."""
     short_of: dict[str, list[str]]
@@ -318,11 +320,22 @@ class TeamPolicy(TypedDict):
     """Of runs that name none."""
 
 
+class RunLimit(TypedDict):
+    """How many runs in clusters there may be at once, of those to which all applies that it says."""
+
+    runs: int
+    cluster: str | None
+    team: str | None
+    selector: str | None
+    """Only those that ask for benches by this selector."""
+
+
 class RunPolicy(TypedDict):
     """What holds for runs."""
 
     attempts: int
     """Of a run whose runner is lost through no fault of its own, with the first."""
+    limits: list[RunLimit]
 
 
 class Policy(TypedDict):

@@ -113,6 +113,8 @@ class Lease:
     heartbeat_by: float
     run_id: str | None = None
     """The run that the lease serves; None when a person or a program holds it."""
+    cluster: str | None = None
+    """Where the run that it serves lives, of one in a cluster."""
     team: str = DEFAULT_TEAM
     """Whose quota pays."""
     priority: str = DEFAULT_PRIORITY
@@ -186,6 +188,7 @@ class Lease:
             created_at=now,
             heartbeat_by=now + self.ttl_s,
             run_id=self.run_id,
+            cluster=self.cluster,
             team=self.team,
             priority=self.priority,
             same_site=self.same_site,

@@ -1,12 +1,14 @@
 """The lab's policy: who may ask for what, how much of it, and for how long. One document for the whole lab."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from labd.model.identity import Actor, Role
 from labd.model.nearest import nearest
 from labd.model.run import ExecutorName
+from labd.model.selector import SelectorError, parse
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
@@ -55,11 +57,39 @@ class TeamPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class RunLimit:
+    """How many runs in clusters there may be at once, of those to which all applies that it says."""
+
+    runs: int
+    cluster: str | None = None
+    """Only those in this one."""
+    team: str | None = None
+    """Only this one's."""
+    selector: str | None = None
+    """Only those that ask for benches by this selector."""
+
+    def covers(self, cluster: str, team: str, selectors: Collection[str]) -> bool:
+        """Whether such a run counts. Selectors are in their normal form."""
+        return (
+            self.cluster in (None, cluster)
+            and self.team in (None, team)
+            and (self.selector is None or _normal(self.selector) in selectors)
+        )
+
+    def __str__(self) -> str:
+        selector = None if self.selector is None else _normal(self.selector)
+        named = (("cluster", self.cluster), ("team", self.team), ("selector", selector))
+        return ", ".join(f"{what} {name}" for what, name in named if name is not None) or "the lab"
+
+
+@dataclass(frozen=True, slots=True)
 class RunPolicy:
     """What holds for runs."""
 
     attempts: int = 3
     """Of a run whose runner is lost through no fault of its own, the first one included."""
+    limits: tuple[RunLimit, ...] = ()
+    """A run that would be one too many for any of them waits, without a bench."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +175,14 @@ class Policy:
             for name in team.classes or ():
                 if name not in names:
                     yield Mistake(f"teams.{number}.classes", name, f"no class of priority{nearest(name, names)}")
+        for number, limit in enumerate(self.runs.limits):
+            try:
+                parse(limit.selector or "")
+            except SelectorError as error:
+                message = f"column {error.column}: {error.message}"
+                yield Mistake(f"runs.limits.{number}.selector", limit.selector, message)
+            if str(limit) in [str(other) for other in self.runs.limits[:number]]:
+                yield Mistake(f"runs.limits.{number}", str(limit), "there is another limit for the same runs")
         if self.idle_notice_s >= self.idle_release_s:
             yield Mistake(
                 "idle_notice_s", self.idle_notice_s, f"it must be below idle_release_s ({self.idle_release_s:g})"
@@ -163,8 +201,19 @@ def policy_of(document: Mapping[str, Any]) -> Policy:
     if "teams" in values:
         values["teams"] = tuple(_team_of(one) for one in values["teams"])
     if "runs" in values:
-        values["runs"] = RunPolicy(**values["runs"])
+        runs = dict(values["runs"])
+        runs["limits"] = tuple(RunLimit(**one) for one in runs.get("limits", ()))
+        values["runs"] = RunPolicy(**runs)
     return Policy(**values)
+
+
+@lru_cache(1000)
+def _normal(selector: str) -> str:
+    """The selector as leases have it; what is none stays as it is."""
+    try:
+        return str(parse(selector))
+    except SelectorError:
+        return selector
 
 
 def _class_of(values: Mapping[str, Any]) -> PriorityClass:

@@ -21,6 +21,7 @@ from collections.abc import Container, Iterable, Sequence
 from labd.scheduling.candidates import Candidates
 from labd.scheduling.decisions import Decision, Grant, Move, Notice, Reservation
 from labd.scheduling.lab import Held, Lab
+from labd.scheduling.limits import LimitReached, Limits
 from labd.scheduling.matching import Fleet, Preference
 from labd.scheduling.ordering import aged, in_order, recent_use
 from labd.scheduling.placing import Placing
@@ -48,6 +49,7 @@ class Pass:
         self.rules = rules
         self.fleet = Fleet(lab.benches)
         self.quotas = Quotas(lab, rules)
+        self.limits = Limits(rules.limits, (held.limits for held in lab.held if not held.ending))
         self._promised = self._entitled()
         self.candidates = Candidates(lab, self.fleet, self._promised)
         self.timeline = Timeline(lab, self.fleet, rules)
@@ -71,6 +73,7 @@ class Pass:
         moved = {move.wish: move.benches for move in moves}
         unserved: list[Wish] = []
         over_quota: dict[str, Shortfall] = {}
+        at_limit: dict[str, LimitReached] = {}
         in_vain: set[object] = set()
         in_reach = self.candidates.in_reach(self.lab.demand, self._placing.started_with)
         limited = {team for team in self.lab.teams if self.quotas.limits(team)}
@@ -80,6 +83,10 @@ class Pass:
                     self._start_booking(wish, moved.get(wish.id, wish.booked))
                 continue
             ends_at = now + wish.duration_s
+            reached = self.limits.reached(wish.limits)
+            if reached is not None:
+                at_limit[wish.id] = reached
+                continue
             if wish.team in limited:
                 shortfall = self.quotas.shortfall(wish.team, wish.count, now, ends_at)
                 if shortfall is not None:
@@ -105,10 +112,11 @@ class Pass:
             lapsed=tuple(lapsed),
             reservations=tuple(self._reservations),
             over_quota=over_quota,
+            at_limit=at_limit,
         )
 
     def _entitled(self) -> set[str]:
-        """The wishes to which a bench is promised, and which would not wait for their quota all the same."""
+        """The wishes to which a bench is promised, and which would not wait for quota or limit all the same."""
         promised = {bench.promised_to for bench in self.lab.benches if bench.promised_to is not None}
         if not promised:
             return promised
@@ -116,11 +124,14 @@ class Pass:
         return {
             wish.id
             for wish in self.lab.wishes
-            if wish.id in promised and not self.quotas.shortfall(wish.team, wish.count, now, now + wish.duration_s)
+            if wish.id in promised
+            and self.limits.reached(wish.limits) is None
+            and not self.quotas.shortfall(wish.team, wish.count, now, now + wish.duration_s)
         }
 
     def _serve(self, wish: Wish, ends_at: float) -> None:
         self._ends[wish.id] = ends_at
+        self.limits.take(wish.limits)
         if wish.starts_at is None:
             self.quotas.charge(wish.team, wish.count, self.lab.now, ends_at)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from labd.scheduling.limits import LimitReached
 from labd.scheduling.quotas import Shortfall
 
 
@@ -59,3 +60,5 @@ class Decision:
     reservations: tuple[Reservation, ...] = ()
     over_quota: Mapping[str, Shortfall] = field(default_factory=dict)
     """The wishes that wait for their team's quota and hold nobody up, with what is missing."""
+    at_limit: Mapping[str, LimitReached] = field(default_factory=dict)
+    """The wishes that wait because there are enough of their kind; they hold nobody up either."""

@@ -11,6 +11,7 @@ from labd.scheduling.decide import Pass
 from labd.scheduling.decisions import Decision, Reservation
 from labd.scheduling.forecast import Forecast, Lasting, Recent
 from labd.scheduling.lab import SITE_LABEL, Bench, Lab
+from labd.scheduling.limits import LimitReached
 from labd.scheduling.quotas import Quotas, Shortfall
 from labd.scheduling.rules import Rules
 from labd.scheduling.wish import Wish
@@ -70,6 +71,8 @@ class Explanation:
     expected_start: float | None
     """From what recent leases lasted; a booking's start. None while it cannot be served as things are."""
     over_quota: Shortfall | None = None
+    at_limit: LimitReached | None = None
+    """There are enough of its kind: nobody knows when one ends."""
     reservation: Reservation | None = None
     """What is held for it, and from when on it has that at the latest."""
     short_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -102,6 +105,7 @@ def explain(wish_id: str, lab: Lab, rules: Rules, recent: Iterable[Recent] = ())
         parts,
         _expected_start(queue[: place + 1], lab_pass, decision, Lasting(recent)),
         over_quota,
+        decision.at_limit.get(wish.id),
         reservation,
         short_of,
     )
@@ -112,9 +116,13 @@ def _expected_start(queue: list[Wish], lab_pass: Pass, decision: Decision, lasti
     team has too much, for what that may have.
     """
     last = queue[-1]
+    if last.id in decision.at_limit:
+        return None
     contested = 0
     relevant: list[Wish] = []
     for wish in reversed(queue):
+        if wish.id in decision.at_limit:
+            continue
         wanted = lab_pass.candidates.wanted(wish)
         if wish.id in decision.over_quota:
             competes = wish is last or (wish.team == last.team and last.id in decision.over_quota)

@@ -49,6 +49,8 @@ class Held:
     """It has been given notice and ends then at the latest."""
     ending: bool = False
     """Its holder may not act any more; the agents have not confirmed that yet."""
+    limits: tuple[str, ...] = ()
+    """Those of the rules that it counts for, until its end."""
 
     @property
     def gone_at(self) -> float:

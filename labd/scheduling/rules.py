@@ -57,6 +57,8 @@ class Rules:
     """What a bench may take from the end of a lease to the start of the next: kept free before a booking."""
     grace_s: float = 120.0
     """From the notice of a preemption to the end of the lease."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """By name, how many leases there may be at once that count for it."""
     fair_half_life_s: float = 24 * 3600.0
     """What a team used this long ago counts half against its share."""
 

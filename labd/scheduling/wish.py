@@ -30,6 +30,8 @@ class Wish:
     """Wishes with the same key prefer the same benches, which then carry the firmware or the data already."""
     avoid: frozenset[str] = frozenset()
     """Benches that failed this request before: they come into question only where no others could serve it."""
+    limits: tuple[str, ...] = ()
+    """Those of the rules that it counts for."""
     starts_at: float | None = None
     """A booking: from this time for ``duration_s``."""
     booked: tuple[str, ...] = ()

@@ -464,6 +464,8 @@ class Ledger:
 
     def _end_lease(self, lease: Lease, reason: LeaseEnd, note: str = "") -> Lease:
         self.effects.fences.extend(FenceOrder(one.bench, one.epoch, reason) for one in lease.benches if one.live)
+        if lease.state.held and lease.cluster is not None and self.policy.runs.limits:
+            self.effects.unscheduled = True  # a run that waits for a limit may not want this bench
         ended = lease.end(reason, self.now, note)
         self.effects.happened.append(LeaseOver(ended))
         action = "lease.ending" if ended.state is LeaseState.ENDING else "lease.ended"

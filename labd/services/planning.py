@@ -7,6 +7,7 @@ from labd.model.bench import Bench, BenchState
 from labd.model.lease import HELD, Lease, LeaseState
 from labd.model.policy import Policy
 from labd.scheduling import lab as scheduling
+from labd.scheduling.limits import LimitReached, Limits
 from labd.scheduling.rules import PriorityClass, Rules, TeamRules
 from labd.scheduling.wish import Part, Wish
 from labd.services.tenancy import within
@@ -24,7 +25,25 @@ def rules_of(policy: Policy) -> Rules:
         teams={one.name: TeamRules(one.weight, one.benches, one.bench_hours_per_week) for one in policy.teams},
         clean_up_s=policy.clean_up_s,
         grace_s=policy.preemption_grace_s,
+        limits={str(one): one.runs for one in policy.runs.limits},
     )
+
+
+def limits_of(lease: Lease, policy: Policy) -> tuple[str, ...]:
+    """The limits of the policy that a lease counts for: only those of runs in clusters do."""
+    if lease.cluster is None or not policy.runs.limits:
+        return ()
+    selectors = {one.selector for one in lease.wanted}
+    return tuple(str(one) for one in policy.runs.limits if one.covers(lease.cluster, lease.team, selectors))
+
+
+def limit_reached(unit: Unit, lease: Lease) -> LimitReached | None:
+    """What keeps a waiting lease from any bench at present."""
+    policy = unit.policy()
+    limits = limits_of(lease, policy)
+    if not limits:
+        return None
+    return Limits(rules_of(policy).limits, (limits_of(one, policy) for one in unit.leases_in(HELD))).reached(limits)
 
 
 def wish_of(lease: Lease, policy: Policy) -> Wish:
@@ -42,6 +61,7 @@ def wish_of(lease: Lease, policy: Policy) -> Wish:
         same_site=lease.same_site,
         affinity=lease.affinity or None,
         avoid=frozenset(lease.avoid),
+        limits=limits_of(lease, policy),
         starts_at=lease.starts_at,
         booked=lease.reserved,
     )
@@ -91,6 +111,7 @@ def _held(lease: Lease, policy: Policy, now: float) -> scheduling.Held:
         priority=(known or min(policy.classes, key=lambda one: one.rank)).name,
         revoke_at=lease.revoke_at,
         ending=lease.state.over,
+        limits=limits_of(lease, policy),
     )
 
 

@@ -1,6 +1,6 @@
 """Where a run is to live, and from where it takes its script: checked before it waits for a bench."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from labd.executors.base import ClusterExecutor, Executor
@@ -47,8 +47,8 @@ def place_of(
     return Place(executor, cluster or place.default_cluster, git)
 
 
-def require_source(script: str | None, git: GitSource | None, files: Mapping[str, str], executor: ExecutorName) -> None:
-    """Raises Invalid unless it says what to execute, once."""
+def require_source(script: str | None, git: GitSource | None, files: Collection[str], executor: ExecutorName) -> None:
+    """Raises Invalid unless it says what to execute, once. ``files`` are the paths of those beside the script."""
     errors: list[FieldError] = []
     if (script is None) == (git is None):
         errors.append(FieldError("script", None, "give the script itself, or git: exactly one of them"))

@@ -112,11 +112,11 @@ class Running:
         wanted = parse_wanted(selector, benches)
         with self._core.transaction(actor) as ledger:
             where = place_of(self._executors, executor or ledger.policy.team(team).executor, cluster, git)
-            require_source(script, git, files, where.executor)
+            require_source(script, git, {**files, **(data_files or {})}, where.executor)
             lease = self._lease(
                 ledger,
                 timeout_s,
-                where.executor,
+                where,
                 wanted=wanted,
                 same_site=same_site,
                 affinity=affinity,
@@ -148,7 +148,7 @@ class Running:
             wish = self._lease(
                 ledger,
                 former.timeout_s,
-                former.executor,
+                where,
                 wanted=lease.wanted,
                 same_site=lease.same_site,
                 affinity=lease.affinity,
@@ -163,12 +163,13 @@ class Running:
             ledger.schedule()
             return self._view(unit, _require(unit, run.id), fresh=True)
 
-    def _lease(self, ledger: Ledger, timeout_s: float, executor: ExecutorName, **wish: Any) -> Lease:
+    def _lease(self, ledger: Ledger, timeout_s: float, where: Place, **wish: Any) -> Lease:
         limits = self._core.limits
         duration_s = timeout_s + limits.grace_s + HARD_END_MARGIN_S
-        if executor is ExecutorName.KUBERNETES:
+        if where.executor is ExecutorName.KUBERNETES:
             duration_s += limits.start_s
-        return new_lease(ledger, duration_s=duration_s, ttl_s=limits.ttl_s, run_id=new_run_id(), **wish)
+        wish |= {"run_id": new_run_id(), "cluster": where.cluster}
+        return new_lease(ledger, duration_s=duration_s, ttl_s=limits.ttl_s, **wish)
 
     def _enter(
         self,

@@ -8,6 +8,7 @@ from labd.model.selector import Selector, SelectorError, obstacle, parse
 from labd.scheduling.possible import impossible
 from labd.scheduling.wish import Part
 from labd.services.errors import FieldError, Invalid
+from labd.services.planning import limit_reached
 from labd.store.unit import Unit
 
 _MOST_SAID = 4
@@ -90,7 +91,10 @@ def obstacle_now(unit: Unit, lease: Lease, attached: Callable[[str], bool]) -> s
     if lease.state is not LeaseState.QUEUED:
         return None
     reasons = (_obstacle_of(unit, one.selector, lease.team, attached) for one in lease.wanted)
-    return next((reason for reason in reasons if reason is not None), None)
+    reason = next((reason for reason in reasons if reason is not None), None)
+    if reason is None and (reached := limit_reached(unit, lease)) is not None:
+        reason = str(reached)
+    return reason
 
 
 def _obstacle_of(unit: Unit, text: str, team: str, attached: Callable[[str], bool]) -> str | None:

@@ -180,6 +180,7 @@ class LeaseWhy(BaseModel):
     ahead: list[str] = Field(description="The leases before it that want a bench that it wants, in order.")
     parts: list[PartInQuestion]
     quota: str | None = Field(description="What its team would have too much of.")
+    limit: str | None = Field(description="Of which runs in clusters there are as many as the policy allows.")
     held_for_it_from: Time | None = Field(description="It waited so long that benches are held for it from then on.")
     short_of: dict[str, list[str]] = Field(
         description="Of a lease whose benches are all at one site: by the site, the selectors for which it has too few "

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from labd.api.schemas.common import DAY_S, Request, Team, Word
+from labd.api.schemas.common import DAY_S, Request, Selector, Team, Word
 from labd.model import policy as model
 from labd.model.identity import Role
 from labd.model.nearest import nearest
@@ -50,6 +50,15 @@ class TeamPolicy(_Strict):
     executor: Annotated[ExecutorName, Field(strict=False, description="Of runs that name none.")] = ExecutorName.PROCESS
 
 
+class RunLimit(_Strict):
+    """How many runs in clusters there may be at once, of those to which all applies that it says."""
+
+    runs: Annotated[int, Field(ge=0, le=100_000)]
+    cluster: Annotated[Word | None, Field(description="Only those in this one.")] = None
+    team: Annotated[Team | None, Field(description="Only this one's.")] = None
+    selector: Annotated[Selector | None, Field(description="Only those that ask for benches by this selector.")] = None
+
+
 class RunPolicy(_Strict):
     """What holds for runs."""
 
@@ -57,6 +66,10 @@ class RunPolicy(_Strict):
         int,
         Field(ge=1, le=10, description="Of a run whose runner is lost through no fault of its own, with the first."),
     ] = model.RunPolicy().attempts
+    limits: Annotated[
+        list[RunLimit],
+        Field(max_length=1000, description="A run in a cluster that would be one too many waits, without a bench."),
+    ] = Field(default=[])
 
 
 class Policy(_Strict):

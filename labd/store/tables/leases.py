@@ -17,6 +17,7 @@ leases = Table(
     Column("duration_s", Float, nullable=False),
     Column("ttl_s", Float, nullable=False),
     Column("run_id", String(32)),
+    Column("cluster", String(63)),
     Column("same_site", Boolean, nullable=False, server_default=false()),
     Column("affinity", Text, nullable=False, server_default=""),
     Column("held", Boolean, nullable=False, server_default=false()),

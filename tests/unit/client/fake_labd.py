@@ -437,7 +437,7 @@ class _Handler(BaseHTTPRequestHandler):
                 excluded = {"platform=meb": ["bench-3"]}
                 part = {"selector": "platform=meb", "count": 1, "excluded": excluded, "matching": [held, drained]}
                 return {
-                    **{"id": name, "position": 2, "ahead": ["lease-0"], "parts": [part], "quota": None},
+                    **{"id": name, "position": 2, "ahead": ["lease-0"], "parts": [part], "quota": None, "limit": None},
                     **{"held_for_it_from": None, "short_of": {"graz": ["platform=meb"]}, "expected_start": now(60)},
                     **lab.why,
                 }
