@@ -14,7 +14,8 @@ from bench_agent.server import config as agent_config
 from labd.daemon import main as labd
 from labd.executors.kubernetes.access import needs
 from labd.executors.kubernetes.settings import read_clusters_file
-from labd.services.providers import read_access_file
+from labd.model.identity import Role, Scope
+from labd.services.providers import read_access_file, roles_of
 from tests.unit.deploying.chart import (
     CHART,
     EXAMPLES,
@@ -126,6 +127,46 @@ def test_the_programs_take_their_options(values: Path) -> None:
                 parse(bench_agent, container["command"][1:])
 
 
+@pytest.mark.parametrize("values", [DEFAULTS, example("production")], ids=lambda path: path.stem)
+def test_the_operator_is_let_in_by_labd_and_by_the_cluster(values: Path, tmp_path: Path) -> None:
+    manifests = rendered(values)
+    spec = pods(manifests)["Deployment/labd-operator"]
+    [container] = spec["containers"]
+    parse(labd, container["args"])
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "health"}
+    [token] = next(one["projected"]["sources"] for one in spec["volumes"] if one["name"] == "token")
+    assert token["serviceAccountToken"]["audience"] == "labd"
+
+    (tmp_path / "access.yaml").write_text(of_kind(manifests, "ConfigMap", "labd")["data"]["access.yaml"])
+    [cluster] = read_access_file(tmp_path / "access.yaml").kubernetes
+    roles, scopes = roles_of(cluster.grants, {"namespace": NAMESPACE, "serviceaccount": spec["serviceAccountName"]})
+    teams = yaml.safe_load(values.read_text())["operator"]["namespaces"].values() or ["default"]
+    assert roles == dict.fromkeys(teams, Role.ENGINEER)
+    assert scopes == frozenset({Scope.READ, Scope.RUN})
+    assert roles_of(cluster.grants, {"namespace": "other", "serviceaccount": spec["serviceAccountName"]})[0] == {}
+
+
+def test_the_operator_may_handle_test_runs_and_its_lease_only() -> None:
+    manifests = rendered(DEFAULTS)
+    runs = {"testruns": ["get", "list", "watch", "patch", "delete"], "testruns/status": ["patch"]}
+    assert rules(manifests, "ClusterRole", f"{NAMESPACE}-labd-operator") == runs
+    assert rules(manifests, "Role", "labd-operator-lead") == {"leases": ["get", "create", "update"]}
+    narrowed = rendered(example("production"))
+    assert not any(one["kind"] == "ClusterRole" and "operator" in one["metadata"]["name"] for one in narrowed)
+    places = [one["metadata"]["namespace"] for one in narrowed if one["metadata"]["name"] == "labd-operator"]
+    assert sorted(set(places)) == ["chassis-ci", NAMESPACE, "powertrain-ci"]
+
+
+def test_prometheus_finds_the_port_of_every_labd() -> None:
+    manifests = rendered(example("production"))
+    monitor = of_kind(manifests, "ServiceMonitor", "labd")["spec"]
+    service = of_kind(manifests, "Service", "labd-each")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    others = [one for one in manifests if one["kind"] == "Service" and one is not service]
+    assert not any(monitor["selector"]["matchLabels"].items() <= one["metadata"]["labels"].items() for one in others)
+    assert monitor["endpoints"][0]["port"] in [port["name"] for port in service["spec"]["ports"]]
+
+
 @pytest.mark.parametrize("values", ALL, ids=lambda path: path.stem)
 def test_labd_reads_the_files_that_the_chart_writes(values: Path, tmp_path: Path) -> None:
     files = of_kind(rendered(values), "ConfigMap", "labd")["data"]
@@ -134,7 +175,7 @@ def test_labd_reads_the_files_that_the_chart_writes(values: Path, tmp_path: Path
     clusters = read_clusters_file(tmp_path / "clusters.yaml")
     assert clusters.choose(None).url == f"https://labd.{NAMESPACE}.svc:8470"
     if "access.yaml" in files:
-        assert read_access_file(tmp_path / "access.yaml").oidc
+        read_access_file(tmp_path / "access.yaml")
 
 
 @pytest.mark.parametrize("name", ["production", "vcan"])
@@ -250,7 +291,7 @@ def test_policies_select_the_pods_that_they_are_about() -> None:
 
 
 def test_labd_is_reached_by_test_pods_in_their_namespace() -> None:
-    [to_api, to_agents] = policy(example("production"), "labd")["ingress"]
+    [to_api, to_agents, _] = policy(example("production"), "labd")["ingress"]
     first = to_api["from"][0]
     assert first["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "labd-runs"}}
     assert to_api["ports"] == [{"port": "https", "protocol": "TCP"}]
@@ -360,6 +401,9 @@ REFUSED: list[tuple[str, str]] = [
     ("database.mode=mysql", "/database/mode"),
     ("database.mode=external", "say where the database is"),
     ("database.external.url=postgresql://labd:secret@db/labd", "/database/external/url"),
+    ("prometheus.serviceMonitor.enabled=true", "nothing to fetch"),
+    ("operator.executor=docker", "/operator/executor"),
+    ("labd.access.kubernetes[0].issuer=https://kubernetes.default.svc.cluster.local", "is the operator's already"),
     ("influxdb.mode=external", "say url, org and tokenSecret.name"),
     ("influxdb.bundled.retention=ever", "/influxdb/bundled/retention"),
     ("agents.enabled=true", "say what the agent of each node serves"),

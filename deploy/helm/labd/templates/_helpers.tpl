@@ -109,6 +109,21 @@ postgresql://labd@{{ include "labd.fullname" . }}-postgresql:5432/labd
 {{ ternary (printf "%s-influxdb" (include "labd.fullname" .)) .Values.influxdb.external.tokenSecret.name (eq .Values.influxdb.mode "bundled") }}
 {{- end -}}
 
+{{/* The file of `labd serve --access`: the operator's service account, beside whom the values name. */}}
+{{- define "labd.access" -}}
+{{- $access := deepCopy .Values.labd.access -}}
+{{- if .Values.operator.enabled -}}
+{{- $teams := ternary (list .Values.operator.team) (uniq (values .Values.operator.namespaces | sortAlpha)) (empty .Values.operator.namespaces) -}}
+{{- $grants := list -}}
+{{- range $teams -}}
+{{- $grants = append $grants (dict "claims" (dict "namespace" $.Release.Namespace "serviceaccount" (printf "%s-operator" (include "labd.fullname" $))) "team" . "role" "engineer" "scopes" (list "read" "run")) -}}
+{{- end -}}
+{{- $own := dict "name" "operator" "issuer" .Values.operator.issuer "url" "https://kubernetes.default.svc" "grants" $grants -}}
+{{- $_ := set $access "kubernetes" (prepend (default list $access.kubernetes) $own) -}}
+{{- end -}}
+{{- if $access }}{{ toYaml $access }}{{ end -}}
+{{- end -}}
+
 {{/* The file of `labd serve --clusters`. */}}
 {{- define "labd.clusters" -}}
 {{- $own := dict "name" "here" "default" true "namespace" (include "labd.runsNamespace" .) "image" (include "labd.image" (list . "runner")) "pull_policy" .Values.images.pullPolicy "identity" .Values.runs.identity "service_account" (printf "%s-run" (include "labd.fullname" .)) "url" (printf "https://%s:8470" (include "labd.host" .)) -}}
@@ -134,6 +149,14 @@ postgresql://labd@{{ include "labd.fullname" . }}-postgresql:5432/labd
 {{- end -}}
 {{- if and .Values.agents.devices (not .Values.agents.privileged) -}}
 {{- fail "agents.devices: a device of the node takes agents.privileged: true; a device plugin and agents.resources do without" -}}
+{{- end -}}
+{{- range .Values.labd.access.kubernetes -}}
+{{- if and $.Values.operator.enabled (eq .issuer $.Values.operator.issuer) -}}
+{{- fail "labd.access.kubernetes: this cluster's issuer is the operator's already; two providers cannot have one issuer: disable the operator, or have it in a release of its own" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.prometheus.serviceMonitor.enabled (not .Values.prometheus.enabled) -}}
+{{- fail "prometheus.serviceMonitor: there is nothing to fetch without prometheus.enabled" -}}
 {{- end -}}
 {{- range .Values.agents.simulators.ecus -}}
 {{- if not (has .interface $.Values.agents.simulators.interfaces) -}}
