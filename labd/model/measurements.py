@@ -320,13 +320,26 @@ _ALL = (
             _TEAM,
         ),
         (
-            _float("wait_s", "s", "from the request to the grant of its benches", optional=True),
+            _count("attempts", "that it took"),
+            _float("wait_s", "s", "from the request to the grant of the last attempt's benches", optional=True),
             _float("startup_s", "s", "from the grant to the runner's first use of it", optional=True),
             _float("duration_s", "s", "from the grant to the end", optional=True),
             _count("cases_passed", "test cases", optional=True),
             _count("cases_failed", "test cases", optional=True),
             _count("cases_error", "test cases", optional=True),
         ),
+    ),
+    Measurement(
+        "retry",
+        Source.LABD,
+        "each attempt at a run that another one follows",
+        "A runner was lost through no fault of the run's.",
+        (
+            Tag("cause", "of the attempt's end", tuple(cause.value for cause in Cause if cause.transient)),
+            _EXECUTOR,
+            _TEAM,
+        ),
+        (_count("attempt", "which one it was, from 1"),),
     ),
     Measurement(
         "runs",

@@ -115,7 +115,7 @@ _DURATION = click.FloatRange(min=0, min_open=True)
     envvar="LABD_OPERATOR_HEALTH",
     show_envvar=True,
     show_default=True,
-    help="Where /healthz and /readyz answer; port 0 lets the system choose.",
+    help="Where /healthz, /readyz and Prometheus' /metrics answer; port 0 lets the system choose.",
 )
 @click.option(
     "--log-level",

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from labd.operator.cache import Cache, Follower
 from labd.operator.cluster import ClusterError, Place, TestRuns
 from labd.operator.election import Election, NotLeading, Times
+from labd.operator.figures import Figures
 from labd.operator.reconciler import Reconciler, Rules
 from labd.operator.runs import Runs
 
@@ -108,15 +110,21 @@ class Operator:
 
 
 def serve_health(host: str, port: int, operator: Operator) -> ThreadingHTTPServer:
-    """Answers ``/healthz`` (it does not hang) and ``/readyz`` (it has read the TestRuns), in a thread."""
+    """Answers ``/healthz`` (it does not hang), ``/readyz`` (it has read the TestRuns) and Prometheus' ``/metrics``."""
     checks: dict[str, Callable[[], bool]] = {"/healthz": lambda: operator.well, "/readyz": lambda: operator.ready}
+
+    figures = Figures(operator.state)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             check = checks.get(self.path)
-            body = json.dumps(operator.state()).encode() + b"\n"
-            self.send_response(404 if check is None else 200 if check() else 503)
-            self.send_header("Content-Type", "application/json")
+            if self.path == "/metrics":
+                kind, body, status = CONTENT_TYPE_LATEST, generate_latest(figures.registry), 200
+            else:
+                kind, body = "application/json", json.dumps(operator.state()).encode() + b"\n"
+                status = 404 if check is None else 200 if check() else 503
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

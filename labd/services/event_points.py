@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from labd.model.measurements import NONE, OTHER, tag_text
 from labd.model.point import Point, Value
-from labd.services.happenings import Granted, Happening, LeaseOver, RunOver
+from labd.services.happenings import Granted, Happening, LeaseOver, Retried, RunOver
 
 TEAMS = 100
 SUITES = 100
@@ -59,10 +59,13 @@ class EventPoints:
                 return self._point("lease", tags, {"held_s": held_s, "benches": len(lease.benches)}, now)
             case RunOver():
                 return self._run(happening, now)
+            case Retried(run, cause):
+                tags = {"cause": cause.value, "executor": run.executor.value, "team": self._names.team(run.team)}
+                return self._point("retry", tags, {"attempt": run.attempt}, now)
 
     def _run(self, happening: RunOver, now: float) -> Point:
         run, lease = happening.run, happening.lease
-        fields: dict[str, Value] = {}
+        fields: dict[str, Value] = {"attempts": run.attempt}
         if run.started_at is not None:
             fields["wait_s"] = max(run.started_at - run.created_at, 0.0)
             fields["duration_s"] = max((run.ended_at or now) - run.started_at, 0.0)
@@ -76,7 +79,7 @@ class EventPoints:
             fields["cases_error"] = run.cases.error
         tags = {
             "verdict": run.state.value,
-            "cause": NONE,
+            "cause": NONE if run.cause is None else run.cause.value,
             "suite": self._names.suite(run.name),
             "executor": run.executor.value,
             "team": self._names.team(run.team),

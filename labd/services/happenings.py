@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from labd.model.lease import Lease
-from labd.model.run import Run
+from labd.model.run import Cause, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +29,13 @@ class RunOver:
     """The one that served it, as it was then."""
 
 
-Happening = Granted | LeaseOver | RunOver
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """An attempt at a run is over, and there is another."""
+
+    run: Run
+    """As it was."""
+    cause: Cause
+
+
+Happening = Granted | LeaseOver | RunOver | Retried

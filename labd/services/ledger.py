@@ -17,7 +17,7 @@ from labd.model.policy import Policy
 from labd.model.run import CaseCounts, Cause, ExecutorName, LogLevel, LogLine, Run, RunState
 from labd.scheduling.decide import decide
 from labd.scheduling.decisions import Grant, Notice
-from labd.services.happenings import Granted, Happening, LeaseOver, RunOver
+from labd.services.happenings import Granted, Happening, LeaseOver, Retried, RunOver
 from labd.services.identifiers import new_lease_id
 from labd.services.limits import RunLimits
 from labd.services.planning import HOUR_S, lab_of, rules_of
@@ -345,6 +345,7 @@ class Ledger:
         size = run.log_bytes + len(text.encode("utf-8"))
         again = replace(run.retry(lease.id), log_lines=line.seq, log_bytes=size)
         self.unit.save_run(again)
+        self.effects.happened.append(Retried(run, cause))
         before, after = {"attempt": run.attempt, "lease": former.id}, {"attempt": again.attempt, "lease": lease.id}
         self.audit("run.retried", f"run/{run.id}", before=before, after=after, why=f"{cause}: {reason}", team=run.team)
         self.effects.logs.add(run.id)

@@ -11,11 +11,13 @@ from labd.model.identity import ANONYMOUS
 from labd.model.lease import LeaseEnd
 from labd.model.measurements import CATALOGUE, OTHER, Source, fault
 from labd.model.point import Point
+from labd.model.run import Cause
 from labd.services.event_points import SUITES, EventPoints, Names, Words
 from labd.services.gauges import BenchGauge
 from labd.services.happenings import Granted
 from labd.services.lab import Lab
 from labd.services.request_meter import RequestMeter
+from labd.telemetry.counters import Counters, Loss
 from tests.points import Collected
 from tests.unit.labd.fakes import EPOCH, RESULT, FakeClock, FakeExecutor, application, attach, report, settle
 
@@ -67,6 +69,7 @@ def test_a_run_is_measured_at_its_end(lab: Lab, sink: Collected, clock: FakeCloc
         "team": "body",
     }
     assert point.fields == {
+        "attempts": 1,
         "wait_s": 0.0,
         "startup_s": 2.0,
         "duration_s": 7.0,
@@ -74,6 +77,29 @@ def test_a_run_is_measured_at_its_end(lab: Lab, sink: Collected, clock: FakeCloc
         "cases_failed": 0,
         "cases_error": 0,
     }
+
+
+def test_an_attempt_that_another_follows_is_measured_and_the_run_says_how_many_it_took(
+    lab: Lab, sink: Collected, clock: FakeClock
+) -> None:
+    session, _ = attach(lab, report("bench-1"))
+    run = lab.running.create(ANONYMOUS, script="return 1", name="x", files={}, holder="ci", timeout_s=60.0).run
+    settle(lab)
+    for attempt in range(1, 10):
+        with lab.core.transaction(ANONYMOUS) as ledger:
+            present = ledger.unit.run(run.id)
+            assert present is not None
+            if present.state.final:
+                break
+            ledger.end_attempt(present, "the node is gone", Cause.EVICTED)
+        lab.hearing.fenced(session, "bench-1", attempt)
+        settle(lab)
+    retries = sink.of("retry")
+    assert [point.fields["attempt"] for point in retries] == list(range(1, len(retries) + 1))
+    assert retries[0].tags == {"cause": "Evicted", "executor": "process", "team": "default"}
+    (over,) = sink.of("run")
+    assert (over.tags["verdict"], over.tags["cause"]) == ("ERROR", "Evicted")
+    assert over.fields["attempts"] == len(retries) + 1
 
 
 def test_what_was_undone_is_not_measured(lab: Lab, sink: Collected) -> None:
@@ -137,7 +163,8 @@ def test_every_measurement_of_labds_is_made(lab: Lab, sink: Collected) -> None:
     look_and_tell(lab)
     lab.running.put_result(run.id, RESULT, "<testsuites/>")
     own = {name for name, one in CATALOGUE.items() if one.source is Source.LABD}
-    assert {point.measurement for point in sink.points} == own - {"labd_points_dropped"}
+    # What takes a lost runner, or a writer that drops, has tests of its own.
+    assert {point.measurement for point in sink.points} == own - {"labd_points_dropped", "retry"}
 
 
 def test_the_time_of_a_bench_adds_up() -> None:
@@ -188,3 +215,19 @@ def test_a_status_that_is_none_has_a_class_all_the_same() -> None:
     points = list(metered())
     assert [fault(point) for point in points] == [None, None, None]
     assert {point.tags["status"]: point.fields["requests"] for point in points} == {"1xx": 1, "2xx": 2, "5xx": 1}
+
+
+def test_what_the_writer_has_done_is_of_the_interval(lab: Lab, sink: Collected) -> None:
+    counters = lab.measuring._counters = Counters()
+    counters.written = 100
+    counters.lose(Loss.SPOOL_FULL, 3)
+    lab.measuring.tell()
+    counters.written = 150
+    lab.measuring.tell()
+    counters.lose(Loss.SPOOL_FULL, 2)
+    lab.measuring.tell()
+    assert [point.fields["points_written"] for point in sink.of("labd")] == [100, 50, 0]
+    assert [(point.tags["cause"], point.fields["points"]) for point in sink.of("labd_points_dropped")] == [
+        ("spool_full", 3),
+        ("spool_full", 2),
+    ]
