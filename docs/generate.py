@@ -16,6 +16,7 @@ from labd.api.app import openapi_document
 from labd.api.examples import successes
 from labd.cli.main import main as labctl
 from labd.daemon import main as labd
+from labd.executors.kubernetes.settings import Clusters
 from labd.model.access import Admits, Rule, TeamOf
 from labd.model.access_table import AGENT_GRPC, LABD_GRPC, REST
 from labd.services.providers import AccessFile
@@ -31,6 +32,7 @@ def write_reference(folder: Path) -> None:
         ("agent-fields", "Agent configuration, field by field", AgentConfig),
         ("ecu-fields", "ECU description, field by field", EcuDescription),
         ("access-fields", "Identity providers, field by field", AccessFile),
+        ("cluster-fields", "Clusters, field by field", Clusters),
     ):
         (folder / f"{name}.md").write_text("\n".join(_fields(title, model)) + "\n")
 

@@ -10,7 +10,7 @@ Need = tuple[str, str, str]
 def needs(cluster: Cluster) -> tuple[Need, ...]:
     """Everything; RBAC rules that allow this are enough."""
     wanted = [(verb, "pods", "") for verb in ("create", "get", "list", "watch", "delete")]
-    wanted += [(verb, "configmaps", "") for verb in ("create", "list", "delete")]
+    wanted += [(verb, "configmaps", "") for verb in ("create", "get", "list", "delete")]
     if cluster.identity == "secret":
         wanted.append(("create", "secrets", ""))
     else:

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
+import yaml
 
+from labd.executors.kubernetes.access import needs
 from labd.executors.kubernetes.quantity import amount
 from labd.executors.kubernetes.settings import Clusters, UnknownCluster, read_clusters_file
 from labd.settings_file import SettingsError
+from tests.docs.pages import ROOT, blocks
 
 
 def _read(path: Path, text: str) -> Clusters:
@@ -106,3 +110,22 @@ def test_a_file_that_is_none_says_so(tmp_path: Path) -> None:
     assert "Input should be" in _mistakes(tmp_path, "clusters: 3")[0]
     with pytest.raises(SettingsError, match="No such file"):
         read_clusters_file(tmp_path / "none.yaml")
+
+
+def test_the_files_that_the_manual_shows_are_right(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "run-on-kubernetes.md"
+    shown = {block.value: block.code for block in blocks(page) if block.language == "yaml"}
+    cluster = _read(tmp_path, shown["clusters.yaml"]).choose(None)
+    assert cluster.limits.cpu == "2"
+    rights = list(yaml.safe_load_all(shown["rights.yaml"]))
+    for one in rights:
+        kubernetes_validate.validate(one, "1.34", strict=True)
+    granted = {
+        (verb, resource, group)
+        for one in rights
+        for rule in one["rules"]
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+        for group in rule["apiGroups"]
+    }
+    assert granted == set(needs(cluster))
