@@ -1,6 +1,7 @@
 """The cluster that tests run against: a real API server where `make test-kubernetes` names one, or the fake."""
 
 import os
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -54,6 +55,14 @@ class Cluster:
                 return pod
             assert time.monotonic() < ends, f"pod {name} is not as wanted: {pod.status}"
             time.sleep(0.02)
+
+
+def free_port() -> int:
+    """One that nobody listens on just now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
 
 
 def real() -> Path | None:

@@ -6,7 +6,6 @@ The test node is the witness: it writes down when each container really ran.
 import functools
 import itertools
 import random
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 
 from labd.client.types import Run
 from tests.integration.labd_support import Daemon, StreamAgent, until
-from tests.kubernetes.cluster import namespaced
+from tests.kubernetes.cluster import free_port, namespaced
 from tests.kubernetes.fake import FakeApiServer
 from tests.kubernetes.node import LocalNode
 from tests.kubernetes.small_runner import small_runner
@@ -42,7 +41,7 @@ class Lab:
             programs={"runner": small_runner},
         )
         stack.callback(self.node.close)
-        doors = [f"127.0.0.1:{port}" for port in _free_ports(labds)]
+        doors = [f"127.0.0.1:{port}" for port in (free_port() for _ in range(labds))]
         clusters = folder / "clusters.yaml"
         urls = ",".join(f"http://{door}" for door in doors)
         clusters.write_text(
@@ -117,14 +116,6 @@ def _all_free(labd: Daemon) -> bool:
 
 def _kill(labd: Daemon) -> None:
     labd.process.kill()
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        found = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in found:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in found]
 
 
 @pytest.fixture(scope="module")
