@@ -729,8 +729,8 @@ def _lab(
             providers=providers,
             replicas=replicas,
             anchor=Anchor(data / ANCHOR_NAME),
-            points=points,
             marks=data / MARKS_FOLDER,
+            writer=points,
             vault=vault,
             authority=authority,
             keys=_key_files(keys, secrets_key),
@@ -790,6 +790,7 @@ def _key_files(keys: Path, secrets_key: Path | None, *, authority: bool = True) 
 
 def _https(lab: "Lab", tls: _Tls, hosts: list[str]) -> "ssl.SSLContext":
     from labd.api.https import CertificateUnusable, GivenContext, OwnContext, server_context
+    from labd.services.doctor import certificate_checks
     from labd.services.own_certificate import OwnCertificate
 
     if lab.authority is None:
@@ -802,6 +803,10 @@ def _https(lab: "Lab", tls: _Tls, hosts: list[str]) -> "ssl.SSLContext":
         raise StartError(str(error)) from error
     except ValueError as error:
         raise StartError(f"one of --name {' '.join(tls.names)} is no name of a host: {error}") from error
+    if tls.certificate is not None:
+        path = tls.certificate
+        remedy = "renew it; labd reads the file again when it changes"
+        lab.doctor.add("certificate", lambda: certificate_checks("certificate", path, lab.core.clock.now(), remedy))
     return server_context(own, given)
 
 

@@ -21,6 +21,7 @@ from labd.api.routes import (
     backup,
     benches,
     environments,
+    figures,
     identities,
     leases,
     meta,
@@ -99,7 +100,21 @@ def _application(limits: Limits) -> FastAPI:
     )
     problems.install(app)
     api = Router(prefix=PREFIX)
-    parts = (agents, benches, leases, policy, runs, environments, audit, backup, identities, retention, runner, meta)
+    parts = (
+        agents,
+        benches,
+        leases,
+        policy,
+        runs,
+        environments,
+        audit,
+        backup,
+        identities,
+        retention,
+        figures,
+        runner,
+        meta,
+    )
     routers = [*(part.router for part in parts), environments.secrets, runner.pods]
     routes = routes_of(routers)
     relate(routes)

@@ -29,6 +29,7 @@ _COMMANDS = (
     "can",
     "completion",
     "console",
+    "doctor",
     "env",
     "flash",
     "lease",

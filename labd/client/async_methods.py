@@ -26,8 +26,10 @@ from labd.client.types import (
     Authority,
     Bench,
     Calendar,
+    Doctor,
     Environment,
     ExecutorName,
+    Figures,
     GitSource,
     Invitation,
     Lease,
@@ -509,6 +511,32 @@ class AsyncMethods(AsyncBase):
     async def status(self) -> Status:
         """How the labd that answers does, and what it has cut off since it started."""
         return cast(Status, await self._get("status"))
+
+    async def doctor(self) -> Doctor:
+        """What the labd that answers finds of itself and of what it depends on, and what to do about it."""
+        return cast(Doctor, await self._get("doctor"))
+
+    async def series(
+        self,
+        measurement: str,
+        field: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        step_s: int | None = None,
+        aggregate: str | None = None,
+        limit: int = 50,
+    ) -> Figures:
+        """Figures of the last 24 hours: one field of the series that have these ``tags``; of the last hour by default.
+
+        ``since`` and ``until``: RFC 3339. ``step_s``: the seconds that a point stands for, a multiple of 10.
+        ``aggregate``: mean, sum, min, max, last or count of the values in a step. At most ``limit`` series.
+        """
+        given = filters(since=since, until=until, aggregate=aggregate, step_s=None if step_s is None else str(step_s))
+        tag = [f"{name}={value}" for name, value in (tags or {}).items()]
+        params = given | filters(measurement=measurement, field=field, tag=tag, limit=str(limit))
+        return cast(Figures, await self._get("series", params))
 
     async def audit(self, query: AuditQuery | None = None, limit: int | None = None) -> list[AuditEntry]:
         """What was done, newest first unless the query says otherwise; up to ``limit`` entries, or all."""

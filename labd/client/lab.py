@@ -23,8 +23,10 @@ from labd.client.types import (
     Authority,
     Bench,
     Calendar,
+    Doctor,
     Environment,
     ExecutorName,
+    Figures,
     GitSource,
     Invitation,
     Lease,
@@ -538,6 +540,32 @@ class LabClient(Identities):
     def status(self) -> Status:
         """How the labd that answers does, and what it has cut off since it started."""
         return cast(Status, self._get("status"))
+
+    def doctor(self) -> Doctor:
+        """What the labd that answers finds of itself and of what it depends on, and what to do about it."""
+        return cast(Doctor, self._get("doctor"))
+
+    def series(
+        self,
+        measurement: str,
+        field: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        step_s: int | None = None,
+        aggregate: str | None = None,
+        limit: int = 50,
+    ) -> Figures:
+        """Figures of the last 24 hours: one field of the series that have these ``tags``; of the last hour by default.
+
+        ``since`` and ``until``: RFC 3339. ``step_s``: the seconds that a point stands for, a multiple of 10.
+        ``aggregate``: mean, sum, min, max, last or count of the values in a step. At most ``limit`` series.
+        """
+        given = filters(since=since, until=until, aggregate=aggregate, step_s=None if step_s is None else str(step_s))
+        tag = [f"{name}={value}" for name, value in (tags or {}).items()]
+        params = given | filters(measurement=measurement, field=field, tag=tag, limit=str(limit))
+        return cast(Figures, self._get("series", params))
 
     # The audit log
 

@@ -736,3 +736,43 @@ class Status(TypedDict):
     """That are attached to it."""
     cut: dict[str, int]
     """Connections and streams that it has cut off since it started, by the reason."""
+
+
+class Series(TypedDict):
+    """One series: what was measured of one thing."""
+
+    tags: dict[str, str]
+    points: list[tuple[float, float | str]]
+    """The beginning of each step (s since the Unix epoch) in which there is a value, and the value."""
+
+
+class Figures(TypedDict):
+    """One field of a measurement, by series."""
+
+    measurement: str
+    field: str
+    unit: str
+    aggregate: str
+    since: str
+    until: str
+    step_s: int
+    series: list[Series]
+    more: bool
+    """There may be more series than the limit."""
+
+
+class Check(TypedDict):
+    """One thing that the doctor looked at."""
+
+    name: str
+    state: str
+    """ok, warning or error."""
+    message: str
+    remedy: str
+    """What to do about it; "" where nothing is to be done."""
+
+
+class Doctor(TypedDict):
+    """How labd and what it depends on do."""
+
+    checks: list[Check]

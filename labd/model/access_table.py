@@ -39,6 +39,8 @@ REST = MappingProxyType(
         f"GET {_API}/docs": _PUBLIC,
         "GET /.well-known/jwks.json": _PUBLIC,
         f"GET {_API}/status": _SEE,
+        f"GET {_API}/doctor": _SEE_LAB,
+        f"GET {_API}/series": _SEE,  # the use case leaves out what is of other teams
         # Who one is
         f"GET {_API}/login": _PUBLIC,
         f"GET {_API}/whoami": _SIGNED_IN,

@@ -18,9 +18,11 @@ from labd.services.calendar import Calendar
 from labd.services.clock import Clock
 from labd.services.conductor import Conductor
 from labd.services.core import Core
+from labd.services.doctor import Doctor
 from labd.services.enrolment import Enrolment
 from labd.services.environments import Environments
 from labd.services.explaining import Explaining
+from labd.services.figures import LastDay
 from labd.services.fleet import Fleet
 from labd.services.hearing import Hearing
 from labd.services.holding import Holding
@@ -65,6 +67,7 @@ class Lab:
         points: PointSink | None = None,
         marks: Path | None = None,
         clusters: Mapping[str, PodCluster] | None = None,
+        writer: Writer | None = None,
     ) -> None:
         """``replicas``: the other labds on the same database; None when there can be none.
 
@@ -72,13 +75,15 @@ class Lab:
 
         Without an ``authority``, there is no TLS: agents and holders prove nothing, and are promised nothing.
 
+        ``writer`` keeps what is measured; ``points`` takes it in its place.
+
         ``url`` is the REST API as runners on this machine reach it, ``public_url`` as those on others do.
 
         The executor ``bench`` is there without being given. ``clusters`` are those of the executor ``kubernetes``.
         """
         self.at_bench = at_bench = BenchExecutor(public_url or url)
         self._executors = {**executors, ExecutorName.BENCH: at_bench}
-        self.core = Core(store, clock, signer, limits, replicas, points)
+        self.core = Core(store, clock, signer, limits, replicas, points or writer)
         self.replicas = replicas
         self.identities = Identities(self.core)
         self.sign_in = SignIn(self.core, self.identities, providers) if secure else None
@@ -104,7 +109,11 @@ class Lab:
         self.backups = Backups(self.core, keys or {})
         self.retaining = Retaining(self.core)
         self.agent_points = AgentPoints(self.core, marks)
-        counters = points.counters if isinstance(points, Writer) else None
+        self.last_day = LastDay(self.core, None if writer is None else writer.day)
+        self.doctor = Doctor(
+            self.core, sessions, authority, None if writer is None else writer.day, [writer, *self._executors.values()]
+        )
+        counters = None if writer is None else writer.counters
         self.measuring = Measuring(self.core, sessions, self.agent_points, counters)
         self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)

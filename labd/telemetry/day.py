@@ -121,8 +121,8 @@ class Day:
             "SELECT fields FROM slots WHERE series = ? AND slot = ?", (number, slot)
         ).fetchone()
         if row is not None:
-            cells = merged(json.loads(row[0]), cells)
-        text = json.dumps(cells, separators=(",", ":"))
+            cells = merged(long(json.loads(row[0])), cells)
+        text = json.dumps(short(cells), separators=(",", ":"))
         self._database.execute(
             "INSERT OR REPLACE INTO slots (series, slot, fields) VALUES (?, ?, ?)", (number, slot, text)
         )
@@ -153,7 +153,7 @@ class Day:
         packs: dict[int, dict[int, dict[str, Cell]]] = {}
         rows = execute("SELECT slot, fields FROM slots WHERE series = ? AND slot < ?", (number, until))
         for slot, fields in rows:
-            packs.setdefault(slot // PACK_S * PACK_S, {})[slot] = json.loads(fields)
+            packs.setdefault(slot // PACK_S * PACK_S, {})[slot] = long(json.loads(fields))
         for start, slots in packs.items():
             row = execute("SELECT data FROM packs WHERE series = ? AND start = ?", (number, start)).fetchone()
             for slot, cells in ({} if row is None else unpacked(row[0])).items():
@@ -198,14 +198,45 @@ def merged(first: dict[str, Cell], second: dict[str, Cell]) -> dict[str, Cell]:
     return together
 
 
+def short(cells: dict[str, Cell]) -> dict[str, Any]:
+    """For JSON: of a field with one value just that."""
+    return {name: cell[-1] if cell[0] == 1 else cell for name, cell in cells.items()}
+
+
+def long(fields: dict[str, Any]) -> dict[str, Cell]:
+    """The opposite of ``short``."""
+    return {name: cell_of(content) for name, content in fields.items()}
+
+
+def cell_of(content: Any) -> Cell:
+    """A cell from its short form."""
+    if isinstance(content, list):
+        return content
+    return [1, content] if isinstance(content, str) else [1, content, content, content, content]
+
+
 def packed(slots: dict[int, dict[str, Cell]]) -> bytes:
-    """Cells by slot, compressed."""
-    return zlib.compress(json.dumps(sorted(slots.items()), separators=(",", ":")).encode())
+    """Cells by slot: as columns, which are compressed well and read one by one."""
+    rows = [short(slots[slot]) for slot in sorted(slots)]
+    names = sorted({name for row in rows for name in row})
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return zlib.compress(json.dumps([sorted(slots), columns], separators=(",", ":")).encode())
 
 
 def unpacked(data: bytes) -> dict[int, dict[str, Cell]]:
     """The opposite of ``packed``."""
-    return dict(json.loads(zlib.decompress(data)))
+    slots, columns = json.loads(zlib.decompress(data))
+    return {
+        slot: {name: cell_of(column[index]) for name, column in columns.items() if column[index] is not None}
+        for index, slot in enumerate(slots)
+    }
+
+
+def column(data: bytes, field: str) -> list[tuple[int, Cell]]:
+    """Of what was packed, the cells of one field by slot."""
+    slots, columns = json.loads(zlib.decompress(data))
+    pairs = zip(slots, columns.get(field, ()), strict=False)
+    return [(slot, cell_of(content)) for slot, content in pairs if content is not None]
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -1,5 +1,7 @@
 """labd itself."""
 
+from dataclasses import asdict
+
 from bench_agent.protocol.release import VERSION
 from labd.api import cuts, schemas
 from labd.api.context import LabOf
@@ -34,6 +36,15 @@ def get_status(lab: LabOf) -> schemas.Status:
         agents=len(lab.fleet.sessions()),
         cut=dict(sorted(cuts.counted.items())),
     )
+
+
+@router.get("/doctor", responses=responses(), summary="What is wrong with the lab, and what to do about it")
+def get_doctor(lab: LabOf) -> schemas.Doctor:
+    """Looks at the database, the disk, agents and their clocks, certificates, InfluxDB and clusters.
+
+    Of the labd that answers: others of the same lab have disks and connections of their own.
+    """
+    return schemas.Doctor(checks=[schemas.Check(**asdict(check)) for check in lab.doctor.checks()])
 
 
 @well_known.get("/jwks.json", summary="The keys that sign lease tokens")

@@ -27,6 +27,7 @@ from labd.api.schemas.benches import (
 )
 from labd.api.schemas.common import Request, WantedBenches
 from labd.api.schemas.environments import Environment, EnvironmentBody, EnvironmentRequest, Secret, SecretRequest
+from labd.api.schemas.figures import Figures, Series
 from labd.api.schemas.identities import (
     Login,
     LoginProvider,
@@ -55,7 +56,7 @@ from labd.api.schemas.leases import (
     ShareRequest,
     TransferRequest,
 )
-from labd.api.schemas.meta import HealthReport, JsonWebKeySet, Status, Version
+from labd.api.schemas.meta import Check, Doctor, HealthReport, JsonWebKeySet, Status, Version
 from labd.api.schemas.policy import Policy
 from labd.api.schemas.retention import Retention, Swept, TeamRetention
 from labd.api.schemas.runner import (
@@ -104,10 +105,12 @@ __all__ = [
     "CaseCounts",
     "CaseResult",
     "Certificate",
+    "Check",
     "CleanUpStep",
     "CommitReport",
     "Console",
     "Did",
+    "Doctor",
     "Ecu",
     "EnrolmentRequest",
     "Environment",
@@ -116,6 +119,7 @@ __all__ = [
     "Equipment",
     "ExtendRequest",
     "Failure",
+    "Figures",
     "Frame",
     "GitSource",
     "HealthReport",
@@ -153,6 +157,7 @@ __all__ = [
     "RunnerTokenRequest",
     "Secret",
     "SecretRequest",
+    "Series",
     "ShareRequest",
     "SharedLease",
     "Status",

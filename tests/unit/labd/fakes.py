@@ -27,6 +27,7 @@ from labd.services.vault import KEY_FILE, Vault
 from labd.store.database import DATABASE_NAME
 from labd.store.postgresql import PostgreSQL
 from labd.store.store import Store
+from labd.telemetry.writer import Writer
 
 EPOCH = 1_800_000_000.0
 
@@ -150,6 +151,7 @@ def open_lab(
     replica: str | None = None,
     clusters: FakeClusters | None = None,
     pod_clusters: Mapping[str, PodCluster] | None = None,
+    writer: Writer | None = None,
 ) -> Lab:
     """A lab whose conductor is stepped by the test, on an SQLite file or the database of a URL.
 
@@ -176,6 +178,7 @@ def open_lab(
         providers=providers,
         replicas=replicas,
         clusters=pod_clusters,
+        writer=writer,
     )
 
 

@@ -9,8 +9,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from labd.api.app import PREFIX, create_app, openapi_document
+from labd.model.point import Point
 from labd.services.authority import Authority
 from labd.services.lab import Lab
+from labd.telemetry.writer import Writer
 from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, attach, open_lab, report, settle
 
 DOCUMENT = openapi_document()
@@ -28,7 +30,10 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient
     """A lab with one of everything, and what paths may name."""
     directory: Path = tmp_path_factory.mktemp("lab")
     clock, executor = FakeClock(), FakeExecutor()
-    lab: Lab = open_lab(directory, clock, executor, authority=Authority(directory / "ca", clock.now))
+    writer = Writer(directory / "points", clock=clock.now)
+    writer.start()
+    writer.write([Point("labd_points_dropped", {"replica": "labd", "cause": "invalid"}, {"points": 1}, clock.now())])
+    lab: Lab = open_lab(directory, clock, executor, authority=Authority(directory / "ca", clock.now), writer=writer)
     attach(lab, report("bench-1", {"platform": "meb"}), agent="bench-host-1")
     with TestClient(create_app(lab), base_url=f"http://labd.test{PREFIX}/") as web:
         run = web.post("runs", json={"holder": "ci", "script": "return", "timeout_s": 600}).json()
@@ -43,6 +48,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient
         web.put("environments/staging", json={"variables": {"A": "b"}, "secrets": {"DB": "db"}})
         yield web, {"lease_id": lease["id"], "run_id": run["id"], "team": "powertrain"}, executor
     lab.core.store.close()
+    writer.stop()
 
 
 def _name(path: str) -> str:
@@ -55,7 +61,8 @@ def test_a_live_answer_has_the_shape_of_the_example(
     path: str, names: tuple[TestClient, dict[str, str], FakeExecutor]
 ) -> None:
     web, named, _ = names
-    answer = web.get(f"http://labd.test{path.format(**named, name=_name(path), path='a')}")
+    asked = "?measurement=labd_points_dropped&field=points" if path.endswith("/series") else ""
+    answer = web.get(f"http://labd.test{path.format(**named, name=_name(path), path='a')}{asked}")
     assert answer.status_code == 200, answer.text
     _agrees(GETS[path], answer.json())
 
