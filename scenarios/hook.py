@@ -32,6 +32,9 @@ class AgentAsLab:
         except OSError as error:
             raise LabError(error.strerror or str(error)) from error
 
+    def record_commit(self, _run_id: str, _commit: str) -> None:
+        """Nothing: hooks are from no repository."""
+
     def heartbeat(self, _lease_id: str) -> Lease:
         """The agent watches over the hook's right by itself."""
         return cast(Lease, {"state": "GRANTED", "end_reason": None})

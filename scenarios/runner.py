@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from bench_agent.protocol import tracing
 from bench_agent.protocol.identity import AgentTls
@@ -37,6 +37,7 @@ from scenarios.stop import Stop
 if TYPE_CHECKING:
     from bench_agent.client import BenchClient
 
+Answer = TypeVar("Answer")
 PASSED, FAILED, ERROR = 0, 1, 2
 _EXIT_CODES = {"passed": PASSED, "failed": FAILED, "error": ERROR}
 
@@ -61,6 +62,10 @@ class Lab(LogTarget, LeaseKeeper, Protocol):
 
     def data_file(self, run_id: str, path: str) -> bytes:
         """What is in a file that came with the run."""
+        ...
+
+    def record_commit(self, run_id: str, commit: str) -> object:
+        """Says which commit of a Git repository runs."""
         ...
 
     def agent_tls(self, lease_id: str, bench: str) -> AgentTls | None:
@@ -122,7 +127,10 @@ class Runner:
         fault, repository = "", None
         try:
             assignment, repository = with_given_source(assignment)
-        except SourceError as error:
+            if repository is not None:
+                commit = repository.commit
+                self._patiently(lambda: self._lab.record_commit(self._run_id, commit))
+        except (SourceError, LabError) as error:
             fault = str(error)
         stop, record = Stop(), Record(assignment["name"], benches, may_test_nothing=self._may_test_nothing)
         shipper = LogShipper(
@@ -171,23 +179,19 @@ class Runner:
         return code
 
     def _fetch(self) -> Assignment:
-        delays = retry_delays()
-        while True:
-            try:
-                return self._lab.assignment(self._run_id)
-            except LabError as error:
-                give_up_at = self._deliver_by or self._started + self._delivery_s
-                if not is_passing(error) or time.monotonic() >= give_up_at:
-                    raise
-            time.sleep(next(delays))
+        return self._patiently(lambda: self._lab.assignment(self._run_id))
 
     def _fetch_file(self, path: str) -> bytes:
+        return self._patiently(lambda: self._lab.data_file(self._run_id, path))
+
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+        """What labd answers, once it does. Raises LabError when it refuses, or is away for longer than a restart."""
         give_up_at, delays = time.monotonic() + self._delivery_s, retry_delays()
         while True:
             try:
-                return self._lab.data_file(self._run_id, path)
+                return ask()
             except LabError as error:
-                if not is_passing(error) or time.monotonic() >= give_up_at:
+                if not is_passing(error) or time.monotonic() >= (self._deliver_by or give_up_at):
                     raise
             time.sleep(next(delays))
 

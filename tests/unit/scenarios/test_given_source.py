@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.git_source import SourceError, fetch
+from runners.git_source import SourceError, fetch, read_source
 from scenarios.given_source import with_given_source
 from tests.git_server import make_repository
 from tests.unit.scenarios.conftest import assignment
@@ -42,6 +42,7 @@ def test_a_pod_executes_what_was_fetched(folder: Path, pod: Make) -> None:
     one = pod("", LABD_SOURCE=str(folder)).start()
     assert one.end() == 0, one.output
     assert one.labd.result["verdict"] == "passed"
+    assert one.labd.commits == [read_source(folder).commit]
 
 
 def test_a_script_in_a_file_is_the_one_that_was_submitted(tmp_path: Path, pod: Make) -> None:

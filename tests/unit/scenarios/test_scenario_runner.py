@@ -29,6 +29,7 @@ class FakeLabd:
         self.status = 0
         self.lease_state = "GRANTED"
         self.lines: list[dict[str, str]] = []
+        self.commits: list[str] = []
         self.results: list[tuple[Result, str]] = []
         self.refused = 0
         self.cases_max = 10_000
@@ -81,6 +82,9 @@ class FakeLabd:
                     if number == len(self.lines) + 1:
                         self.lines.append(line)
                 return 200, {"acknowledged": len(self.lines)}
+            case "PUT", "/runs/run-1/commit":
+                self.commits.append(body["commit"])
+                return 200, {}
             case "PUT", "/runs/run-1/result" if len(body["document"]["cases"]) > self.cases_max:
                 return 413, {"title": "no", "status": 413, "detail": "at most 16777216 bytes; this one has 50000000"}
             case "PUT", "/runs/run-1/result":
