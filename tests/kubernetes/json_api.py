@@ -14,6 +14,8 @@ from kubernetes import client, config
 
 Object = dict[str, Any]
 _TIMEOUT_S = 10.0
+AWAY = (OSError, urllib3.exceptions.HTTPError, ValueError)
+"""What a request raises that gets no answer, or half of one."""
 
 
 class Refused(Exception):
@@ -32,8 +34,8 @@ class JsonApi:
         config.load_kube_config(str(kubeconfig), client_configuration=known)
         self._host = known.host
         self._headers = {"Accept": "application/json", "User-Agent": "test-node/1"}
-        if "authorization" in known.api_key:
-            self._headers["Authorization"] = known.api_key["authorization"]
+        settings: Any = known.auth_settings()
+        self._headers |= {setting["key"]: setting["value"] for setting in settings.values()}
         context = None
         if known.host.startswith("https"):
             context = ssl.create_default_context(cafile=known.ssl_ca_cert)

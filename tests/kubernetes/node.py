@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.kubernetes.containers import Inside, Program
 from tests.kubernetes.fake import FakeApiServer
-from tests.kubernetes.json_api import JsonApi, Object, Refused
-from tests.kubernetes.pod_life import AWAY, MERGE, PodLife, Span, stamp
+from tests.kubernetes.json_api import AWAY, JsonApi, Object, Refused
+from tests.kubernetes.pod_life import MERGE, PodLife, Span, stamp
 
 __all__ = ["Inside", "LocalNode", "Program", "Span"]
 

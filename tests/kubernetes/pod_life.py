@@ -9,17 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import urllib3
-
 from tests.kubernetes.containers import Container, Program
-from tests.kubernetes.json_api import JsonApi, Object, Refused
+from tests.kubernetes.json_api import AWAY, JsonApi, Object, Refused
 from tests.kubernetes.volumes import MissingPart, Parts, Paths, environment, expanded, materialise
 
 MERGE = "application/merge-patch+json"
 _AGAIN_S = 0.1
 """Between looks for something that is missing, and attempts to reach the server."""
-AWAY = (OSError, urllib3.exceptions.HTTPError, ValueError)
-"""What a request raises that gets no answer, or half of one."""
 
 
 class _Ended(Exception):
