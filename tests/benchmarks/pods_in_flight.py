@@ -15,7 +15,7 @@ from labd.client.types import Run
 from tests.benchmarks.attached_agents import processor_s, resident_most_mib
 from tests.benchmarks.figures import Figure
 from tests.integration.labd_support import Daemon, StreamAgent
-from tests.kubernetes.cluster import free_port, namespaced
+from tests.kubernetes.cluster import free_ports, namespaced
 from tests.kubernetes.fake import FakeApiServer
 from tests.kubernetes.node import LocalNode
 from tests.kubernetes.small_runner import small_runner
@@ -67,7 +67,7 @@ def measure(folder: Path, pods: int = PODS, seconds: float = SECONDS) -> list[Fi
 
 
 def _labd(stack: ExitStack, folder: Path, kubeconfig: Path, namespace: str) -> Daemon:
-    door = f"127.0.0.1:{free_port()}"
+    door = f"127.0.0.1:{free_ports(1)[0]}"
     clusters = folder / "clusters.yaml"
     clusters.write_text(
         f"clusters: [{{name: lab, kubeconfig: {kubeconfig}, namespace: {namespace}, "

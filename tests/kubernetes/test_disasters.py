@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 
 from labd.client.types import Run
 from tests.integration.labd_support import Daemon, StreamAgent, until
-from tests.kubernetes.cluster import free_port, namespaced
+from tests.kubernetes.cluster import free_ports, namespaced
 from tests.kubernetes.fake import FakeApiServer
 from tests.kubernetes.node import LocalNode
 from tests.kubernetes.small_runner import small_runner
@@ -41,7 +41,7 @@ class Lab:
             programs={"runner": small_runner},
         )
         stack.callback(self.node.close)
-        doors = [f"127.0.0.1:{port}" for port in (free_port() for _ in range(labds))]
+        doors = [f"127.0.0.1:{port}" for port in free_ports(labds)]
         clusters = folder / "clusters.yaml"
         urls = ",".join(f"http://{door}" for door in doors)
         clusters.write_text(
