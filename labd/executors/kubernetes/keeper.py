@@ -27,6 +27,8 @@ from labd.model.run import Cause
 WORKERS = 4
 LOOK_S = 2.0
 """How often a pod is looked at that may run out of time."""
+ACCESS_AGAIN_S = 30.0
+"""How often labd asks whether it may now do what it may not."""
 CLOSE_S = 1.0
 """How long a call that is under way may take when labd stops."""
 LEFT_OVER_S = 120.0
@@ -146,12 +148,12 @@ class ClusterKeeper:
     def checks(self) -> list[Check]:
         """What was found out last; nobody is asked now."""
         name, problem, lacking = f"cluster {self.cluster.name}", self._mirror.problem, self._lacking
-        if problem is not None:
-            remedy = "look at the file of clusters, its kubeconfig and the network; runs wait meanwhile"
-            return [Check(name, CheckState.ERROR, f"the API server does not answer: {problem}", remedy)]
         if lacking:
             remedy = "bind labd's account to a Role that allows it: Run on Kubernetes, in the manual, has one"
             return [Check(name, CheckState.ERROR, self._lacks(lacking), remedy)]
+        if problem is not None:
+            remedy = "look at the file of clusters, its kubeconfig and the network; runs wait meanwhile"
+            return [Check(name, CheckState.ERROR, f"the API server does not answer: {problem}", remedy)]
         if lacking is None:
             return [Check(name, CheckState.WARNING, "it is not known yet what labd may do there")]
         message = f"{len(self._mirror.names())} pods of this lab in namespace {self.cluster.namespace}"
@@ -331,9 +333,11 @@ class ClusterKeeper:
                 self.api.delete("configmaps", name, uid=found["metadata"]["uid"])
 
     def _look_at_access(self) -> None:
-        self._lacking = missing(self.api, self.cluster)
+        before, self._lacking = self._lacking, missing(self.api, self.cluster)
         if self._lacking:
-            _log.error(self._lacks(self._lacking), cluster=self.cluster.name)
+            self._queue.add(_ACCESS, ACCESS_AGAIN_S)
+            if self._lacking != before:
+                _log.error(self._lacks(self._lacking), cluster=self.cluster.name)
 
     def _lacks(self, lacking: list[str]) -> str:
         return f"labd's account may not {', '.join(lacking)} in namespace {self.cluster.namespace}"
