@@ -35,7 +35,8 @@ def completion(ctx: click.Context, shell: str) -> None:
     if script is None:  # the choice above names click's own shells only
         raise click.UsageError(f"click does not know the shell {shell!r}")
     root = ctx.find_root()
-    click.echo(script(root.command, {}, "labctl", "_LABCTL_COMPLETE").source())
+    name = "kctrl" if root.info_name == "kctrl" else "labctl"  # it is installed under both
+    click.echo(script(root.command, {}, name, f"_{name.upper()}_COMPLETE").source())
 
 
 def _completer(ask: Callable[[LabClient, click.Context], dict[str, str]]) -> Completer:

@@ -42,6 +42,7 @@ _COMMANDS = (
     "secret",
     "status",
     "team",
+    "test",
     "token",
     "top",
     "trace",

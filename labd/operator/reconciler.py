@@ -13,6 +13,7 @@ import structlog
 from labd.client import Run
 from labd.operator.cache import Cache
 from labd.operator.cluster import Changed, ClusterAway, ClusterError, Missing, TestRuns
+from labd.operator.election import NotLeading
 from labd.operator.runs import LabdAway, Refused, Runs
 from labd.operator.status import Status, Trouble, ended_without, mirrored, patch, waiting
 from labd.operator.steps import Step, next_step
@@ -72,10 +73,13 @@ class Reconciler:
                 self._cache.drop(test)
             except Changed:
                 self._read_again(test)
-            except ClusterAway:
+            except (ClusterAway, NotLeading):
                 raise
             except ClusterError as error:
                 self._tell(test, str(error))
+            except Exception as error:
+                # A fault of ours about one of them must not keep the others waiting.
+                self._tell(test, f"{type(error).__name__}: {error}", fault=True)
         known = {test.uid for test in tests}
         self._failed = {uid: text for uid, text in self._failed.items() if uid in known}
         if active is not None:
@@ -260,8 +264,8 @@ class Reconciler:
             self._cache.drop(test)
         self._cache.put(fresh)
 
-    def _tell(self, test: TestRun, text: str) -> None:
-        """Says once what does not work with a TestRun."""
+    def _tell(self, test: TestRun, text: str, *, fault: bool = False) -> None:
+        """Says once what does not work with a TestRun; with the traceback, of a ``fault`` of ours."""
         if self._failed.get(test.uid) != text:
-            _log.warning("cannot go on with a TestRun", testrun=str(test), error=text)
+            _log.warning("cannot go on with a TestRun", testrun=str(test), error=text, exc_info=fault)
         self._failed[test.uid] = text

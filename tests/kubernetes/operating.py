@@ -88,7 +88,7 @@ class Tests:
 
     def __init__(self, cluster: Cluster) -> None:
         self._api = cluster.custom
-        self._namespace = cluster.namespace
+        self.kubeconfig = cluster.kubeconfig
         self._place = {"group": GROUP, "version": VERSION, "namespace": cluster.namespace, "plural": PLURAL}
 
     def create(self, name: str = "smoke", **spec: Any) -> TestRun:

@@ -88,7 +88,7 @@ _OPEN = {".apiVersion", ".kind"}
     [
         SPEC,
         {"appName": "ecm", "git": GIT},
-        {"appName": "ecm", "git": {"url": "git@git.example.com:team/tests.git", "path": "a.lua"}},
+        {"appName": "ecm", "git": {"url": "http://git.example.com:8080/team/tests.git", "path": "a.lua"}},
         SPEC | {"timeout": "1h30m", "benches": [{"selector": "platform=meb", "count": 2}, {}]},
         SPEC | {"timeout": "168h", "priority": "urgent", "environment": "night"},
         SPEC | {"script": "x" * 262144},
@@ -117,7 +117,8 @@ def test_what_makes_sense_is_taken(spec: dict[str, Any]) -> None:
         ({"appName": "ecm", "git": GIT | {"path": "../../etc/passwd"}}, "a path below the root"),
         ({"appName": "ecm", "git": GIT | {"path": "/etc/passwd"}}, "a path below the root"),
         ({"appName": "ecm", "git": GIT | {"path": "smoke//a.lua"}}, "a path below the root"),
-        ({"appName": "ecm", "git": GIT | {"url": "--upload-pack=evil"}}, "the URL of a Git repository"),
+        ({"appName": "ecm", "git": GIT | {"url": "--upload-pack=evil"}}, "a URL without a user"),
+        ({"appName": "ecm", "git": GIT | {"url": "https://ada:secret@git.example.com/t.git"}}, "a URL without a user"),
         ({"appName": "ecm", "git": GIT | {"revision": "--output=x"}}, "a branch, a tag or a commit"),
     ],
 )
