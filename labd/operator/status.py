@@ -47,7 +47,7 @@ def mirrored(test: TestRun, run: Run, log: str, now: float) -> Status:
         "duration": _duration(run),
         "log": log,
         "commit": run.get("commit"),
-        "attempt": len(attempts) if isinstance(attempts := run.get("attempts"), list) else None,
+        "attempt": len(run.get("attempts", ())) or None,
     }
     word = run["state"].capitalize()
     finished = (FINISHED, "True" if final else "False", word, "labd has the result" if final else "")

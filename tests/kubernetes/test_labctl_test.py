@@ -1,6 +1,7 @@
 """``labctl test``: TestRuns made, shown and waited for in a cluster."""
 
 import json
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,12 @@ def test_no_kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     result = CliRunner().invoke(main, ["test", "status"], prog_name="labctl")
     assert (result.exit_code, "name one with --kubeconfig" in result.output) == (65, True), result.output
+
+
+def test_all_of_it_is_called_kctrl_too() -> None:
+    scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts["kctrl"] == scripts["labctl"]
+    shown = CliRunner().invoke(main, ["test", "--help"], prog_name="kctrl")
+    assert "Usage: kctrl test" in shown.output
+    completion = CliRunner().invoke(main, ["completion", "bash"], prog_name="kctrl")
+    assert "_KCTRL_COMPLETE" in completion.output

@@ -374,3 +374,10 @@ def killed_after(operator: Operator, writes: int) -> bool:
     except Killed:
         return True
     return False
+
+
+def test_a_test_from_git_is_a_run_from_git_or_says_why_not(labd: Labd, tests: Tests, operators: Operators) -> None:
+    """The labd here has no cluster for pods, which is what it says."""
+    operators.start(executor="kubernetes", cluster="lab")
+    tests.create(git={"url": "https://git.example.com/tests.git", "path": "smoke.lua"})
+    assert "cluster" in tests.reach("Error").status["reason"]
