@@ -218,3 +218,23 @@ def test_a_port_for_prometheus_that_is_taken_keeps_the_agent_from_starting(
         agent_file.settings["metrics"] |= {"listen": f"127.0.0.1:{taken.getsockname()[1]}"}
         with pytest.raises(ListenError, match="for Prometheus: Address already in use"):
             start_agent()
+
+
+def test_every_measurement_of_an_agents_is_made_and_drops_are_told_by_cause(
+    labd: FakeLabd, running: RunningAgent, bench: BenchClient
+) -> None:
+    bench.power.channel("kl30").on()
+    with pytest.raises(NegativeResponse):
+        bench.ecu("ECM").call("write", did="Code", value="1234")
+    drops = running.agent.benches["bench-1"].bus("powertrain").watch.drops
+    drops.add("trace", 3)
+    drops.add("stream", 4)
+    running.agent.measuring._spool.drop("disk", 2)
+    measured(running)
+    points = points_of(received(labd))
+    assert {point.measurement for point in points.values()} == {
+        name for name, one in CATALOGUE.items() if one.source is Source.AGENT
+    }
+    assert points["can_bus_drops", "bench-1", "powertrain", "trace"].fields == {"dropped": 3}
+    assert points["can_bus_drops", "bench-1", "powertrain", "stream"].fields == {"dropped": 4}
+    assert points["points_dropped", "disk"].fields == {"points": 2}

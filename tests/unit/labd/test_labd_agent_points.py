@@ -1,5 +1,6 @@
 """Points that agents send: of their own benches, once, and no more than their share."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -167,3 +168,22 @@ async def test_points_come_in_by_the_door_and_are_answered(lab: Lab, sink: Colle
     assert answer.lab_time_ms
     assert [point.time for point in sink.points] == [EPOCH, EPOCH + 3e-6]
     assert dropped(lab) == {"refused": 2}
+
+
+@pytest.mark.anyio
+async def test_who_does_not_wait_for_the_answer_loses_points_counted_and_nobody_else_waits(
+    lab: Lab, sink: Collected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_points, "RATE_PER_S", 0.01)  # the answer to the first comes after this test
+    async with _attached(lab) as call:
+        await call.read()  # Welcome
+        for number in range(1, 6):
+            await call.write(_metrics(number, lab_pb2.FieldValue(number=12.5)))
+        report = lab_pb2.BenchReport(description=bench_pb2.BenchDescription(name="bench-1", labels={"seen": "yes"}))
+        await call.write(lab_pb2.AgentMessage(report=report))
+        deadline = asyncio.get_running_loop().time() + 30
+        while lab.fleet.bench("bench-1").bench.labels != {"seen": "yes"}:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.01)
+    assert len(sink.points) == 1
+    assert dropped(lab) == {"too_many": 4}
