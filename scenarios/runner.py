@@ -79,7 +79,7 @@ class Lab(LogTarget, LeaseKeeper, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    kind: Literal["ended", "stop", "signal"]
+    kind: Literal["ended", "stop", "late", "signal"]
     reason: str = ""
 
 
@@ -172,8 +172,8 @@ class Runner:
             self._watch(assignment, stop)
         else:
             record.finish("error", _failure("the run was assigned no bench"))
-        if record.finish("error", bindings.failure(stop.reason or "the script ended without telling how")):
-            shipper.write("error", f"error: {stop.reason}; it was at {bindings.position or 'its start'}")
+        if record.finish(stop.verdict, bindings.failure(stop.reason or "the script ended without telling how")):
+            shipper.write("error", f"{stop.verdict}: {stop.reason}; it was at {bindings.position or 'its start'}")
         code = self._deliver(record, shipper)
         heartbeat.close()
         return code
@@ -213,10 +213,10 @@ class Runner:
         try:
             event = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            event = _Event("stop", too_long(assignment))
+            event = _Event("late", too_long(assignment))
         if event.kind == "ended":
             return
-        stop.set(event.reason)
+        stop.set(event.reason, "failed" if event.kind == "late" else "error")
         leave_at = time.monotonic() + (0.2 if event.kind == "signal" else SOFT_STOP_S)
         while True:
             try:

@@ -1,6 +1,9 @@
 """The one way in which a run is stopped from outside its script."""
 
 import threading
+from typing import Literal
+
+Verdict = Literal["failed", "error"]
 
 
 class Stop:
@@ -11,13 +14,14 @@ class Stop:
         self._event = threading.Event()
         self._stirred = threading.Event()
         self._reason = ""
+        self._verdict: Verdict = "error"
 
-    def set(self, reason: str) -> bool:
-        """True if this was the first reason."""
+    def set(self, reason: str, verdict: Verdict = "error") -> bool:
+        """True if this was the first reason; ``verdict`` is that of a run that is stopped for it."""
         with self._lock:
             if self._event.is_set():
                 return False
-            self._reason = reason
+            self._reason, self._verdict = reason, verdict
             self._event.set()
             self._stirred.set()
             return True
@@ -34,6 +38,12 @@ class Stop:
         """Waits up to ``timeout_s``, until the run is to end, or until it is stirred. For one thread."""
         if self._stirred.wait(timeout_s) and not self._event.is_set():
             self._stirred.clear()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the run that is stopped."""
+        with self._lock:
+            return self._verdict
 
     @property
     def reason(self) -> str:

@@ -199,7 +199,7 @@ class Ledger:
         if self.lenient:
             return
         for run in self.unit.runs_due(self.now - self._limits.grace_s):
-            self.end_run(run, RunState.ERROR, f"it ran for longer than its timeout of {run.timeout_s:g} s")
+            self.end_attempt(run, f"it ran for longer than its timeout of {run.timeout_s:g} s", Cause.TIMEOUT)
 
     def _end_overdue_leases(self) -> None:
         for lease in self.unit.leases_due(self.now):

@@ -101,7 +101,7 @@ class Context:
     def look_at_clock(self) -> None:
         """Ends the run when its time is over."""
         if time.monotonic() >= self._deadline:
-            self.stop.set(too_long(self.assignment))
+            self.stop.set(too_long(self.assignment), "failed")
 
     def opened(self) -> "BenchClient":
         """The bench that calls are for; connects the first time. Raises what ``open_bench`` raises."""

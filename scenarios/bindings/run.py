@@ -123,6 +123,7 @@ class RunBindings:
             )
         if kind in ("memory", "stop"):
             message = self._context.stop.reason or "the run was stopped"
+            return self._context.stop.verdict, self.failure(message, file, line, traceback)
         if kind == "syntax":
             return "error", Failure(message=message, file=file, line=line, traceback=traceback)
         return "failed" if kind in _FAILED else "error", self.failure(message, file, line, traceback)

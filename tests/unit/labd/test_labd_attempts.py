@@ -246,7 +246,9 @@ def test_a_pod_may_take_its_time_to_start_and_its_timeout_counts_from_then(
     lab.leasing.heartbeat(ANONYMOUS, run.lease_id)
     clock.advance(lab.core.limits.grace_s)
     settle(lab)
-    assert "longer than its timeout of 60 s" in lab.running.get(run.id).run.reason
+    ended = lab.running.get(run.id).run
+    assert (ended.state, ended.cause, ended.attempt) == (RunState.FAILED, Cause.TIMEOUT, 1)
+    assert "longer than its timeout of 60 s" in ended.reason
 
 
 def test_a_pod_that_never_shows_up_is_lost(lab: Lab, clock: FakeClock, pods: FakeClusters) -> None:

@@ -6,7 +6,7 @@ from labd.executors.base import Alive
 from labd.model.filters import Filter
 from labd.model.identity import ANONYMOUS
 from labd.model.lease import LeaseEnd
-from labd.model.run import CaseCounts, LogLevel, Run, RunState
+from labd.model.run import CaseCounts, Cause, LogLevel, Run, RunState
 from labd.services.conductor import EXIT_GRACE_S
 from labd.services.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 from labd.services.lab import Lab
@@ -124,7 +124,8 @@ def test_a_run_beyond_its_timeout_and_grace_is_ended(lab: Lab, executor: FakeExe
     clock.advance(0.1)
     settle(lab)
     ended = lab.running.get(run.id).run
-    assert (ended.state, ended.reason) == (RunState.ERROR, "it ran for longer than its timeout of 20 s")
+    assert (ended.state, ended.reason) == (RunState.FAILED, "it ran for longer than its timeout of 20 s")
+    assert ended.cause is Cause.TIMEOUT
     assert executor.stopped == [run.id]
 
 

@@ -185,10 +185,10 @@ def test_a_script_that_nothing_interrupts_is_left_behind(start: Start) -> None:
         f"local test = require('test')\ntest.case('matches', function()\n test.step('go')\n {FOREVER} end)",
         timeout_s=3.0,
     )
-    assert run.end() == 2
+    assert run.end() == 1
     assert run.labd.result["reason"].endswith("ran longer than 3 s")
     (case,) = run.labd.result["cases"]
-    assert (case["name"], case["verdict"]) == ("matches", "error")
+    assert (case["name"], case["verdict"]) == ("matches", "failed")
     assert [step["text"] for step in case["steps"]] == ["go"]
     assert case["failure"] is not None
     assert case["failure"]["file"] == "s.lua"
@@ -198,7 +198,7 @@ def test_a_script_that_nothing_interrupts_is_left_behind(start: Start) -> None:
 
 def test_a_script_that_loops_is_stopped_with_its_traceback(start: Start) -> None:
     run = start("local function spin()\n while true do end\nend\nspin()", timeout_s=3)
-    assert run.end() == 2
+    assert run.end() == 1
     failure = run.labd.result["failure"]
     assert failure is not None
     assert (failure["file"], failure["line"]) == ("s.lua", 2)
