@@ -45,6 +45,11 @@ def test_runs_end_as_their_pods_do(lab: Lab, cluster: Cluster, node: LocalNode) 
     with lab.client() as client:
         with pytest.raises(ProblemError, match="262144"):
             client.create_run(script="-- " + "x" * 262_144, executor="kubernetes")
+
+        def found() -> dict[str, str]:
+            return {check["name"]: check["state"] for check in client.doctor()["checks"]}
+
+        until(lambda: found()["cluster here"] == "ok", "doctor finds the cluster in order")
         passed = client.create_run(script=PASSES, executor="kubernetes")["id"]
         assert verdict(client, passed) == "PASSED"
 
