@@ -23,8 +23,8 @@ SOON_S = 14 * DAY_S
 """A certificate that lasts no longer is told of, where nobody renews it by itself."""
 SLOW_S = 1.0
 """A database that takes longer for an answer is told of."""
-DISK_WARNING, DISK_ERROR = 0.15, 0.05
-"""Of the disk, free."""
+DISK_WARNING, DISK_ERROR = (0.15, 20e9), (0.05, 5e9)
+"""Less than this share of the disk free, and less than so many bytes."""
 CLOCK_WARNING_S, CLOCK_ERROR_S = 2.0, 30.0
 """Between an agent's clock and labd's."""
 _CLOCK_SPAN_S = 300
@@ -102,9 +102,9 @@ class Doctor:
         free = usage.free / usage.total
         text = f"{usage.free / 1e9:.1f} GB ({free:.0%}) free at {folder}"
         remedy = "make room: labctl retention says what is kept for how long"
-        if free < DISK_ERROR:
+        if free < DISK_ERROR[0] and usage.free < DISK_ERROR[1]:
             yield Check("disk", CheckState.ERROR, text, remedy)
-        elif free < DISK_WARNING:
+        elif free < DISK_WARNING[0] and usage.free < DISK_WARNING[1]:
             yield Check("disk", CheckState.WARNING, text, remedy)
         else:
             yield Check("disk", CheckState.OK, text)

@@ -16,7 +16,7 @@ from tests.benchmarks.publish import PAGE, publish
 
 MODULES = (
     "uds_read", "uds_twenty", "can_throughput", "raw_can", "cyclic_jitter", "run_start", "cli_start", "at_bench",
-    "flash", "lease_cycles", "attached_agents", "scheduling", "pods_in_flight",
+    "flash", "lease_cycles", "attached_agents", "scheduling", "points_spool", "pods_in_flight",
 )  # fmt: skip
 OUTPUT = Path("build/bench.json")
 
