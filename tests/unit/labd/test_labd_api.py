@@ -151,7 +151,13 @@ def test_runner_routes_are_for_the_runs_own_runner(web: TestClient, lab: Lab, ex
 BAD: list[tuple[str, str, Any, int, dict[str, Any]]] = [
     ("POST", "leases", {**LEASE, "selector": "platform=meb,"}, 422, {"field": "selector", "column": 14}),
     ("POST", "leases", {**LEASE, "selector": "platform=mqb"}, 422, {"field": "selector", "value": "platform=mqb"}),
-    ("POST", "runs", {}, 422, {"field": "script", "value": None, "message": "Field required"}),
+    (
+        "POST",
+        "runs",
+        {},
+        422,
+        {"field": "script", "value": None, "message": "give the script itself, or git: exactly one of them"},
+    ),
     ("POST", "leases", {"holder": "a\nb"}, 422, {"field": "holder", "value": "a\nb"}),
     ("POST", "leases", {**LEASE, "ttl_s": 0.5}, 422, {"field": "ttl_s", "value": 0.5}),
     ("POST", "leases", {**LEASE, "duration_s": "1h"}, 422, {"field": "duration_s", "value": "1h"}),
