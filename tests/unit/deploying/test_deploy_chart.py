@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,10 @@ def test_the_programs_take_their_options(values: Path) -> None:
     if "DaemonSet/labd-agent" in specs:
         [agent] = specs["DaemonSet/labd-agent"]["containers"]
         parse(bench_agent, arguments(agent))
-        parse(bench_agent, [one.replace(NODE, "n1") for one in agent["readinessProbe"]["exec"]["command"][1:]])
+        for probe in (agent["startupProbe"], agent["readinessProbe"]):
+            *shell, command = probe["exec"]["command"]
+            assert shell == ["sh", "-c"], "the kubelet puts no field reference into a probe"
+            parse(bench_agent, shlex.split(command.removeprefix("exec ").replace("$NODE", "n1"))[1:])
         for container in containers(specs["DaemonSet/labd-agent"]):
             if container["name"].startswith("ecu-"):
                 parse(bench_agent, container["command"][1:])
