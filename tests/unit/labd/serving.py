@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from labd.api.limits import Limits
 from labd.api.proxies import Proxies
-from labd.daemon import _Door, _web_server
+from labd.daemon.serving import web_server
+from labd.daemon.settings import Door
 from labd.services.lab import Lab
 
 
@@ -19,7 +20,7 @@ def serving(
     """The address of the lab's REST API, for as long as the block lasts."""
     import asyncio
 
-    server = _web_server(lab, tls, _Door(limits or Limits(), Proxies(proxies)))
+    server = web_server(lab, tls, Door(limits or Limits(), Proxies(proxies)))
     with socket.create_server(("127.0.0.1", port), backlog=256) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server._serve([listener])), daemon=True)
         thread.start()

@@ -6,7 +6,7 @@ import sys
 
 _PROGRAM = """
 import resource
-from labd.daemon import allow_many_files
+from labd.daemon.serving import allow_many_files
 
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from labd import daemon
 from labd.api.limits import Limits
 from labd.api.proxies import Proxies
+from labd.daemon import main
+from labd.daemon.assembly import assembled
+from labd.daemon.errors import StartError
+from labd.daemon.settings import Door, Settings, Tls
 from labd.model.identity import ANONYMOUS
 from labd.services.authority import rotate
 from labd.services.errors import Conflict
@@ -20,9 +23,11 @@ from labd.services.restoring import restore
 from labd.services.signing import KEY_NAME
 from labd.services.vault import KEY_FILE
 from labd.store.database import DATABASE_NAME
+from labd.telemetry.options import InfluxOptions
 from tests.unit.labd.fakes import new_sqlite_database
 
 PASSPHRASE = "twelve characters"
+NO_INFLUX = InfluxOptions(None, None, None, None, None, 1)
 ALL = [KEY_NAME, AUTHORITY_KEY, KEY_FILE]
 WORDS = {KEY_NAME: "signing key", AUTHORITY_KEY: "certificate authority", KEY_FILE: "secrets key"}
 
@@ -32,21 +37,34 @@ def _open(folder: Path, database: str | None, *, secure: bool = True) -> Iterato
     """A labd as `labd serve` puts it together, without its doors."""
     if database is None and not (folder / DATABASE_NAME).exists():
         (folder / DATABASE_NAME).write_bytes(new_sqlite_database())
-    tls = daemon._Tls(folder / "ca", (), None, None, 3600.0) if secure else None
-    door = daemon._Door(Limits(), Proxies(()))
-    url = "https://127.0.0.1:1"
-    with daemon._lab(folder, database, folder, url, url, None, None, tls, [], door) as lab:
+    settings = Settings(
+        data=folder,
+        database=database,
+        keys=folder,
+        http=("127.0.0.1", 0),
+        agents=("127.0.0.1", 0),
+        public_url=None,
+        runner=None,
+        secrets_key=None,
+        tls=Tls(folder / "ca", (), None, None, 3600.0) if secure else None,
+        providers=[],
+        door=Door(Limits(), Proxies(())),
+        influx=NO_INFLUX,
+        clusters=None,
+        metrics=None,
+    )
+    with assembled(settings, "https://127.0.0.1:1", None) as lab:
         yield lab
 
 
 def _refusal(folder: Path, database: str | None) -> str:
-    with pytest.raises(daemon.StartError) as refused, _open(folder, database):
+    with pytest.raises(StartError) as refused, _open(folder, database):
         pass
     return str(refused.value)
 
 
 def _labd(*words: object) -> Result:
-    return CliRunner().invoke(daemon.main, [str(word) for word in words])
+    return CliRunner().invoke(main, [str(word) for word in words])
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from labd.daemon import PEER_GONE_S, _listen
+from labd.daemon.serving import PEER_GONE_S, listen
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the options are Linux's")
 def test_every_connection_that_is_accepted_ends_with_a_machine_that_vanished() -> None:
-    with _listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()[:2]):
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()[:2]):
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1

@@ -1,0 +1,5 @@
+"""``python -m labd.daemon``."""
+
+from labd.daemon.commands import main
+
+main()
