@@ -2,9 +2,9 @@
 
 import functools
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -233,7 +233,7 @@ def logs(ctx: click.Context, session: Session, where: Where, name: str, follow: 
     with Progress() as progress:
         while follow and found.run_id is None and found.finished_at is None:
             progress.state(f"test {name} waits: {one_line(found.status.get('reason', 'no operator has seen it yet'))}")
-            time.sleep(_LOOK_S)
+            sleep(_LOOK_S)
             found = _look(where, found)
         if found.run_id is None:
             told = f"{found.status.get('state', 'Pending')} {found.status.get('reason', '')}"
@@ -298,7 +298,7 @@ def _follow(where: Where, test: "TestRun", as_json: bool) -> None:
             if now != said:
                 progress.state(now.rstrip())
             said = now
-            time.sleep(_LOOK_S)
+            sleep(_LOOK_S)
             test = _look(where, test)
     if as_json:
         print_json(test.document)
@@ -315,16 +315,16 @@ def _look(where: Where, test: "TestRun") -> "TestRun":
     """The test as it is now. Raises Failure when it was deleted, ClusterAway when nobody answers for long."""
     from labd.operator.cluster import ClusterAway, Missing
 
-    give_up_at = time.monotonic() + _PATIENCE_S
+    give_up_at = monotonic() + _PATIENCE_S
     while True:
         try:
             found = where.tests.get(test.namespace, test.name)
         except Missing:
             found = None
         except ClusterAway:
-            if time.monotonic() > give_up_at:
+            if monotonic() > give_up_at:
                 raise
-            time.sleep(_LOOK_S)
+            sleep(_LOOK_S)
             continue
         if found is None or found.uid != test.uid:
             raise Failure(f"test {test.name!r} was deleted meanwhile", ExitCode.CANCELLED)

@@ -215,7 +215,9 @@ class Ledger:
         for lease in self.unit.live_leases():
             heartbeat_by = self.now + lease.ttl_s
             if lease.state is LeaseState.GRANTED:
-                heartbeat_by = max(heartbeat_by, lease.heartbeat_by)  # its holder may take its time to show up
+                # Its holder may take the rest of its time to show up; all of it at most, if the clock was set back.
+                allowed_until = self.now + self._start_s(lease)
+                heartbeat_by = max(heartbeat_by, min(lease.heartbeat_by, allowed_until))
             self.unit.save_lease(replace(lease, heartbeat_by=heartbeat_by), lease)
 
     def add_lease(self, lease: Lease) -> None:
@@ -431,10 +433,15 @@ class Ledger:
             if bench is not None:
                 self.unit.save_bench(replace(bench, promised_to=wish.id))
 
+    def _start_s(self, lease: Lease) -> float:
+        """How long whom a lease is for may take to show up, beyond its TTL."""
+        run = self.unit.run(lease.run_id) if lease.run_id is not None else None
+        return self._limits.start_s if run is not None and run.executor is ExecutorName.KUBERNETES else 0.0
+
     def _grant(self, lease: Lease, grant: Grant) -> None:
         epochs = [(name, self._next_epoch(name)) for name in grant.benches]
         run = self.unit.run(lease.run_id) if lease.run_id is not None else None
-        start_s = self._limits.start_s if run is not None and run.executor is ExecutorName.KUBERNETES else 0.0
+        start_s = self._start_s(lease)
         granted = self._move("lease.granted", lease, lease.grant(epochs, self.now, grant.ends_at, start_s))
         self.effects.happened.append(Granted(granted))
         if run is not None:

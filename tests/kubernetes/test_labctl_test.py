@@ -125,7 +125,7 @@ def test_what_the_cluster_refuses_is_said(labctl: Labctl, tests: Tests, script: 
 def test_waiting_ends_with_the_verdict(
     labctl: Labctl, tests: Tests, script: str, monkeypatch: pytest.MonkeyPatch, status: dict[str, Any], code: int
 ) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: told(tests, "smoke", status))
+    monkeypatch.setattr("labd.cli.test.sleep", lambda _: told(tests, "smoke", status))
     result = labctl("schedule", "--app", "a", "--script", script, "--name", "smoke", "--wait")
     assert result.exit_code == code, result.output
     assert status.get("reason", status["state"]) in result.stdout
