@@ -1,5 +1,6 @@
 """Figures of the last day."""
 
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Query
@@ -16,7 +17,7 @@ router = Router(prefix="/series", tags=["labd"])
 SERIES_MAX = 200
 
 
-@router.get("", responses=responses(), summary="Figures of the last 24 hours")
+@router.get("", responses=responses(HTTPStatus.CONFLICT), summary="Figures of the last 24 hours")
 def get_series(
     lab: LabOf,
     actor: ActorOf,

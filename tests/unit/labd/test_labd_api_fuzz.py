@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 from labd.api.app import create_app
 from labd.model.identity import WHOLE_LAB, Role
+from labd.telemetry.writer import Writer
 from tests.unit.labd.fakes import FakeClock, attach, open_lab, report
 from tests.unit.labd.test_labd_secure import token_of
 
@@ -33,8 +34,10 @@ schema = schemathesis.openapi.from_asgi("/api/v1/openapi.json", create_app(_lab)
 
 _secure_clock = FakeClock()
 (_directory / "secure").mkdir()
-_secure_lab = open_lab(_directory / "secure", _secure_clock, secure=True)
+_writer = Writer(_directory / "points", clock=_secure_clock.now)  # the other lab keeps no figures
+_secure_lab = open_lab(_directory / "secure", _secure_clock, secure=True, writer=_writer)
 atexit.register(_secure_lab.core.store.close)
+atexit.register(_writer.day.close)
 attach(_secure_lab, report("bench-1", {"platform": "meb"}))
 TOKEN = token_of(_secure_lab, "root", {WHOLE_LAB: Role.ADMIN}, lifetime_s=7 * 86_400)
 TOKENS = [
