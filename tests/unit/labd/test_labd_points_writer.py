@@ -63,8 +63,8 @@ def test_points_of_an_outage_and_of_a_restart_arrive(tmp_path: Path, server: Vic
     first = Writer(tmp_path, settings)
     first.start()
     first.write(drops(number, bench="outage") for number in range(500))
-    until(lambda: bool(first.counters.requests))
-    assert CheckState.ERROR in {check.state for check in first.checks()}
+    until(lambda: CheckState.ERROR in {check.state for check in first.checks()})
+    assert first.counters.requests
     first.stop()
     server.start()
     second = Writer(tmp_path, settings)
