@@ -2,15 +2,17 @@
 
 import logging
 import sys
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Callable, MutableMapping
+from typing import Any, TypeVar
 
+import click
 import structlog
 
 from bench_agent.protocol import tracing
 from bench_agent.protocol.json_log import set_up_json_log
 
-LEVELS = ("debug", "info", "warning", "error")
+Command = TypeVar("Command", bound=Callable[..., object])
+_LEVELS = ("debug", "info", "warning", "error")
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
@@ -20,6 +22,29 @@ def _plain(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> Mutab
         if isinstance(value, str):
             entry[name] = value.translate(_CONTROLS)
     return entry
+
+
+def log_options(command: Command) -> Command:
+    """Adds ``--log-level`` and ``--log-format``; the command gets them as ``log_level`` and ``log_format``."""
+    form = click.option(
+        "--log-format",
+        type=click.Choice(("logfmt", "json")),
+        default="logfmt",
+        envvar="LABD_LOG_FORMAT",
+        show_envvar=True,
+        show_default=True,
+        help="Of the log: key=value, or a JSON object a line.",
+    )
+    level = click.option(
+        "--log-level",
+        type=click.Choice(_LEVELS),
+        default="info",
+        envvar="LABD_LOG_LEVEL",
+        show_envvar=True,
+        show_default=True,
+        help="Least important log lines to write to standard error.",
+    )
+    return level(form(command))
 
 
 def set_up_logging(level: str, form: str = "logfmt") -> None:

@@ -14,7 +14,7 @@ from labd.daemon.errors import StartError
 from labd.daemon.options import CA_FOLDER, FILE, data_option, database_option, keys_option, secrets_key_option
 from labd.daemon.serving import serve_lab
 from labd.daemon.settings import Door, Metrics, Settings, Tls
-from labd.log import LEVELS, set_up_logging
+from labd.log import log_options, set_up_logging
 from labd.telemetry.options import InfluxOptions, check_influx, influx_options
 
 if TYPE_CHECKING:
@@ -58,24 +58,7 @@ if TYPE_CHECKING:
     help="Command that executes a run, instead of this Python's `-P -m scenarios`.",
 )
 @secrets_key_option
-@click.option(
-    "--log-level",
-    type=click.Choice(LEVELS),
-    default="info",
-    envvar="LABD_LOG_LEVEL",
-    show_envvar=True,
-    show_default=True,
-    help="Least important log lines to write to standard error.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(("logfmt", "json")),
-    default="logfmt",
-    envvar="LABD_LOG_FORMAT",
-    show_envvar=True,
-    show_default=True,
-    help="Of the log: key=value, or a JSON object a line.",
-)
+@log_options
 @click.option(
     "--name",
     "names",

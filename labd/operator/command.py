@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from labd.log import LEVELS, set_up_logging
+from labd.log import log_options, set_up_logging
 
 EXECUTORS = ("kubernetes", "process", "bench")
 LONGEST_NAME = 63
@@ -117,24 +117,7 @@ _DURATION = click.FloatRange(min=0, min_open=True)
     show_default=True,
     help="Where /healthz, /readyz and Prometheus' /metrics answer; port 0 lets the system choose.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(LEVELS),
-    default="info",
-    envvar="LABD_LOG_LEVEL",
-    show_envvar=True,
-    show_default=True,
-    help="Least important log lines to write to standard error.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(("logfmt", "json")),
-    default="logfmt",
-    envvar="LABD_LOG_FORMAT",
-    show_envvar=True,
-    show_default=True,
-    help="Of the log: key=value, or a JSON object a line.",
-)
+@log_options
 def operator(
     print_crd: bool,
     url: str,
