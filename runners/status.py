@@ -12,8 +12,6 @@ class Alive:
     """The runner lives."""
 
     attempt: int = 1
-    begun: bool = True
-    """False while its surroundings are being set up: a runner that does not run yet cannot say that it lives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from labd.executors.kubernetes.mirror import RESYNC_S, PodMirror
 from labd.executors.kubernetes.names import attempt_of, is_of, object_name, run_of, selector
 from labd.executors.kubernetes.pod import Door, config_map, pod, secret
 from labd.executors.kubernetes.settings import Cluster
-from labd.executors.kubernetes.verdict import created_at, is_over, is_settled, judge, judge_gone, over_since
+from labd.executors.kubernetes.verdict import created_at, deleted_at, is_over, is_settled, judge, judge_gone, over_since
 from labd.executors.kubernetes.work_queue import WorkQueue
 from labd.model.check import Check, CheckState
 from labd.model.run import Cause
@@ -103,7 +103,7 @@ class ClusterKeeper:
     def start(self, job: Job) -> None:
         """Has the attempt's pod made, unless it is there."""
         name = object_name(job.run_id, job.attempt)
-        attempt = _Attempt(job, name, time.monotonic(), Alive(job.attempt, begun=job.begun))
+        attempt = _Attempt(job, name, time.monotonic(), Alive(job.attempt))
         with self._lock:
             former = self._attempts.get(job.run_id)
             if former is not None:
@@ -308,18 +308,34 @@ class ClusterKeeper:
         self._queue.add(_CONFIG_MAPS, LOOK_S)
 
     def _clear(self, name: str) -> None:
+        """Deletes a pod that nobody here wants any more, once its time has come.
+
+        A node that is lost confirms no deletion, and may never come back. So a pod that is still there ``lost_limit_s``
+        after its grace is taken off the server without its node's word. Its containers may go on behind the cut, and
+        hurt nothing: the attempt is not under way by labd's store, so its lease has ended, agents refuse its epoch, and
+        labd its token. Another attempt is another pod of another name and lease.
+        """
         found = self._mirror.get(name)
-        if found is None or "deletionTimestamp" in found["metadata"]:
+        if found is None:
             return
-        run_id, attempt = run_of(found), attempt_of(found)
-        if is_over(found):
-            if self.api.now() - over_since(found) < self.cluster.finished_ttl_s:
-                return  # the next list leads here again
-        elif self._running([run_id]).get(run_id) == attempt:
+        run_id, attempt, going_since = run_of(found), attempt_of(found), deleted_at(found)
+        if going_since is not None:
+            left_s = going_since + self.cluster.lost_limit_s - self.api.now()
+        else:
+            left_s = over_since(found) + self.cluster.finished_ttl_s - self.api.now() if is_over(found) else 0.0
+        if left_s > 0:
+            self._queue.add(name, left_s)
             return
-        _log.info("pod deleted", run=run_id, attempt=attempt, cluster=self.cluster.name)
-        uid, grace_s = found["metadata"]["uid"], None if is_over(found) else self.cluster.stop_grace_s
-        self.api.delete("pods", name, grace_s=grace_s, uid=uid)
+        if not is_over(found) and self._running([run_id]).get(run_id) == attempt:
+            return
+        grace_s = None if is_over(found) else self.cluster.stop_grace_s
+        if going_since is not None:
+            grace_s = 0
+            _log.warning("pod deleted by force", run=run_id, attempt=attempt, cluster=self.cluster.name)
+            self._queue.add(name, self.cluster.lost_limit_s)  # somebody's finalizer may hold it
+        else:
+            _log.info("pod deleted", run=run_id, attempt=attempt, cluster=self.cluster.name)
+        self.api.delete("pods", name, grace_s=grace_s, uid=found["metadata"]["uid"])
 
     def _sweep_config_maps(self) -> None:
         """Deletes those whose pod is gone: where the cluster's own collector has not done so."""

@@ -27,7 +27,7 @@ def judge(pod: Json, cluster: Cluster, now: float) -> Status:
     attempt = attempt_of(pod)
     found = _ended(pod, cluster) if _is_over(pod) else _stuck(pod, cluster, now)
     if found is None:
-        return Alive(attempt, begun="running" in _state(_runner(pod)))
+        return Alive(attempt)
     cause, reason = found
     return Exited(reason, cause, attempt)
 
@@ -62,6 +62,11 @@ def over_since(pod: Json) -> float:
         _time(state["terminated"].get("finishedAt")) for state in map(_state, _containers(pod)) if _has_ended(state)
     ]
     return max((end for end in ends if end is not None), default=created_at(pod))
+
+
+def deleted_at(pod: Json) -> float | None:
+    """When the containers of a pod that is to go have to have ended (s since the Unix epoch); None: it may stay."""
+    return _time(pod["metadata"].get("deletionTimestamp"))
 
 
 def created_at(of: Json) -> float:
@@ -102,9 +107,9 @@ def _ended(pod: Json, cluster: Cluster) -> tuple[Cause, str]:
 
 
 def _stuck(pod: Json, cluster: Cluster, now: float) -> tuple[Cause, str] | None:
-    deleted_at = _time(pod["metadata"].get("deletionTimestamp"))
-    if deleted_at is not None:
-        if now < deleted_at + cluster.lost_limit_s:
+    going_since = deleted_at(pod)
+    if going_since is not None:
+        if now < going_since + cluster.lost_limit_s:
             return None
         gone = judge_gone(pod)
         return Cause(gone.cause), f"{gone.reason}, and its node does not say that it has ended"

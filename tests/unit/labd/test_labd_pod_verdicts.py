@@ -134,7 +134,7 @@ def test_init_container_out_of_memory_is_a_failed_setup_that_says_so() -> None:
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
 def test_image_that_does_not_come_past_its_limit(reason: str) -> None:
     pod = _pod("Pending", _waiting(reason, "manifest unknown"), conditions=(SCHEDULED,))
-    assert _status(pod, 50) == Alive(2, begun=False)
+    assert _status(pod, 50) == Alive(2)
     end = _end(pod, 51)
     assert end.cause is Cause.IMAGE_PULL
     assert end.reason == f"the image runner:1 does not come ({reason}): manifest unknown"
@@ -161,7 +161,7 @@ def test_time_for_the_image_counts_from_the_end_of_the_init_container() -> None:
 def test_unschedulable_past_its_limit() -> None:
     why = _condition("PodScheduled", "False", 2, reason="Unschedulable", message="0/3 nodes: 3 Insufficient cpu.")
     pod = _pod("Pending", conditions=(why,))
-    assert _status(pod, 101) == Alive(2, begun=False)
+    assert _status(pod, 101) == Alive(2)
     end = _end(pod, 102)
     assert end.cause is Cause.UNSCHEDULABLE
     assert "3 Insufficient cpu" in end.reason
@@ -190,7 +190,7 @@ def test_runner_whose_command_cannot_be_started() -> None:
 
 def test_long_clone_is_no_failed_start() -> None:
     pod = _pod("Pending", _waiting("PodInitializing"), init=RUNNING, conditions=(SCHEDULED,))
-    assert _status(pod, 10_000) == Alive(2, begun=False)
+    assert _status(pod, 10_000) == Alive(2)
 
 
 # Lost
@@ -261,7 +261,7 @@ def test_pod_failed_without_a_word() -> None:
 def test_new_pod_without_a_status() -> None:
     pod = _pod("Pending")
     del pod["status"]
-    assert _status(pod, 0) == Alive(2, begun=False)
+    assert _status(pod, 0) == Alive(2)
 
 
 def test_finished_counts_from_the_end_of_its_containers() -> None:
