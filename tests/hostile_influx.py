@@ -1,5 +1,6 @@
 """A server of InfluxDB's v2 write API that answers as badly as it is told to, over real sockets."""
 
+import contextlib
 import gzip
 import json
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 
 
 @dataclass
@@ -22,6 +24,10 @@ class Reply:
     """Reads the request, and resets the connection."""
     silent: bool = False
     """Reads the request, and never answers."""
+    trickle_s: float = 0.0
+    """Pause after each byte of the answer, which never ends."""
+    endless: bool = False
+    """The answer has no end, and comes as fast as it is read."""
 
 
 def refusal(status: int, message: str, **headers: str) -> Reply:
@@ -53,7 +59,7 @@ class HostileInflux:
         """Judges a request."""
         self.requests.append(request)
         reply = self.judge(request)
-        if reply.status == 204 and not (reply.reset or reply.silent):
+        if reply.status == 204 and not (reply.reset or reply.silent or reply.trickle_s or reply.endless):
             self.kept += request.lines
         return reply
 
@@ -79,6 +85,12 @@ def hostile_influx() -> Iterator[HostileInflux]:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.close_connection = True
                 return
+            if reply.trickle_s:
+                self._trickle(b"HTTP/1.1 204 No Content\r\nX-Slow: ", reply.trickle_s)
+                return
+            if reply.endless:
+                self._flood(b"HTTP/1.1 500 Oops\r\nContent-Type: text/plain\r\n\r\n")
+                return
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
@@ -86,6 +98,21 @@ def hostile_influx() -> Iterator[HostileInflux]:
                 self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
             self.wfile.write(reply.body.encode())
+
+        def _trickle(self, beginning: bytes, pause_s: float) -> None:
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                for byte in chain(beginning, repeat(ord("x"))):
+                    self.wfile.write(bytes([byte]))
+                    if influx.over.wait(pause_s):
+                        return
+
+        def _flood(self, beginning: bytes) -> None:
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.wfile.write(beginning)
+                while not influx.over.is_set():
+                    self.wfile.write(b"x" * 65536)
 
         def log_message(self, *args: object) -> None:
             pass

@@ -13,16 +13,18 @@ _PATIENCE_S = 60.0
 
 @contextlib.contextmanager
 def tls_proxy(
-    shown: ssl.SSLContext, to: tuple[str, int], trust: ssl.SSLContext, server_name: str
+    shown: ssl.SSLContext, to: tuple[str, int], trust: ssl.SSLContext | None = None, server_name: str = ""
 ) -> Iterator[tuple[str, int]]:
-    """The address of a proxy that shows a certificate of its own, and knows the server by another."""
+    """The address of a proxy that shows a certificate of its own, and knows the server by another one, or by none."""
     open_sockets: list[socket.socket] = []
 
     def serve(plain: socket.socket, client: str) -> None:
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             down = stack.enter_context(shown.wrap_socket(plain, server_side=True))
             plain_up = socket.create_connection(to, _PATIENCE_S)
-            up = stack.enter_context(trust.wrap_socket(plain_up, server_hostname=server_name))
+            up = stack.enter_context(
+                plain_up if trust is None else trust.wrap_socket(plain_up, server_hostname=server_name)
+            )
             open_sockets.extend((down, up))
             head = b""
             while b"\r\n\r\n" not in head and len(head) < HEAD_MAX:

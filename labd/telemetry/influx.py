@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 TIMEOUT_S = 10.0
 """For the connection, and for each wait within a request."""
+REQUEST_S = 30.0
+"""For a request as a whole, however the database deals out its bytes."""
 MESSAGE_LENGTH = 300
 """Of what the database says, in the log and in the checks."""
 
@@ -27,6 +29,7 @@ class InfluxSettings:
     ca_file: Path | None = None
     """Whom to trust for https; None: the system's authorities."""
     timeout_s: float = TIMEOUT_S
+    request_s: float = REQUEST_S
 
 
 class Meaning(StrEnum):
@@ -72,6 +75,7 @@ class InfluxTarget:
         self._settings = settings
         self._api: Any = None
         self._client: Any = None
+        self._deadline: Any = None
 
     def send(self, lines: list[bytes]) -> Answer:
         """In one request; never raises."""
@@ -80,7 +84,8 @@ class InfluxTarget:
         try:
             if self._api is None:
                 self._connect()
-            self._api.write(bucket=self._settings.bucket, org=self._settings.org, record=b"\n".join(lines))
+            with self._deadline.within(self._settings.request_s):
+                self._api.write(bucket=self._settings.bucket, org=self._settings.org, record=b"\n".join(lines))
         except ApiException as error:
             answer = _answer(error)
         except Exception as error:  # whatever urllib3, ssl and the client raise
@@ -101,6 +106,8 @@ class InfluxTarget:
         from influxdb_client.client.influxdb_client import InfluxDBClient
         from influxdb_client.client.write_api import SYNCHRONOUS
 
+        from labd.telemetry.deadline import Deadline
+
         settings = self._settings
         token = "" if settings.token_file is None else settings.token_file.read_text("utf-8").strip()
         self._client = InfluxDBClient(
@@ -112,6 +119,7 @@ class InfluxTarget:
             ssl_ca_cert=None if settings.ca_file is None else str(settings.ca_file),
             retries=False,
         )
+        self._deadline = Deadline(self._client.api_client.rest_client.pool_manager)
         self._api = self._client.write_api(write_options=SYNCHRONOUS)
 
 

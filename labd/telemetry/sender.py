@@ -80,8 +80,12 @@ class Sender:
                 found.append(Check("InfluxDB", CheckState.ERROR, text, _remedy(trouble)))
             else:
                 text = f"takes nothing, {away}"
-                remedy = "look at InfluxDB and the way to it; points wait in the spool until then"
-                found.append(Check("InfluxDB", CheckState.ERROR, text, remedy))
+                remedy = "look at InfluxDB and the way to it"
+                if "CERTIFICATE_VERIFY_FAILED" in trouble.message:
+                    remedy = "give the authority of InfluxDB's certificate by --influx-ca"
+                found.append(
+                    Check("InfluxDB", CheckState.ERROR, text, f"{remedy}; points wait in the spool until then")
+                )
         elif self._counters.last_success is None:
             found.append(Check("InfluxDB", CheckState.OK, "nothing was sent yet"))
         else:

@@ -1,5 +1,8 @@
 """What becomes of points when InfluxDB is away, wrong, too small, or does not want them."""
 
+import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -27,12 +30,12 @@ def influx() -> Iterator[HostileInflux]:
 class Bench:
     """A spool and a sender, with a clock that goes as the sender waits."""
 
-    def __init__(self, folder: Path, url: str, *, token_file: Path | None = None) -> None:
+    def __init__(self, folder: Path, url: str, *, token_file: Path | None = None, request_s: float = 30.0) -> None:
         self.now = 1_000_000.0
         self.waits: list[float] = []
         self.counters = Counters()
         self.spool = Spool(folder / "spool", self.counters, bytes_max=2**20)
-        self.target = InfluxTarget(InfluxSettings(url, "lab", "labd", token_file, timeout_s=1.0))
+        self.target = InfluxTarget(InfluxSettings(url, "lab", "labd", token_file, timeout_s=1.0, request_s=request_s))
         backoff = Backoff(lambda: 0.0)
         self.sender = Sender(self.spool, self.target, self.counters, lambda: self.now, backoff)
 
@@ -84,11 +87,12 @@ def test_points_go_gzipped_to_the_bucket_with_the_token(bench: Bench, influx: Ho
     [
         Reply(reset=True),
         Reply(silent=True),
+        Reply(endless=True),
         refusal(500, "internal error"),
         Reply(503, "<html>", {"Content-Type": "text/html"}),
         Reply(400, "<html>Bad gateway", {"Content-Type": "text/html; charset=utf-8"}),
     ],
-    ids=["reset", "silent", "500", "503", "proxy"],
+    ids=["reset", "silent", "endless", "500", "503", "proxy"],
 )
 def test_points_wait_while_the_database_is_away_and_arrive_once(
     bench: Bench, influx: HostileInflux, bad: Reply
@@ -108,6 +112,45 @@ def test_points_wait_while_the_database_is_away_and_arrive_once(
     ]  # fmt: skip
     assert bench.state() == {"InfluxDB": CheckState.OK}
     assert bench.counters.losses() == {}
+
+
+def test_a_server_that_deals_out_its_answer_byte_by_byte_holds_nobody_up(tmp_path: Path, influx: HostileInflux) -> None:
+    replies = [Reply(trickle_s=0.05)]
+    influx.judge = lambda _: replies.pop() if replies else Reply()
+    bench = Bench(tmp_path, influx.url, request_s=1.0)
+    bench.append(*lines(10))
+    bench.run(1)
+    [check] = bench.sender.checks()
+    assert "no whole answer within 1 s" in check.message
+    bench.run()
+    assert influx.kept == lines(10)
+    bench.target.close()
+    bench.spool.close()
+
+
+def test_a_server_that_never_ends_its_greeting_of_tls_holds_nobody_up(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def greet() -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"\x16\x03\x03\x3f\xff")  # a record of 16 KiB follows
+                while not over.wait(0.05):
+                    connection.sendall(b"\x02")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=greet)
+        thread.start()
+        bench = Bench(tmp_path, f"https://127.0.0.1:{listener.getsockname()[1]}", request_s=1.0)
+        bench.append(*lines(1))
+        bench.run(1)
+        [check] = bench.sender.checks()
+        over.set()
+        thread.join()
+    assert "no whole answer within 1 s" in check.message
+    bench.target.close()
+    bench.spool.close()
 
 
 @pytest.mark.parametrize(

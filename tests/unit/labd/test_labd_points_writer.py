@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,12 +14,14 @@ import pytest
 
 from labd.model.check import CheckState
 from labd.model.point import Point
+from labd.services.authority import Authority
 from labd.telemetry import writer as module
 from labd.telemetry.admission import Admission
 from labd.telemetry.counters import Counters
 from labd.telemetry.influx import Answer, InfluxSettings, Meaning
 from labd.telemetry.lines import line
 from labd.telemetry.writer import Writer
+from tests.tls_proxy import tls_proxy
 from tests.victoria import Victoria, victoria
 
 PATIENCE_S = 60
@@ -55,6 +58,30 @@ def test_points_are_found_in_the_database_each_once_and_in_order(tmp_path: Path,
         assert values == list(range(third, 3000, 3))
     assert writer.counters.losses() == {}
     assert [check.state for check in writer.checks()] == [CheckState.OK]
+
+
+def test_points_go_by_https_to_a_server_of_ones_own_authority_and_to_no_other(tmp_path: Path, server: Victoria) -> None:
+    own, another = Authority(tmp_path / "own"), Authority(tmp_path / "another")
+    shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    credentials = own.server_credentials(["127.0.0.1"])
+    (tmp_path / "proxy.pem").write_bytes(credentials.key + credentials.chain)
+    shown.load_cert_chain(tmp_path / "proxy.pem")
+    with tls_proxy(shown, ("127.0.0.1", server.port)) as (host, port):
+        url = f"https://{host}:{port}"
+        stranger = Writer(tmp_path, InfluxSettings(url, "lab", "labd", ca_file=another.trust_file))
+        stranger.start()
+        stranger.write(drops(number, bench="https") for number in range(100))
+        until(lambda: CheckState.ERROR in {check.state for check in stranger.checks()})
+        stranger.stop()
+        [check] = stranger.checks()
+        assert "certificate" in check.message.lower()
+        assert "--influx-ca" in check.remedy
+        writer = Writer(tmp_path, InfluxSettings(url, "lab", "labd", ca_file=own.trust_file))
+        writer.start()
+        until(lambda: writer.counters.written == 100)
+        writer.stop()
+    [values] = [values for labels, values in server.values("can_bus_drops_dropped").items() if "bench=https" in labels]
+    assert values == list(range(100))
 
 
 def test_points_of_an_outage_and_of_a_restart_arrive(tmp_path: Path, server: Victoria) -> None:
