@@ -13,7 +13,9 @@ from labd.model.source import GitSource
 
 
 class RunState(StrEnum):
-    """Where a run is in its life. FAILED: a check failed. ERROR: script, bench or lab broke."""
+    """Where a run is in its life. FAILED: a check failed, or the script took too long or too much memory. ERROR: it, or
+    bench or lab, broke.
+    """
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"

@@ -118,9 +118,8 @@ class RunBindings:
         self, kind: str, message: str, file: str | None, line: int | None, traceback: str
     ) -> tuple[Verdict, Failure]:
         if kind == "memory":
-            self._context.stop.set(
-                f"used more than {_mebibytes(self._context.assignment['limits']['memory_bytes'])} of memory"
-            )
+            most = _mebibytes(self._context.assignment["limits"]["memory_bytes"])
+            self._context.stop.set(f"used more than {most} of memory", "failed")
         if kind in ("memory", "stop"):
             message = self._context.stop.reason or "the run was stopped"
             return self._context.stop.verdict, self.failure(message, file, line, traceback)

@@ -12,7 +12,7 @@ from kubernetes.client import ApiException
 from labd.executors.base import Alive, Exited, Job, Status
 from labd.executors.kubernetes.executor import KubernetesExecutor
 from labd.executors.kubernetes.names import RUNNER, SOURCE, labels, object_name
-from labd.executors.kubernetes.pod import Door
+from labd.executors.kubernetes.pod import Door, secret
 from labd.executors.kubernetes.settings import Cluster as Settings
 from labd.executors.kubernetes.settings import Clusters
 from labd.model.check import CheckState
@@ -149,6 +149,19 @@ def test_where_tokens_cannot_be_reviewed_the_pod_gets_a_secret(labs: Labs) -> No
     made(labs)
     found = labs.cluster.core.read_namespaced_secret("labd-r-1-1", labs.cluster.namespace)
     assert found.metadata.owner_references[0].uid == labs.pod("labd-r-1-1").metadata.uid
+
+
+def test_a_secret_whose_pod_goes_before_it_is_there_goes_too(labs: Labs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def later(job: Job, lab: str, owner: Object) -> Object:
+        delete = labs.cluster.core.delete_namespaced_pod
+        delete(owner["metadata"]["name"], labs.cluster.namespace, grace_period_seconds=0)
+        return secret(job, lab, owner)
+
+    monkeypatch.setattr("labd.executors.kubernetes.keeper.secret", later)
+    executor = labs.serve(identity="secret")
+    executor.start(labs.job())
+    assert ended(executor).cause == Cause.POD_LOST
+    until(lambda: labs.cluster.names("secret") == labs.cluster.names("config_map") == [], "nothing is left")
 
 
 def _terminated(code: int, ago_s: float = 0.0, **more: Any) -> Object:

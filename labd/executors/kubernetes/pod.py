@@ -113,7 +113,11 @@ def config_map(job: Job, door: Door, lab: str, owner: Json) -> Json:
 
 
 def secret(job: Job, lab: str, owner: Json) -> Json:
-    """The run's token, for a pod that cannot prove itself by one of its own; it goes with the pod ``owner``."""
+    """The run's token, for a pod that cannot prove itself by one of its own; it goes with the pod ``owner``.
+
+    It is made after the pod, which waits for it. So none can be left over: the cluster's garbage collector takes it
+    also when its owner has gone in between, and labd need not be allowed to list or delete what is secret.
+    """
     return {
         "apiVersion": "v1",
         "kind": "Secret",
