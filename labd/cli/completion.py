@@ -29,7 +29,8 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script for a shell.
 
-    It completes commands, options and files, and asks labd for the names of benches, buses, ECUs, leases and runs.
+    It completes commands, options and files, and asks labd for the names of benches, buses, ECUs, leases and runs,
+    and a Kubernetes cluster for those of tests.
     """
     script = get_completion_class(shell)
     if script is None:  # the choice above names click's own shells only

@@ -104,10 +104,11 @@ class TestRuns:
 
     __test__ = False
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, answer_s: tuple[float, float] = ANSWER_S) -> None:
         from kubernetes import client
 
         self._place = place
+        self._answer_s = answer_s
         self._api = client.CustomObjectsApi(place.api)
 
     def all(self, namespace: str | None = None) -> tuple[list[TestRun], str]:
@@ -115,7 +116,7 @@ class TestRuns:
         found: list[TestRun] = []
         more: str | None = None
         while True:
-            page = self._listed(namespace, limit=PAGE, _continue=more, _request_timeout=ANSWER_S)
+            page = self._listed(namespace, limit=PAGE, _continue=more, _request_timeout=self._answer_s)
             found += [TestRun(one) for one in page["items"]]
             more = page["metadata"].get("continue")
             if not more:
@@ -136,7 +137,7 @@ class TestRuns:
             resource_version=version,
             timeout_seconds=for_s,
             allow_watch_bookmarks=True,
-            _request_timeout=(ANSWER_S[0], for_s + ANSWER_S[1]),
+            _request_timeout=(self._answer_s[0], for_s + self._answer_s[1]),
         )
         try:
             while (event := self._asked(next, stream, None)) is not None:
@@ -151,7 +152,7 @@ class TestRuns:
                 self._api.get_namespaced_custom_object,
                 **_words(namespace),
                 name=name,
-                _request_timeout=ANSWER_S,
+                _request_timeout=self._answer_s,
             )
         )
 
@@ -164,10 +165,10 @@ class TestRuns:
                 **_words(namespace),
                 body=body,
                 field_validation="Strict",
-                _request_timeout=ANSWER_S,
+                _request_timeout=self._answer_s,
             )
         except Missing:
-            self._listed(namespace, limit=1, _request_timeout=ANSWER_S)  # raises NoCrd, if it is that
+            self._listed(namespace, limit=1, _request_timeout=self._answer_s)  # raises NoCrd, if it is that
             raise
         return TestRun(made)
 
@@ -191,7 +192,7 @@ class TestRuns:
                 **_words(test.namespace),
                 name=test.name,
                 body=V1DeleteOptions(preconditions=V1Preconditions(uid=test.uid, resource_version=test.version)),
-                _request_timeout=ANSWER_S,
+                _request_timeout=self._answer_s,
             )
         except Missing:
             return
@@ -199,7 +200,9 @@ class TestRuns:
     def _patched(self, patch: Callable[..., Any], test: TestRun, body: Mapping[str, Any]) -> TestRun:
         words = _words(test.namespace)
         return TestRun(
-            self._asked(patch, **words, name=test.name, body=body, _content_type=_MERGE, _request_timeout=ANSWER_S)
+            self._asked(
+                patch, **words, name=test.name, body=body, _content_type=_MERGE, _request_timeout=self._answer_s
+            )
         )
 
     def _lister(self, namespace: str | None) -> tuple[Callable[..., Any], dict[str, str]]:

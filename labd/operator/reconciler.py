@@ -83,7 +83,9 @@ class Reconciler:
         known = {test.uid for test in tests}
         self._failed = {uid: text for uid, text in self._failed.items() if uid in known}
         if active is not None:
-            self._sweep(active.values(), {digits(test.uid) for test in self._cache.tests()})
+            self._sweep(active.values(), {digits(test.uid) for test in [*tests, *self._cache.tests()]})
+        if self._trouble is not None:
+            return True  # runs may be there whose TestRuns are gone
         now = self._now()
         return any(next_step(test, now, self._rules.ttl_s) is not Step.NOTHING for test in self._cache.tests())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from labd.cli.main import main
@@ -125,7 +126,7 @@ def test_what_the_cluster_refuses_is_said(labctl: Labctl, tests: Tests, script: 
 def test_waiting_ends_with_the_verdict(
     labctl: Labctl, tests: Tests, script: str, monkeypatch: pytest.MonkeyPatch, status: dict[str, Any], code: int
 ) -> None:
-    monkeypatch.setattr("labd.cli.test.sleep", lambda _: told(tests, "smoke", status))
+    monkeypatch.setattr("labd.cli.test_following.sleep", lambda _: told(tests, "smoke", status))
     result = labctl("schedule", "--app", "a", "--script", script, "--name", "smoke", "--wait")
     assert result.exit_code == code, result.output
     assert status.get("reason", status["state"]) in result.stdout
@@ -139,7 +140,41 @@ def test_status_of_all_and_of_one(labctl: Labctl, tests: Tests) -> None:
     assert "r-1" in labctl("status", "smoke").output
     assert json.loads(labctl("status", "smoke", "-o", "json").stdout)["status"]["state"] == "Running"
     missing = labctl("status", "smok")
-    assert (missing.exit_code, "there is no TestRun 'smok'" in missing.output) == (65, True)
+    assert (missing.exit_code, "did you mean 'smoke'?" in missing.output) == (65, True)
+
+
+def test_the_list_is_of_what_was_asked_for_and_the_newest_first(cluster: Cluster, labctl: Labctl, tests: Tests) -> None:
+    for number, app in enumerate(("ecm", "tcm", "ecm")):
+        tests.create(f"smoke-{number}", appName=app)
+    told(tests, "smoke-0", finished("Passed", "Passed"))
+
+    def names(*options: str) -> list[str]:
+        return [one["metadata"]["name"] for one in json.loads(labctl("status", "-o", "json", *options).stdout)]
+
+    assert names("--app", "tcm") == ["smoke-1"]
+    assert names("--state", "passed") == ["smoke-0"]
+    assert names("--state", "Pending", "--app", "ecm") == ["smoke-2"]
+    assert set(names()) == {"smoke-0", "smoke-1", "smoke-2"}
+    everywhere = labctl("status", "--all-namespaces", "--app", "tcm").stdout.splitlines()
+    assert everywhere[0].split()[:2] == ["NAMESPACE", "TEST"]
+    assert any(line.split()[:2] == [cluster.namespace, "smoke-1"] for line in everywhere)
+    assert labctl("status", "smoke-0", "--app", "ecm").exit_code == 64
+
+
+def test_names_are_completed(cluster: Cluster, tests: Tests, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests.create("smoke")
+    tests.create("nightly")
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+
+    def offered(incomplete: str, *options: str) -> list[str]:
+        completion = ShellComplete(main, {}, "labctl", "_LABCTL_COMPLETE")
+        return [one.value for one in completion.get_completions(["test", *options], incomplete)]
+
+    there = ["--namespace", cluster.namespace]
+    assert sorted(offered("", "status", *there)) == ["nightly", "smoke"]
+    assert offered("sm", "logs", "-f", *there) == ["smoke"]
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    assert offered("", "status", *there) == []
 
 
 def test_logs_of_one_that_has_none(labctl: Labctl, tests: Tests) -> None:
@@ -175,7 +210,7 @@ def test_a_cluster_that_is_away(cluster: Cluster, fake: FakeApiServer, labctl: L
 def test_who_may_not(cluster: Cluster, fake: FakeApiServer, labctl: Labctl, tests: Tests) -> None:
     with fake.access.forbidden("list", "testruns"):
         result = labctl("status")
-    assert (result.exit_code, "testruns" in result.output) == (65, True), result.output
+    assert (result.exit_code, "kubectl auth can-i" in result.output) == (65, True), result.output
 
 
 def test_no_kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
