@@ -70,9 +70,11 @@ docs: $(VENV)/ready ## the documentation as HTML in build/docs
 
 lock: ## refresh the lock files (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --upgrade \
-		--custom-compile-command "make lock" --quiet pyproject.toml -o requirements.lock
+		--custom-compile-command "make lock" --quiet pyproject.toml --extra otel -o requirements.lock
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --upgrade \
 		--custom-compile-command "make lock" --quiet pyproject.toml --extra dev -o requirements-dev.lock
+	echo hatchling | uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --upgrade \
+		--custom-compile-command "make lock" --quiet -o requirements-build.lock -
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis

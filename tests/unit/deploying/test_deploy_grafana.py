@@ -9,9 +9,12 @@ import pytest
 import yaml
 
 from labd.model.measurements import CATALOGUE, Kind
+from tests.tools import flux_takes
 
 GRAFANA = Path(__file__).parents[3] / "deploy" / "grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
+# What Grafana puts before and into a query.
+GRAFANAS = 'option v = {defaultBucket: "labd", timeRangeStart: -1h, timeRangeStop: now(), windowPeriod: 10s}\n'
 COLUMNS = {"_measurement", "_field", "_time", "_value"}
 
 
@@ -23,6 +26,12 @@ def load(path: Path) -> dict[str, Any]:
 def panels(path: Path) -> list[tuple[dict[str, Any], str]]:
     """Each panel with each of its queries."""
     return [(panel, target["query"]) for panel in load(path)["panels"] for target in panel["targets"]]
+
+
+def script(query: str) -> str:
+    """What InfluxDB gets to see of it."""
+    imports = "".join(re.findall(r"^import .*\n", query, flags=re.MULTILINE))
+    return imports + GRAFANAS + re.sub(r"\$\{\w+:regex\}", "(one|two)", query.removeprefix(imports))
 
 
 def names_in(query: str) -> tuple[str, set[str], set[str]]:
@@ -51,6 +60,32 @@ def test_queries_ask_for_what_is_measured(path: Path) -> None:
         assert tags <= {tag.name for tag in known.tags}, panel["title"]
         for tag, value in re.findall(r'r\.([a-z]\w*) [!=]= "(\w+)"', query):
             assert value in next(one.values for one in known.tags if one.name == tag), panel["title"]
+
+
+def test_influxdb_takes_every_query() -> None:
+    asked = {f"{path.stem}: {panel['title']}": query for path in DASHBOARDS for panel, query in panels(path)}
+    for path in DASHBOARDS:
+        asked |= {f"{path.stem}: ${one['name']}": one["query"] for one in load(path)["templating"]["list"]}
+    taken = flux_takes([script(query) for query in asked.values()])
+    assert [name for name, fine in zip(asked, taken, strict=True) if not fine] == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("range(start:", "rnge(start:"), ("fn: mean", "fn: men"), ("columns: [", "column: ["), ('"agent"]', "1]")],
+)
+def test_influxdb_refuses_what_is_wrong(right: str, wrong: str) -> None:
+    [query] = {query for panel, query in panels(GRAFANA / "dashboards/agents.json") if panel["title"] == "Processor"}
+    assert right in query
+    assert flux_takes([script(query), script(query.replace(right, wrong))]) == [True, False]
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_what_is_counted_is_in_every_point(path: Path) -> None:
+    for panel, query in panels(path):
+        if "fn: count" in query:
+            measurement, [field], _ = names_in(query)
+            assert not next(one for one in CATALOGUE[measurement].fields if one.name == field).optional, panel["title"]
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
