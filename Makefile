@@ -23,13 +23,13 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 
 setup: $(VENV)/ready ## the virtual environment with labd, labctl and bench-agent in it
 
-tools: $(VENV)/ready ## helm and kubectl for the tests, in build/tools
+tools: $(VENV)/ready ## helm, kubectl and a checker of Flux for the tests, in build/tools
 	@$(BIN)/python -m deploy.tools
 
 demo: $(VENV)/ready ## labd, an agent with two simulated benches and the example scenarios, from nothing
 	@exec $(BIN)/python -m deploy.demo
 
-# Where helm and kubectl cannot be had, the tests that need them are skipped, or fail if LABD_REQUIRE_TOOLS is set.
+# Where these tools cannot be had, the tests that need them are skipped, or fail if LABD_REQUIRE_TOOLS is set.
 test: $(VENV)/ready ## every test that can run on this machine
 	-@$(BIN)/python -m deploy.tools
 	$(BIN)/python -m tests.alone --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore $(FUZZ)
