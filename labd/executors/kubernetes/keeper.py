@@ -326,8 +326,8 @@ class ClusterKeeper:
         if left_s > 0:
             self._queue.add(name, left_s)
             return
-        if not is_over(found) and self._running([run_id]).get(run_id) == attempt:
-            return
+        if self._running([run_id]).get(run_id) == attempt:
+            return  # also of a pod that is over: whoever leads has to see how it ended
         grace_s = None if is_over(found) else self.cluster.stop_grace_s
         if going_since is not None:
             grace_s = 0

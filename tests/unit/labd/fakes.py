@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 
 from labd.api.app import create_app
-from labd.executors.base import Alive, ExecutorError, Exited, Job, Status
+from labd.executors.base import Alive, Executor, ExecutorError, Exited, Job, Status
 from labd.executors.bench import RunnerOrder
 from labd.model.run import ExecutorName
 from labd.services.attachment import BenchReport, CertificateAnswer, Order, PointsTaken, Session
@@ -149,7 +149,7 @@ def open_lab(
     secure: bool = False,
     providers: Sequence[Provider] = (),
     replica: str | None = None,
-    clusters: FakeClusters | None = None,
+    clusters: Executor | None = None,
     pod_clusters: Mapping[str, PodCluster] | None = None,
     writer: Writer | None = None,
 ) -> Lab:
