@@ -14,6 +14,8 @@ from labd.client import Run
 from labd.operator.cache import Cache
 from labd.operator.cluster import Changed, ClusterAway, ClusterError, Missing, TestRuns
 from labd.operator.election import NotLeading
+from labd.operator.news import News, news
+from labd.operator.recorder import Recorder
 from labd.operator.runs import LabdAway, Refused, Runs
 from labd.operator.status import Status, Trouble, ended_without, mirrored, patch, waiting
 from labd.operator.steps import Step, next_step
@@ -41,6 +43,7 @@ class Reconciler:
         runs: Runs,
         cache: Cache,
         rules: Rules,
+        recorder: Recorder,
         *,
         fence: Callable[[], None],
         owner: Callable[[], str],
@@ -50,6 +53,7 @@ class Reconciler:
         self._runs = runs
         self._cache = cache
         self._rules = rules
+        self._recorder = recorder
         self._fence = fence
         self._owner = owner
         self._now = now
@@ -181,6 +185,9 @@ class Reconciler:
                 if run_id is not None:
                     self._runs.cancel(run_id, f"TestRun {test} was deleted")
                     _log.info("cancelled", testrun=str(test), run=run_id)
+                    self._recorder.tell(
+                        test, [News("Cancelled", f"it was deleted: run {run_id} is cancelled")], self._now()
+                    )
                 self._let_go(test)
                 return
             except LabdAway as away:
@@ -193,6 +200,8 @@ class Reconciler:
                 testrun=str(test),
                 run=test.run_id,
             )
+            text = f"it goes without its run being cancelled ({self._trouble.message if self._trouble else 'refused'})"
+            self._recorder.tell(test, [News("NotCancelled", text, warning=True)], self._now())
             self._let_go(test)
 
     def _let_go(self, test: TestRun) -> None:
@@ -254,6 +263,7 @@ class Reconciler:
         change = patch(test, status)
         if change is not None:
             self._fence()
+            self._recorder.tell(test, news(test, status), self._now())
             self._cache.put(self._cluster.save_status(test, change))
 
     def _read_again(self, test: TestRun) -> None:

@@ -14,6 +14,7 @@ from labd.operator.cluster import ClusterError, Place, TestRuns
 from labd.operator.election import Election, NotLeading, Times
 from labd.operator.figures import Figures
 from labd.operator.reconciler import Reconciler, Rules
+from labd.operator.recorder import Recorder
 from labd.operator.runs import Runs
 
 POLL_S = 2.0
@@ -48,7 +49,13 @@ class Operator:
         )
         self._followers = [Follower(source, namespace, self._cache) for namespace in namespaces]
         self._reconciler = Reconciler(
-            source, runs, self._cache, rules, fence=self.election.check, owner=lambda: self.election.lease_uid
+            source,
+            runs,
+            self._cache,
+            rules,
+            Recorder(place, identity),
+            fence=self.election.check,
+            owner=lambda: self.election.lease_uid,
         )
         self._poll_s = poll_s
         self._ticked_at = time.monotonic()

@@ -49,8 +49,8 @@ def mirrored(test: TestRun, run: Run, log: str, now: float) -> Status:
         "commit": run.get("commit"),
         "attempt": len(run.get("attempts", ())) or None,
     }
-    word = run["state"].capitalize()
-    finished = (FINISHED, "True" if final else "False", word, "labd has the result" if final else "")
+    said = ", ".join(part for part in (status["result"], status["reason"]) if part) if final else ""
+    finished = (FINISHED, "True" if final else "False", run["state"].capitalize(), said)
     return _with(test, status, now, (SYNCED, "True", "Synced", ""), finished)
 
 
@@ -82,6 +82,7 @@ def _kept(test: TestRun) -> Status:
 
 def _with(test: TestRun, status: Status, now: float, *said: tuple[str, str, str, str]) -> Status:
     """The status with what was said of some conditions; others stay."""
+    generation = test.metadata.get("generation", 1)
     conditions = {one["type"]: dict(one) for one in test.status.get("conditions", ())}
     for kind, value, word, message in said:
         former = conditions.get(kind)
@@ -91,16 +92,17 @@ def _with(test: TestRun, status: Status, now: float, *said: tuple[str, str, str,
             "status": value,
             "reason": word,
             "message": message,
+            "observedGeneration": generation,
             "lastTransitionTime": since,
         }
     status["conditions"] = list(conditions.values())
-    status["observedGeneration"] = test.metadata.get("generation", 1)
+    status["observedGeneration"] = generation
     return {name: value for name, value in status.items() if value not in (None, "")}
 
 
 def _reason(run: Run) -> str:
     if run["state"] == "CANCELLED":
-        return f"Cancelled: {run['reason']}"
+        return f"Cancelled: {run['reason']}".removesuffix(": ")
     if run["state"] == "PENDING":
         return run["obstacle"] or ""
     cause = run.get("cause")

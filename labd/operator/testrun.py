@@ -87,12 +87,12 @@ class TestRun:
     @property
     def finished_at(self) -> float | None:
         """When the operator wrote its end, by the operator's clock; None before."""
-        condition = self.condition(FINISHED)
-        return seconds(condition["lastTransitionTime"]) if condition and condition["status"] == "True" else None
+        finished = self.condition(FINISHED)
+        return seconds(finished["lastTransitionTime"]) if finished and finished["status"] == "True" else None
 
     def condition(self, kind: str) -> Mapping[str, Any] | None:
         """One of its conditions."""
-        return next((one for one in self.status.get("conditions", ()) if one["type"] == kind), None)
+        return condition(self.status, kind)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -112,6 +112,11 @@ class Origin:
     def is_of(self, test: TestRun) -> bool:
         """Whether it is this TestRun, whichever operator made the run."""
         return (self.namespace, self.name, self.uid) == (test.namespace, test.name, digits(test.uid))
+
+
+def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    """One of the conditions of a status."""
+    return next((one for one in status.get("conditions", ()) if one["type"] == kind), None)
 
 
 def run_name(test: TestRun, owner: str) -> str:

@@ -152,8 +152,12 @@ def test_the_operator_is_let_in_by_labd_and_by_the_cluster(values: Path, tmp_pat
 
 def test_the_operator_may_handle_test_runs_and_its_lease_only() -> None:
     manifests = rendered(DEFAULTS)
-    runs = {"testruns": ["get", "list", "watch", "patch", "delete"], "testruns/status": ["patch"]}
-    assert rules(manifests, "ClusterRole", f"{NAMESPACE}-labd-operator") == runs
+    verbs = {
+        "testruns": ["get", "list", "watch", "patch", "delete"],
+        "testruns/status": ["patch"],
+        "events": ["create"],
+    }
+    assert rules(manifests, "ClusterRole", f"{NAMESPACE}-labd-operator") == verbs
     assert rules(manifests, "Role", "labd-operator-lead") == {"leases": ["get", "create", "update"]}
     narrowed = rendered(example("production"))
     assert not any(one["kind"] == "ClusterRole" and "operator" in one["metadata"]["name"] for one in narrowed)

@@ -1,0 +1,100 @@
+"""TestRuns as a user of kubectl has them."""
+
+import re
+
+import pytest
+
+from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.operating import Labd, Operators, Tests
+from tests.kubernetes.test_fake_kubectl import Failed, Kubectl, kubectl
+from tests.kubernetes.test_operator import labd, operators, tests
+
+__all__ = ["kubectl", "labd", "operators", "tests"]
+SMOKE = """
+apiVersion: labd.dev/v1alpha1
+kind: TestRun
+metadata: {name: smoke}
+spec: {appName: ecm, script: print(1)}
+"""
+
+
+def table(text: str) -> list[list[str]]:
+    return [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
+
+
+def events(kubectl: Kubectl, name: str = "smoke") -> list[tuple[str, str, str]]:
+    """Type, reason and message of what `kubectl describe` tells at its end, but for its heading."""
+    told = kubectl("describe", "tr", name).partition("Events:")[2]
+    found = [re.split(r"\s{2,}", line.strip(), maxsplit=4) for line in told.splitlines()[3:]]
+    return [(one[0], one[1], one[4]) for one in found]
+
+
+def test_one_from_its_file_to_its_end(labd: Labd, tests: Tests, operators: Operators, kubectl: Kubectl) -> None:
+    labd.free()
+    operators.start()
+    assert "testrun.labd.dev/smoke created" in kubectl("apply", "-f", "-", given=SMOKE)
+    run_id = str(tests.reach("Running").run_id)
+    heading, row = table(kubectl("get", "tr"))
+    assert heading == ["NAME", "STATE", "RESULT", "DURATION", "BENCH", "AGE"]
+    assert row[:2] == ["smoke", "Running"]
+
+    labd.end(run_id, "failed")
+    kubectl("wait", "--for=condition=Finished", "--timeout=60s", "tr/smoke")
+    row = table(kubectl("get", "testruns.labd.dev", "smoke"))[1]
+    assert (row[0], row[1], row[2], row[4]) == ("smoke", "Failed", "1 passed", "hil-3")
+    assert events(kubectl) == [
+        ("Normal", "Scheduled", f"labd has it as run {run_id}"),
+        ("Normal", "Started", "it runs on hil-3"),
+        ("Warning", "Failed", events(kubectl)[-1][2]),
+    ]
+    assert kubectl("delete", "tr", "smoke").startswith('testrun.labd.dev "smoke" deleted')
+    assert labd.client.run(run_id)["state"] == "FAILED"
+
+
+def test_one_that_is_deleted_while_it_runs(labd: Labd, tests: Tests, operators: Operators, kubectl: Kubectl) -> None:
+    labd.free()
+    operators.start()
+    kubectl("create", "-f", "-", given=SMOKE)
+    tests.reach("Running")
+    kubectl("delete", "tr", "smoke", "--timeout=60s")  # which waits until it is gone
+    assert [run["state"] for run in labd.runs()] == ["CANCELLED"]
+    told = table(kubectl("get", "events", "-o", "custom-columns=R:.reason,M:.message", "--no-headers"))
+    assert ["Cancelled", f"it was deleted: run {labd.runs()[0]['id']} is cancelled"] in told
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("print(1)", "print(2)", "the spec of a TestRun cannot be changed; create another TestRun"),
+        ("script: print(1)", "priority: low", "expected exactly one of script and git"),
+        ("script: print(1)", 'script: x, git: {url: "https://g.example.com/t.git", path: a.lua}', "exactly one of"),
+        ("print(1)", "print(1), timeout: 0s", "expected a time above 0 and of at most 168h"),
+        ("print(1)", "print(1), benches: [{count: 33}]", "spec.benches[0].count"),
+        ("appName: ecm,", "", "spec.appName: Required value"),
+        ("appName: ecm", "appName: ecm, scirpt: x", 'unknown field "spec.scirpt"'),
+    ],
+)
+def test_what_the_cluster_does_not_take(tests: Tests, kubectl: Kubectl, before: str, after: str, said: str) -> None:
+    if after == "print(2)":
+        kubectl("apply", "-f", "-", given=SMOKE)
+    with pytest.raises(Failed, match=re.escape(said)):
+        kubectl("apply", "-f", "-", given=SMOKE.replace(before, after))
+
+
+def test_two_of_one_name(tests: Tests, kubectl: Kubectl) -> None:
+    kubectl("create", "-f", "-", given=SMOKE)
+    with pytest.raises(Failed, match=r'testruns\.labd\.dev "smoke" already exists'):
+        kubectl("create", "-f", "-", given=SMOKE)
+
+
+def test_who_may_not_write_events_is_told_once_and_nothing_else_is_missing(
+    labd: Labd, fake: object, cluster: Cluster, tests: Tests, operators: Operators, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cluster.fake is not None
+    labd.free()
+    with cluster.fake.access.forbidden("create", "events"):
+        operators.start()
+        tests.create()
+        labd.end(str(tests.reach("Running").run_id))
+        tests.reach("Passed")
+    assert capsys.readouterr().out.count("it needs create of events") == 1
