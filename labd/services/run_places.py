@@ -37,12 +37,11 @@ def place_of(
             message = f"the executor {str(executor)!r} has no clusters: leave it out, or run on kubernetes"
             raise Invalid(f"cluster {cluster!r}: {message}", FieldError("cluster", cluster, message))
         return Place(executor)
-    known = ", ".join(place.clusters)
     if cluster is None and place.default_cluster is None:
-        message = f"name one: none is the default. There are {known}"
+        message = f"name one: none is the default. There are {', '.join(map(repr, place.clusters))}"
         raise Invalid(f"cluster: {message}", FieldError("cluster", None, message))
     if cluster is not None and cluster not in place.clusters:
-        message = f"there is no such cluster{nearest(cluster, place.clusters)}; there are {known}"
+        message = f"there is no such cluster{nearest(cluster, place.clusters)}"
         raise Invalid(f"cluster {cluster!r}: {message}", FieldError("cluster", cluster, message))
     return Place(executor, cluster or place.default_cluster, git)
 
@@ -57,7 +56,7 @@ def require_source(script: str | None, git: GitSource | None, files: Collection[
         if files:
             errors.append(FieldError("files", sorted(files), "a script from Git has the files of its repository"))
     if script is not None and executor is ExecutorName.KUBERNETES and (message := too_long_for_a_pod(script)):
-        errors.append(FieldError("script", f"{script[:40]}…", message))
+        errors.append(FieldError("script", None, message))
     if errors:
         detail = "; ".join(
             one.field + ("" if one.value is None else f" {one.value!r}") + f": {one.message}" for one in errors

@@ -123,6 +123,11 @@ class PodLife:
             _condition("Ready", ready, "PodCompleted" if phase == "Succeeded" else ""),
             *more.pop("conditions", []),
         ]
+        before = {one["type"]: one for one in self._status.get("conditions", ())}
+        for one in conditions:
+            former = before.get(one["type"], {})
+            if former.get("status") == one["status"]:
+                one["lastTransitionTime"] = former["lastTransitionTime"]
         self._status = {
             "phase": phase,
             "conditions": conditions,

@@ -13,7 +13,7 @@ from tests.kubernetes.node import LocalNode
 from tests.kubernetes.test_executor import until
 
 PASSES = "require('test').is_true(1 == 1)\n"
-WAITS = "require('test').sleep(0.1)\n" * 600
+WAITS = "require('time').sleep('60s')"
 
 
 @pytest.fixture
@@ -27,6 +27,7 @@ def lab(cluster: Cluster, node: LocalNode, tmp_path: Path) -> Iterator[Lab]:
         "image": "labd-runner:1",
         "finished_ttl_s": 0,
         "stop_grace_s": 5,
+        "image_pull_limit_s": 1,
     }
     file = tmp_path / "clusters.yaml"
     file.write_text(json.dumps({"clusters": [here]}))
@@ -59,5 +60,9 @@ def test_runs_end_as_their_pods_do(lab: Lab, cluster: Cluster, node: LocalNode) 
         node.life(f"labd-{evicted}-2")
         assert [one["cause"] for one in client.run(evicted)["attempts"]] == ["Evicted", None]
         client.cancel_run(evicted)
+
+        with node.no_image():
+            nowhere = client.create_run(script=PASSES, executor="kubernetes")["id"]
+            assert verdict(client, nowhere).startswith("ERROR the image labd-runner:1 does not come (ImagePullBackOff)")
         assert verdict(client, evicted).startswith("CANCELLED")
     until(lambda: not cluster.names("pod") and not cluster.names("config_map"), "nothing is left")

@@ -154,9 +154,10 @@ class ClusterKeeper:
         if problem is not None:
             remedy = "look at the file of clusters, its kubeconfig and the network; runs wait meanwhile"
             return [Check(name, CheckState.ERROR, f"the API server does not answer: {problem}", remedy)]
-        if lacking is None:
-            return [Check(name, CheckState.WARNING, "it is not known yet what labd may do there")]
-        message = f"{len(self._mirror.names())} pods of this lab in namespace {self.cluster.namespace}"
+        if lacking is None or not self._mirror.relists:
+            return [Check(name, CheckState.WARNING, "it was not looked at yet")]
+        pods = len(self._mirror.names())
+        message = f"{pods} {'pod' if pods == 1 else 'pods'} of this lab in namespace {self.cluster.namespace}"
         return [Check(name, CheckState.OK, message)]
 
     # On the workers' threads

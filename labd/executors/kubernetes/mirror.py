@@ -53,8 +53,8 @@ class PodMirror:
         self._pods: dict[str, Json] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"pods of {cluster}", daemon=True)
-        self.problem: str | None = "not asked yet"
-        """Why it cannot be said how things are now; None: they are as the mirror shows them."""
+        self.problem: str | None = None
+        """Why it cannot be said how things are now; None: they are as the mirror shows them, once there was a list."""
         self.relists = 0
         """Lists since the start."""
 
@@ -111,7 +111,7 @@ class PodMirror:
             fresh = {name: pod for name, pod in self._pods.items() if name not in before}
             self._pods = {**fresh, **pods}
         self.relists += 1
-        if self.problem is not None:
+        if self.problem is not None or self.relists == 1:
             _log.info("a cluster is looked at", cluster=self._cluster, pods=len(pods))
             self.problem = None
         for name, last in before.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 from labd.executors.base import ExecutorError, Job
 from labd.executors.kubernetes.names import RUNNER, SOURCE, labels, object_name
-from labd.executors.kubernetes.settings import Cluster, Resources
+from labd.executors.kubernetes.settings import Cluster, Limits, Requests
 from labd.model.source import GitSource, too_long_for_a_pod
 
 Json = dict[str, Any]
@@ -187,7 +187,7 @@ def _container(
     }
 
 
-def _amounts(resources: Resources) -> dict[str, str]:
+def _amounts(resources: Requests | Limits) -> dict[str, str]:
     return {name.replace("_", "-"): amount for name, amount in resources.model_dump().items()}
 
 

@@ -12,24 +12,22 @@ from labd.model.nearest import nearest
 from labd.settings_file import Model, read_settings
 
 CLUSTERS_MAX = 16
-_LABEL = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 
 
 class UnknownCluster(Exception):
     """No cluster has that name; the message says which there are."""
 
 
-def _key(text: str) -> str:
-    if not _LABEL.fullmatch(text):
-        raise ValueError("expected a label key such as pool or example.com/pool")
-    return text
+def _written(pattern: str, expected: str) -> AfterValidator:
+    """Of a text that matches the pattern as a whole; otherwise the mistake says in words what is expected."""
+    shape = re.compile(pattern)
 
+    def check(text: str) -> str:
+        if not shape.fullmatch(text):
+            raise ValueError(f"expected {expected}")
+        return text
 
-def _value(text: str) -> str:
-    if not _VALUE.fullmatch(text):
-        raise ValueError("expected a label value: at most 63 letters, digits, '-', '_' and '.'")
-    return text
+    return AfterValidator(check)
 
 
 def _text(value: object) -> object:
@@ -46,28 +44,62 @@ def _url(text: str) -> str:
 
 def _file(path: Path) -> Path:
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(f"there is no file {str(path)!r}")
     return path
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
-Image = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}$")]
-Key = Annotated[str, AfterValidator(_key)]
-Value = Annotated[str, AfterValidator(_value)]
+Name = Annotated[
+    str,
+    _written(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a name of at most 63 lower-case letters, digits and '-'"),
+]
+ObjectName = Annotated[
+    str,
+    _written(
+        r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", "an object's name: at most 253 lower-case letters, digits, '-' and '.'"
+    ),
+]
+Image = Annotated[
+    str,
+    _written(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}", "an image such as registry.example.com/labd-runner:0.1.0"),
+]
+Key = Annotated[
+    str,
+    _written(
+        r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?",
+        "a label key such as pool or example.com/pool",
+    ),
+]
+Value = Annotated[
+    str,
+    _written(
+        r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?",
+        "a label value: at most 63 letters, digits, '-', '_' and '.'",
+    ),
+]
 Amount = Annotated[Quantity, BeforeValidator(_text)]
 File = Annotated[Path, AfterValidator(_file)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
-class Resources(Model):
-    """What a pod gets of its node."""
+class Requests(Model):
+    """What a pod is sure to get of its node."""
 
-    cpu: Amount
+    cpu: Amount = "100m"
     """Cores."""
-    memory: Amount
+    memory: Amount = "128Mi"
     """Bytes."""
-    ephemeral_storage: Amount
+    ephemeral_storage: Amount = "64Mi"
+    """Bytes on the node's disk."""
+
+
+class Limits(Model):
+    """What a pod gets of its node at most."""
+
+    cpu: Amount = "1"
+    """Cores."""
+    memory: Amount = "512Mi"
+    """Bytes."""
+    ephemeral_storage: Amount = "1Gi"
     """Bytes on the node's disk: scratch files and what the container writes to its log."""
 
 
@@ -122,8 +154,8 @@ class Cluster(Model):
     ca: File | None = None
     """Authorities (PEM) by which pods know labd; None: labd's own."""
 
-    requests: Resources = Resources(cpu="100m", memory="128Mi", ephemeral_storage="64Mi")
-    limits: Resources = Resources(cpu="1", memory="512Mi", ephemeral_storage="1Gi")
+    requests: Requests = Requests()
+    limits: Limits = Limits()
     scratch: Amount = "512Mi"
     """Size of the only volume that a run can write to."""
     node_selector: dict[Key, Value] = Field(default_factory=dict)
@@ -148,7 +180,7 @@ class Cluster(Model):
 
     @model_validator(mode="after")
     def _fits(self) -> "Cluster":
-        for name in Resources.model_fields:
+        for name in Limits.model_fields:
             wanted, most = getattr(self.requests, name), getattr(self.limits, name)
             if amount(wanted) > amount(most):
                 raise ValueError(f"requests.{name} is {wanted}, more than limits.{name}, which is {most}")

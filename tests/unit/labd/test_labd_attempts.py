@@ -83,12 +83,14 @@ def test_without_a_cluster_nothing_runs_in_one(tmp_path: Path, clock: FakeClock)
 
 def test_clusters_that_are_not_there_are_refused_by_name(lab: Lab, pods: FakeClusters) -> None:
     attach(lab, report("bench-1"))
-    with pytest.raises(Invalid, match=r"cluster .lab-c.: there is no such cluster.*lab-a, lab-b"):
+    with pytest.raises(
+        Invalid, match=r"'lab-c': there is no such cluster; did you mean .*\? there are 'lab-a', 'lab-b'$"
+    ):
         _submit(lab, cluster="lab-c")
     with pytest.raises(Invalid, match="the executor 'process' has no clusters"):
         _submit(lab, cluster="lab-a", executor=ExecutorName.PROCESS)
     pods.default_cluster = None
-    with pytest.raises(Invalid, match=r"none is the default\. There are lab-a, lab-b"):
+    with pytest.raises(Invalid, match=r"none is the default\. There are 'lab-a', 'lab-b'"):
         _submit(lab)
 
 

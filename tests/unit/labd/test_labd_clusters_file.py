@@ -34,6 +34,14 @@ def test_a_name_and_an_image_are_enough(tmp_path: Path) -> None:
     assert cluster.limits.ephemeral_storage == "1Gi"
 
 
+def test_what_is_not_said_of_resources_stays_as_it_is_by_default(tmp_path: Path) -> None:
+    cluster = _read(tmp_path, "clusters: [{name: lab, image: a, limits: {memory: 2Gi}, requests: {cpu: 1}}]").choose(
+        None
+    )
+    assert (cluster.limits.cpu, cluster.limits.memory, cluster.limits.ephemeral_storage) == ("1", "2Gi", "1Gi")
+    assert (cluster.requests.cpu, cluster.requests.memory) == ("1", "128Mi")
+
+
 def test_numbers_are_quantities_too(tmp_path: Path) -> None:
     text = "clusters: [{name: lab, image: a, limits: {cpu: 2, memory: 1Gi, ephemeral_storage: 2Gi}, scratch: 2G}]"
     assert _read(tmp_path, text).choose(None).limits.cpu == "2"
@@ -74,6 +82,8 @@ def test_every_mistake_is_told_with_its_line(tmp_path: Path) -> None:
     ]
     assert any("did you mean 'namespace'?" in mistake for mistake in mistakes)
     assert any("expected a quantity such as 500m, 1.5, 512Mi or 2Gi, not '12 apples'" in one for one in mistakes)
+    assert "2: clusters.0.name: expected a name of at most 63 lower-case letters, digits and '-', not 'Big'" in mistakes
+    assert "7: clusters.1.kubeconfig: there is no file '/no/such/file'" in mistakes
 
 
 @pytest.mark.parametrize(
