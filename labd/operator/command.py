@@ -109,6 +109,17 @@ _DURATION = click.FloatRange(min=0, min_open=True)
     help="Where the Lease is by which one of several replicas leads. Default: the pod's, or the kubeconfig's.",
 )
 @click.option(
+    "--lease-duration",
+    "lease_s",
+    type=click.IntRange(3, 3600),
+    default=15,
+    show_default=True,
+    metavar="SECONDS",
+    envvar="LABD_OPERATOR_LEASE_DURATION",
+    show_envvar=True,
+    help="How long the others wait for a leader that is not heard of before one of them takes over.",
+)
+@click.option(
     "--health",
     metavar="HOST:PORT",
     default="127.0.0.1:8472",
@@ -132,6 +143,7 @@ def operator(
     ttl_s: float,
     patience_s: float,
     lease_namespace: str | None,
+    lease_s: int,
     health: str,
     log_level: str,
     log_format: str,
@@ -152,6 +164,7 @@ def operator(
 
     from labd.client import LabClient, LabError
     from labd.operator.cluster import ClusterError, connect
+    from labd.operator.election import Times
     from labd.operator.reconciler import Rules
     from labd.operator.runs import RunOptions, Runs
     from labd.operator.service import Operator, serve_health
@@ -168,6 +181,7 @@ def operator(
             identity=_identity(),
             lease_namespace=lease_namespace or place.namespace,
             namespaces=tuple(teams) or (None,),
+            times=Times.of(lease_s),
         )
         server = serve_health(host, port, running)
     except (ClusterError, LabError, OSError) as error:

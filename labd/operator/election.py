@@ -1,7 +1,7 @@
 """Which of several operators acts: the one that holds a Lease (coordination.k8s.io) of the cluster.
 
 As client-go does: who is not the leader takes the Lease over when it has seen no change of it for its whole duration,
-on its own clock, so that clocks need not agree. The leader may act until `LEAD_S` after it *began* the last renewal
+on its own clock, so that clocks need not agree. The leader may act until ``lead_s`` after it *began* the last renewal
 that went well; that is shorter than the Lease's duration, so one that was paused knows that it is none any more before
 it does anything. The clock goes on while the machine sleeps.
 """
@@ -17,7 +17,7 @@ import structlog
 
 from labd.operator.cluster import ANSWER_S, Changed, ClusterError, Missing, NotAllowed, Place, asked
 
-LEASE_S, LEAD_S, RETRY_S = 15, 10.0, 2.0
+LEASE_S = 15
 _log = structlog.get_logger()
 
 
@@ -29,9 +29,14 @@ class NotLeading(Exception):
 class Times:
     """Of an election, in seconds: the Lease's duration, how long its holder acts on it, and the pause between tries."""
 
-    lease_s: int = LEASE_S
-    lead_s: float = LEAD_S
-    retry_s: float = RETRY_S
+    lease_s: int
+    lead_s: float
+    retry_s: float
+
+    @classmethod
+    def of(cls, lease_s: int) -> "Times":
+        """As client-go has them for 15 s: 10 s and 2 s."""
+        return cls(lease_s, lease_s * 2 / 3, lease_s * 2 / 15)
 
 
 def clock() -> float:
@@ -59,7 +64,7 @@ class Election:
         self._where = place.where
         self._identity = identity
         self._namespace, self._name = namespace, name
-        self._times = times or Times()
+        self._times = times or Times.of(LEASE_S)
         self._now = now
         self._until = float("-inf")
         self._seen: tuple[object, ...] | None = None
