@@ -18,10 +18,12 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from runners import launch
+from runners.nursery import Nursery
 from runners.processes import ProcessId, describe_exit, find_by_directory, identify, signal_group
 from runners.status import Alive, Exited, StartError, Status
 
@@ -29,10 +31,18 @@ STOP_GRACE_S = 3.0
 """From SIGTERM to SIGKILL."""
 OUTPUT_TAIL_BYTES = 8 * 1024
 """How much of a dead runner's output goes into the reason."""
+_ORPHANS_S = 0.05
+"""Between two looks whether what was killed is dead."""
 _IDENTITY_NAME = "process.json"
 _OUTPUT_NAME = "output.log"
 
 _log = structlog.get_logger()
+
+
+class _Child(Protocol):
+    @property
+    def pid(self) -> int: ...
+    def wait(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -41,7 +51,7 @@ class _Runner:
     directory: Path
     process: ProcessId | None
     """None once it is gone."""
-    child: subprocess.Popen[bytes] | None = None
+    child: _Child | None = None
     """None when adopted."""
     pidfd: int = -1
     kill_at: float | None = None
@@ -58,15 +68,21 @@ class RunnerKeeper:
         *,
         keeper: str,
         command: Sequence[str] = launch.COMMAND,
+        nursery: Sequence[str] | None = None,
         stop_grace_s: float = STOP_GRACE_S,
     ) -> None:
-        """Keeps the scratch directories in ``directory``; ``keeper`` is how reasons name this process."""
+        """Keeps the scratch directories in ``directory``; ``keeper`` is how reasons name this process. ``nursery`` is
+        the command of a process that forks runners; without one each is started by itself.
+        """
         self._directory = directory.resolve()
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._keeper = keeper
         self._command = list(command)
         self._grace = stop_grace_s
         self._environment = launch.environment()
+        self._nursery = None if nursery is None else Nursery(nursery, self._environment)
+        self._left_groups: set[int] = set()
+        """Process groups of runners that are gone: what they have left behind may still be dying."""
         self._runners: dict[str, _Runner] = {}
         self._changed = threading.Condition()
         self._callback: Callable[[str], None] = lambda _: None
@@ -91,16 +107,7 @@ class RunnerKeeper:
                 raise StartError(f"a runner of {run_id} was started before, or {self._keeper} is stopping")
             try:
                 directory.mkdir(mode=0o700)
-                with (directory / _OUTPUT_NAME).open("wb") as output:
-                    child = subprocess.Popen(  # noqa: S603 - a fixed command, no shell, nothing from the user
-                        self._command,
-                        cwd=directory,
-                        env={**self._environment, **variables},
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=output,
-                        start_new_session=True,
-                    )
+                child = self._start_process(directory, {**self._environment, **variables})
             except OSError as error:
                 raise StartError(f"the runner cannot be started: {error}") from error
             runner = _Runner(run_id, directory, identify(child.pid), child)
@@ -175,6 +182,8 @@ class RunnerKeeper:
             self._changed.wait_for(
                 lambda: all(runner.exited for runner in self._runners.values()), timeout=self._grace + 2.0
             )
+            if self._nursery is not None:
+                self._nursery.close()
             gone = [run_id for run_id, runner in self._runners.items() if runner.exited]
         for run_id in gone if clear else ():
             self.forget(run_id)
@@ -185,6 +194,19 @@ class RunnerKeeper:
         os.close(self._wake_write)
 
     # With the lock held
+
+    def _start_process(self, directory: Path, environment: Mapping[str, str]) -> _Child:
+        with (directory / _OUTPUT_NAME).open("wb") as output:
+            newborn = None if self._nursery is None else self._nursery.start(directory, environment, output)
+            return newborn or subprocess.Popen(  # noqa: S603 - a fixed command, no shell, nothing from the user
+                self._command,
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
 
     def _register(self, runner: _Runner, pid: int) -> None:
         try:
@@ -217,6 +239,8 @@ class RunnerKeeper:
                 deadlines = [
                     runner.kill_at for runner in self._runners.values() if runner.kill_at and not runner.exited
                 ]
+                if self._left_groups:
+                    deadlines.append(time.monotonic() + _ORPHANS_S)
             timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
             for key, _ in self._selector.select(timeout):
                 if key.data is None:
@@ -224,6 +248,7 @@ class RunnerKeeper:
                         os.read(self._wake_read, 4096)
                 else:
                     self._bury(key.data)
+            self._wait_for_orphans()
             with self._changed:
                 for runner in self._runners.values():
                     if runner.kill_at and not runner.exited and runner.process and time.monotonic() >= runner.kill_at:
@@ -241,12 +266,22 @@ class RunnerKeeper:
         how = f"ended (with a status unknown to {self._keeper}, which was restarted meanwhile)"
         if runner.child is not None:
             how = describe_exit(runner.child.wait())
+            self._left_groups.add(runner.child.pid)
         with self._changed:
             runner.process = None
             runner.exited = Exited(f"the runner {how}{_tail(runner.directory)}")
             self._changed.notify_all()
         _log.info("runner gone", run=runner.run_id, how=how)
         self._callback(runner.run_id)
+
+    def _wait_for_orphans(self) -> None:
+        """Of runners that are gone, where they have become children of this process."""
+        for group in tuple(self._left_groups):
+            try:
+                while os.waitpid(-group, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                self._left_groups.discard(group)
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 COMMAND = (sys.executable, "-P", "-m", "scenarios")
 """-P: the scratch directory must not be searched for modules."""
+NURSERY = (*COMMAND, "nursery")
+"""Has what a runner needs loaded, and forks one each time (see `runners.nursery`)."""
 SCRIPT_VARIABLE = "LABD_SCRIPT"
 """Environment variable: the file in which a pod gets its script."""
 SOURCE_VARIABLE = "LABD_SOURCE"

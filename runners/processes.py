@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +66,23 @@ def describe_exit(returncode: int) -> str:
         return f"was killed by {signal.Signals(-returncode).name}"
     except ValueError:
         return f"was killed by signal {-returncode}"
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of descendants whose own parent has ended (PR_SET_CHILD_SUBREAPER): it has to wait
+    for them. Raises OSError.
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def name_process(name: str) -> None:
+    """What ``ps -o comm`` and ``top`` call this process, 15 bytes at most. Raises OSError."""
+    _prctl(_PR_SET_NAME, name.encode())
+
+
+def _prctl(option: int, argument: int | bytes) -> None:
+    import ctypes  # its library need not be loaded where nobody is named or adopted
+
+    if ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

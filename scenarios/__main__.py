@@ -1,15 +1,19 @@
 """``python -m scenarios``: the process in which a run's script runs. labd or a bench's agent starts it.
 
-``pod`` does the same in a test pod, which has to prove which one it is. ``hook FOLDER`` runs a bench's hook instead,
-``check FILE...`` only looks at the syntax of scripts.
+``pod`` does the same in a test pod, which has to prove which one it is; ``nursery`` forks such processes, each for a
+run, when labd asks it to. ``hook FOLDER`` runs a bench's hook instead, ``check FILE...`` only looks at the syntax of
+scripts.
 """
 
+import importlib
 import os
 import sys
 import traceback
 from pathlib import Path
 
 ERROR = 2
+NEEDED_LATER = ("bench_agent.client", "scenarios.junit")
+"""Modules that most runs come to import, each when it gets there."""
 
 
 def _main(arguments: list[str]) -> int:
@@ -22,6 +26,13 @@ def _main(arguments: list[str]) -> int:
             from scenarios.pod import main as run_in_pod
 
             return run_in_pod()
+        case ["nursery"]:
+            from runners.nursery_process import serve
+            from scenarios.runner import main
+
+            for module in NEEDED_LATER:
+                importlib.import_module(module)
+            return serve(main)
         case ["hook", folder]:
             from scenarios.hook import main as run_hook
 
@@ -30,7 +41,7 @@ def _main(arguments: list[str]) -> int:
             from scenarios.check import main as check
 
             return check(files)
-    sys.stderr.write("usage: python -m scenarios [pod | hook FOLDER | check FILE...]\n")
+    sys.stderr.write("usage: python -m scenarios [pod | nursery | hook FOLDER | check FILE...]\n")
     return ERROR
 
 

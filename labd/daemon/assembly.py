@@ -73,7 +73,7 @@ def assembled(settings: Settings, url: str, points: "Writer | None") -> "Iterato
     replicas = None
     if isinstance(store.database, PostgreSQL):
         replicas = Replicas(store.database, replica_name(data), public_url, signer.key_id)
-    command = launch.COMMAND if settings.runner is None else shlex.split(settings.runner)
+    command = None if settings.runner is None else shlex.split(settings.runner)
     try:
         with store.read() as unit:
             live = bool(unit.live_leases())

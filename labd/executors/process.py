@@ -19,13 +19,21 @@ class ProcessExecutor:
         self,
         directory: Path,
         *,
-        command: Sequence[str] = launch.COMMAND,
+        command: Sequence[str] | None = None,
         variables: Mapping[str, str] = _NONE,
         stop_grace_s: float = STOP_GRACE_S,
     ) -> None:
-        """Keeps the runners' scratch directories in ``directory``; ``variables`` are added to their environment."""
+        """Keeps the runners' scratch directories in ``directory``; ``variables`` are added to their environment.
+        ``command`` executes a run, instead of this project's own.
+        """
         self._variables = variables
-        self._keeper = RunnerKeeper(directory, keeper="labd", command=command, stop_grace_s=stop_grace_s)
+        self._keeper = RunnerKeeper(
+            directory,
+            keeper="labd",
+            command=command or launch.COMMAND,
+            nursery=None if command else launch.NURSERY,
+            stop_grace_s=stop_grace_s,
+        )
 
     def on_change(self, callback: Callable[[str], None]) -> None:
         """See `Executor.on_change`."""

@@ -41,6 +41,21 @@ def kill(lab: Lab, name: str) -> None:
     process.wait()
 
 
+def wait_for_nursery(lab: Lab, client: LabClient) -> None:
+    """Returns once further runs will be forked by it; the first one has it started."""
+    script = 'require("test").is_true(true)'
+    wait_for_end(lab, client, client.create_run(script=script, holder="test", selector="name=bench-1"))
+    lab.wait_for("nursery", lambda: "labd-nursery" in children_of(lab.processes["labd"].pid))
+    lab.wait_for_benches("bench-1")
+
+
+def children_of(pid: int) -> list[str]:
+    """What they are called."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    children = [child for thread in threads for child in (thread / "children").read_text().split()]
+    return [Path(f"/proc/{child}/comm").read_text().strip() for child in children]
+
+
 def wait_for_end(lab: Lab, client: LabClient, run: Run) -> Run:
     lab.wait_for("end of the run", lambda: client.run(run["id"])["ended_at"] is not None)
     return client.run(run["id"])
@@ -52,6 +67,8 @@ def test_a_run_outlives_labd(tmp_path: Path, where: Where) -> None:
         lab = stack.enter_context(running_lab(tmp_path, DEMO_AGENT))
         client = stack.enter_context(lab.client())
         lab.wait_for_benches("bench-1")
+        if where == "process":
+            wait_for_nursery(lab, client)
         run = start_run(client, where)
         kill(lab, "labd")
         ready = tmp_path / "labd" / "labd.json"
