@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import shlex
 from collections.abc import Callable
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,12 @@ class Where:
         """The one that is named, or else the kubeconfig's."""
         return self._namespace or self._place.namespace
 
+    @property
+    def options(self) -> str:
+        """What another command takes to find the same cluster and namespace; empty, or with a blank at its end."""
+        given = (("--kubeconfig", self._kubeconfig), ("--context", self._context), ("-n", self._namespace))
+        return "".join(f"{option} {shlex.quote(value)} " for option, value in given if value)
+
     def get(self, name: str) -> "TestRun":
         """One TestRun. Raises Failure when there is none of that name."""
         from labd.operator.cluster import Missing, NotAllowed
@@ -88,7 +95,7 @@ class Where:
         from labd.operator.cluster import TestRuns
 
         tests, _ = TestRuns(self._place, answer_s=_TAB_S).all(self.namespace)
-        return {one.name: one.status.get("state", "Pending") for one in reversed(tests)}
+        return {one.name: one.state for one in reversed(tests)}
 
 
 def where_options(command: Callable[..., None]) -> Callable[..., None]:

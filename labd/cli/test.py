@@ -10,12 +10,12 @@ from labd.cli.cluster import Where, complete_tests, where_options
 from labd.cli.exits import ExitCode, Failure
 from labd.cli.files import read_script
 from labd.cli.options import duration, selectors_option
-from labd.cli.output import format_option, one_line, print_json_line
+from labd.cli.output import format_option, print_json_line
 from labd.cli.progress import Progress
 from labd.cli.run_text import print_line
 from labd.cli.session import Session, pass_session
 from labd.cli.test_following import exit_as, follow_log, labd_of, until
-from labd.cli.test_text import print_test, print_tests, print_verdict
+from labd.cli.test_text import print_test, print_tests, print_verdict, reason_of
 from labd.client import LogLine
 from labd.client.types import WantedBenches
 
@@ -96,7 +96,7 @@ def schedule(
             print_test(made, as_json)
         else:
             click.echo(made.name)
-            click.echo(f"follow it with: labctl test logs -f {made.name}", err=True)
+            click.echo(f"follow it with: labctl test logs {where.options}-f {made.name}", err=True)
         return
     with Progress(stdout_is_data=as_json) as progress:
         if follow:
@@ -122,7 +122,7 @@ def status(where: Where, name: str | None, everywhere: bool, app: str | None, st
         chosen = [
             one
             for one in sorted(tests, key=lambda one: -one.created_at)
-            if app in (None, one.spec.get("appName")) and state in (None, one.status.get("state", "Pending"))
+            if app in (None, one.spec.get("appName")) and state in (None, one.state)
         ]
         print_tests(chosen, as_json, namespaces=everywhere)
         return
@@ -161,8 +161,8 @@ def logs(ctx: click.Context, session: Session, where: Where, name: str, follow: 
         if follow:
             found = until(where, found, progress, _has_log)
         if found.run_id is None:
-            told = f"{found.status.get('state', 'Pending')} {found.status.get('reason', '')}"
-            raise Failure(f"test {name!r} has no log: it is {one_line(told)}", ExitCode.REFUSED)
+            text = f"test {name!r} has no log: it is {found.state}" + (f": {why}" if (why := reason_of(found)) else "")
+            raise Failure(text, ExitCode.REFUSED)
         lab = labd_of(ctx, session, found)
         if follow:
             raise click.exceptions.Exit(follow_log(lab, found.run_id, show))

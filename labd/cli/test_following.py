@@ -13,6 +13,7 @@ from labd.cli.exits import OF_RUN, ExitCode, Failure
 from labd.cli.output import one_line
 from labd.cli.progress import Progress
 from labd.cli.session import Session
+from labd.cli.test_text import reason_of
 from labd.client import LogLine
 
 if TYPE_CHECKING:
@@ -20,15 +21,13 @@ if TYPE_CHECKING:
     from labd.operator.testrun import TestRun
 
 _CODES = {"Passed": ExitCode.OK, "Failed": ExitCode.FAILED, "Error": ExitCode.ERROR}
-_UNSEEN = "no operator has seen it yet"
 
 
 def until(where: Where, test: "TestRun", progress: Progress, holds: Callable[["TestRun"], bool]) -> "TestRun":
     """The test once this holds of it, or it is over; shows meanwhile how it does."""
     while not (holds(test) or test.finished_at is not None):
-        told = test.status
-        word = told.get("bench") or told.get("reason") or ("" if "state" in told else _UNSEEN)
-        progress.state(f"test {test.name} {told.get('state', 'Pending')} {one_line(word)}".rstrip())
+        word = one_line(test.status.get("bench", "")) or reason_of(test)
+        progress.state(f"test {test.name} {test.state} {word}".rstrip())
         sleep(LOOK_S)
         test = where.look(test)
     return test

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from labd.operator.testrun import TestRun
 
 
+def reason_of(test: "TestRun") -> str:
+    """Why it is in its state, in one line; empty where nobody says."""
+    return one_line(test.status.get("reason", "" if "state" in test.status else "no operator has seen it yet"))
+
+
 def print_test(found: "TestRun", as_json: bool) -> None:
     """One of them, whole."""
     if as_json:
@@ -21,8 +26,8 @@ def print_test(found: "TestRun", as_json: bool) -> None:
         {
             "test": found.name,
             "app": found.spec.get("appName", ""),
-            "state": told.get("state", "Pending"),
-            "reason": told.get("reason", ""),
+            "state": found.state,
+            "reason": reason_of(found),
             "result": told.get("result", ""),
             "bench": told.get("bench", ""),
             "source": f"{git['url']} {git['path']} at {git.get('revision', 'HEAD')}" if git else "script",
@@ -44,12 +49,12 @@ def print_tests(tests: Sequence["TestRun"], as_json: bool, *, namespaces: bool) 
         (
             *([one.namespace] if namespaces else []),
             one.name,
-            one.status.get("state", "Pending"),
+            one.state,
             one.status.get("result", ""),
             one.status.get("duration", ""),
             one.status.get("bench", ""),
             ago(one.metadata["creationTimestamp"]),
-            one_line(one.status.get("reason", "")),
+            reason_of(one),
         )
         for one in tests
     ]
@@ -62,8 +67,7 @@ def print_verdict(test: "TestRun", as_json: bool) -> None:
     if as_json:
         print_json(_document(test))
         return
-    told = test.status
-    parts = [told["state"], test.name, told.get("result", ""), one_line(told.get("reason", ""))]
+    parts = [test.state, test.name, test.status.get("result", ""), reason_of(test)]
     click.echo("  ".join(part for part in parts if part))
 
 

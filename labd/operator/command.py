@@ -1,5 +1,6 @@
 """``labd operator``: puts the operator together, starts it, and stops it."""
 
+import re
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ from labd.log import log_options, set_up_logging
 EXECUTORS = ("kubernetes", "process", "bench")
 LONGEST_NAME = 63
 """Of a pod, as its host name; an identity is not much longer."""
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DURATION = click.FloatRange(min=0, min_open=True)
 
 
@@ -46,7 +48,7 @@ _DURATION = click.FloatRange(min=0, min_open=True)
     envvar="LABD_TOKEN_FILE",
     show_envvar=True,
     help="File with the token to show to labd, such as a projected one of a service account; read for each request. "
-    "Default: LABD_TOKEN.",
+    "Default: LABD_TOKEN, or who is signed in by labctl login.",
 )
 @click.option(
     "--kubeconfig",
@@ -158,6 +160,8 @@ def operator(
     set_up_logging(log_level, log_format)
     host, port = _address(health)
     teams = dict(_namespace(one) for one in namespaces)
+    if cluster is not None and executor in ("process", "bench"):
+        raise click.UsageError(f"--cluster is where pods are; with --executor {executor} there are none")
 
     # Imported here, so that --help and refusals are quick.
     import structlog
@@ -200,8 +204,9 @@ def operator(
 
 def _namespace(text: str) -> tuple[str, str]:
     name, _, team = text.partition("=")
-    if not name:
-        raise click.BadParameter(f"{text!r} names no namespace; write NAME or NAME=TEAM", param_hint="--namespace")
+    if not _NAMESPACE.fullmatch(name):
+        wanted = "expected NAME or NAME=TEAM, with a name of lower-case letters, digits and '-'"
+        raise click.BadParameter(f"{text!r}: {wanted}", param_hint="--namespace")
     return name, team
 
 

@@ -80,6 +80,11 @@ class TestRun:
         return self.document.get("status") or {}
 
     @property
+    def state(self) -> str:
+        """What the operator says of it; before it has, it is pending."""
+        return str(self.status.get("state", "Pending"))
+
+    @property
     def run_id(self) -> str | None:
         """Its run of labd, once that is known here."""
         return self.status.get("runID")

@@ -77,6 +77,9 @@ def test_schedule_a_script(labctl: Labctl, tests: Tests, script: str) -> None:
         "benches": [{"selector": "platform=meb", "count": 2}],
     }
     assert made.metadata["labels"] == {"labd.dev/app": "my-app"}
+    assert f"-n {made.namespace} -f {made.name}" in result.stderr, "the next command finds it as this one did"
+    assert "no operator has seen it yet" in labctl("status").stdout
+    assert "no operator has seen it yet" in labctl("status", made.name).stdout
 
 
 def test_schedule_from_git(labctl: Labctl, tests: Tests) -> None:
@@ -180,7 +183,10 @@ def test_names_are_completed(cluster: Cluster, tests: Tests, monkeypatch: pytest
 def test_logs_of_one_that_has_none(labctl: Labctl, tests: Tests) -> None:
     tests.create("smoke")
     result = labctl("logs", "smoke")
-    assert (result.exit_code, "has no log: it is Pending" in result.output) == (65, True), result.output
+    assert (result.exit_code, "has no log: it is Pending: no operator has seen it yet" in result.output) == (
+        65,
+        True,
+    ), result.output
 
 
 def test_no_token_goes_where_a_status_says(labctl: Labctl, tests: Tests, monkeypatch: pytest.MonkeyPatch) -> None:
