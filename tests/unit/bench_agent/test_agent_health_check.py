@@ -1,5 +1,9 @@
 """`bench-agent health`: what container engines ask."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 from click.testing import CliRunner
 
 from bench_agent.main import main
@@ -23,3 +27,17 @@ def test_a_file_that_is_no_configuration_is_named(agent_file: AgentFile) -> None
     done = CliRunner().invoke(main, ["health", str(path)])
     assert done.exit_code == 1
     assert str(path) in done.output
+
+
+def asked(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """As container engines do it."""
+    command = [sys.executable, "-P", "-m", "bench_agent.server.health_check", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_container_engines_need_the_data_directory_only(running: RunningAgent, tmp_path: Path) -> None:
+    assert asked(str(running.file.data)).returncode == 0
+    elsewhere = tmp_path / "elsewhere"
+    nobody = asked(str(elsewhere))
+    assert (nobody.returncode, nobody.stderr) == (1, f"health_check: no agent answers in {elsewhere}: UNAVAILABLE\n")
+    assert asked().returncode == 2

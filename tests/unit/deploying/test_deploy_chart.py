@@ -2,7 +2,6 @@
 
 import functools
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +122,9 @@ def test_the_programs_take_their_options(values: Path) -> None:
         [agent] = specs["DaemonSet/labd-agent"]["containers"]
         parse(bench_agent, arguments(agent))
         for probe in (agent["startupProbe"], agent["readinessProbe"]):
-            *shell, command = probe["exec"]["command"]
-            assert shell == ["sh", "-c"], "the kubelet puts no field reference into a probe"
-            parse(bench_agent, shlex.split(command.removeprefix("exec ").replace("$NODE", "n1"))[1:])
+            *command, folder = probe["exec"]["command"]
+            assert command == ["python", "-P", "-m", "bench_agent.server.health_check"]
+            assert f"--data={folder}" in arguments(agent), "the kubelet puts no field reference into a probe"
         for container in containers(specs["DaemonSet/labd-agent"]):
             if container["name"].startswith("ecu-"):
                 parse(bench_agent, container["command"][1:])

@@ -71,13 +71,18 @@ def test_nobody_in_an_image_is_root(role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_every_image_says_how_its_health_is_asked_for(role: str) -> None:
     asked = command(stages()[role], "HEALTHCHECK")
-    if asked[0] == "bench-agent":
-        parse(bench_agent, asked[1:])
-    elif "-c" in asked:
+    assert asked[:2] == ["python", "-P"]
+    if asked[2] == "-c":
         compile(asked[-1], "HEALTHCHECK", "exec")
     else:
-        assert asked == ["python", "-P", "-m", "runners.reach"]
-        assert (ROOT / "runners" / "reach.py").is_file()
+        assert asked[2] == "-m"
+        assert (ROOT / f"{asked[3].replace('.', '/')}.py").is_file()
+
+
+def test_the_health_of_an_agent_is_asked_for_where_its_data_is() -> None:
+    stage = stages()["agent"]
+    given = command(stage, "CMD")
+    assert command(stage, "HEALTHCHECK")[-1] == given[given.index("--data") + 1] == stage["VOLUME"][-1]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -114,9 +119,8 @@ def test_the_compose_file_starts_what_the_programs_accept(path: Path) -> None:
         ]
         parse(PROGRAMS[command(stage, "ENTRYPOINT")[0]], given)
         assert (path.parent / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
-        asked = service.get("healthcheck", {}).get("test", [])
-        if asked[1:2] == ["bench-agent"]:
-            parse(bench_agent, asked[2:])
+        # The images know how it is asked for.
+        assert "healthcheck" not in service
 
 
 @pytest.mark.parametrize("path", COMPOSE, ids=lambda path: str(path.relative_to(DEPLOY)))
