@@ -68,12 +68,12 @@ class Follower:
         """Whether the cluster has answered yet."""
 
     def run(self, stop: threading.Event) -> None:
-        """Follows until told to stop."""
+        """Follows until told to stop, whatever the API server answers: a deaf operator would be worse than none."""
         pause_s = FIRST_PAUSE_S
         while not stop.is_set():
             try:
                 self.relist()
-            except ClusterError as error:
+            except Exception as error:
                 self._tell(error)
                 stop.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -81,8 +81,8 @@ class Follower:
             pause_s = FIRST_PAUSE_S
             try:
                 self._follow(stop, time.monotonic() + RELIST_S)
-            except ClusterError as error:  # cut off, or too old to go on: the list is next, but not in a rush
-                _log.debug("a watch of TestRuns broke off", error=str(error))
+            except Exception as error:  # cut off, or too old to go on: the list is next, but not in a rush
+                _log.debug("a watch of TestRuns broke off", error=str(error), exc_info=_ours(error))
                 stop.wait(FIRST_PAUSE_S * random.uniform(0.5, 1))  # noqa: S311
 
     def relist(self) -> None:
@@ -115,10 +115,11 @@ class Follower:
             if stop.is_set():
                 return
 
-    def _tell(self, error: ClusterError) -> None:
+    def _tell(self, error: Exception) -> None:
         """Says once why nothing can be read."""
         if str(error) != self._said:
-            _log.error("TestRuns cannot be read", namespace=self._namespace or "all", error=str(error))
+            namespace = self._namespace or "all"
+            _log.error("TestRuns cannot be read", namespace=namespace, error=str(error), exc_info=_ours(error))
         self._said = str(error)
 
 
@@ -126,6 +127,11 @@ def _without_script(test: TestRun) -> TestRun:
     spec: dict[str, Any] = {name: value for name, value in test.spec.items() if name != "script"}
     metadata = {name: value for name, value in test.metadata.items() if name != "managedFields"}
     return TestRun({**test.document, "metadata": metadata, "spec": spec})
+
+
+def _ours(error: Exception) -> bool:
+    """Whether nobody has told what it means: then the log has the traceback."""
+    return not isinstance(error, ClusterError)
 
 
 def _number(version: str) -> int:

@@ -104,6 +104,9 @@ class Election:
                 hint = "; it needs get, create and update of leases" if isinstance(error, NotAllowed) else ""
                 _log.warning("the Lease cannot be had", lease=f"{self._namespace}/{self._name}", error=f"{error}{hint}")
             self._said = str(error)
+        except Exception:
+            # Whatever the API server answered, to stand no more for election would be worse.
+            _log.exception("the Lease cannot be had", lease=f"{self._namespace}/{self._name}")
         if self.leading and not before:
             _log.info("leading", identity=self._identity, lease=f"{self._namespace}/{self._name}")
             self._became_leader()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, cast
 
 from labd.client import ExecutorName, LabClient, LabError, LabUnreachable, ProblemError, Run, UnexpectedAnswer
@@ -25,7 +26,11 @@ class LabdAway(Exception):
 
 
 class Refused(Exception):
-    """labd takes no such run, now or later; the text says why."""
+    """labd takes no such run, now or later; the text says why, ``status`` is HTTP's."""
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,10 @@ class Runs:
         """One of them; None when labd has none of that ID (any more)."""
         try:
             return cast(Run, self._asked(lambda: self._lab.run(run_id)))
-        except Refused:
-            return None
+        except Refused as refusal:
+            if refusal.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise LabdAway(Trouble("Forbidden", str(refusal))) from refusal
 
     def submit(self, test: TestRun, owner: str, now: float) -> Run:
         """The TestRun's run: made, or the one that was made before. Raises Refused.
@@ -139,7 +146,7 @@ class Runs:
                 raise LabdAway(Trouble("Unauthorized", f"labd does not take the operator's token: {error}")) from error
             if error.status >= 500 or error.status == 429 or error.retry_after_s is not None:
                 raise LabdAway(Trouble("LabdBusy", f"labd cannot do it now: {error}")) from error
-            raise Refused(str(error)) from error
+            raise Refused(str(error), error.status) from error
         except LabUnreachable as error:
             raise LabdAway(Trouble("LabdUnreachable", str(error))) from error
         except (UnexpectedAnswer, LabError) as error:

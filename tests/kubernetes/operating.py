@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,7 +140,15 @@ class Operators:
         self._stops: dict[Operator, threading.Event] = {}
         self._threads: dict[Operator, threading.Thread] = {}
 
-    def new(self, *, rules: Rules | None = None, times: Times = FAST, **options: Any) -> Operator:
+    def new(
+        self,
+        *,
+        rules: Rules | None = None,
+        times: Times = FAST,
+        namespaces: Sequence[str | None] = (),
+        lease_namespace: str | None = None,
+        **options: Any,
+    ) -> Operator:
         """One that is not started."""
         place = connect(str(self._cluster.kubeconfig))
         lab = LabClient(self._labd.url, token="", timeout_s=1)
@@ -149,8 +157,8 @@ class Operators:
             Runs(lab, RunOptions(**options)),
             rules or Rules(),
             identity=f"operator-{uuid.uuid4().hex[:6]}",
-            lease_namespace=self._cluster.namespace,
-            namespaces=(self._cluster.namespace,),
+            lease_namespace=lease_namespace or self._cluster.namespace,
+            namespaces=namespaces or (self._cluster.namespace,),
             times=times,
             poll_s=0.1,
         )

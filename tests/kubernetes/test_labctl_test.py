@@ -138,6 +138,8 @@ def test_waiting_ends_with_the_verdict(
 def test_status_of_all_and_of_one(labctl: Labctl, tests: Tests) -> None:
     assert "no tests" in labctl("status").output
     tests.create("smoke")
+    assert "no operator has seen it yet" in labctl("status", "smoke").output
+    assert "no operator has seen it yet" in labctl("status").output
     told(tests, "smoke", {"state": "Running", "bench": "hil-3", "runID": "r-1"})
     assert "hil-3" in labctl("status").output
     assert "r-1" in labctl("status", "smoke").output

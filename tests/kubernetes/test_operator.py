@@ -1,6 +1,7 @@
 """The operator: each TestRun is one run of labd, and says how that goes."""
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from labd.operator.cluster import TestRuns, connect
 from labd.operator.election import NotLeading
 from labd.operator.reconciler import Rules
 from labd.operator.service import Operator
 from labd.operator.testrun import run_name
-from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.cluster import Cluster, namespaced
 from tests.kubernetes.fake import FakeApiServer
 from tests.kubernetes.operating import Labd, Operators, Tests, eventually, installed
 
@@ -194,6 +196,69 @@ def test_a_run_of_somebody_else_is_left_alone(labd: Labd, tests: Tests, operator
     tests.create()
     tests.until(lambda test: test.run_id is not None)
     assert {run["state"] for run in labd.runs()} == {"PENDING"}
+
+
+def test_a_run_that_labd_does_not_know_any_more_is_lost(labd: Labd, tests: Tests, operators: Operators) -> None:
+    """As after labd was restored from a backup that is older than the run."""
+    made = tests.create()
+    TestRuns(connect(str(tests.kubeconfig))).save_status(made, {"state": "Running", "runID": "r-gone"})
+    operators.start()
+    ended = tests.reach("Error")
+    assert ended.status["reason"] == "labd does not know run r-gone any more"
+    assert conditions(ended.status)["Finished"] == ("True", "RunLost")
+    tests.until(lambda test: not test.held)
+    assert labd.runs() == []
+
+
+# Namespaces, clusters
+
+
+def test_an_operator_serves_its_namespaces_and_no_others(
+    cluster: Cluster, labd: Labd, tests: Tests, operators: Operators
+) -> None:
+    with namespaced(cluster.kubeconfig, cluster.fake) as elsewhere:
+        others = Tests(elsewhere)
+        others.create()
+        operators.start()
+        tests.create()
+        tests.until(lambda test: test.run_id is not None)
+        found = others.get()
+        assert found is not None
+        assert (found.status, found.held) == ({}, False)
+
+        operators.start(namespaces=(None,), lease_namespace=elsewhere.namespace)
+        others.until(lambda test: test.run_id is not None)
+        assert len(labd.runs()) == 2
+
+
+def test_operators_of_two_clusters_for_one_labd_keep_to_their_own(
+    cluster: Cluster, fake: FakeApiServer, labd: Labd, tests: Tests, operators: Operators, tmp_path: Path
+) -> None:
+    second = FakeApiServer()
+    try:
+        with namespaced(second.kubeconfig(tmp_path / "second"), second) as made:
+            twin = dataclasses.replace(made, namespace=cluster.namespace)
+            twin.core.create_namespace({"metadata": {"name": twin.namespace}})
+            with installed(twin):
+                there, others = Operators(twin, labd), Tests(twin)
+                try:
+                    operators.start()
+                    there.start()
+                    tests.create()
+                    others.create()
+                    mine = str(tests.until(lambda test: test.run_id is not None).run_id)
+                    theirs = str(others.until(lambda test: test.run_id is not None).run_id)
+                    assert mine != theirs
+                    tests.delete()
+                    tests.gone()
+                    assert labd.client.run(mine)["state"] == "CANCELLED"
+                    labd.free()
+                    others.reach("Running")
+                    assert len(labd.runs()) == 2
+                finally:
+                    there.close()
+    finally:
+        second.close()
 
 
 # Restarts, replicas

@@ -69,11 +69,19 @@ class Process:
         self.process.wait(PATIENCE_S)
 
 
-def test_it_runs_until_it_is_told_to_stop_and_gives_the_lease_up(cluster: Cluster, labd: Labd, tmp_path: Path) -> None:
+def test_it_starts_before_labd_runs_until_it_is_told_to_stop_and_gives_the_lease_up(
+    cluster: Cluster, labd: Labd, tmp_path: Path
+) -> None:
     with installed(cluster), ExitStack() as stack:
+        labd.go()
         operator = Process(stack, cluster, labd, tmp_path)
         tests = Tests(cluster)
         tests.create()
+        waiting = tests.until(lambda test: test.condition("Synced") is not None)
+        assert waiting.status["state"] == "Pending"
+        assert "cannot be reached" in waiting.status["reason"]
+        assert "labd at" in str(operator.state()["labd"])
+        labd.come()
         tests.until(lambda test: test.run_id is not None)
         state = operator.state()
         assert (state["ready"], state["leading"], state["labd"]) == (True, True, "ok")

@@ -1,9 +1,12 @@
 """TestRuns as a user of kubectl has them."""
 
 import re
+import shlex
+from pathlib import Path
 
 import pytest
 
+from labd.operator.testrun import FINALIZER
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.operating import Labd, Operators, Tests
 from tests.kubernetes.test_fake_kubectl import Failed, Kubectl, kubectl
@@ -79,6 +82,16 @@ def test_what_the_cluster_does_not_take(tests: Tests, kubectl: Kubectl, before: 
         kubectl("apply", "-f", "-", given=SMOKE)
     with pytest.raises(Failed, match=re.escape(said)):
         kubectl("apply", "-f", "-", given=SMOKE.replace(before, after))
+
+
+def test_one_that_nobody_lets_go_is_freed_as_the_documentation_says(tests: Tests, kubectl: Kubectl) -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/testrun.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("kubectl patch tr NAME")]
+    kubectl("create", "-f", "-", given=SMOKE.replace("{name: smoke}", f"{{name: smoke, finalizers: [{FINALIZER}]}}"))
+    kubectl("delete", "tr", "smoke", "--wait=false")
+    assert tests.get() is not None
+    kubectl(*shlex.split(line.replace("NAME", "smoke"))[1:])
+    assert tests.get() is None
 
 
 def test_two_of_one_name(tests: Tests, kubectl: Kubectl) -> None:
