@@ -1,7 +1,8 @@
 """``python -m runners.git_source``: fetches the scenario of a run from a Git repository, before the runner starts.
 
 Only what the revision holds is taken, with its history cut off: no submodules, no large files kept elsewhere (LFS),
-no hooks, and no setting of the repository's or of the machine's. Nobody is asked for a password.
+no hooks, and no setting of the repository's or of the machine's. Nobody is asked for a password; where credentials are
+given, git-credential-store looks up the line of the very host that asks for them.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -82,10 +84,12 @@ def fetch(
     within_s: float = WITHIN_S,
     bytes_max: int = BYTES_MAX,
     protocols: tuple[str, ...] = PROTOCOLS,
+    credentials: Path | None = None,
 ) -> Source:
     """Puts the files of ``revision`` (a branch, a tag, a whole commit, or HEAD) into the new folder ``into``.
 
-    Raises SourceError. ``protocols``: of URLs, and of redirections.
+    Raises SourceError. ``protocols``: of URLs, and of redirections. ``credentials``: a file as git-credential-store(1)
+    reads it.
     """
     _check_url(url, protocols)
     if not _REVISION.fullmatch(revision) or ".." in revision:
@@ -96,7 +100,12 @@ def fetch(
         (into / TREE).mkdir()
     except OSError as error:
         raise SourceError(f"the folder {into} cannot be made: {error.strerror}") from error
-    git = _Git(url, into, time.monotonic() + within_s, within_s, bytes_max, protocols)
+    if credentials is not None and not credentials.is_file():
+        name = f"{credentials.name!r}"
+        raise SourceError(
+            f"the credentials for {_host(url)} are not there: their Secret, or its key {name}, is missing"
+        )
+    git = _Git(url, into, time.monotonic() + within_s, within_s, bytes_max, protocols, credentials)
     git.run("init", "--quiet", "--template=")
     git.run("fetch", "--quiet", "--depth=1", "--no-tags", "--end-of-options", url, git.remote_name(revision))
     commit = git.run("rev-parse", "--verify", "--quiet", "FETCH_HEAD^{commit}", or_else=f"{revision!r} is no commit")
@@ -122,7 +131,14 @@ class _Git:
     """The executable, kept from everything that is not its job."""
 
     def __init__(
-        self, url: str, into: Path, deadline: float, within_s: float, bytes_max: int, protocols: tuple[str, ...]
+        self,
+        url: str,
+        into: Path,
+        deadline: float,
+        within_s: float,
+        bytes_max: int,
+        protocols: tuple[str, ...],
+        credentials: Path | None,
     ) -> None:
         self.folder = into / "git"
         self._url = url
@@ -130,7 +146,12 @@ class _Git:
         self._deadline = deadline
         self._within_s = within_s
         self._bytes_max = bytes_max
-        self._command = ["git", *(word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}"))]
+        settings = [f"{name}={value}" for name, value in _SETTINGS.items()]
+        if credentials is not None:
+            store = f"git credential-store --file={shlex.quote(str(credentials))}"
+            # Looked up only: git would have it keep what is right, and lose what is wrong.
+            settings.append(f'credential.helper=!f() {{ if [ "$1" = get ]; then {store} get; fi; }}; f')
+        self._command = ["git", *(word for setting in settings for word in ("-c", setting))]
         self._environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {
             "HOME": str(into),
             "LC_ALL": "C",
@@ -218,7 +239,7 @@ class _Git:
 
     def _too_late(self, step: str) -> str:
         if step in ("ls-remote", "init"):
-            return f"{urlsplit(self._url).netloc or self._url} does not answer within {self._within_s:g} s"
+            return f"{_host(self._url)} does not answer within {self._within_s:g} s"
         return f"{self._url} could not be fetched within {self._within_s:g} s"
 
     def _explained(self, complaint: str) -> str:
@@ -228,14 +249,20 @@ class _Git:
         if any(file.stat().st_size >= self._bytes_max for file in self.folder.glob("objects/pack/*")):
             return f"{self._url} is too large: more than {self._bytes_max} bytes came, for one revision alone"
         if says(*_NEEDS_PASSWORD):
-            return f"{self._url} needs a password: labd has none; give a repository that may be read without"
+            if says("Authentication failed"):
+                return f"{self._url} needs a password, and does not take the one that there is for {_host(self._url)}"
+            return f"{self._url} needs a password, and there is none for {_host(self._url)}"
         if says(*_UNREACHABLE):
-            return f"{urlsplit(self._url).netloc} cannot be reached: {complaint}"
+            return f"{_host(self._url)} cannot be reached: {complaint}"
         if says(*_NO_OBJECT):
             return f"{self._url} has no such revision: {complaint}"
         if says(*_NO_REPOSITORY):
             return f"there is no repository at {self._url}: {complaint}"
         return f"{self._url} cannot be fetched: {complaint or 'git does not say why'}"
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc or url
 
 
 def _check_url(url: str, protocols: tuple[str, ...]) -> None:
@@ -292,10 +319,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--into", type=Path, required=True, help="a folder that is made")
     parser.add_argument("--within", type=float, default=WITHIN_S, metavar="S", help="deadline in seconds")
     parser.add_argument("--bytes-max", type=int, default=BYTES_MAX, metavar="N", help="of the repository's revision")
+    parser.add_argument("--credentials", type=Path, metavar="FILE", help="as git-credential-store(1) reads it")
     given = parser.parse_args(arguments)
     try:
         source = fetch(
-            given.url, given.revision, given.path, given.into, within_s=given.within, bytes_max=given.bytes_max
+            given.url,
+            given.revision,
+            given.path,
+            given.into,
+            within_s=given.within,
+            bytes_max=given.bytes_max,
+            credentials=given.credentials,
         )
     except SourceError as error:
         write_termination_message(str(error))

@@ -1,15 +1,21 @@
 """Pods that take their script from Git, and a labd that is killed while a pod runs: real containers' commands."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 from deploy.demo.lab import Lab, labd_command, service
-from labd.client.types import GitSource
+from labd.client.types import GitSource as GitWish
+from labd.executors.kubernetes.names import RUNNER, SOURCE
+from labd.executors.kubernetes.settings import Git, GitCredentials
+from labd.model.run import Cause
+from labd.model.source import GitSource
 from tests.git_server import git_server, make_repository
-from tests.kubernetes.test_executor import until
+from tests.kubernetes.node import Inside, LocalNode
+from tests.kubernetes.test_executor import Labs, ended, labs, until
 from tests.kubernetes.test_runs_in_pods import lab, verdict
 
-__all__ = ["lab"]
+__all__ = ["lab", "labs"]
 FILES = {
     "smoke/main.lua": "require('test').equal(require('lib.names').name, 'ada')\n",
     "smoke/lib/names.lua": "return {name = 'ada'}\n",
@@ -24,7 +30,7 @@ def test_scripts_from_git(lab: Lab, tmp_path: Path) -> None:
     with git_server(served) as server, git_server(served, password="x") as private, lab.client() as client:
 
         def submit(url: str, path: str, revision: str = "main") -> str:
-            git = GitSource(url=f"{url}/tests", path=path, revision=revision)
+            git = GitWish(url=f"{url}/tests", path=path, revision=revision)
             return client.create_run(git=git, executor="kubernetes")["id"]
 
         good = submit(server, "smoke/main.lua")
@@ -39,6 +45,31 @@ def test_scripts_from_git(lab: Lab, tmp_path: Path) -> None:
             assert said in verdict(client, run_id)
             run = client.run(run_id)
             assert (run["state"], run["cause"], run["commit"]) == ("ERROR", "SetupFailed", None)
+
+
+def test_a_private_repository_by_the_credentials_of_its_host(labs: Labs, tmp_path: Path) -> None:
+    make_repository(tmp_path / "served" / "tests", FILES)
+    cluster = labs.cluster
+    with (
+        git_server(tmp_path / "served", password="s3cret") as private,
+        closing(
+            LocalNode(cluster.kubeconfig, cluster.namespace, tmp_path, fake=cluster.fake, programs={RUNNER: _ends})
+        ) as node,
+    ):
+        host = private.removeprefix("http://")
+        executor = labs.serve(git=Git(credentials=GitCredentials(secret="git-reader", hosts=(host,))))
+        source = GitSource(f"{private}/tests", "smoke/main.lua", "main")
+        executor.start(labs.job("r-without", git=source))
+        assert f"the credentials for {host} are not there" in ended(executor, "r-without").reason
+        secret = {"metadata": {"name": "git-reader"}, "stringData": {"credentials": f"http://ada:s3cret@{host}\n"}}
+        cluster.core.create_namespaced_secret(cluster.namespace, secret)
+        executor.start(labs.job("r-with", git=source))
+        assert ended(executor, "r-with").cause == Cause.NO_RESULT, "its runner was reached"
+        assert [span.container for span in node.spans if span.exit_code == 0] == [SOURCE, RUNNER]
+
+
+def _ends(_: Inside) -> int:
+    return 0
 
 
 def test_a_labd_that_is_killed_loses_nothing_of_a_pod(lab: Lab, tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ TOKEN_LASTS_S = 3600
 SCRATCH_FOLDER = "/scratch"
 """The working directory, and the only place that can be written to."""
 GIVEN_FOLDER = "/etc/labd"
+CREDENTIALS_FOLDER = "/var/run/secrets/git"
+CREDENTIALS_FILE = "credentials"
+"""Of the Secret, and of the file in that folder."""
 CA_FILE = "ca.pem"
 SCRIPT_FILE = "script.lua"
 SOURCE_FOLDER = f"{SCRATCH_FOLDER}/source"
@@ -65,7 +68,7 @@ def pod(job: Job, cluster: Cluster, door: Door, lab: str) -> Json:
         security |= {"runAsUser": cluster.user, "runAsGroup": cluster.user, "fsGroup": cluster.user}
     spec: Json = {
         "restartPolicy": "Never",
-        "activeDeadlineSeconds": math.ceil(job.timeout_s + cluster.start_limit_s + cluster.stop_grace_s),
+        "activeDeadlineSeconds": _deadline_s(job, cluster),
         "terminationGracePeriodSeconds": cluster.stop_grace_s,
         "enableServiceLinks": False,
         "serviceAccountName": cluster.service_account,
@@ -80,6 +83,10 @@ def pod(job: Job, cluster: Cluster, door: Door, lab: str) -> Json:
     }
     if job.git is not None:
         spec["initContainers"] = [_source(job.git, cluster)]
+        if name_of_secret := cluster.git.secret_for(job.git.url):
+            # Optional: that it is missing is told by whom it is for, not waited for.
+            mounted = {"secretName": name_of_secret, "defaultMode": _secret_mode(cluster), "optional": True}
+            spec["volumes"].append({"name": "git", "secret": mounted})
     if cluster.pull_secrets:
         spec["imagePullSecrets"] = [{"name": one} for one in cluster.pull_secrets]
     if cluster.node_selector:
@@ -165,8 +172,19 @@ def _runner(job: Job, cluster: Cluster, door: Door) -> Json:
 
 
 def _source(git: GitSource, cluster: Cluster) -> Json:
-    options = ("--url", git.url, "--revision", git.revision, "--path", git.path, "--into", SOURCE_FOLDER)
-    return _container(SOURCE, (*SOURCE_COMMAND, *options), {"HOME": SCRATCH_FOLDER}, cluster, [])
+    options = ["--url", git.url, "--revision", git.revision, "--path", git.path, "--into", SOURCE_FOLDER]
+    options += ["--within", f"{cluster.git.within_s:g}", "--bytes-max", str(cluster.git_bytes)]
+    mounts = []
+    if cluster.git.secret_for(git.url):
+        options += ["--credentials", f"{CREDENTIALS_FOLDER}/{CREDENTIALS_FILE}"]
+        mounts.append({"name": "git", "mountPath": CREDENTIALS_FOLDER, "readOnly": True})
+    return _container(SOURCE, (*SOURCE_COMMAND, *options), {"HOME": SCRATCH_FOLDER}, cluster, mounts)
+
+
+def _deadline_s(job: Job, cluster: Cluster) -> int:
+    """Of all its containers, from its start; labd ends a run on time before."""
+    fetching_s = 0.0 if job.git is None else cluster.git.within_s
+    return math.ceil(job.timeout_s + fetching_s + cluster.start_limit_s + cluster.stop_grace_s)
 
 
 def _container(
@@ -191,10 +209,13 @@ def _amounts(resources: Requests | Limits) -> dict[str, str]:
     return {name.replace("_", "-"): amount for name, amount in resources.model_dump().items()}
 
 
+def _secret_mode(cluster: Cluster) -> int:
+    return 0o444 if cluster.user is None else 0o440
+
+
 def _token(cluster: Cluster, name: str) -> Json:
     """A file that only the runner's user reads, of the user that the kubelet gives it to."""
     if cluster.identity == "secret":
-        mode = 0o444 if cluster.user is None else 0o440
-        return {"secret": {"secretName": name, "defaultMode": mode}}
+        return {"secret": {"secretName": name, "defaultMode": _secret_mode(cluster)}}
     wanted = {"audience": AUDIENCE, "expirationSeconds": TOKEN_LASTS_S, "path": TOKEN_FILE}
     return {"projected": {"sources": [{"serviceAccountToken": wanted}], "defaultMode": 0o440}}

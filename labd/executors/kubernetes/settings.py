@@ -62,6 +62,10 @@ Image = Annotated[
     str,
     _written(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}", "an image such as registry.example.com/labd-runner:0.1.0"),
 ]
+Host = Annotated[
+    str,
+    _written(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?", "a URL's host in lower case: git.example.com:8443"),
+]
 Key = Annotated[
     str,
     _written(
@@ -126,6 +130,38 @@ class Toleration(Model):
         return self
 
 
+class GitCredentials(Model):
+    """For repositories that may not be read by everybody. labd never sees them: the kubelet mounts them."""
+
+    secret: ObjectName
+    """Of the cluster's namespace. Its key `credentials` has lines such as https://user:token@git.example.com, as
+    git-credential-store(1) reads them; give a token that can read, and nothing else."""
+    hosts: Annotated[tuple[Host, ...], Field(max_length=32)]
+    """With the port, where it is not the usual one. The Secret is mounted for URLs of these hosts alone, and git sends
+    each line to its own host only."""
+
+    @model_validator(mode="after")
+    def _are_for_somebody(self) -> "GitCredentials":
+        if not self.hosts:
+            raise ValueError("hosts: expected those whose repositories need the credentials, such as git.example.com")
+        return self
+
+
+class Git(Model):
+    """How scripts are fetched from Git."""
+
+    within_s: Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)] = 120
+    """How long fetching may take."""
+    size: Amount | None = None
+    """Bytes that may be fetched, and bytes that the files of a revision may have; None: half of `scratch` each."""
+    credentials: GitCredentials | None = None
+
+    def secret_for(self, url: str) -> str | None:
+        """The name of the Secret with credentials for this URL; None: it is read without."""
+        known = self.credentials
+        return known.secret if known is not None and urlsplit(url).netloc.lower() in known.hosts else None
+
+
 class Cluster(Model):
     """Where pods live, and what they look like."""
 
@@ -165,6 +201,8 @@ class Cluster(Model):
     """Of the pods, beside labd's own."""
     annotations: dict[Key, Annotated[str, StringConstraints(max_length=4096)]] = Field(default_factory=dict)
 
+    git: Git = Git()
+
     stop_grace_s: Annotated[int, Field(ge=1, le=600)] = 30
     """How long a runner may take to leave its bench in order when it is told to stop."""
     finished_ttl_s: Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)] = 600
@@ -178,6 +216,11 @@ class Cluster(Model):
     lost_limit_s: Seconds = 120
     """How long its node may say nothing of a pod, or not do what it is told."""
 
+    @property
+    def git_bytes(self) -> int:
+        """Most that may be fetched from Git, and most that the files of a revision may have."""
+        return int(amount(self.scratch) / 2 if self.git.size is None else amount(self.git.size))
+
     @model_validator(mode="after")
     def _fits(self) -> "Cluster":
         for name in Limits.model_fields:
@@ -188,6 +231,11 @@ class Cluster(Model):
             raise ValueError(
                 f"scratch is {self.scratch}, more than limits.ephemeral_storage, which is "
                 f"{self.limits.ephemeral_storage}: a run that fills it would be evicted"
+            )
+        if self.git.size is not None and 2 * amount(self.git.size) > amount(self.scratch):
+            raise ValueError(
+                f"git.size is {self.git.size}, more than half of scratch, which is {self.scratch}: what is fetched "
+                "and the files in it are both there"
             )
         if self.context is not None and self.kubeconfig is None:
             raise ValueError("context is one of a kubeconfig, and there is none")

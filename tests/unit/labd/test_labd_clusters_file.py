@@ -93,6 +93,12 @@ def test_every_mistake_is_told_with_its_line(tmp_path: Path) -> None:
         ("scratch: 2Gi", "scratch is 2Gi, more than limits.ephemeral_storage, which is 1Gi"),
         ("context: lab", "context is one of a kubeconfig"),
         ("labels: {labd.dev/run: r-1}", "are labd's own"),
+        ("git: {size: 300Mi}", "git.size is 300Mi, more than half of scratch, which is 512Mi"),
+        (
+            "git: {credentials: {secret: s, hosts: ['https://git.example.com']}}",
+            "a URL's host in lower case: git.example.com:8443",
+        ),
+        ("git: {credentials: {secret: s, hosts: []}}", "hosts: expected those whose repositories need"),
         ("url: labd.lab.svc:8470", "expected a URL such as https://labd.lab.svc:8470"),
     ],
 )

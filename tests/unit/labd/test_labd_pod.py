@@ -1,5 +1,7 @@
 """The pod of a run: what it may do, what it is told, and that three releases of Kubernetes take it."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -7,7 +9,7 @@ import pytest
 
 from labd.executors.base import ExecutorError, Job
 from labd.executors.kubernetes.pod import Door, check_script, config_map, pod, secret
-from labd.executors.kubernetes.settings import Cluster, Toleration
+from labd.executors.kubernetes.settings import Cluster, Git, GitCredentials, Toleration
 from labd.model.source import GitSource
 
 RELEASES = ("1.34", "1.35", "1.36")
@@ -139,9 +141,36 @@ def test_git_is_fetched_first_by_a_container_that_has_no_token() -> None:
     assert source["command"][4:] == [
         *("--url", "https://git.example.com/$$(HOME)/t.git", "--revision", "main"),
         *("--path", "a/b.lua", "--into", "/scratch/source"),
+        *("--within", "120", "--bytes-max", str(256 * 1024 * 1024)),
     ]
     assert [one["name"] for one in source["volumeMounts"]] == ["scratch"]
     assert "initContainers" not in pod(SCRIPT, PLAIN, DOOR, "lab1")["spec"]
+
+
+def test_credentials_for_git_are_mounted_where_it_is_fetched_from_their_host_and_nowhere_else() -> None:
+    private = Git(
+        within_s=300, size="100Mi", credentials=GitCredentials(secret="git-reader", hosts=("git.example.com",))
+    )
+    cluster = PLAIN.model_copy(update={"git": private})
+    made = pod(GIT, cluster, DOOR, "lab1")
+    kubernetes_validate.validate(made, RELEASES[-1], strict=True)
+    (volume,) = [one for one in made["spec"]["volumes"] if one["name"] == "git"]
+    assert volume["secret"] == {"secretName": "git-reader", "defaultMode": 0o440, "optional": True}
+    (source,), (runner,) = made["spec"]["initContainers"], made["spec"]["containers"]
+    assert {"name": "git", "mountPath": "/var/run/secrets/git", "readOnly": True} in source["volumeMounts"]
+    assert source["command"][-2:] == ["--credentials", "/var/run/secrets/git/credentials"]
+    assert source["command"][-6:-2] == ["--within", "300", "--bytes-max", str(100 * 1024 * 1024)]
+    assert "git" not in [one["name"] for one in runner["volumeMounts"]], "a scenario never sees them"
+    assert made["spec"]["activeDeadlineSeconds"] == math.ceil(GIT.timeout_s) + 300 + 300 + 30
+    assert GIT.git is not None
+    for url in (
+        "https://git.example.com.evil.org/t.git",
+        "https://evil.org/git.example.com",
+        "https://git.example.com:81/t",
+    ):
+        elsewhere = replace(GIT, git=replace(GIT.git, url=url))
+        assert "git-reader" not in str(pod(elsewhere, cluster, DOOR, "lab1"))
+    assert "git-reader" not in str(pod(SCRIPT, cluster, DOOR, "lab1"))
 
 
 def test_what_comes_with_it_goes_with_it() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,66 @@ def test_a_repository_that_needs_a_password(repository: Path, tmp_path: Path) ->
         said = refusal(f"http://ada:secret@{host}/tests", "main", "tests/smoke.lua", tmp_path / "other")
         assert "password in it would be seen" in said
         assert "secret" not in said
+
+
+def _credentials(folder: Path, server: str, password: str) -> Path:
+    file = folder / "credentials"
+    file.write_text(f"https://ada:other@git.example.com\n{server.replace('//', f'//ada:{password}@')}\n")
+    file.chmod(0o400)
+    return file
+
+
+def test_a_private_repository_with_the_credentials_of_its_host(repository: Path, tmp_path: Path) -> None:
+    with git_server(repository.parent, password="s3cret") as server:
+        given = _credentials(tmp_path, server, "s3cret")
+        fetch(f"{server}/tests", "main", "tests/smoke.lua", tmp_path / "into", credentials=given)
+        everything = b"".join(file.read_bytes() for file in (tmp_path / "into").rglob("*") if file.is_file())
+        assert b"s3cret" not in everything
+        given.unlink()
+        _credentials(tmp_path, server, "wr0ng")
+        with pytest.raises(SourceError) as refused:
+            fetch(f"{server}/tests", "main", "tests/smoke.lua", tmp_path / "b", credentials=given)
+        host = server.removeprefix("http://")
+        said = f"{server}/tests needs a password, and does not take the one that there is for {host}"
+        assert str(refused.value) == said
+        with pytest.raises(SourceError, match=f"the credentials for {host} are not there: their Secret, or its key"):
+            fetch(f"{server}/tests", "main", "tests/smoke.lua", tmp_path / "c", credentials=tmp_path / "none")
+
+
+def test_credentials_are_sent_to_their_own_host_only(repository: Path, tmp_path: Path) -> None:
+    heard: list[str | None] = []
+
+    class Nosy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.headers.get("Authorization"))
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Leads(Nosy):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{nosy.server_address[1]}{self.path}")
+            self.end_headers()
+
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Nosy) as nosy,
+        ThreadingHTTPServer(("127.0.0.1", 0), Leads) as leads,
+    ):
+        for one in (nosy, leads):
+            threading.Thread(target=one.serve_forever, args=(0.05,), daemon=True).start()
+        theirs, ours = (f"http://127.0.0.1:{one.server_address[1]}" for one in (nosy, leads))
+        given = _credentials(tmp_path, ours, "s3cret")
+        for number, url in enumerate((theirs, ours)):
+            with pytest.raises(SourceError, match="needs a password"):
+                fetch(f"{url}/tests", "main", "x.lua", tmp_path / str(number), credentials=given)
+        for one in (nosy, leads):
+            one.shutdown()
+    assert heard
+    assert set(heard) == {None}
 
 
 def test_a_repository_that_does_not_exist(url: str, tmp_path: Path) -> None:
