@@ -332,23 +332,27 @@ Global___FieldValue: _TypeAlias = FieldValue  # noqa: Y015
 
 @_typing.final
 class MetricsTaken(_message.Message):
-    """labd has the batch, or had it before."""
+    """labd has the batch on its disk, or had it before."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SPOOL_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
+    HELD_S_FIELD_NUMBER: _builtins.int
     spool: _builtins.str
     number: _builtins.int
+    held_s: _builtins.float
+    """For how long labd has held the answer back, in s: it is no part of the round trip."""
     def __init__(
         self,
         *,
         spool: _builtins.str = ...,
         number: _builtins.int = ...,
+        held_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "spool", b"spool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_s", b"held_s", "number", b"number", "spool", b"spool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

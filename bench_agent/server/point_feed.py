@@ -57,6 +57,7 @@ class PointFeed:
         if (answer.spool, answer.number) != (batch.spool, batch.number):
             return
         took_s = self._answered_at - sent_at
-        self._way.round_trip_s = took_s
-        self._way.offset_s = self._lab_time_ms / 1000 - (sent_wall + took_s / 2)
+        held_s = min(max(answer.held_s, 0.0), took_s)
+        self._way.round_trip_s = took_s - held_s
+        self._way.offset_s = self._lab_time_ms / 1000 - (sent_wall + (took_s + held_s) / 2)
         await asyncio.to_thread(self._spool.taken, batch.spool, batch.number)

@@ -143,8 +143,8 @@ def message_of(order: Order) -> dict[str, Any]:
             return {"extend": lab_pb2.Extend(bench=bench, epoch=epoch, expires_at=math.ceil(expires_at))}
         case CertificateAnswer(chain, trust, refusal):
             return {"certificate": lab_pb2.Certificate(chain=chain, trust=trust, refusal=refusal)}
-        case PointsTaken(spool, number):
-            return {"metrics_taken": lab_pb2.MetricsTaken(spool=spool, number=number)}
+        case PointsTaken(spool, number, held_s):
+            return {"metrics_taken": lab_pb2.MetricsTaken(spool=spool, number=number, held_s=held_s)}
         case StartOrder(job):
             start = lab_pb2.StartRunner(
                 run_id=job.run_id,

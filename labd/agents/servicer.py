@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -62,12 +62,12 @@ class _Link:
 
     def send(self, order: Order) -> None:
         """See `AgentLink.send`."""
-        self._call(self._put, order)
+        self.call(self._put, order)
 
     def close(self, reason: str, *, revoked: bool = False) -> None:
         """See `AgentLink.close`."""
         self.revoked = self.revoked or revoked
-        self._call(self._close, reason)
+        self.call(self._close, reason)
 
     async def next_order(self, timeout_s: float) -> Order | None:
         """The next order; None when there was none in time."""
@@ -77,10 +77,11 @@ class _Link:
                 return await self._orders.get()
         return None
 
-    def _call(self, function: Any, argument: object) -> None:
+    def call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Has it called on the loop, from any thread."""
         # A loop that is closed has no agents any more.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function, argument)
+            self._loop.call_soon_threadsafe(function, *arguments)
 
     def _put(self, order: Order) -> None:
         try:
@@ -288,14 +289,20 @@ class LabServicer(lab_pb2_grpc.LabServicer):
 
     async def _answer_points(self, session: Session, link: _Link, metrics: lab_pb2.Metrics) -> None:
         """Beside the stream: what the agent says of its benches waits for no figures."""
+        loop = asyncio.get_running_loop()
+        came_at = loop.time()
         try:
-            wait_s = await asyncio.to_thread(lambda: self._lab.agent_points.take(session, batch_of(metrics)))
+            receipt = await asyncio.to_thread(lambda: self._lab.agent_points.take(session, batch_of(metrics)))
         except Exception:
             _log.exception("what an agent has measured is not taken in", agent=session.agent)
             return
-        if wait_s is not None:
-            await asyncio.sleep(wait_s)
-            link.send(PointsTaken(metrics.spool, metrics.number))
+        if receipt is None:
+            return
+        on_disk = asyncio.Event()
+        receipt.kept.add_done_callback(lambda _: link.call(on_disk.set))
+        await asyncio.sleep(receipt.wait_s)
+        await on_disk.wait()
+        link.send(PointsTaken(metrics.spool, metrics.number, loop.time() - came_at))
 
     def _renewed(self, identity: AgentIdentity, request: bytes) -> CertificateAnswer:
         try:

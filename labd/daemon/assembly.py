@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from labd.services.lab import Lab
     from labd.telemetry.writer import Writer
 
-MARKS_FOLDER = "agent-points"
-"""In the data directory: up to where the points of each agent were taken."""
-
 
 @contextlib.contextmanager
 def assembled(settings: Settings, url: str, points: "Writer | None") -> "Iterator[Lab]":
@@ -102,7 +99,6 @@ def assembled(settings: Settings, url: str, points: "Writer | None") -> "Iterato
             providers=settings.providers,
             replicas=replicas,
             anchor=Anchor(data / ANCHOR_NAME),
-            marks=data / MARKS_FOLDER,
             writer=points,
             vault=vault,
             authority=authority,

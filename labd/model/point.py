@@ -1,6 +1,7 @@
 """A point of a time series: what was measured, of what, when."""
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,16 @@ class PointSink(Protocol):
 
     def write(self, points: Iterable[Point]) -> None:
         """Takes the points, in their order."""
+
+
+class Marks(Protocol):
+    """Notes up to where the points of somebody were taken, so that none is lost and none is taken twice."""
+
+    def mark(self, name: str, mark: str) -> "Future[None]":
+        """Done once the mark is on the disk, and with it whatever this thread has written before."""
+
+    def marked(self, name: str) -> str | None:
+        """The latest mark on the disk, a former labd's included."""
 
 
 class Nowhere:

@@ -1,18 +1,18 @@
 """What agents measure, taken in: of their own benches, as the catalogue says, once, and no more than their share."""
 
-import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from typing import Any
 
 import structlog
 
 from labd.model.measurements import CATALOGUE, Source, fault, tag_text
-from labd.model.point import Point
-from labd.services.attachment import Session
+from labd.model.point import Marks, Point
+from labd.services.attachment import BenchReport, Session
 from labd.services.core import Core
 
 BATCH = 1_000
@@ -40,6 +40,22 @@ class Batch:
     points: Sequence[Point]
 
 
+def _done() -> "Future[None]":
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """When a batch may be acknowledged."""
+
+    kept: "Future[None]"
+    """Done once it is on the disk."""
+    wait_s: float
+    """So long as well: the agent has sent much."""
+
+
 @dataclass(slots=True)
 class _Agent:
     """What is known of one."""
@@ -49,6 +65,8 @@ class _Agent:
     spool: str = ""
     number: int = 0
     """The last batch of that spool that was taken in."""
+    kept: "Future[None]" = field(default_factory=_done)
+    """Of that batch."""
     series: set[tuple[str, ...]] = field(default_factory=set)
     dropped: Counter[str] = field(default_factory=Counter)
     told: bool = False
@@ -60,8 +78,8 @@ class _Agent:
 class AgentPoints:
     """Threads share it; each agent is heard by one at a time."""
 
-    def __init__(self, core: Core, marks: Path | None = None) -> None:
-        """``marks`` is the folder that tells the next labd what this one has taken."""
+    def __init__(self, core: Core, marks: Marks | None = None) -> None:
+        """``marks`` tell the next labd what this one has taken; None: nothing is kept anyway."""
         self._core = core
         self._marks = marks
         self._open = True
@@ -72,29 +90,28 @@ class AgentPoints:
         """Takes nothing more: labd stops, and agents keep what they have for the next."""
         self._open = False
 
-    def take(self, session: Session, batch: Batch) -> float | None:
-        """Hands the points on, unless it did before; returns how long (s) the answer is to be kept back.
-
-        None: they were not taken, and there is to be no answer.
-        """
+    def take(self, session: Session, batch: Batch) -> Receipt | None:
+        """Hands the points on, unless it did before. None: they were not taken, and there is to be no answer."""
         if not self._open:
             return None
         agent = self._known(session.agent)
         with agent.lock:
             return self._take(session, agent, batch)
 
-    def _take(self, session: Session, agent: _Agent, batch: Batch) -> float:
+    def _take(self, session: Session, agent: _Agent, batch: Batch) -> Receipt:
         if batch.spool == agent.spool and batch.number <= agent.number:
-            return 0.0
+            return Receipt(agent.kept, 0.0)
         points = batch.points[:BATCH]
         if len(batch.points) > BATCH:
             agent.dropped["too_many"] += len(batch.points) - BATCH
         self._core.points.write(self._sound(session, agent, points))
         agent.spool, agent.number = batch.spool, batch.number
-        self._keep(session.agent, agent)
+        # In the same transaction as the points: a labd that is killed has both, or neither and the batch comes again.
+        mark = f"{batch.spool} {batch.number}"
+        agent.kept = _done() if self._marks is None else self._marks.mark(_mark(session.agent), mark)
         now = time.monotonic()
         agent.free_at = max(agent.free_at, now) + len(points) / RATE_PER_S
-        return agent.free_at - now
+        return Receipt(agent.kept, agent.free_at - now)
 
     def refuse(self, agent: str, points: int) -> None:
         """The agent has not waited for its turn."""
@@ -123,26 +140,14 @@ class AgentPoints:
         if self._marks is None:
             return _Agent()
         try:
-            spool, _, number = _mark(self._marks, name).read_text("utf-8").rpartition(" ")
-            return _Agent(spool=spool, number=int(number))
-        except FileNotFoundError:
-            return _Agent()
-        except (OSError, ValueError) as error:
-            _log.warning("points of an agent may come twice", agent=name, reason=str(error))
-            return _Agent()
-
-    def _keep(self, name: str, agent: _Agent) -> None:
-        """Survives labd, though not a power cut: then the last batch may come twice, with the same times."""
-        if self._marks is None:
-            return
-        path = _mark(self._marks, name)
-        draft = path.with_suffix(".part")
-        try:
-            self._marks.mkdir(parents=True, exist_ok=True)
-            draft.write_text(f"{agent.spool} {agent.number}", "utf-8")
-            draft.replace(path)
+            marked = self._marks.marked(_mark(name))
         except OSError as error:
             _log.warning("points of an agent may come twice", agent=name, reason=str(error))
+            return _Agent()
+        if marked is None:
+            return _Agent()
+        spool, _, number = marked.rpartition(" ")
+        return _Agent(spool=spool, number=int(number))
 
     def _sound(self, session: Session, agent: _Agent, points: Sequence[Point]) -> list[Point]:
         now, name, sound = self._core.clock.now(), tag_text(session.agent), []
@@ -170,13 +175,26 @@ class AgentPoints:
         if CATALOGUE[point.measurement].source is not Source.AGENT:
             return f"{point.measurement} is not for agents to measure"
         bench = point.tags.get("bench")
-        if bench is not None and bench not in session.benches:
-            return f"{point.measurement}: bench {bench} is not the agent's"
+        if bench is not None:
+            report = session.benches.get(bench)
+            if report is None:
+                return f"{point.measurement}: bench {bench} is not the agent's"
+            for tag, declared in _DECLARED.items():
+                name = point.tags.get(tag)
+                if name is not None and not any(one["name"] == name for one in declared(report)):
+                    return f"{point.measurement}: bench {bench} has no {tag} {name}"
         if not now - AGE_S <= point.time <= now + AHEAD_S:
             return f"{point.measurement}: time is {point.time}, labd's is {now}"
         return None
 
 
-def _mark(folder: Path, agent: str) -> Path:
-    """The file of an agent, whatever its name is."""
-    return folder / hashlib.sha256(agent.encode()).hexdigest()[:32]
+_DECLARED: Mapping[str, Callable[[BenchReport], Sequence[Mapping[str, Any]]]] = {
+    "bus": lambda report: report.buses,
+    "ecu": lambda report: report.ecus,
+    "channel": lambda report: report.equipment.get("power", ()),
+}
+"""By tag: what a bench has of it. A series of anything else is none."""
+
+
+def _mark(agent: str) -> str:
+    return f"agent {agent}"

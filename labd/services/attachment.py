@@ -70,10 +70,12 @@ class CertificateAnswer:
 
 @dataclass(frozen=True, slots=True)
 class PointsTaken:
-    """labd has a batch of the agent's points: the next may come."""
+    """labd has a batch of the agent's points on its disk: the next may come."""
 
     spool: str
     number: int
+    held_s: float = 0.0
+    """From the batch to this answer."""
 
 
 Order = FenceOrder | ClearOrder | UnshareOrder | ExtendOrder | RunnerOrder | CertificateAnswer | PointsTaken

@@ -65,13 +65,10 @@ class Lab:
         replicas: Replicas | None = None,
         anchor: Anchor | None = None,
         points: PointSink | None = None,
-        marks: Path | None = None,
         clusters: Mapping[str, PodCluster] | None = None,
         writer: Writer | None = None,
     ) -> None:
         """``replicas``: the other labds on the same database; None when there can be none.
-
-        ``marks`` is the folder that tells the next labd up to where agents' points were taken.
 
         Without an ``authority``, there is no TLS: agents and holders prove nothing, and are promised nothing.
 
@@ -108,7 +105,7 @@ class Lab:
         self.auditing = Auditing(self.core, anchor)
         self.backups = Backups(self.core, keys or {})
         self.retaining = Retaining(self.core)
-        self.agent_points = AgentPoints(self.core, marks)
+        self.agent_points = AgentPoints(self.core, writer)
         self.last_day = LastDay(self.core, None if writer is None else writer.day)
         self.doctor = Doctor(
             self.core, sessions, authority, None if writer is None else writer.day, [writer, *self._executors.values()]

@@ -31,6 +31,8 @@ _PACK_SERIES = 200
 """At most so many series are packed at once, as others wait meanwhile."""
 _LATE_S = 60
 """So long after their end, slots are packed."""
+_MARK_S = 30 * 86_400
+"""A mark that nobody has set anew for so long is forgotten."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS series (
     id INTEGER PRIMARY KEY, measurement TEXT NOT NULL, tags TEXT NOT NULL, UNIQUE (measurement, tags)
@@ -43,6 +45,7 @@ CREATE TABLE IF NOT EXISTS packs (
     series INTEGER NOT NULL, start INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (series, start)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS packs_by_time ON packs (start);
+CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, mark TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
 """
 _FORM = 1
 """Of the file; one of another form is begun anew."""
@@ -61,6 +64,8 @@ class Day:
         self._bytes_max = bytes_max
         self._ids: dict[Series, int] = {}
         self._open: dict[tuple[Series, int], dict[str, Cell]] = {}
+        self._marks: dict[str, str] = {}
+        """Not in the file yet."""
         self._packed_until = 0
         self._to_pack: list[int] = []
         self.outside = 0
@@ -88,14 +93,30 @@ class Day:
                 if content is not None:
                     add(cells, name, content)
 
+    def mark(self, name: str, mark: str) -> None:
+        """Notes something in memory, which comes to the file together with what was taken before."""
+        self._marks[name] = mark
+
+    def marked(self, name: str) -> str | None:
+        """What the file has under the name. Raises OSError."""
+        try:
+            with self._lock:
+                row = self._database.execute("SELECT mark FROM marks WHERE name = ?", (name,)).fetchone()
+        except sqlite3.Error as error:
+            raise OSError(f"{self.path}: {error}") from error
+        return None if row is None else str(row[0])
+
     def flush(self, now: float) -> None:
-        """Brings the slots to the file, and at times packs and removes what is old. Raises OSError."""
+        """Brings slots and marks to the file, and at times packs and removes what is old. Raises OSError."""
         slots, self._open = self._open, {}
         try:
             with self._lock, self._database:
                 for (series, slot), cells in slots.items():
                     self._put(self._identifier(series), slot, cells)
+                marks = [(name, mark, int(now)) for name, mark in self._marks.items()]
+                self._database.executemany("INSERT OR REPLACE INTO marks (name, mark, at) VALUES (?, ?, ?)", marks)
                 self._pack(now)
+            self._marks.clear()
         except sqlite3.Error as error:
             self._ids.clear()
             raise OSError(f"{self.path}: {error}") from error
@@ -135,6 +156,7 @@ class Day:
             self._packed_until = until
             execute("DELETE FROM slots WHERE slot < ?", (int(now) - KEEP_S,))
             execute("DELETE FROM packs WHERE start < ?", (int(now) - KEEP_S - PACK_S,))
+            execute("DELETE FROM marks WHERE at < ?", (int(now) - _MARK_S,))
             while self._bytes() > self._bytes_max:
                 first = execute("SELECT min(start) FROM packs").fetchone()[0]
                 if first is None:

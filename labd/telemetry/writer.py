@@ -5,6 +5,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -25,11 +27,20 @@ SPOOL_BYTES = 256 * 10**6
 """Default bound of the spool."""
 SYNC_S = 1.0
 """How often what came is brought to the disk: what a power cut may cost, in seconds."""
+MARKED_S = 0.2
+"""The same while somebody waits for a mark: many who wait share one."""
 STOP_S = 2.0
 """How long labd sends on when it stops; the rest waits in the spool for the next labd."""
 _RECORD_LINES = 1_000
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    name: str
+    mark: str
+    done: "Future[None]"
 
 
 class Writer:
@@ -57,6 +68,7 @@ class Writer:
             self._sender = Sender(self._spool, target or InfluxTarget(influx), self.counters, clock)
         self._admission = Admission(self.counters)
         self._queue: deque[Point] = deque()
+        self._marks: list[_Mark] = []
         self._changed = threading.Condition()
         self._stopping = False
         self._troubles: dict[str, str] = {}
@@ -84,6 +96,18 @@ class Writer:
             self._changed.notify()
         if surplus > 0:
             self.counters.lose(Loss.QUEUE_FULL, surplus)
+
+    def mark(self, name: str, mark: str) -> "Future[None]":
+        """See `Marks.mark`. What was dropped on the way, and counted, is done with."""
+        done: Future[None] = Future()
+        with self._changed:
+            self._marks.append(_Mark(name, mark, done))
+            self._changed.notify()
+        return done
+
+    def marked(self, name: str) -> str | None:
+        """See `Marks.marked`. Raises OSError."""
+        return self.day.marked(name)
 
     def stop(self) -> None:
         """Brings what came to the disk, and sends for ``STOP_S`` seconds at most."""
@@ -123,20 +147,28 @@ class Writer:
         return found
 
     def _keep(self) -> None:
-        synced, unsynced = time.monotonic(), 0
+        synced, unsynced, marks = time.monotonic(), 0, list[_Mark]()
         while True:
+            pause = MARKED_S if marks else SYNC_S
             with self._changed:
-                if not self._queue and not self._stopping:
-                    self._changed.wait(SYNC_S if unsynced else None)
+                if not self._queue and not self._marks and not self._stopping:
+                    self._changed.wait(pause if unsynced or marks else None)
                 points, self._queue = self._queue, deque()
+                new_marks, self._marks = self._marks, []
                 self.counters.queued = 0
                 stopping = self._stopping
+            marks += new_marks
             try:
+                for one in new_marks:
+                    self.day.mark(one.name, one.mark)
                 self._take(points)
                 unsynced += len(points)
-                if unsynced and (stopping or time.monotonic() - synced >= SYNC_S):
+                if (unsynced or marks) and (stopping or time.monotonic() - synced >= pause):
                     pending, unsynced, synced = unsynced, 0, time.monotonic()
                     self._sync(pending)
+                    done, marks = marks, []
+                    for one in done:
+                        one.done.set_result(None)
             except Exception:
                 self.counters.lose(Loss.FAULT, len(points))
                 _log.exception("points were not kept")
@@ -155,11 +187,12 @@ class Writer:
         self._spooled.set()
 
     def _sync(self, points: int) -> None:
-        with self._trouble("figures of the last day", Loss.DAY, points):
-            self.day.flush(self._clock())
         if self._spool is not None:
             with self._trouble("spool", Loss.DISK, 0):
                 self._spool.sync()
+        # The marks are in this file: at last, as what they stand for must not be younger.
+        with self._trouble("figures of the last day", Loss.DAY, points):
+            self.day.flush(self._clock())
 
     @contextlib.contextmanager
     def _trouble(self, name: str, why: Loss, points: int) -> Iterator[None]:

@@ -14,6 +14,7 @@ from labd.model.measurements import CATALOGUE, Source
 from labd.model.point import Point
 from labd.services.agent_points import AgentPoints
 from labd.services.lab import Lab
+from labd.telemetry.writer import Writer
 from tests.points import Collected
 from tests.unit.bench_agent.harness import AgentFile, RunningAgent, Signer, StartAgent
 from tests.unit.labd.fakes import FakeClock, open_lab
@@ -35,12 +36,15 @@ class Labd:
         clock.time = time.time()
         self._lab = open_lab(self._folder, clock)
         self._lab.core.points = self.sink
-        self._lab.agent_points = AgentPoints(self._lab.core, self._folder / "marks")
+        self._writer = Writer(self._folder / "points")
+        self._writer.start()
+        self._lab.agent_points = AgentPoints(self._lab.core, self._writer)
         self._portal.call(self._serve)
 
     def stop(self) -> None:
         self._lab.agent_points.close()
         self._portal.call(self._server.stop)
+        self._writer.stop()
         self._lab.core.store.close()
 
     async def _serve(self) -> None:

@@ -1,8 +1,10 @@
 """Points that agents send: of their own benches, once, and no more than their share."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from labd.services import agent_points
 from labd.services.agent_points import AgentPoints, Batch
 from labd.services.attachment import Session
 from labd.services.lab import Lab
+from labd.telemetry.writer import Writer
 from tests.points import Collected
 from tests.unit.labd.fakes import EPOCH, FakeClock, FakeExecutor, attach, open_lab, report
 
 SPOOL = "000000000000000a"
+KL30 = bench_pb2.PowerChannelDescription(name="kl30")
 
 
 def voltage(volts: float = 12.5, *, time: float = EPOCH, **tags: str) -> Point:
@@ -72,6 +76,9 @@ def test_another_spool_counts_anew_also_when_a_clock_was_set_back(lab: Lab, sink
     [
         voltage(bench="bench-2"),
         voltage(channel="kl\n30"),
+        voltage(channel="kl15"),
+        Point("ecu_nrc", {"bench": "bench-1", "ecu": "ECM", "nrc": "31"}, {"responses": 1}, EPOCH),
+        Point("can_bus_drops", {"bench": "bench-1", "bus": "body", "cause": "trace"}, {"dropped": 1}, EPOCH),
         voltage(channel="x" * 1000),
         voltage(holder="ada"),
         voltage(float("nan")),
@@ -93,6 +100,8 @@ def test_the_series_of_an_agent_are_bounded(
     lab: Lab, sink: Collected, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_points, "SERIES", 3)
+    channels = [{"name": f"c{number}"} for number in range(10)]
+    session.benches["bench-1"] = replace(session.benches["bench-1"], equipment={"power": channels})
     lab.agent_points.take(session, Batch(SPOOL, 1, [voltage(channel=f"c{number}") for number in range(10)]))
     lab.agent_points.take(session, Batch(SPOOL, 2, [voltage(channel="c0"), voltage(channel="c9")]))
     assert [point.tags["channel"] for point in sink.points] == ["c0", "c1", "c2", "c0"]
@@ -101,8 +110,8 @@ def test_the_series_of_an_agent_are_bounded(
 
 def test_who_sends_much_waits_for_the_answer(lab: Lab, sink: Collected, session: Session) -> None:
     many = [voltage(time=EPOCH - number) for number in range(agent_points.BATCH + 7)]
-    waits = [lab.agent_points.take(session, Batch(SPOOL, number, many)) for number in (1, 2, 3)]
-    assert all(wait is not None and wait > 0.5 for wait in waits)
+    receipts = [lab.agent_points.take(session, Batch(SPOOL, number, many)) for number in (1, 2, 3)]
+    assert all(receipt is not None and receipt.wait_s > 0.5 for receipt in receipts)
     assert len(sink.points) == 3 * agent_points.BATCH
     assert dropped(lab) == {"too_many": 21}
 
@@ -113,14 +122,39 @@ def test_the_next_labd_knows_what_the_former_has_taken(
     sink, lab = Collected(), open_lab(tmp_path, clock, executor)
     lab.core.points = sink
     session, _ = attach(lab, report("bench-1"))
-    former = AgentPoints(lab.core, tmp_path / "marks")
-    former.take(session, Batch(SPOOL, 1, [voltage(1)]))
+    first = Writer(tmp_path / "points")
+    first.start()
+    former = AgentPoints(lab.core, first)
+    receipt = former.take(session, Batch(SPOOL, 1, [voltage(1)]))
+    assert receipt is not None
+    receipt.kept.result(30)
     former.close()
     assert former.take(session, Batch(SPOOL, 2, [voltage(2)])) is None
-    following = AgentPoints(lab.core, tmp_path / "marks")
+    first.stop()
+    following = AgentPoints(lab.core, Writer(tmp_path / "points"))
     for number in (1, 2):
         following.take(session, Batch(SPOOL, number, [voltage(number)]))
     assert [point.fields["voltage_v"] for point in sink.points] == [1, 2]
+    lab.core.store.close()
+
+
+def test_a_batch_is_not_done_with_before_it_is_on_the_disk_also_when_it_comes_again(
+    tmp_path: Path, clock: FakeClock, executor: FakeExecutor
+) -> None:
+    writer = Writer(tmp_path / "points", clock=clock.now)
+    lab = open_lab(tmp_path, clock, executor, writer=writer)
+    session, _ = attach(lab, report("bench-1"))
+    receipts = [lab.agent_points.take(session, Batch(SPOOL, 1, [voltage()])) for _ in range(2)]
+    assert not any(receipt is None or receipt.kept.done() for receipt in receipts)
+    writer.start()
+    for receipt in receipts:
+        assert receipt is not None
+        receipt.kept.result(30)
+    with sqlite3.connect(f"file:{writer.day.path}?mode=ro", uri=True) as other:  # as the next labd would see it
+        assert other.execute("SELECT count(*) FROM slots").fetchone() == (1,)
+        assert other.execute("SELECT mark FROM marks").fetchall() == [(f"{SPOOL} 1",)]
+    other.close()
+    writer.stop()
     lab.core.store.close()
 
 
@@ -132,7 +166,7 @@ async def _attached(lab: Lab) -> AsyncIterator["grpc.aio.StreamStreamCall[lab_pb
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             call = lab_pb2_grpc.LabStub(channel).Attach(timeout=60)
-            bench = lab_pb2.BenchReport(description=bench_pb2.BenchDescription(name="bench-1"))
+            bench = lab_pb2.BenchReport(description=bench_pb2.BenchDescription(name="bench-1", power=[KL30]))
             hello = lab_pb2.Hello(agent="agent-1", address="10.0.0.1:8472", benches=[bench])
             await call.write(lab_pb2.AgentMessage(hello=hello))
             yield call
@@ -179,7 +213,9 @@ async def test_who_does_not_wait_for_the_answer_loses_points_counted_and_nobody_
         await call.read()  # Welcome
         for number in range(1, 6):
             await call.write(_metrics(number, lab_pb2.FieldValue(number=12.5)))
-        report = lab_pb2.BenchReport(description=bench_pb2.BenchDescription(name="bench-1", labels={"seen": "yes"}))
+        report = lab_pb2.BenchReport(
+            description=bench_pb2.BenchDescription(name="bench-1", labels={"seen": "yes"}, power=[KL30])
+        )
         await call.write(lab_pb2.AgentMessage(report=report))
         deadline = asyncio.get_running_loop().time() + 30
         while lab.fleet.bench("bench-1").bench.labels != {"seen": "yes"}:
