@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -63,16 +64,22 @@ class Victoria:
 
     def values(self, name: str) -> dict[str, list[float]]:
         """Of each series of the metric (``measurement_field``): by its labels, what was written, in order of time."""
+        found: dict[str, list[tuple[float, float]]] = {}
+        for series in self._export(name):
+            labels = ",".join(f"{key}={value}" for key, value in sorted(series["metric"].items()) if key[0] != "_")
+            found.setdefault(labels, []).extend(zip(series["timestamps"], series["values"], strict=True))
+        return {labels: [value for _, value in sorted(pairs)] for labels, pairs in found.items()}
+
+    def moments(self, name: str) -> list[float]:
+        """The times (ms since the Unix epoch) of what was written, of all series of the metric."""
+        return [moment for series in self._export(name) for moment in series["timestamps"]]
+
+    def _export(self, name: str) -> list[dict[str, Any]]:
         urllib3.request("GET", f"{self.url}/internal/force_flush", timeout=_READY_S)
         query = {"match[]": f'{{__name__="{name}"}}', "start": "0", "reduce_mem_usage": "1"}
         answer = urllib3.request("GET", f"{self.url}/api/v1/export", fields=query, timeout=_READY_S)
         assert answer.status == 200, answer.data
-        found: dict[str, list[tuple[float, float]]] = {}
-        for line in answer.data.splitlines():
-            series = json.loads(line)
-            labels = ",".join(f"{key}={value}" for key, value in sorted(series["metric"].items()) if key[0] != "_")
-            found.setdefault(labels, []).extend(zip(series["timestamps"], series["values"], strict=True))
-        return {labels: [value for _, value in sorted(pairs)] for labels, pairs in found.items()}
+        return [json.loads(line) for line in answer.data.splitlines()]
 
 
 @contextmanager

@@ -239,8 +239,9 @@ _ALL = (
             Tag(
                 "cause",
                 "spool_full: labd was away for longer than the agent's spool lasts; disk: the spool could not be "
-                "written or read; refused: not in this catalogue, or of a bench that is not the agent's; too_many: "
-                "more points than an agent may send; too_many_series: more different series than an agent may have",
+                "written or read; refused: not in this catalogue, or of what the agent's benches do not declare; "
+                "too_many: more points than an agent may send; too_many_series: more different series than an agent "
+                "may have",
                 AGENT_CAUSES,
             ),
         ),

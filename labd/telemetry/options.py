@@ -105,7 +105,7 @@ _OPTIONS = (
         "MB",
         "How much may wait on the disk while InfluxDB is away; beyond it the oldest points are dropped, and counted.",
         type=click.IntRange(1, 1_000_000),
-        default=256,
+        default=1000,
         show_default=True,
     ),
 )

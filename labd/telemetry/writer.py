@@ -23,8 +23,8 @@ from labd.telemetry.spool import Spool
 
 QUEUE_MAX = 50_000
 """Points in memory, on the way to the disk."""
-SPOOL_BYTES = 256 * 10**6
-"""Default bound of the spool."""
+SPOOL_BYTES = 1000 * 10**6
+"""Default bound of the spool: an hour of 50,000 points a minute, of which a line has about 220 bytes."""
 SYNC_S = 1.0
 """How often what came is brought to the disk: what a power cut may cost, in seconds."""
 MARKED_S = 0.2

@@ -10,12 +10,23 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from labd.model.measurements import CATALOGUE, Kind
+from labd.model.point import Point
 from labd.telemetry.counters import Counters, Loss
-from labd.telemetry.segments import HEADER_SIZE
+from labd.telemetry.lines import line
+from labd.telemetry.segments import HEADER_SIZE, record
 from labd.telemetry.spool import Spool
+from labd.telemetry.writer import SPOOL_BYTES
 
 MB = 2**20
 Open = Callable[..., tuple[Spool, Counters]]
+
+
+def test_an_hour_of_the_largest_points_fits_the_default_bound() -> None:
+    fields = {field.name: 12345 if field.kind is Kind.INTEGER else 12.345678 for field in CATALOGUE["ecu_uds"].fields}
+    point = Point("ecu_uds", {"agent": "bench-host-1", "bench": "hil-rack-3", "ecu": "ECM"}, fields, 1.8e9)
+    batch = record(b"\n".join([line(point, 1_800_000_000_000_000_000)] * 20), 20)
+    assert 60 * 50_000 * len(batch) / 20 < SPOOL_BYTES
 
 
 @pytest.fixture
