@@ -83,6 +83,8 @@ class HubStats:
     """Frames that the kernel or the driver dropped before they reached the hub, as far as it says."""
     error_frames: int = 0
     listener_errors: int = 0
+    late: int = 0
+    """Frames that a protocol's side on this machine (ISO-TP, J1939) was too far behind to take."""
 
 
 class BusPort(Protocol):
@@ -104,6 +106,9 @@ class BusPort(Protocol):
 
     def subscribe(self, listener: Listener, *, ids: Collection[int]) -> "Subscription":
         """As `BusHub.subscribe`."""
+
+    def note_late(self) -> None:
+        """As `BusHub.note_late`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +220,11 @@ class BusHub:
         Frames sent through this hub are delivered too, with ``is_rx`` False. A tap must not change the messages.
         """
         return self.add(Subscription(self, tap=tap))
+
+    def note_late(self) -> None:
+        """A listener here was too far behind to take a frame. Any thread."""
+        with self._lock:
+            self.stats.late += 1
 
     def add(self, subscription: Subscription) -> Subscription:
         """Adds the subscription of a node; `subscribe` and `tap` make those of the hub itself."""
@@ -571,6 +581,12 @@ class BusNode:
     def tap(self, tap: Tap) -> Subscription:
         """As `BusHub.tap`; ``is_rx`` is False for what this node has sent."""
         return self._add(Subscription(self, tap=tap))
+
+    def note_late(self) -> None:
+        """As `BusHub.note_late`."""
+        hub = self._hub
+        if hub is not None:
+            hub.note_late()
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """The same as `Subscription.close`."""

@@ -16,13 +16,22 @@ T = TypeVar("T")
 class Inbox(Generic[T]):
     """A bounded queue whose consumer runs on a loop. Made on the loop; `put` may be called from any thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, consume: Callable[[T], None], *, bound: int = 4096) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        consume: Callable[[T], None],
+        *,
+        bound: int = 4096,
+        on_drop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``on_drop`` is called on the thread of the `put` that found no room."""
         self.dropped = 0
         """Items refused because ``bound`` were waiting already."""
         self._loop = loop
         self._thread = threading.get_ident()
         self._consume = consume
         self._bound = bound
+        self._on_drop = on_drop
         self._items: deque[T] = deque()
         self._scheduled = False
         self._closed = False
@@ -31,6 +40,7 @@ class Inbox(Generic[T]):
         """Hands over ``item``; drops and counts it when the loop is too far behind."""
         if len(self._items) >= self._bound:
             self.dropped += 1
+            self._on_drop()
             return
         self._items.append(item)
         if self._scheduled or self._closed:

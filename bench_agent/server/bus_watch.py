@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
+from functools import partial
 
 import structlog
 
@@ -33,8 +34,9 @@ _log = structlog.get_logger()
 class EventStream:
     """Events for one reader, bounded: it loses its own newest ones, counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_drop: Callable[[], None] = lambda: None) -> None:
         self.dropped = 0
+        self._on_drop = on_drop
         self._events: deque[BusEvent] = deque()
         self._ready = asyncio.Event()
 
@@ -43,6 +45,7 @@ class EventStream:
         # A flood of errors must not hide that the bus went off.
         if len(self._events) >= (_EVENTS if isinstance(event, ErrorSeen) else 2 * _EVENTS):
             self.dropped += 1
+            self._on_drop()
         else:
             self._events.append(event)
             self._ready.set()
@@ -84,6 +87,7 @@ class Totals:
     lost: int = 0
     error_frames: int = 0
     bus_offs: int = 0
+    late: int = 0
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(*map(operator.add, astuple(self), astuple(other)))
@@ -162,7 +166,7 @@ class BusWatch:
     @contextlib.contextmanager
     def events(self) -> Iterator[EventStream]:
         """All events from now on."""
-        stream = EventStream()
+        stream = EventStream(partial(self.drops.add, "events", 1))
         self._streams.add(stream)
         try:
             yield stream
@@ -195,6 +199,7 @@ class BusWatch:
         if inbox is not None and inbox.dropped > self._dropped:
             for stream in self._streams:
                 stream.dropped += inbox.dropped - self._dropped
+                self.drops.add("events", inbox.dropped - self._dropped)
             self._dropped = inbox.dropped
         self._tell(event)
         self._look()
@@ -283,4 +288,5 @@ def _totals(hub: BusHub) -> Totals:
         stats.lost,
         stats.error_frames,
         hub.monitor.condition().bus_offs,
+        stats.late,
     )

@@ -5,7 +5,7 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import can
 
@@ -24,7 +24,15 @@ class Way:
     not taken back.
     """
 
-    def __init__(self, source: BusNode, target: BusNode, faults: Sequence[Fault], bound: int = BOUND) -> None:
+    def __init__(
+        self,
+        source: BusNode,
+        target: BusNode,
+        faults: Sequence[Fault],
+        bound: int = BOUND,
+        on_drop: Callable[[int], None] = lambda _count: None,
+    ) -> None:
+        """``on_drop`` is called on the source's reader thread with the number of frames beyond ``bound``."""
         self.forwarded = 0
         self.refused = 0
         self.error = ""
@@ -33,6 +41,7 @@ class Way:
         self._faulty = FaultyWay(faults)
         self._target = target
         self._bound = bound
+        self._on_drop = on_drop
         self._changed = threading.Condition()
         self._due: list[tuple[float, int, can.Message]] = []
         self._numbers = itertools.count()  # frames that are due at once keep their order
@@ -65,6 +74,7 @@ class Way:
                 for delay_s, onward in self._faulty.pass_on(message):
                     if len(self._due) >= self._bound:
                         self.overflowed += 1
+                        self._on_drop(1)
                     else:
                         heapq.heappush(self._due, (now + delay_s, next(self._numbers), onward))
             self._changed.notify()

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from bench_agent.protocol import frames, gateway_pb2, gateway_pb2_grpc
@@ -40,9 +41,9 @@ class GatewayServicer(Leased, gateway_pb2_grpc.GatewayServicer):
         faults = [_fault(f"faults[{number}]", fault) for number, fault in enumerate(request.faults)]
         hubs = first.require() if request.one_way else first.require_to_send(), second.require_to_send()
         here, there = (hub.node(f"gateway-{hub.name}") for hub in hubs)
-        ways = [Way(here, there, faults)]
+        ways = [Way(here, there, faults, on_drop=partial(first.watch.drops.add, "gateway"))]
         if not request.one_way:
-            ways.append(Way(there, here, ()))
+            ways.append(Way(there, here, (), on_drop=partial(second.watch.drops.add, "gateway")))
 
         async def stop() -> None:
             await asyncio.gather(*(way.stop() for way in ways))

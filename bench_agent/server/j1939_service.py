@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -135,7 +136,10 @@ class J1939Servicer(Leased, j1939_pb2_grpc.J1939Servicer):
     ) -> None:
         """Messages until the caller goes, the node is closed, or its bus fails."""
         node = self._nodes().working(request.node)
-        stream = Stream([to_wanted(wire, f"filters[{number}]") for number, wire in enumerate(request.filters)])
+        stream = Stream(
+            [to_wanted(wire, f"filters[{number}]") for number, wire in enumerate(request.filters)],
+            on_drop=partial(node.bus.watch.drops.add, "stream", 1),
+        )
         closed: asyncio.Future[object] = asyncio.ensure_future(node.bus.closed.wait())
         node.listen(stream.put)
         try:

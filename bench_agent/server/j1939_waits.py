@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bench_agent.protocol import j1939_pb2
 from bench_agent.server.conditions import Condition, Edge
@@ -83,8 +83,11 @@ class Expectation:
 class Stream:
     """Messages for one caller, in a bounded buffer: when it is full, the newest are dropped and counted."""
 
-    def __init__(self, wanted: Sequence[Wanted], bound: int = WAITING) -> None:
+    def __init__(
+        self, wanted: Sequence[Wanted], bound: int = WAITING, on_drop: Callable[[], None] = lambda: None
+    ) -> None:
         self.dropped = 0
+        self._on_drop = on_drop
         self._wanted = wanted
         self._bound = bound
         self._waiting: deque[Heard] = deque()
@@ -96,6 +99,7 @@ class Stream:
             return
         if len(self._waiting) >= self._bound:
             self.dropped += 1
+            self._on_drop()
         else:
             self._waiting.append(heard)
         self._news.set()

@@ -133,6 +133,8 @@ class Measuring:
         drops = bus.watch.drops.take()
         if seen.lost:
             drops["driver"] = seen.lost
+        if seen.late:
+            drops["protocol"] = seen.late
         for cause, dropped in sorted(drops.items()):
             yield point("can_bus_drops", {**tags, "cause": cause}, {"dropped": dropped}, now)
 

@@ -61,12 +61,13 @@ class Recorder:
         max_bytes: int | None = None,
         queue: int = QUEUE,
         retry_s: float = RETRY_S,
-        on_drop: Callable[[int], None] = lambda _count: None,
+        on_drop: Callable[[str, int], None] = lambda _cause, _count: None,
     ) -> None:
         """Goes on with the trace that is there: an agent that was restarted serves the same lease.
 
-        ``max_bytes`` is what ``settings`` say unless given. ``on_drop`` is called, from any thread, with the number of
-        frames that came too fast. Raises OSError.
+        ``max_bytes`` is what ``settings`` say unless given. ``on_drop`` is called, from any thread, with the cause
+        and the number of frames that are not in the trace: ``trace`` (they came too fast), ``trace_full``,
+        ``trace_failed``. Raises OSError.
         """
         place.mkdir(parents=True, exist_ok=True)
         self.bus = bus
@@ -128,7 +129,7 @@ class Recorder:
             self._put += room
             self._counts.dropped += count - room
         if count > room:
-            self._on_drop(count - room)
+            self._on_drop("trace", count - room)
 
     def sync(self, timeout_s: float) -> bool:
         """Waits until what was put so far is written or counted. False when the disk takes too long."""
@@ -178,6 +179,8 @@ class Recorder:
             self._dealt.notify_all()
         if outcome == "written":
             self._keep_within_bounds()
+        else:
+            self._on_drop("trace_full" if outcome == "beyond_limit" else "trace_failed", count)
 
     def _write(self, records: Records) -> None:
         if not self._open:

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import can
@@ -78,8 +77,7 @@ class Tenancy:
         self.traces = place = folder(traces, self.lease)
         try:
             for name in buses:
-                on_drop = partial(buses[name].watch.drops.add, "trace")
-                self.recorders[name] = Recorder(place, name, settings, on_drop=on_drop)
+                self.recorders[name] = Recorder(place, name, settings, on_drop=buses[name].watch.drops.add)
             note_team(place, team)
         except OSError as error:
             self.traces_fault = str(error)

@@ -94,7 +94,7 @@ class IsoTpEndpoint:
             n_cr_s=settings.n_cr_ms / 1000,
         )
         self._prefix_length = len(address.receive_prefix)
-        self._inbox: Inbox[can.Message] = Inbox(self._loop, self._take)
+        self._inbox: Inbox[can.Message] = Inbox(self._loop, self._take, on_drop=hub.note_late)
         flag = EXTENDED_FLAG if address.extended else 0
         ids = {address.receive_id | flag}
         if address.functional_id is not None:

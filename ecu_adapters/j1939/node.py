@@ -76,7 +76,7 @@ class J1939Node:
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
         self._closed = False
-        self._inbox: Inbox[can.Message] = Inbox(self._loop, self._take)
+        self._inbox: Inbox[can.Message] = Inbox(self._loop, self._take, on_drop=port.note_late)
         self._subscription = port.tap(self._hear)
 
     @property

@@ -51,3 +51,7 @@ class LossyPort:
                 listener(message)
 
         return self._port.subscribe(hear, ids=ids)
+
+    def note_late(self) -> None:
+        """As `BusHub.note_late`."""
+        self._port.note_late()

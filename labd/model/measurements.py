@@ -107,7 +107,7 @@ _PRIORITY = Tag("priority", "the class asked for", bound="the classes of the pol
 _REPLICA = Tag("replica", "which labd; `labd` where there is only one", bound="the labds of the lab")
 _EXECUTOR = Tag("executor", "where the run's process lives", tuple(executor.value for executor in ExecutorName))
 
-BUS_CAUSES = ("driver", "stream", "trace")
+BUS_CAUSES = ("driver", "stream", "events", "trace", "trace_full", "trace_failed", "gateway", "protocol")
 AGENT_CAUSES = ("spool_full", "disk", "refused", "too_many", "too_many_series")
 STATUSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -147,15 +147,17 @@ _ALL = (
         "can_bus_drops",
         Source.AGENT,
         f"{_INTERVAL} in which there were any",
-        "Frames of a CAN bus that somebody did not get.",
+        "Frames and events of a CAN bus that somebody did not get, once for each who did not.",
         (
             _AGENT,
             _BENCH,
             Tag("bus", "the bus' name on its bench", bound="the buses of the bench"),
             Tag(
                 "cause",
-                "driver: the kernel or the driver lost them; stream: a reader on the network was too slow; trace: the "
-                "recorder was too slow",
+                "driver: the kernel or the driver lost them; stream: a reader on the network was too slow; events: so "
+                "was a reader of the bus' events; trace: the disk was slower than the frames came; trace_full: the "
+                "trace had its size or length; trace_failed: the disk did not take the trace; gateway: too many were "
+                "on the way to the other bus; protocol: the agent was too far behind with ISO-TP or J1939",
                 BUS_CAUSES,
             ),
         ),

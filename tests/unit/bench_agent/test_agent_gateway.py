@@ -2,11 +2,16 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import can
 import pytest
 
 from bench_agent.client import BenchClient, BusFaultRule, InvalidRequest, LeaseRefused, NotFound
+from bench_agent.server.bus_watch import Drops
+from bench_agent.server.gateway import Way
+from ecu_adapters.bus import BusHub, CanConfig
+from ecu_adapters.faults import Fault
 from tests.unit.bench_agent.harness import AgentFile, OpenBench, RunningAgent, bench_entry
 
 
@@ -136,3 +141,18 @@ def test_a_gateway_joins_two_buses(bench: BenchClient) -> None:
         pass
     with pytest.raises(NotFound, match="no bus 'bdy'"), bench.gateway("powertrain", "bdy"):
         pass
+
+
+@pytest.mark.anyio
+async def test_frames_beyond_the_bound_are_counted_as_drops_of_their_bus() -> None:
+    drops = Drops()
+    hubs = [BusHub.open("b", CanConfig(interface="virtual", channel=f"overflow-{side}")) for side in "ab"]
+    here, there = (hub.node("gateway") for hub in hubs)
+    on_drop = partial(drops.add, "gateway")
+    way = Way(here, there, [Fault(delay_s=60.0)], bound=3, on_drop=on_drop)
+    for number in range(10):
+        hubs[0].send(frame(number))
+    await way.stop()
+    assert (way.overflowed, drops.take()) == (7, {"gateway": 7})
+    for hub in hubs:
+        hub.close()

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from bench_agent.protocol import candump, frames
 from bench_agent.protocol.frames import Frame
 from bench_agent.server import blf, candump_lines, convert, trace_store
+from bench_agent.server.bus_watch import Drops
 from bench_agent.server.config import Traces
 from bench_agent.server.recorder import Recorder, TraceCounts
 from bench_agent.server.trace_store import folder, prune
@@ -113,7 +114,9 @@ def test_a_blf_header_tells_what_is_in_the_file(tmp_path: Path) -> None:
 
 
 def test_a_trace_that_keeps_the_oldest_counts_the_rest(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, "bus", Traces(formats=["blf", "candump"], keep="oldest"), max_bytes=50_000)
+    drops = Drops()
+    settings = Traces(formats=["blf", "candump"], keep="oldest")
+    recorder = Recorder(tmp_path, "bus", settings, max_bytes=50_000, on_drop=drops.add)
     for number in range(5000):
         recorder.put(Burst(messages=[message(number)]))
         if number % 500 == 0:
@@ -122,6 +125,7 @@ def test_a_trace_that_keeps_the_oldest_counts_the_rest(tmp_path: Path) -> None:
     counts = recorder.counts
     assert counts.written + counts.beyond_limit == 5000
     assert counts.beyond_limit > 500
+    assert drops.take() == {"trace_full": counts.beyond_limit}
     assert recorded(tmp_path, ".log") == recorded(tmp_path, ".blf") == list(range(counts.written))
 
 

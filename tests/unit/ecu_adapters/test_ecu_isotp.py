@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -353,3 +354,13 @@ async def test_waiting_pdus_keep_their_order_and_are_bounded(hubs: Hubs) -> None
         with pytest.raises(IsoTpError, match="64 PDUs wait"):
             for _ in range(66):
                 tester.endpoint.post(bytes(10))
+
+
+async def test_frames_that_nobody_here_was_quick_enough_for_are_counted_at_their_bus(hubs: Hubs) -> None:
+    async with _ends(hubs):
+        for _ in range(5000):
+            hubs[1].send(can.Message(arbitration_id=0x7E8, is_extended_id=False, data=b"\x01\x3e"))
+        deadline = time.monotonic() + WAIT_S
+        while hubs[0].stats.received < 5000 and time.monotonic() < deadline:
+            time.sleep(0.01)  # noqa: ASYNC251 - the loop stands still: that is what it is about
+        assert hubs[0].stats.late == 5000 - 4096

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from labd.model.measurements import CATALOGUE, Kind
-from labd.model.point import Point
+from labd.model.point import Point, Value
 from labd.telemetry.counters import Counters, Loss
 from labd.telemetry.lines import line
 from labd.telemetry.segments import HEADER_SIZE, record
@@ -23,8 +23,14 @@ Open = Callable[..., tuple[Spool, Counters]]
 
 
 def test_an_hour_of_the_largest_points_fits_the_default_bound() -> None:
-    fields = {field.name: 12345 if field.kind is Kind.INTEGER else 12.345678 for field in CATALOGUE["ecu_uds"].fields}
-    point = Point("ecu_uds", {"agent": "bench-host-1", "bench": "hil-rack-3", "ecu": "ECM"}, fields, 1.8e9)
+    values: dict[Kind, Value] = {
+        Kind.INTEGER: 1234,
+        Kind.FLOAT: 0.1 + 0.2,
+        Kind.BOOLEAN: True,
+        Kind.TEXT: "error-active",
+    }
+    fields = {field.name: values[field.kind] for field in CATALOGUE["can_bus"].fields}
+    point = Point("can_bus", {"agent": "bench-host-1", "bench": "hil-rack-3", "bus": "powertrain"}, fields, 1.8e9)
     batch = record(b"\n".join([line(point, 1_800_000_000_000_000_000)] * 20), 20)
     assert 60 * 50_000 * len(batch) / 20 < SPOOL_BYTES
 
