@@ -6,10 +6,14 @@ PYTHON ?= python3
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PROTOS := $(wildcard bench_agent/protocol/*.proto)
 
+# The tests start some hundred processes from the same source: whoever forbids Python to keep what it compiled makes each
+# compile it all again, and every worker rewrite all asserts.
+unexport PYTHONDONTWRITEBYTECODE
+
 # schemathesis gives all its tests one name; handed out file by file, xdist would run one of them and pass the others.
 FUZZ := tests/unit/labd/test_labd_api_fuzz.py
 
-.PHONY: help setup tools demo test test-kubernetes test-vcan explore bench chaos lint proto client docs lock clean
+.PHONY: help setup tools demo test test-most test-fuzz test-kubernetes test-vcan explore bench chaos lint proto client docs lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,12 +33,18 @@ tools: $(VENV)/ready ## helm, kubectl and a checker of Flux for the tests, in bu
 demo: $(VENV)/ready ## labd, an agent with two simulated benches and the example scenarios, from nothing
 	@exec $(BIN)/python -m deploy.demo
 
-# Where these tools cannot be had, the tests that need them are skipped, or fail if LABD_REQUIRE_TOOLS is set.
+# The tests on SocketCAN take one CPU and wait for real time: those of the API have what they leave.
 test: $(VENV)/ready ## every test that can run on this machine
+	@$(MAKE) test-most
+	@$(MAKE) --jobs=2 --output-sync=target test-vcan test-fuzz
+
+# Where these tools cannot be had, the tests that need them are skipped, or fail if LABD_REQUIRE_TOOLS is set.
+test-most: $(VENV)/ready ## the tests that need neither a kernel of their own nor minutes of random requests
 	-@$(BIN)/python -m deploy.tools
 	$(BIN)/python -m tests.alone --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore $(FUZZ)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist load $(FUZZ)
-	tests/vcan/run
+
+test-fuzz: $(VENV)/ready ## only random requests to every operation of the API
+	nice $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist load $(FUZZ)
 
 test-kubernetes: $(VENV)/ready tools ## only the tests on Kubernetes: on the cluster of KUBECONFIG when it is set, else on a fake API server
 	LABD_TEST_KUBECONFIG="$$KUBECONFIG" $(BIN)/python -m pytest tests/kubernetes

@@ -1,5 +1,6 @@
 """The REST API as an ASGI application."""
 
+import functools
 from http import HTTPStatus
 from typing import Any
 
@@ -80,8 +81,9 @@ def create_app(lab: Lab, limits: Limits | None = None) -> FastAPI:
     return app
 
 
+@functools.cache
 def openapi_document() -> dict[str, Any]:
-    """The API's description of itself (OpenAPI 3.1), without a lab behind it."""
+    """The API's description of itself (OpenAPI 3.1), without a lab behind it; always the same one."""
     return _application(Limits()).openapi()
 
 
