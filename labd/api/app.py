@@ -31,12 +31,10 @@ from labd.api.routes import (
     runner,
     runs,
 )
-from labd.api.routing import Router, relate, routes_of
+from labd.api.routing import PREFIX, relate, routes_of
 from labd.model.access import Admits
 from labd.model.access_table import REST
 from labd.services.lab import Lab
-
-PREFIX = "/api/v1"
 
 _DESCRIPTION = """
 Leases ECU benches to people and CI, and runs Lua scenarios on them.
@@ -101,7 +99,6 @@ def _application(limits: Limits) -> FastAPI:
         dependencies=[Depends(listed)],
     )
     problems.install(app)
-    api = Router(prefix=PREFIX)
     parts = (
         agents,
         benches,
@@ -117,15 +114,12 @@ def _application(limits: Limits) -> FastAPI:
         runner,
         meta,
     )
-    routers = [*(part.router for part in parts), environments.secrets, runner.pods]
+    routers = [*(part.router for part in parts), environments.secrets, runner.pods, meta.well_known]
     routes = routes_of(routers)
     relate(routes)
-    for router in routers:
-        api.include_router(router)
-    app.include_router(api)
-    app.include_router(meta.well_known)
+    app.router.routes += routes  # as they are: FastAPI would make each once more for a router that it includes
     # The last one is the outermost.
-    app.add_middleware(Dispatch, routes={PREFIX: routes, "": routes_of([meta.well_known])})
+    app.add_middleware(Dispatch, routes=routes)
     of = {f"PUT {PREFIX}/runs/{{run_id}}/result": limits.result_bytes}
     app.add_middleware(BodyLimit, most=limits.request_bytes, of=of)
     app.add_middleware(Guard, limits=limits)

@@ -1,6 +1,6 @@
 """Takes a request straight to its route, which the guard has found already."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from fastapi.exceptions import RequestValidationError
@@ -20,15 +20,9 @@ from labd.store.errors import StoreError
 class Dispatch:
     """ASGI middleware: leaves streams to FastAPI, and what no route of ours answers."""
 
-    def __init__(self, app: ASGIApp, routes: Mapping[str, Iterable[Route]]) -> None:
-        """The routes by what their paths begin with."""
+    def __init__(self, app: ASGIApp, routes: Iterable[Route]) -> None:
         self._app = app
-        self._routes = {
-            f"{one.method} {prefix}{one.path_format}": one
-            for prefix, below in routes.items()
-            for one in below
-            if not one.streams
-        }
+        self._routes = {f"{one.method} {one.path_format}": one for one in routes if not one.streams}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers what a use case refuses, too."""

@@ -12,10 +12,10 @@ class Metering:
     """ASGI middleware: tells the lab's meter of every request."""
 
     def __init__(self, app: ASGIApp, prefix: str, paths: Iterable[str]) -> None:
-        """``paths`` are those below the prefix; the first part of each is a word for its requests."""
+        """The first part after the prefix of each path that has it is a word for its requests."""
         self._app = app
         self._prefix = f"{prefix}/"
-        self._words = {path.split("/")[1] for path in paths}
+        self._words = {path[len(self._prefix) :].partition("/")[0] for path in paths if path.startswith(self._prefix)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Until the head of the answer: a stream may go on for hours."""

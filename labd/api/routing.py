@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, get_type_hints
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response, params
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 
 from labd.api.calling import Call, Received, in_thread
-from labd.api.context import ActorOf, LabOf
+from labd.api.context import ActorOf, LabOf, listed
 from labd.api.etags import etag, matches
 from labd.api.guard import admission_to
 from labd.api.idempotency import REPEATABLE, SLOW, KeyedOf, answer_once
@@ -31,6 +31,7 @@ from labd.model.lease import LeaseState
 from labd.services.errors import ChangedMeanwhile, Unconditional
 from labd.services.lab import Lab
 
+PREFIX = "/api/v1"
 WAIT_S_MAX = 60.0
 Wait = Annotated[
     float,
@@ -238,19 +239,23 @@ class Route(APIRoute):
 class Router(APIRouter):
     """An APIRouter of such routes. The application takes no other."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(route_class=Route, **options)
-
-    def include_router(self, router: APIRouter, **options: Any) -> None:
-        """Raises TypeError for a router whose routes would do less."""
-        if not isinstance(router, Router):
-            raise TypeError(f"{router.prefix} is served by a {type(router).__name__}: use labd.api.routing.Router")
-        super().include_router(router, **options)
+    def __init__(
+        self, prefix: str = "", *, root: str = PREFIX, dependencies: Sequence[params.Depends] = (), **options: Any
+    ) -> None:
+        """What their paths begin with is ``root`` and then ``prefix``."""
+        options["dependencies"] = [params.Depends(listed), *dependencies]
+        super().__init__(prefix=root + prefix, route_class=Route, **options)
 
 
-def routes_of(routers: Iterable[Router]) -> list[Route]:
-    """All their routes."""
-    return [route for router in routers for route in router.routes if isinstance(route, Route)]
+def routes_of(routers: Iterable[APIRouter]) -> list[Route]:
+    """All their routes. Raises TypeError for one that would do less."""
+    routes = []
+    for router in routers:
+        for route in router.routes:
+            if not isinstance(route, Route):
+                raise TypeError(f"{router.prefix} is served by a {type(router).__name__}: use labd.api.routing.Router")
+            routes.append(route)
+    return routes
 
 
 def relate(routes: Sequence[Route]) -> None:

@@ -11,7 +11,7 @@ from labd.api.times import to_text
 from labd.model.filters import Filter
 
 router = Router(tags=["labd"])
-well_known = Router(prefix="/.well-known", tags=["labd"])
+well_known = Router(prefix="/.well-known", root="", tags=["labd"])
 
 
 @router.get("/healthz", responses=responses(), summary="Whether labd works")

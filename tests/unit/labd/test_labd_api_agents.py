@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from bench_agent.protocol.certificates import certificates_of, fingerprint, new_request, uris
-from labd.api.app import PREFIX
+from labd.api.routing import PREFIX
 from labd.model.identity import DEFAULT_TEAM, SYSTEM, Actor, ActorKind, Role
 from labd.model.lease import Share, ShareMode
 from labd.services.authority import Authority

@@ -11,8 +11,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from bench_agent.protocol.certificates import new_request
-from labd.api.app import PREFIX, openapi_document
+from labd.api.app import openapi_document
 from labd.api.etags import steady
+from labd.api.routing import PREFIX
 from labd.model.identity import WHOLE_LAB, Role
 from labd.services.authority import Authority
 from labd.services.lab import Lab

@@ -8,7 +8,8 @@ import jsonschema_rs
 import pytest
 from fastapi.testclient import TestClient
 
-from labd.api.app import PREFIX, create_app, openapi_document
+from labd.api.app import create_app, openapi_document
+from labd.api.routing import PREFIX
 from labd.model.point import Point
 from labd.services.authority import Authority
 from labd.services.lab import Lab

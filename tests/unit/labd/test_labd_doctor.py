@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from labd.api.app import PREFIX, create_app
+from labd.api.app import create_app
+from labd.api.routing import PREFIX
 from labd.model.agent import Agent
 from labd.model.check import Check, CheckState
 from labd.model.point import Point

@@ -9,7 +9,8 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labd.api.app import PREFIX, create_app
+from labd.api.app import create_app
+from labd.api.routing import PREFIX
 from labd.model.identity import Actor, ActorKind, Role
 from labd.model.point import Point
 from labd.services.figures import Wish

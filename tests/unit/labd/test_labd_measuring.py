@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from labd.api.app import PREFIX
+from labd.api.routing import PREFIX
 from labd.model.bench import Bench
 from labd.model.identity import ANONYMOUS
 from labd.model.lease import LeaseEnd
