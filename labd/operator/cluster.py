@@ -73,6 +73,7 @@ def connect(kubeconfig: str | None = None, context: str | None = None) -> Place:
     Raises ClusterError when there is none, or it makes no sense.
     """
     from kubernetes import client, config
+    from yaml import YAMLError
 
     configuration = client.Configuration()
     configuration.retries = 0  # who asks asks again
@@ -85,13 +86,19 @@ def connect(kubeconfig: str | None = None, context: str | None = None) -> Place:
         elif not _exists(found):
             raise ClusterError(f"there is no kubeconfig {found}: name one with --kubeconfig or KUBECONFIG")
         else:
-            config.load_kube_config(found, context, configuration, persist_config=False)
-            _, chosen = config.list_kube_config_contexts(found)
+            contexts, chosen = config.list_kube_config_contexts(found)
             if context is not None:
-                chosen = next(one for one in config.list_kube_config_contexts(found)[0] if one["name"] == context)
+                chosen = next((one for one in contexts if one["name"] == context), None)
+                if chosen is None:
+                    names = ", ".join(one["name"] for one in contexts)
+                    raise ClusterError(f"the kubeconfig {found} has no context {context!r}, but: {names}")
+            config.load_kube_config(found, context, configuration, persist_config=False)
             namespace = chosen["context"].get("namespace") or "default"
     except (config.ConfigException, OSError) as error:
         raise ClusterError(f"the kubeconfig {found} cannot be used: {error}") from error
+    except (YAMLError, TypeError, AttributeError, KeyError) as error:  # what the library raises for other contents
+        text = f"the kubeconfig {found} cannot be used: it is no YAML of the kind Config (v1)"
+        raise ClusterError(text) from error
     return Place(client.ApiClient(configuration), namespace, configuration.host)
 
 
@@ -227,12 +234,22 @@ def asked(where: str, function: Callable[..., Any], *arguments: object, **words:
     from urllib3.exceptions import HTTPError
 
     try:
-        return function(*arguments, **words)
+        answer = function(*arguments, **words)
     except ApiException as error:
         raise _refusal(error, where) from error
     except (HTTPError, OSError) as error:
-        reason = str(error.args[-1]) if error.args else type(error).__name__
-        raise ClusterAway(f"the API server at {where} cannot be reached: {reason}") from error
+        raise ClusterAway(f"the API server at {where} cannot be reached: {_why(error)}") from error
+    if isinstance(answer, str):  # what the library makes of an answer that is no JSON
+        raise ClusterAway(f"what answers at {where} is no API server of Kubernetes: {answer[:100]!r}")
+    return answer
+
+
+def _why(error: BaseException) -> str:
+    """What is at the bottom of it: `connection refused`, without what the libraries have put around."""
+    while isinstance(inner := getattr(error, "reason", None) or error.__cause__, BaseException):
+        error = inner
+    told = error.strerror if isinstance(error, OSError) else None
+    return told or str(error.args[-1] if error.args else type(error).__name__)
 
 
 def _refusal(error: "ApiException", where: str) -> ClusterError:

@@ -1,8 +1,11 @@
 """``labctl test``: TestRuns made, shown and waited for in a cluster."""
 
 import json
+import re
+import threading
 import tomllib
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +229,49 @@ def test_no_kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     result = CliRunner().invoke(main, ["test", "status"], prog_name="labctl")
     assert (result.exit_code, "name one with --kubeconfig" in result.output) == (65, True), result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "context", "said"),
+    [
+        ("foo: [", None, "it is no YAML of the kind Config"),
+        ("hello", None, "it is no YAML of the kind Config"),
+        ("", None, "is empty"),
+        (None, "nowhere", "has no context 'nowhere', but: "),
+        ("http://127.0.0.1:9", None, "the API server at http://127.0.0.1:9 cannot be reached: Connection refused"),
+    ],
+)
+def test_a_kubeconfig_that_does_not_do(
+    cluster: Cluster, tmp_path: Path, content: str | None, context: str | None, said: str
+) -> None:
+    file, good = tmp_path / "config", cluster.kubeconfig.read_text()
+    if content is not None and content.startswith("http"):
+        good, content = re.sub(r"https?://[^\s\"',}]+", content, good), None
+    file.write_text(good if content is None else content)
+    options = ["--kubeconfig", str(file), *(["--context", context] if context else [])]
+    result = CliRunner().invoke(main, ["test", "status", *options], prog_name="labctl")
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert said in result.output
+
+
+def test_something_else_that_answers(labctl: Labctl, cluster: Cluster, tmp_path: Path) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>Welcome</html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        file = tmp_path / "config"
+        file.write_text(re.sub(r"https?://[^\s\"',}]+", url, cluster.kubeconfig.read_text()))
+        result = CliRunner().invoke(main, ["test", "status", "--kubeconfig", str(file)], prog_name="labctl")
+        server.shutdown()
+    assert (result.exit_code, "is no API server of Kubernetes: '<html>" in result.output) == (69, True), result.output
 
 
 def test_all_of_it_is_called_kctrl_too() -> None:
