@@ -40,23 +40,14 @@ def read_log(path: Path) -> Iterator[LoggedFrame]:
         raise LogError(f"{path}: there is no frame in it")
 
 
-def parse_candump(text: str, name: str) -> Iterator[LoggedFrame]:
-    """The frames of a candump log at hand. Raises LogError, naming ``name`` and the line."""
-    yield from _lines(text.splitlines(), name)
-
-
 def _candump(path: Path) -> Iterator[LoggedFrame]:
     with path.open(encoding="utf-8", errors="backslashreplace") as file:
-        yield from _lines(file, str(path))
-
-
-def _lines(lines: Iterator[str] | list[str] | TextIO, name: str) -> Iterator[LoggedFrame]:
-    for number, text in enumerate(lines, 1):
-        if text.strip():
-            try:
-                yield candump.parse(text.rstrip("\n"))
-            except ValueError as error:
-                raise LogError(f"{name}:{number}: {error}") from None
+        for number, text in enumerate(file, 1):
+            if text.strip():
+                try:
+                    yield candump.parse(text.rstrip("\n"))
+                except ValueError as error:
+                    raise LogError(f"{path}:{number}: {error}") from None
 
 
 def _asc(path: Path) -> Iterator[LoggedFrame]:

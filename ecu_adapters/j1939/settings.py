@@ -27,8 +27,6 @@ class Settings:
     """Sender: from a CTS for no packets to the next one."""
     hold_s: float = 0.5
     """Receiver: between two CTS for no packets (Th)."""
-    response_s: float = 0.2
-    """What a node may take to answer (Tr)."""
     sessions: int = 64
     """Messages that are received at once."""
     queue: int = 64

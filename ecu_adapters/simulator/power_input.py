@@ -1,19 +1,12 @@
 """The power input of a simulated ECU: battery (KL30) and ignition (KL15), brown-out with hysteresis. Pure."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Literal
 
 from ecu_adapters.simulation import Power
 
 Channel = Literal["kl30", "kl15"]
 """Terminals of DIN 72552: battery and ignition."""
-
-
-class PowerInput(Protocol):
-    """What a power supply drives."""
-
-    def set_voltage(self, channel: Channel, volts: float) -> None:
-        """The voltage is this from now on."""
 
 
 class PowerSwitch:

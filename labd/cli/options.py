@@ -176,17 +176,6 @@ def priority_option(command: Command) -> Command:
     )(command)
 
 
-def selector_option(command: Command) -> Command:
-    """Adds ``-l/--selector``."""
-    return click.option(
-        "-l",
-        "--selector",
-        default="",
-        metavar="SELECTOR",
-        help="Labels of the bench: 'platform=meb, site in (a,b), !broken, name=bench-1'. Without it, any bench.",
-    )(command)
-
-
 def selectors_option(command: Command) -> Command:
     """Adds ``-l/--selector``, repeatable, and ``--same-site``: one bench or several at once, as `WantedBenches`."""
     several = click.option(

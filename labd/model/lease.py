@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from labd.model.errors import IllegalTransition
-from labd.model.identity import DEFAULT_TEAM
+from labd.model.identity import DEFAULT_TEAM, Role
 
 DEFAULT_PRIORITY = "normal"
 """The class of whoever names none."""
@@ -49,6 +49,11 @@ class ShareMode(StrEnum):
 
     OBSERVER = "observer"
     CO_DRIVER = "co-driver"
+
+    @property
+    def role(self) -> Role:
+        """The least that they have to be in the lease's team."""
+        return Role.ENGINEER if self is ShareMode.CO_DRIVER else Role.VIEWER
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,14 @@ class Policy:
         own = self.team(team).longest_lease_s
         return self.longest_lease_s if own is None else min(own, self.longest_lease_s)
 
+    def idle_ends_at(self, used_at: float) -> float:
+        """When a held lease that was last used then ends for that."""
+        return used_at + self.idle_release_s
+
+    def idle_told_at(self, used_at: float) -> float:
+        """When the holder of a lease that was last used then is told that it is to end for that."""
+        return self.idle_ends_at(used_at) - self.idle_notice_s
+
     def objections(
         self, actor: Actor, *, team: str, priority: str, duration_s: float, benches: int
     ) -> Iterator[Mistake]:

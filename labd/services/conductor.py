@@ -155,8 +155,8 @@ class Conductor:
             used_at = unit.longest_unused()
             if used_at is not None:
                 policy = unit.policy()
-                told_at = used_at + policy.idle_release_s - policy.idle_notice_s
-                deadlines.append(told_at if told_at > self._scheduled_at else used_at + policy.idle_release_s)
+                told_at = policy.idle_told_at(used_at)
+                deadlines.append(told_at if told_at > self._scheduled_at else policy.idle_ends_at(used_at))
             timeout = unit.next_run_deadline()
             ending = unit.next_expiry_of_ending(now - CLOCK_MARGIN_S)
             given_up = [one for lease in unit.leases_ending(now - CLOCK_MARGIN_S) for one in lease.benches if one.live]

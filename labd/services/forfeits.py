@@ -1,7 +1,7 @@
 """What somebody held when they lose the right to it: leases, bookings and runs end, shares are taken back."""
 
 from labd.model.identity import ANONYMOUS, Role
-from labd.model.lease import Lease, LeaseEnd, ShareMode
+from labd.model.lease import Lease, LeaseEnd
 from labd.model.run import RunState
 from labd.services.ledger import Ledger
 from labd.services.rights import known
@@ -22,8 +22,7 @@ def forfeit(ledger: Ledger, name: str, why: str) -> None:
                 _end(ledger, lease, why)
             continue
         for share in ledger.unit.shares(lease.id):
-            needed = Role.ENGINEER if share.mode is ShareMode.CO_DRIVER else Role.VIEWER
-            if share.holder == name and not may(needed, lease.team):
+            if share.holder == name and not may(share.mode.role, lease.team):
                 ledger.unshare(lease, share, why)
 
 

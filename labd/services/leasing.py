@@ -246,7 +246,7 @@ def _told(unit: Unit, lease: Lease, now: float) -> Lease:
 def _idle_release_at(unit: Unit, lease: Lease) -> float | None:
     if not lease.held or not lease.state.held or lease.used_at is None:
         return None
-    return lease.used_at + unit.policy().idle_release_s
+    return unit.policy().idle_ends_at(lease.used_at)
 
 
 def require_allowed(objections: Iterable[Mistake]) -> None:

@@ -404,7 +404,7 @@ class Ledger:
         for lease in self.unit.held_unused_since(self.now - policy.idle_release_s + policy.idle_notice_s):
             if not all(self._attached(one.bench) for one in lease.benches):
                 self.note_use(lease, self.now)
-            elif self.now - (lease.used_at or 0.0) < policy.idle_release_s:
+            elif self.now < policy.idle_ends_at(lease.used_at or 0.0):
                 self.effects.leases.add(lease.id)  # those who follow it see that it has to end
             else:
                 note = f"nothing went to or from its benches for {policy.idle_release_s:g} s"
@@ -517,7 +517,7 @@ class Ledger:
             case LeaseState.ENDING if lease.expires_at is not None:
                 self.effects.is_due(lease.expires_at + CLOCK_MARGIN_S)
             case _ if lease.state.held and lease.held and lease.used_at is not None:
-                self.effects.is_due(lease.used_at + self.policy.idle_release_s - self.policy.idle_notice_s)
+                self.effects.is_due(self.policy.idle_told_at(lease.used_at))
 
     def _charge(self, lease: Lease, start: float, sign: float = 1.0) -> None:
         """Counts what the lease's benches were used against its team, hour by hour.

@@ -24,7 +24,3 @@ class OwnCertificate:
             if self._authority.now() >= renewal_at(self._credentials.chain):
                 self._credentials = self._authority.server_credentials(self._hosts)
             return self._credentials
-
-    def due_in(self) -> float:
-        """The time in s until the present one is to be replaced."""
-        return max(renewal_at(self.current().chain) - self._authority.now(), 0.0)

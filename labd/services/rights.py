@@ -39,7 +39,7 @@ def require_guest(ledger: Ledger, share: Share, team: str, priority: str) -> Non
     if share.mode is ShareMode.CO_DRIVER:
         require_holder(ledger, share.holder, team, priority)
     else:
-        _require(ledger, share.holder, team, Role.VIEWER, Scope.READ, "looking on")
+        _require(ledger, share.holder, team, share.mode.role, Scope.READ, "looking on")
 
 
 def require_team(ledger: Ledger, team: str) -> None:
