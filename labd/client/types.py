@@ -759,6 +759,10 @@ class Figures(TypedDict):
     series: list[Series]
     more: bool
     """There may be more series than the limit."""
+    replica: str
+    """The labd that has answered; ``labd`` where there is only one."""
+    others: list[str]
+    """The other labds of the lab that live: they have the figures of their agents themselves."""
 
 
 class Check(TypedDict):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def assembled(settings: Settings, url: str, points: "Writer | None") -> "Iterator[Lab]":
     """The lab, not started yet; ``url`` is its REST API as this machine reaches it. Raises StartError."""
+    from labd.daemon.checks import configuration_checks
     from labd.executors.base import Executor
     from labd.executors.process import ProcessExecutor
     from labd.model.run import ExecutorName
@@ -86,7 +87,7 @@ def assembled(settings: Settings, url: str, points: "Writer | None") -> "Iterato
             pods = _pods(clusters, signer.key_id, public_url, authority)
             executors[ExecutorName.KUBERNETES] = pods
             places = {cluster.name: PodCluster(cluster, pods.api(cluster.name)) for cluster in clusters.clusters}
-        yield Lab(
+        lab = Lab(
             store,
             clock,
             signer,
@@ -104,6 +105,8 @@ def assembled(settings: Settings, url: str, points: "Writer | None") -> "Iterato
             authority=authority,
             keys=key_files(settings.keys, settings.secrets_key),
         )
+        lab.doctor.add("configuration", lambda: configuration_checks(settings))
+        yield lab
     finally:
         store.close()
 

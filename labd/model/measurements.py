@@ -21,6 +21,8 @@ OTHER = "other"
 """Stands for all values of a tag beyond its bound."""
 NONE = "none"
 """Of a tag that says nothing in this case: an empty one would be no tag."""
+ONLY = "labd"
+"""The tag ``replica`` of a labd that is the only one."""
 INTEGER_MAX = 2**63 - 1
 _LISTED = 20
 """Words in a message."""

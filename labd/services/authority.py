@@ -91,7 +91,8 @@ class Authority:
         Raises AuthorityUnusable.
         """
         self._now = now
-        self._lifetime_s = lifetime_s
+        self.lifetime_s = lifetime_s
+        """Of the certificates of agents and of labd."""
         path = directory / FILE_NAME
         try:
             if not path.exists():
@@ -118,7 +119,7 @@ class Authority:
             identity.name,
             [x509.DNSName(agent_server_name(identity.name)), x509.UniformResourceIdentifier(identity.uri)],
             [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH],
-            self._now() + self._lifetime_s,
+            self._now() + self.lifetime_s,
         )
 
     def lease_certificate(self, request: bytes, lease: str, lasts_s: float) -> Issued:
@@ -135,7 +136,7 @@ class Authority:
         """For labd itself, with a new key; ``hosts`` are names and addresses by which people reach it."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName(CONTROLLER_NAME), *(_general_name(host) for host in dict.fromkeys(hosts))]
-        until = self._now() + self._lifetime_s
+        until = self._now() + self.lifetime_s
         issued = self._issue(key.public_key(), "labd", names, [ExtendedKeyUsageOID.SERVER_AUTH], until)
         return Credentials(private_pem(key), issued.chain, self.trust)
 

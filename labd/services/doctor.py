@@ -15,8 +15,8 @@ from labd.services.core import Core
 from labd.services.sessions import Sessions
 from labd.store.errors import StoreError
 from labd.store.schema import SCHEMA_HEAD
-from labd.telemetry.day import Day
 from labd.telemetry.day_query import Aggregate, Question, ask
+from labd.telemetry.writer import Writer
 
 DAY_S = 86_400.0
 SOON_S = 14 * DAY_S
@@ -46,21 +46,27 @@ class Doctor:
     """The use case: collects the checks of all parts."""
 
     def __init__(
-        self, core: Core, sessions: Sessions, authority: Authority | None, day: Day | None, parts: Iterable[object]
+        self,
+        core: Core,
+        sessions: Sessions,
+        authority: Authority | None,
+        writer: Writer | None,
+        parts: Iterable[object],
     ) -> None:
-        """Asks those of the ``parts`` that have something to say."""
+        """Asks those of the ``parts`` that have something to say. ``writer`` keeps the figures."""
         self._core = core
         self._sessions = sessions
         self._authority = authority
-        self._day = day
+        self._writer = writer
         self._sources: list[tuple[str, Source]] = [
             ("database", self._database),
             ("disk", self._disk),
             ("agents", self._agents),
+            ("replicas", self._replicas),
             ("clocks", self._clocks),
             ("certificates", self._certificates),
         ]
-        self._sources += [(type(part).__name__, part.checks) for part in parts if isinstance(part, Checked)]
+        self._sources += [(type(part).__name__, part.checks) for part in [writer, *parts] if isinstance(part, Checked)]
 
     def add(self, name: str, source: Source) -> None:
         """Asks this one too."""
@@ -90,7 +96,13 @@ class Doctor:
             yield Check("database", CheckState.ERROR, f"{name} does not answer: {error}", remedy)
             return
         took = time.monotonic() - begun
-        text = f"{name}, schema {SCHEMA_HEAD}, answers in {1000 * took:.0f} ms"
+        revision = self._core.store.revision()
+        if revision != SCHEMA_HEAD:
+            behind = revision is None or revision < SCHEMA_HEAD
+            remedy = "stop every labd of the lab, then labd migrate" if behind else "upgrade this labd as the others"
+            text = f"{name} has the schema {revision}, this labd was made for {SCHEMA_HEAD}"
+            yield Check("schema", CheckState.ERROR, text, remedy)
+        text = f"{name}, schema {revision}, answers in {1000 * took:.0f} ms"
         if took > SLOW_S:
             yield Check("database", CheckState.WARNING, text, "look at the load of its server and of its disk")
         else:
@@ -124,15 +136,37 @@ class Doctor:
             if agent.certificate_expires_at is not None and agent.certificate_expires_at <= now:
                 remedy = f"labctl agent invite {agent.name}, then bench-agent enrol there"
                 yield Check(name, CheckState.ERROR, "its certificate has expired: it cannot attach", remedy)
+            elif self._runs_out(agent.certificate_expires_at, now):
+                left = ((agent.certificate_expires_at or now) - now) / DAY_S
+                text = f"its certificate ends in {left:.1f} days, and should have been renewed by now"
+                remedy = (
+                    f"look at the agent's log; if it stays so: labctl agent invite {agent.name}, then enrol it anew"
+                )
+                yield Check(name, CheckState.WARNING, text, remedy)
         yield Check("agents", CheckState.OK, f"{len(attached)} attached")
+
+    def _runs_out(self, expires_at: float | None, now: float) -> bool:
+        """Whether a certificate should have been replaced, as it is when a third of its lifetime is left."""
+        if expires_at is None or self._authority is None:
+            return False
+        return expires_at - now < self._authority.lifetime_s / 4
+
+    def _replicas(self) -> Iterator[Check]:
+        others = self._core.peers.others
+        if not others:
+            return
+        yield Check("replicas", CheckState.OK, f"this is {self._core.peers.replica}, beside {', '.join(others)}")
+        if self._writer is not None and not self._writer.sends:
+            text = "each keeps the figures of itself and of the agents that are attached to it, and nobody has them all"
+            yield Check("figures", CheckState.WARNING, text, "labd serve --influx-url, at each of them")
 
     def _clocks(self) -> Iterator[Check]:
         """By what agents have measured in the last minutes."""
-        if self._day is None:
+        if self._writer is None:
             return
         now = int(self._core.clock.now())
         question = Question("agent", "clock_offset_ms", {}, now - _CLOCK_SPAN_S, now, _CLOCK_SPAN_S, Aggregate.LAST)
-        found, _ = ask(self._day.path, question, _AGENTS_MAX, lambda _: True)
+        found, _ = ask(self._writer.day.path, question, _AGENTS_MAX, lambda _: True)
         for series in found:
             offset_s = abs(float(series.points[-1][1])) / 1000
             if offset_s < CLOCK_WARNING_S:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from labd.model.identity import Actor
-from labd.model.measurements import CATALOGUE, Field, Kind, Measurement
+from labd.model.measurements import CATALOGUE, ONLY, Field, Kind, Measurement
 from labd.model.nearest import nearest
 from labd.services.core import Core
 from labd.services.errors import Conflict, FieldError, Invalid
@@ -44,6 +44,10 @@ class Figures:
     series: list[FoundSeries]
     more: bool
     """There may be more series than were asked for."""
+    replica: str
+    """Which labd has answered."""
+    others: tuple[str, ...]
+    """The other labds of the lab: what their agents and they have measured is not in here."""
 
 
 class LastDay:
@@ -64,7 +68,8 @@ class LastDay:
             series, more = ask(self._day.path, question, wish.limit, visible)
         except OSError as error:
             raise Conflict(f"the figures cannot be read: {error}") from error
-        return Figures(question, field.unit, series, more)
+        peers = self._core.peers
+        return Figures(question, field.unit, series, more, peers.replica or ONLY, peers.others)
 
     def _question(self, wish: Wish, measurement: Measurement, field: Field) -> Question:
         now = self._core.clock.now()

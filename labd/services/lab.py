@@ -107,9 +107,7 @@ class Lab:
         self.retaining = Retaining(self.core)
         self.agent_points = AgentPoints(self.core, writer)
         self.last_day = LastDay(self.core, None if writer is None else writer.day)
-        self.doctor = Doctor(
-            self.core, sessions, authority, None if writer is None else writer.day, [writer, *self._executors.values()]
-        )
+        self.doctor = Doctor(self.core, sessions, authority, writer, self._executors.values())
         counters = None if writer is None else writer.counters
         self.measuring = Measuring(self.core, sessions, self.agent_points, counters)
         self.idempotency = Idempotency(self.core)

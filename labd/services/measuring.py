@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import structlog
 
 from bench_agent.protocol.process_use import CpuMeter, memory_bytes
-from labd.model.measurements import tag_text
+from labd.model.measurements import ONLY, tag_text
 from labd.model.point import Point, Value
 from labd.services.agent_points import AgentPoints
 from labd.services.core import Core
@@ -26,8 +26,6 @@ INTERVAL_S = 10.0
 """From one point of a gauge to the next."""
 LOOK_S = 1.0
 """How often the benches are looked at."""
-ONLY = "labd"
-"""The tag ``replica`` of a labd that is the only one."""
 
 _log = structlog.get_logger()
 

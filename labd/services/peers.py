@@ -26,6 +26,10 @@ class Peers(Protocol):
     def urls(self) -> tuple[str, ...]:
         """Of the REST APIs of the others that live, as other machines reach them."""
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names of the others that live."""
+
     def announce(self, unit: Unit, effects: Effects) -> None:
         """Tells the others what this transaction causes, once it is durable."""
 
@@ -54,6 +58,7 @@ class Alone:
     replica: str | None = None
     leads = True
     urls: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     def announce(self, unit: Unit, effects: Effects) -> None:
         """See `Peers.announce`."""

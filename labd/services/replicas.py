@@ -56,6 +56,7 @@ class Replicas:
         self.replica = replica
         self.leads = False
         self.urls: tuple[str, ...] = ()
+        self.others: tuple[str, ...] = ()
         self._database = database
         self._url = url
         self._key_id = key_id
@@ -258,6 +259,7 @@ class Replicas:
             for bench in unit.benches():
                 if bench.agent in elsewhere and not bench.removed:
                     benches[bench.agent].add(bench.name)
+        self.others = tuple(sorted(alive))
         self.urls = tuple(one for replica in sorted(alive) for one in urls.get(replica, "").split(",") if one)
         self._moved(frozenset(elsewhere))
         new = self._core.presence.put_elsewhere(

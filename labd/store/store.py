@@ -9,6 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from labd.store.database import DATABASE_NAME, database_at
 from labd.store.errors import DatabaseBusy
+from labd.store.schema import revision_of
 from labd.store.standing import Standings
 from labd.store.unit import Unit
 from labd.store.writers import Writers
@@ -48,6 +49,11 @@ class Store:
         """
         with self._explained(), self.database.snapshot() as connection, connection.begin():
             yield Unit(connection, self._standings)
+
+    def revision(self) -> str | None:
+        """The schema of the database as it is now: others may have changed it. Raises StoreError."""
+        with self._explained(), self.database.snapshot() as connection:
+            return revision_of(connection, self.database.name)
 
     def close(self) -> None:
         """Closes all connections."""

@@ -77,6 +77,11 @@ class Writer:
         self._keeper = threading.Thread(target=self._keep, name="points", daemon=True)
         self._carrier = threading.Thread(target=self._carry, name="points-influx", daemon=True)
 
+    @property
+    def sends(self) -> bool:
+        """Whether there is an InfluxDB."""
+        return self._sender is not None
+
     def start(self) -> None:
         """Keeps and sends from now on; what was written before is not lost."""
         self._keeper.start()

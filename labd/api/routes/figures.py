@@ -55,4 +55,6 @@ def get_series(
         step_s=question.step_s,
         series=[schemas.Series(tags=dict(one.tags), points=list(one.points)) for one in found.series],
         more=found.more,
+        replica=found.replica,
+        others=list(found.others),
     )

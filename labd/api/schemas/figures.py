@@ -37,6 +37,8 @@ class Figures(BaseModel):
                     }
                 ],
                 "more": False,
+                "replica": "labd",
+                "others": [],
             }
         }
     )
@@ -49,3 +51,8 @@ class Figures(BaseModel):
     step_s: Annotated[int, Field(description="Seconds.")]
     series: list[Series]
     more: Annotated[bool, Field(description="Whether there may be more series than the limit.")]
+    replica: Annotated[str, Field(description="The labd that answers; `labd` where there is only one.")]
+    others: Annotated[
+        list[str],
+        Field(description="The other labds of the lab that live: they have the figures of their agents themselves."),
+    ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from labd.api.app import create_app
 from labd.api.routing import PREFIX
@@ -18,6 +19,7 @@ from labd.services.authority import Authority
 from labd.services.doctor import certificate_checks
 from labd.services.lab import Lab
 from labd.store.errors import DatabaseUnwritable
+from labd.store.schema import SCHEMA_HEAD
 from labd.telemetry.admission import Admission
 from labd.telemetry.counters import Counters
 from labd.telemetry.influx import Answer, InfluxSettings, Meaning
@@ -83,7 +85,7 @@ def test_a_disk_that_fills_is_told_before_it_is_full(
 
 def test_agents_that_are_away_or_cannot_come_back_are_named(lab: Lab) -> None:
     with lab.core.transaction() as ledger:
-        ledger.unit.save_agent(Agent("away", 1, enrolled_at=EPOCH - 100, certificate_expires_at=EPOCH + 100))
+        ledger.unit.save_agent(Agent("away", 1, enrolled_at=EPOCH - 100, certificate_expires_at=EPOCH + 20 * 86_400))
         ledger.unit.save_agent(Agent("late", 1, enrolled_at=EPOCH - 100, certificate_expires_at=EPOCH - 1))
         ledger.unit.save_agent(replace(Agent("gone", 1, enrolled_at=EPOCH), revoked_at=EPOCH))
     assert [state for state, _, _ in of(lab, "agent away")] == [CheckState.WARNING]
@@ -141,6 +143,41 @@ def test_a_part_that_fails_is_a_finding_and_keeps_nobody_else_from_theirs(lab: L
     [(state, message, _)] = of(lab, "clusters")
     assert (state, message) == (CheckState.ERROR, "cannot be looked at: oops")
     assert of(lab, "database")
+
+
+def test_a_schema_that_was_changed_under_labd_is_told(lab: Lab) -> None:
+    with lab.core.transaction() as ledger:
+        ledger.unit._connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    [(state, message, remedy)] = of(lab, "schema")
+    assert state is CheckState.ERROR
+    assert f"has the schema 0001, this labd was made for {SCHEMA_HEAD}" in message
+    assert "labd migrate" in remedy
+
+
+def test_an_agent_whose_certificate_is_not_renewed_is_told_before_it_ends(lab: Lab) -> None:
+    with lab.core.transaction() as ledger:
+        ledger.unit.save_agent(Agent("stuck", 1, enrolled_at=EPOCH, certificate_expires_at=EPOCH + 3 * 86_400))
+        ledger.unit.save_agent(Agent("fresh", 1, enrolled_at=EPOCH, certificate_expires_at=EPOCH + 12 * 86_400))
+    [_, (state, message, remedy)] = of(lab, "agent stuck")
+    assert state is CheckState.WARNING
+    assert "ends in 3.0 days" in message
+    assert "labctl agent invite stuck" in remedy
+    assert len(of(lab, "agent fresh")) == 1
+
+
+def test_several_labds_without_influxdb_have_the_figures_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(tmp_path / "points")
+    lab = open_lab(tmp_path, FakeClock(), writer=writer)
+    monkeypatch.setattr(lab.core.peers, "others", ("labd-1",))
+    [(state, _, remedy)] = of(lab, "figures")
+    assert (state, remedy) == (CheckState.WARNING, "labd serve --influx-url, at each of them")
+    with TestClient(create_app(lab), base_url=f"http://labd.test{PREFIX}/") as web:
+        answer = web.get("series", params={"measurement": "labd", "field": "commits"}).json()
+    assert (answer["replica"], answer["others"]) == ("labd", ["labd-1"])
+    writer.stop()
+    lab.core.store.close()
 
 
 def test_it_is_served(lab: Lab) -> None:
