@@ -2,6 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+ENGINE ?= docker
 # Tests wait for processes and clocks more than they compute.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PROTOS := $(wildcard bench_agent/protocol/*.proto)
@@ -13,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # schemathesis gives all its tests one name; handed out file by file, xdist would run one of them and pass the others.
 FUZZ := tests/unit/labd/test_labd_api_fuzz.py
 
-.PHONY: help setup tools demo test test-most test-fuzz test-kubernetes test-vcan explore bench chaos lint proto client docs lock clean
+.PHONY: help setup tools demo test test-most test-fuzz test-kubernetes test-images test-vcan explore bench chaos lint proto client docs lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -48,6 +49,11 @@ test-fuzz: $(VENV)/ready ## only random requests to every operation of the API
 
 test-kubernetes: $(VENV)/ready tools ## only the tests on Kubernetes: on the cluster of KUBECONFIG when it is set, else on a fake API server
 	LABD_TEST_KUBECONFIG="$$KUBECONFIG" $(BIN)/python -m pytest tests/kubernetes
+
+test-images: $(VENV)/ready ## the images of deploy/Dockerfile, built and run by ENGINE (docker or podman, on Linux)
+	for role in daemon agent runner; do \
+		$(ENGINE) build --target $$role --tag labd-test/$$role --file deploy/Dockerfile . || exit 1; done
+	LABD_TEST_ENGINE="$(ENGINE)" $(BIN)/python -m pytest tests/images
 
 test-vcan: $(VENV)/ready ## only the tests on real SocketCAN
 	tests/vcan/run
