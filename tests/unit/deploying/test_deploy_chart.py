@@ -164,6 +164,25 @@ def test_the_operator_may_handle_test_runs_and_its_lease_only() -> None:
     assert sorted(set(places)) == ["chassis-ci", NAMESPACE, "powertrain-ci"]
 
 
+def test_prometheus_finds_the_ports_of_agents_and_operator_and_is_let_in() -> None:
+    manifests = rendered(example("production"))
+    ports = {"labd-agent": "DaemonSet", "labd-operator": "Deployment"}
+    for name, kind in ports.items():
+        monitor = of_kind(manifests, "PodMonitor", name)["spec"]
+        pod = of_kind(manifests, kind, name)["spec"]["template"]
+        assert monitor["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        [endpoint] = monitor["podMetricsEndpoints"]
+        [container] = pod["spec"]["containers"]
+        assert endpoint["port"] in [port["name"] for port in container["ports"]]
+        open_to = [rule for rule in policy(example("production"), name)["ingress"] if "from" in rule]
+        assert [rule["from"] for rule in open_to if rule["ports"][0]["port"] == endpoint["port"]] == [
+            [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+        ]
+    assert not any(one["kind"].endswith("Monitor") for one in rendered(DEFAULTS))
+    [labd_pod] = of_kind(manifests, "StatefulSet", "labd")["spec"]["template"]["spec"]["containers"]
+    assert "--metrics-topas" in labd_pod["args"]
+
+
 def test_prometheus_finds_the_port_of_every_labd() -> None:
     manifests = rendered(example("production"))
     monitor = of_kind(manifests, "ServiceMonitor", "labd")["spec"]
@@ -289,6 +308,40 @@ def test_what_is_outside_of_the_cluster_is_opened_by_address_and_port() -> None:
     assert blocks == [("192.168.7.0/24", 8480), ("10.20.0.5/32", 443)]
 
 
+def test_labd_talks_to_what_it_needs_and_to_nobody_else_where_that_is_narrowed() -> None:
+    assert policy(DEFAULTS, "labd")["policyTypes"] == ["Ingress"]
+    found = policy(example("production"), "labd")
+    assert found["policyTypes"] == ["Ingress", "Egress"]
+    goals = [
+        (
+            peer["ipBlock"]["cidr"]
+            if "ipBlock" in peer
+            else peer["podSelector"]["matchLabels"].get("app.kubernetes.io/component", "DNS"),
+            rule["ports"][0]["port"],
+        )
+        for rule in found["egress"]
+        for peer in rule["to"]
+    ]
+    assert goals == [
+        ("daemon", 8470),
+        ("agent", 8480),
+        ("192.168.7.0/24", 8480),
+        ("10.0.0.1/32", 6443),
+        ("10.20.1.0/29", 5432),
+        ("10.20.2.10/32", 8086),
+        ("203.0.113.0/24", 443),
+        ("DNS", 53),
+    ]
+    bundled = render(
+        "--set",
+        "networkPolicy.egress.enabled=true,networkPolicy.egress.destinations[0].cidr=10.0.0.1/32,"
+        "networkPolicy.egress.destinations[0].port=6443",
+        values=example("trial"),
+    )
+    egress = of_kind(bundled, "NetworkPolicy", "labd")["spec"]["egress"]
+    assert {5432, 8086} <= {rule["ports"][0]["port"] for rule in egress}
+
+
 def test_policies_select_the_pods_that_they_are_about() -> None:
     manifests = rendered(example("production"))
     for name, of in (("labd", "StatefulSet"), ("labd-agent", "DaemonSet")):
@@ -409,6 +462,9 @@ REFUSED: list[tuple[str, str]] = [
     ("database.mode=external", "say where the database is"),
     ("database.external.url=postgresql://labd:secret@db/labd", "/database/external/url"),
     ("prometheus.serviceMonitor.enabled=true", "nothing to fetch"),
+    ("prometheus.topas=true", "nothing to fetch"),
+    ("prometheus.enabled=true,prometheus.agentsPort=8480", "choose another"),
+    ("networkPolicy.egress.enabled=true", "labd talks to the API server"),
     ("operator.executor=docker", "/operator/executor"),
     ("labd.access.kubernetes[0].issuer=https://kubernetes.default.svc.cluster.local", "is the operator's already"),
     ("influxdb.mode=external", "say url, org and tokenSecret.name"),

@@ -158,6 +158,15 @@ postgresql://labd@{{ include "labd.fullname" . }}-postgresql:5432/labd
 {{- if and .Values.prometheus.serviceMonitor.enabled (not .Values.prometheus.enabled) -}}
 {{- fail "prometheus.serviceMonitor: there is nothing to fetch without prometheus.enabled" -}}
 {{- end -}}
+{{- if and .Values.prometheus.topas (not .Values.prometheus.enabled) -}}
+{{- fail "prometheus.topas: there is nothing to fetch without prometheus.enabled" -}}
+{{- end -}}
+{{- if and .Values.prometheus.enabled (eq (int .Values.prometheus.agentsPort) (int .Values.agents.port)) -}}
+{{- fail "prometheus.agentsPort: agents take leases at this port; choose another" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.egress.enabled (or .Values.runs.enabled .Values.operator.enabled) (not .Values.networkPolicy.egress.destinations) -}}
+{{- fail "networkPolicy.egress.destinations: labd talks to the API server: say where that is; `kubectl get endpoints kubernetes` does" -}}
+{{- end -}}
 {{- range .Values.agents.simulators.ecus -}}
 {{- if not (has .interface $.Values.agents.simulators.interfaces) -}}
 {{- fail (printf "agents.simulators.ecus: %s is on %s, which is none of agents.simulators.interfaces" .name .interface) -}}
