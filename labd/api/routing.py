@@ -136,7 +136,8 @@ class Route(APIRoute):
         if self.method == "GET":
             return await self._conditional(request)
         request.content = await request.body()
-        response = await in_thread(self._answer, request)
+        async with request.app.state.changing:
+            response = await in_thread(self._answer, request)
         wait_s = float(request.query_params.get("wait", 0)) if self._makes is not None else 0.0
         if not wait_s or response.status_code != self._status:
             return response

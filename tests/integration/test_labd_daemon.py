@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,30 @@ def test_a_database_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert f"a newer labd wrote the database {database}" in _refused(daemon.data, *FREE)
     database.write_bytes(b"\x00rubbish\xff" * 4096)
     assert f"the database {database} cannot be read" in _refused(daemon.data, *FREE)
+
+
+def test_many_who_wait_to_change_something_hold_nobody_up_who_looks(daemon: Daemon) -> None:
+    """As when hundreds of runs end at once."""
+    open_files = Path(f"/proc/{daemon.process.pid}/fd")
+    many = 40
+
+    def ask(number: int) -> str:
+        with LabClient(f"http://{daemon.http}", timeout_s=60) as client:
+            return client.create_lease(selector="name=bench-1", holder=f"w{number}", ttl_s=600)["id"]
+
+    with StreamAgent(daemon.agents, "bench-1"), ThreadPoolExecutor(many) as pool:
+        until(lambda: _available(daemon.client), "the bench is there")
+        before = len(list(open_files.iterdir()))
+        database = sqlite3.connect(daemon.data / "labd.sqlite3", isolation_level=None)
+        database.execute("BEGIN IMMEDIATE")
+        asked = [pool.submit(ask, number) for number in range(many)]
+        until(lambda: len(list(open_files.iterdir())) >= before + many, "all have connected")
+        for _ in range(20):
+            assert _available(daemon.client)
+        assert not any(one.done() for one in asked)
+        database.execute("ROLLBACK")
+        database.close()
+        assert len({one.result() for one in asked}) == many
 
 
 def test_keys_and_database_are_for_their_owner_only(daemon: Daemon) -> None:
