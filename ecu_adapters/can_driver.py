@@ -182,3 +182,17 @@ class _Echoes:
     @staticmethod
     def _key(message: can.Message) -> tuple[object, ...]:
         return (message.arbitration_id, message.is_extended_id, message.is_fd, message.dlc, bytes(message.data))
+
+
+def error_code(error: Exception) -> int | None:
+    """The operating system's number of what a driver raised; None when it has none."""
+    return error.error_code if isinstance(error, can.CanError) else getattr(error, "errno", None)
+
+
+def reason_of(error: BaseException) -> str:
+    """The driver's words, with the operating system's where they lie underneath."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, KeyError | NameError | TypeError):
+        text = f"{type(error).__name__}: {text}"
+    cause = error.__cause__
+    return f"{text} ({cause})" if cause is not None and str(cause) and str(cause) not in text else text

@@ -15,7 +15,8 @@ import structlog
 from bench_agent.server.bus_watch import BusWatch
 from bench_agent.server.config import BusConfig
 from bench_agent.server.errors import invalid, unavailable
-from ecu_adapters.bus import BusError, BusHub, Taken
+from ecu_adapters.bus import BusError, BusHub
+from ecu_adapters.bus_port import Taken
 from ecu_adapters.dbc import Database, DatabaseError
 from ecu_adapters.frame_records import Records
 

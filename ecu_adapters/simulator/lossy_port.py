@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection
 
 import can
 
-from ecu_adapters.bus import BusPort, CanConfig, Listener, Subscription, Taken
+from ecu_adapters.bus_port import BusPort, Listener, Subscription, Taken
+from ecu_adapters.can_config import CanConfig
 from ecu_adapters.frame_records import Records
 
 
