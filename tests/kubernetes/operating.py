@@ -89,6 +89,7 @@ class Tests:
     def __init__(self, cluster: Cluster) -> None:
         self._api = cluster.custom
         self.kubeconfig = cluster.kubeconfig
+        self.namespace = cluster.namespace
         self._place = {"group": GROUP, "version": VERSION, "namespace": cluster.namespace, "plural": PLURAL}
 
     def create(self, name: str = "smoke", **spec: Any) -> TestRun:
@@ -188,7 +189,7 @@ def eventually(look: Callable[[], T | None]) -> T:
     deadline = time.monotonic() + PATIENCE_S
     while not (found := look()):
         assert time.monotonic() < deadline, "it does not come to that"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 

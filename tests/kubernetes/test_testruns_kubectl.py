@@ -5,14 +5,18 @@ import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from labd.cli.main import main
 from labd.operator.testrun import FINALIZER
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.operating import Labd, Operators, Tests
 from tests.kubernetes.test_fake_kubectl import Failed, Kubectl, kubectl
 from tests.kubernetes.test_operator import labd, operators, tests
+from tests.unit.labd.fakes import attach, report
 
 __all__ = ["kubectl", "labd", "operators", "tests"]
+DOCS = Path(__file__).parents[2] / "docs"
 SMOKE = """
 apiVersion: labd.dev/v1alpha1
 kind: TestRun
@@ -84,8 +88,42 @@ def test_what_the_cluster_does_not_take(tests: Tests, kubectl: Kubectl, before: 
         kubectl("apply", "-f", "-", given=SMOKE.replace(before, after))
 
 
+def test_the_commands_of_the_how_to_page(
+    labd: Labd, tests: Tests, operators: Operators, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each of them, in their order, with the names that they are about here."""
+    page = (DOCS / "how-to/run-tests-from-the-cluster.md").read_text()
+    manifest = page.partition("<!-- file: smoke.yaml -->\n```yaml\n")[2].partition("```")[0]
+    commands = re.findall(r"^(?:\$ )?((?:labctl test|kubectl) (?:.*\\\n)*.*)$", page, re.MULTILINE)
+    assert len(commands) == 9
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LABD_URL", labd.url)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    Path("identify.lua").write_text("print(1)")
+    Path("smoke.yaml").write_text(manifest)
+    Path("testruns.yaml").write_text((Path(__file__).parents[2] / "labd/operator/testruns.labd.dev.yaml").read_text())
+    attach(labd.lab, report("hil-4", {"platform": "meb"}), agent="agent-2")  # a bench for each that ends in Passed
+    operators.start()
+    name = ""
+    for command in commands:
+        program, *words = shlex.split(command.replace("\\\n", "").replace("my-app-x7k2p", name))
+        if program == "kubectl":
+            said = kubectl(*words)
+        else:
+            where = ["--kubeconfig", str(tests.kubeconfig), "--namespace", tests.namespace]
+            result = CliRunner().invoke(main, [*words, *where], prog_name="labctl")
+            assert result.exit_code == 0, (command, result.output)
+            said = result.stdout
+        if "create" in words or "--script" in words:
+            name = said.split()[0].rpartition("/")[2]
+            found = tests.until(lambda test: test.run_id is not None, name)
+            labd.free()
+            labd.end(str(found.run_id))
+    assert sorted(test.state for test in tests.all()) == ["Error", "Passed", "Passed"]  # no pods here: none from Git
+
+
 def test_one_that_nobody_lets_go_is_freed_as_the_documentation_says(tests: Tests, kubectl: Kubectl) -> None:
-    page = (Path(__file__).parents[2] / "docs/reference/testrun.md").read_text()
+    page = (DOCS / "reference/testrun.md").read_text()
     (line,) = [line for line in page.splitlines() if line.startswith("kubectl patch tr NAME")]
     kubectl("create", "-f", "-", given=SMOKE.replace("{name: smoke}", f"{{name: smoke, finalizers: [{FINALIZER}]}}"))
     kubectl("delete", "tr", "smoke", "--wait=false")
