@@ -13,6 +13,10 @@ from typing import Any
 from kubernetes import client, config, watch
 
 from tests.kubernetes.fake import FakeApiServer
+from tests.kubernetes.gate import Gate
+
+_ACCOUNTS_S = 60.0
+_COMMON = {"kube-root-ca.crt", "default"}
 
 
 @dataclass
@@ -24,7 +28,7 @@ class Cluster:
     """Of somebody who may do everything."""
     api: client.ApiClient
     fake: FakeApiServer | None
-    """None on a real server: nobody can hurt that from here."""
+    """None on a real server."""
 
     @property
     def core(self) -> Any:
@@ -38,8 +42,8 @@ class Cluster:
     def names(self, plural: str, selector: str = "") -> list[str]:
         """Of the core objects of a kind in the namespace; without those that every namespace has."""
         found = getattr(self.core, f"list_namespaced_{plural}")(self.namespace, label_selector=selector)
-        common = {"kube-root-ca.crt", "default"}
-        return [thing.metadata.name for thing in found.items if thing.metadata.name not in common]
+        names = [thing.metadata.name for thing in found.items]
+        return [name for name in names if name not in _COMMON and not name.startswith("default-token-")]
 
     def watch(self, listing: Any, *arguments: Any, **query: Any) -> Iterator[Any]:
         """The events of a watch, until the server ends it."""
@@ -72,6 +76,21 @@ def real() -> Path | None:
     return Path(path) if path else None
 
 
+Server = FakeApiServer | Gate
+"""An API server that a test may hurt."""
+
+
+@contextmanager
+def hurtable() -> Iterator[Server]:
+    """The fake, or a gate before the real one."""
+    kubeconfig = real()
+    server = FakeApiServer() if kubeconfig is None else Gate(kubeconfig)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
 @contextmanager
 def namespaced(kubeconfig: Path, fake: FakeApiServer | None) -> Iterator[Cluster]:
     """A cluster in a new namespace, which goes afterwards with all that is in it."""
@@ -84,8 +103,23 @@ def namespaced(kubeconfig: Path, fake: FakeApiServer | None) -> Iterator[Cluster
     labels = {"labd.dev/test": "true"}
     core.create_namespace({"metadata": {"name": name, "labels": labels}})
     try:
+        _wait_for_accounts(core, name)
         yield Cluster(name, kubeconfig, api, fake)
     finally:
         if fake is None or fake.port:
             core.delete_namespace(name)
         api.close()
+
+
+def _wait_for_accounts(core: Any, namespace: str) -> None:
+    """Until pods can be made there: the account that each has comes a moment after its namespace."""
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "p", "image": "p:1"}]}}
+    ends = time.monotonic() + _ACCOUNTS_S
+    while True:
+        try:
+            core.create_namespaced_pod(namespace, pod, dry_run="All")
+            return
+        except client.ApiException as refused:
+            if refused.status not in {403, 500} or time.monotonic() > ends:
+                raise
+        time.sleep(0.05)

@@ -5,31 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubernetes.cluster import Cluster, namespaced, real
+from tests.kubernetes.cluster import Cluster, Server, hurtable, namespaced, real
 from tests.kubernetes.fake import FakeApiServer
 from tests.kubernetes.node import LocalNode
 
 
 @pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeApiServer]:
-    """A fake API server that only this test uses and may hurt."""
-    server = FakeApiServer()
-    try:
-        yield server
-    finally:
-        server.close()
+def server(tmp_path: Path) -> Iterator[Server]:
+    """An API server that this test may hurt."""
+    with hurtable() as found:
+        yield found
 
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
-    """The same tests run on a real server and on the fake; those that hurt the server ask for `fake` too."""
+    """The same tests run on a real server and on the fake; those that hurt the server ask for `server` too."""
     kubeconfig = real()
-    if kubeconfig is not None and "fake" not in request.fixturenames:
+    if kubeconfig is not None and "server" not in request.fixturenames:
         with namespaced(kubeconfig, None) as found:
             yield found
         return
-    server: FakeApiServer = request.getfixturevalue("fake")
-    with namespaced(server.kubeconfig(tmp_path / "kubeconfig"), server) as found:
+    server: Server = request.getfixturevalue("server")
+    fake = server if isinstance(server, FakeApiServer) else None
+    with namespaced(server.kubeconfig(tmp_path / "kubeconfig"), fake) as found:
         yield found
 
 

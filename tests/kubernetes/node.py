@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tests.kubernetes.containers import Inside, Program
 from tests.kubernetes.fake import FakeApiServer
-from tests.kubernetes.json_api import AWAY, JsonApi, Object, Refused
-from tests.kubernetes.pod_life import MERGE, PodLife, Span, stamp
+from tests.kubernetes.json_api import AWAY, MERGE, JsonApi, Object, Refused, stamp
+from tests.kubernetes.kubelet import Kubelet
+from tests.kubernetes.pod_life import PodLife, Span
 
 __all__ = ["Inside", "LocalNode", "Program", "Span"]
 
@@ -42,9 +43,8 @@ class LocalNode:
         fake: FakeApiServer | None = None,
         programs: Mapping[str, Program] | None = None,
         variables: Mapping[str, str] | None = None,
-        name: str = "local-node",
     ) -> None:
-        self.name = name
+        self.name = f"{namespace}-node"
         self.spans: list[Span] = []
         """Which containers really ran, and when."""
         self._api = JsonApi(kubeconfig)
@@ -58,9 +58,10 @@ class LocalNode:
         self._unpullable: list[Wanted] = []
         self._silent = False
         self._ended = threading.Event()
+        self._kubelet = None if fake is not None else Kubelet(self._api, self.name, folder / "kubelet", self._output)
         if fake is not None:
             fake.logs = self.logs
-        self._thread = threading.Thread(target=self._watch, name=f"node {name}", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name=self.name, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -73,6 +74,8 @@ class LocalNode:
             life.thread.join(10)
         self._api.hang_up()
         self._thread.join(10)
+        if self._kubelet is not None:
+            self._kubelet.close()
 
     # What tests do to it
 
@@ -152,6 +155,13 @@ class LocalNode:
         with self._lock:
             own = self._lives[uid].containers[container]
         return _tail(own.log, query, lambda: own.exit_code is not None)
+
+    def _output(self, namespace: str, pod: str, container: str, query: dict[str, str]) -> Iterator[bytes]:
+        """The same, by the pod's name."""
+        lives = [life for life in self._known() if life.pod["metadata"]["name"] == pod]
+        if not lives:
+            raise KeyError(pod)
+        return self.logs(namespace, lives[-1].uid, container, query)
 
     # Watching
 

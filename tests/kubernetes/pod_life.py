@@ -1,6 +1,5 @@
 """The life of one pod on the test node: bound, its volumes made, its containers run, its end reported."""
 
-import datetime
 import shutil
 import threading
 import time
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.kubernetes.containers import Container, Program
-from tests.kubernetes.json_api import AWAY, JsonApi, Object, Refused
+from tests.kubernetes.json_api import AWAY, MERGE, JsonApi, Object, Refused, stamp
 from tests.kubernetes.volumes import MissingPart, Parts, Paths, environment, expanded, materialise
 
-MERGE = "application/merge-patch+json"
 _AGAIN_S = 0.1
 """Between looks for something that is missing, and attempts to reach the server."""
 
@@ -65,10 +63,6 @@ class Orders:
     def poke(self) -> None:
         with self.changed:
             self.changed.notify_all()
-
-
-def stamp() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class PodLife:

@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 
 from labd.client.types import Run
 from tests.integration.labd_support import Daemon, StreamAgent, until
-from tests.kubernetes.cluster import free_ports, namespaced
+from tests.kubernetes.cluster import free_ports, hurtable, namespaced
 from tests.kubernetes.fake import FakeApiServer
 from tests.kubernetes.node import LocalNode
 from tests.kubernetes.small_runner import small_runner
@@ -30,14 +30,14 @@ class Lab:
     """labds, a bench agent and a node, around an API server."""
 
     def __init__(self, stack: ExitStack, folder: Path, database: str = "", labds: int = 1) -> None:
-        self.fake = FakeApiServer()
-        stack.callback(self.fake.close)
-        self.cluster = cluster = stack.enter_context(namespaced(self.fake.kubeconfig(folder / "kubeconfig"), self.fake))
+        self.server = server = stack.enter_context(hurtable())
+        fake = server if isinstance(server, FakeApiServer) else None
+        self.cluster = cluster = stack.enter_context(namespaced(server.kubeconfig(folder / "kubeconfig"), fake))
         self.node = LocalNode(
             cluster.kubeconfig,
             cluster.namespace,
             folder / "node",
-            fake=self.fake,
+            fake=fake,
             programs={"runner": small_runner},
         )
         stack.callback(self.node.close)
@@ -101,8 +101,8 @@ class Lab:
                 assert first.ended <= second.began, f"{run_id} ran twice at once: {first}, {second}"
 
     def nothing_is_left(self) -> None:
-        self.fake.compact()
-        self.fake.drop_watches()  # labd lists anew, and sees what has finished long enough ago
+        self.server.compact()
+        self.server.drop_watches()  # labd lists anew, and sees what has finished long enough ago
         for plural in ("pod", "config_map", "secret"):
             until(functools.partial(self._none_of, plural), f"no {plural} is left")
 
@@ -145,13 +145,13 @@ def test_the_api_server_is_hurt_while_pods_run(lab: Lab, chance: random.Random) 
     for blow in range(6):
         time.sleep(chance.uniform(0, 0.3))
         if blow % 3 == 0:
-            with lab.fake.away():
+            with lab.server.away():
                 time.sleep(chance.uniform(0.1, 0.5))
         elif blow % 3 == 1:
-            lab.fake.compact()
-            lab.fake.drop_watches()
+            lab.server.compact()
+            lab.server.drop_watches()
         else:
-            with lab.fake.faults.answering(500, resource="pods"):
+            with lab.server.faults.answering(500, resource="pods"):
                 time.sleep(chance.uniform(0.1, 0.5))
     assert [lab.ended(run_id)["state"] for run_id in runs] == ["PASSED"] * len(runs)
     lab.nothing_runs_twice(runs)

@@ -18,8 +18,7 @@ from labd.executors.kubernetes.settings import Clusters
 from labd.model.check import CheckState
 from labd.model.run import Cause
 from labd.model.source import GitSource
-from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.fake import FakeApiServer
+from tests.kubernetes.cluster import Cluster, Server
 
 WITHIN_S = 30.0
 LONG_AGO = "2020-01-01T00:00:00Z"
@@ -295,23 +294,23 @@ def test_somebody_elses_pod_of_the_name_is_left_alone(labs: Labs) -> None:
     assert labs.pod("labd-r-1-1").metadata.labels["labd.dev/lab"] == "lab2"
 
 
-def test_answer_that_was_lost(labs: Labs, fake: FakeApiServer) -> None:
+def test_answer_that_was_lost(labs: Labs, server: Server) -> None:
     """The server made the pod, and labd never heard of it."""
     executor = labs.serve()
     until(lambda: executor.checks()[0].state is CheckState.OK, "the cluster is looked at")
-    with fake.faults.answering(504, verb="create", resource="configmaps", times=2):
+    with server.faults.answering(504, verb="create", resource="configmaps", times=2):
         executor.start(labs.job())
         made(labs)
     assert labs.pods() == ["labd-r-1-1"]
-    assert fake.faults.requests["create", "pods"] >= 2, "asked again, found the pod"
+    assert server.faults.requests["create", "pods"] >= 2, "asked again, found the pod"
 
 
 # The API server is away, or forgetful
 
 
-def test_away_when_a_run_starts(labs: Labs, fake: FakeApiServer) -> None:
+def test_away_when_a_run_starts(labs: Labs, server: Server) -> None:
     executor = labs.serve()
-    with fake.away():
+    with server.away():
         executor.start(labs.job())
         until(lambda: executor.checks()[0].state is CheckState.ERROR, "it is told")
         assert executor.status("r-1") == Alive(1)
@@ -319,47 +318,47 @@ def test_away_when_a_run_starts(labs: Labs, fake: FakeApiServer) -> None:
     assert labs.pods() == ["labd-r-1-1"]
 
 
-def test_away_while_pods_end_or_vanish(labs: Labs, fake: FakeApiServer) -> None:
+def test_away_while_pods_end_or_vanish(labs: Labs, server: Server) -> None:
     executor = labs.serve()
     for run_id in ("r-1", "r-2", "r-3"):
         executor.start(labs.job(run_id))
         made(labs, object_name(run_id, 1))
         labs.report(object_name(run_id, 1), **RUNNING)
-    with fake.faults.answering(503, verb="watch"), fake.faults.answering(503, verb="list"):
-        fake.drop_watches()
+    with server.faults.answering(503, verb="watch"), server.faults.answering(503, verb="list"):
+        server.drop_watches()
         labs.report("labd-r-1-1", **ENDS["no result"][0])
         labs.cluster.core.delete_namespaced_pod("labd-r-2-1", labs.cluster.namespace)
-        fake.compact()
+        server.compact()
     assert ended(executor, "r-1").cause == Cause.NO_RESULT
     assert ended(executor, "r-2").cause == Cause.POD_LOST
     assert executor.status("r-3") == Alive(1)
 
 
-def test_a_watch_that_is_too_old_begins_anew_with_a_list(labs: Labs, fake: FakeApiServer) -> None:
+def test_a_watch_that_is_too_old_begins_anew_with_a_list(labs: Labs, server: Server) -> None:
     executor = labs.serve()
     executor.start(labs.job())
     made(labs)
-    lists = fake.faults.requests["list", "pods"]
-    with fake.faults.answering(410, verb="watch", times=1):
-        fake.drop_watches()
-        until(lambda: fake.faults.requests["list", "pods"] > lists, "another list")
+    lists = server.faults.requests["list", "pods"]
+    with server.faults.answering(410, verb="watch", times=1):
+        server.drop_watches()
+        until(lambda: server.faults.requests["list", "pods"] > lists, "another list")
     labs.report("labd-r-1-1", **ENDS["deadline"][0])
     assert ended(executor).cause == Cause.TIMEOUT
 
 
-def test_a_watch_that_is_closed_goes_on(labs: Labs, fake: FakeApiServer) -> None:
+def test_a_watch_that_is_closed_goes_on(labs: Labs, server: Server) -> None:
     executor = labs.serve()
     executor.start(labs.job())
     made(labs)
-    watches = fake.faults.requests["watch", "pods"]
-    fake.drop_watches()
-    until(lambda: fake.faults.requests["watch", "pods"] > watches, "another watch")
+    watches = server.faults.requests["watch", "pods"]
+    server.drop_watches()
+    until(lambda: server.faults.requests["watch", "pods"] > watches, "another watch")
     labs.report("labd-r-1-1", **ENDS["memory"][0])
     assert ended(executor).cause == Cause.OUT_OF_MEMORY
 
 
-def test_without_any_watch_the_lists_are_enough(labs: Labs, fake: FakeApiServer) -> None:
-    with fake.faults.answering(503, verb="watch"):
+def test_without_any_watch_the_lists_are_enough(labs: Labs, server: Server) -> None:
+    with server.faults.answering(503, verb="watch"):
         executor = labs.serve(resync_s=0.5)
         executor.start(labs.job())
         made(labs)
@@ -367,9 +366,9 @@ def test_without_any_watch_the_lists_are_enough(labs: Labs, fake: FakeApiServer)
         assert ended(executor).cause == Cause.EVICTED
 
 
-def test_nobody_waits_for_a_slow_api_server(labs: Labs, fake: FakeApiServer) -> None:
+def test_nobody_waits_for_a_slow_api_server(labs: Labs, server: Server) -> None:
     executor = labs.serve()
-    with fake.faults.slow(3.0):
+    with server.faults.slow(3.0):
         began = time.monotonic()
         for number in range(20):
             executor.start(labs.job(f"r-{number}"))
@@ -379,9 +378,9 @@ def test_nobody_waits_for_a_slow_api_server(labs: Labs, fake: FakeApiServer) -> 
         assert time.monotonic() - began < 2.0
 
 
-def test_a_pod_that_can_not_be_made_for_too_long_is_an_error(labs: Labs, fake: FakeApiServer) -> None:
+def test_a_pod_that_can_not_be_made_for_too_long_is_an_error(labs: Labs, server: Server) -> None:
     executor = labs.serve(unschedulable_limit_s=1)
-    with fake.faults.answering(500, verb="create", resource="pods"):
+    with server.faults.answering(500, verb="create", resource="pods"):
         executor.start(labs.job())
         end = ended(executor)
     assert end.cause == Cause.UNSCHEDULABLE
@@ -400,11 +399,11 @@ def test_stopping_deletes_the_pod_and_what_came_with_it(labs: Labs) -> None:
     until(lambda: labs.pods() == labs.cluster.names("config_map") == [], "nothing is left")
 
 
-def test_stopped_before_it_was_made(labs: Labs, fake: FakeApiServer) -> None:
+def test_stopped_before_it_was_made(labs: Labs, server: Server) -> None:
     executor = labs.serve()
-    with fake.faults.answering(503, verb="create", resource="pods"):
+    with server.faults.answering(503, verb="create", resource="pods"):
         executor.start(labs.job())
-        until(lambda: fake.faults.requests["create", "pods"], "it was tried")
+        until(lambda: server.faults.requests["create", "pods"], "it was tried")
         executor.stop("r-1")
         assert ended(executor).reason == "labd ended the runner"
     assert labs.pods() == []
@@ -455,7 +454,7 @@ def test_what_has_finished_goes_when_its_time_has_come_and_not_at_some_later_lis
 
 
 def test_a_pod_that_a_lost_node_never_lets_go_is_deleted_by_force_once_its_run_is_over(
-    labs: Labs, fake: FakeApiServer
+    labs: Labs, server: Server
 ) -> None:
     limits: dict[str, Any] = {"stop_grace_s": 1, "lost_limit_s": 1}
     first = labs.serve(**limits)
@@ -467,8 +466,8 @@ def test_a_pod_that_a_lost_node_never_lets_go_is_deleted_by_force_once_its_run_i
     assert ended(first).cause == Cause.POD_LOST
     labs.die()
     second = labs.serve(resync_s=0.5, **limits)
-    lists = fake.faults.requests["list", "pods"]
-    until(lambda: fake.faults.requests["list", "pods"] > lists + 5, "looked at several times")
+    lists = server.faults.requests["list", "pods"]
+    until(lambda: server.faults.requests["list", "pods"] > lists + 5, "looked at several times")
     assert labs.pods() == ["labd-r-1-1"], "by the store its attempt is under way, and may hold a bench"
     del labs.running["r-1"]
     until(lambda: labs.pods() == labs.cluster.names("config_map") == [], "nothing is left")
@@ -478,8 +477,8 @@ def test_a_pod_that_a_lost_node_never_lets_go_is_deleted_by_force_once_its_run_i
 # What labd may do
 
 
-def test_what_labd_may_not_do_is_told_at_start(labs: Labs, fake: FakeApiServer) -> None:
-    with fake.access.forbidden("create", "pods"), fake.access.forbidden("watch", "pods"):
+def test_what_labd_may_not_do_is_told_at_start(labs: Labs, server: Server) -> None:
+    with server.forbidden("create", "pods"), server.forbidden("watch", "pods"):
         executor = labs.serve()
         until(lambda: executor.checks()[0].state is CheckState.ERROR and executor.checks()[0].remedy, "a check")
         until(lambda: "may not" in executor.checks()[0].message, "what is missing")

@@ -90,8 +90,7 @@ def test_get_wait_logs_and_delete_of_a_pod(kubectl: Kubectl, cluster: Cluster, n
     header, row = kubectl("get", "pods").splitlines()
     assert header.split() == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
     assert row.split()[:4] == ["p", "1/1", "Running", "0"]
-    if cluster.fake is not None:
-        assert kubectl("logs", "p") == "hello\n"
+    assert kubectl("logs", "p") == "hello\n"
     assert kubectl("patch", "pod", "p", "--type=json", "-p", '[{"op":"add","path":"/metadata/labels/x","value":"y"}]')
     assert kubectl("get", "pod", "-l", "x=y", "-o", "name") == "pod/p\n"
     with pytest.raises(Failed, match="spec: Forbidden: pod updates may not change fields other than"):

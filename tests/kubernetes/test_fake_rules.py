@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.kubernetes.cluster import Cluster, namespaced
+from tests.kubernetes.cluster import Cluster, Server, namespaced
 from tests.kubernetes.fake import FakeApiServer
-from tests.kubernetes.json_api import AWAY, JsonApi, Object, Refused
+from tests.kubernetes.json_api import AWAY, MERGE, JsonApi, Object, Refused
 
-MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 
@@ -177,9 +176,9 @@ def test_service_accounts_may_what_roles_allow(tmp_path: Path) -> None:
         server.close()
 
 
-def test_who_was_away_too_long_is_told_that_it_is_gone(cluster: Cluster, api: JsonApi, fake: FakeApiServer) -> None:
+def test_who_was_away_too_long_is_told_that_it_is_gone(cluster: Cluster, api: JsonApi, server: Server) -> None:
     version = api.request("GET", path(cluster, "configmaps"))["metadata"]["resourceVersion"]
-    fake.compact()
+    server.compact()
     event = next(api.watch(path(cluster, "configmaps"), version, threading.Event()))
     assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")
     assert event["object"]["message"].startswith(f"too old resource version: {version} (")
@@ -187,29 +186,31 @@ def test_who_was_away_too_long_is_told_that_it_is_gone(cluster: Cluster, api: Js
     assert first["metadata"].get("continue") is None
 
 
-def test_watches_get_bookmarks_and_can_be_cut(cluster: Cluster, api: JsonApi, fake: FakeApiServer) -> None:
-    fake.bookmark_every_s = 0.05
+def test_watches_get_bookmarks_and_can_be_cut(cluster: Cluster, api: JsonApi, server: Server) -> None:
+    if isinstance(server, FakeApiServer):
+        server.bookmark_every_s = 0.05
     version = api.request("GET", path(cluster, "configmaps"))["metadata"]["resourceVersion"]
-    events = api.watch(path(cluster, "configmaps"), version, threading.Event())
+    # a real server sends one shortly before it ends the watch
+    events = api.watch(path(cluster, "configmaps"), version, threading.Event(), timeoutSeconds=6)
     assert next(events)["type"] == "BOOKMARK"
-    fake.drop_watches()
+    server.drop_watches()
     with pytest.raises(AWAY):
         for _ in range(1000):
             next(events)
 
 
-def test_requests_fail_as_a_test_wants_it(cluster: Cluster, api: JsonApi, fake: FakeApiServer) -> None:
-    with fake.faults.answering(429, verb="list", resource="pods", times=1, retry_after_s=3):
+def test_requests_fail_as_a_test_wants_it(cluster: Cluster, api: JsonApi, server: Server) -> None:
+    with server.faults.answering(429, verb="list", resource="pods", times=1, retry_after_s=3):
         with refused(429):
             api.request("GET", path(cluster, "pods"))
         api.request("GET", path(cluster, "pods"))
-    with fake.access.forbidden("create", "pods"), refused(403):
+    with server.forbidden("create", "pods"), refused(403):
         api.request("POST", path(cluster, "pods"), {"metadata": {"name": "p"}})
-    with fake.away(), pytest.raises(AWAY):
+    with server.away(), pytest.raises(AWAY):
         api.request("GET", path(cluster, "pods"))
     assert api.request("GET", path(cluster, "pods"))["items"] == []
-    assert fake.faults.requests["list", "pods"] == 3
-    connection = http.client.HTTPConnection("127.0.0.1", fake.port)
+    assert server.faults.requests["list", "pods"] == 3
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
     connection.request("GET", "/api/v1/no-such-things")
     assert json.loads(connection.getresponse().read())["message"] == "the server could not find the requested resource"
     connection.close()

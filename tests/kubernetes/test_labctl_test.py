@@ -14,8 +14,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from labd.cli.main import main
-from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.fake import FakeApiServer
+from tests.kubernetes.cluster import Cluster, Server
 from tests.kubernetes.operating import Tests, installed
 
 Labctl = Callable[..., Result]
@@ -205,21 +204,21 @@ def test_no_token_goes_where_a_status_says(labctl: Labctl, tests: Tests, monkeyp
     assert (result.exit_code, f"LABD_URL={LABD}" in result.output) == (64, True), result.output
 
 
-def test_a_cluster_without_the_definition(cluster: Cluster, fake: FakeApiServer, labctl: Labctl, script: str) -> None:
+def test_a_cluster_without_the_definition(cluster: Cluster, server: Server, labctl: Labctl, script: str) -> None:
     for arguments in (["status"], ["status", "smoke"], ["schedule", "--app", "a", "--script", script]):
         result = labctl(*arguments)
         assert result.exit_code == 65
         assert "labd operator --print-crd | kubectl apply -f -" in result.output
 
 
-def test_a_cluster_that_is_away(cluster: Cluster, fake: FakeApiServer, labctl: Labctl) -> None:
-    with fake.away():
+def test_a_cluster_that_is_away(cluster: Cluster, server: Server, labctl: Labctl) -> None:
+    with server.away():
         result = labctl("status")
     assert (result.exit_code, "cannot be reached" in result.output) == (69, True), result.output
 
 
-def test_who_may_not(cluster: Cluster, fake: FakeApiServer, labctl: Labctl, tests: Tests) -> None:
-    with fake.access.forbidden("list", "testruns"):
+def test_who_may_not(cluster: Cluster, server: Server, labctl: Labctl, tests: Tests) -> None:
+    with server.forbidden("list", "testruns"):
         result = labctl("status")
     assert (result.exit_code, "kubectl auth can-i" in result.output) == (65, True), result.output
 

@@ -14,8 +14,7 @@ from labd.model.identity import ANONYMOUS
 from labd.model.run import Cause, ExecutorName, RunState
 from labd.services.lab import Lab
 from labd.services.running import RunView
-from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.fake import FakeApiServer
+from tests.kubernetes.cluster import Cluster, Server
 from tests.kubernetes.test_executor import ENDS, RUNNING, until
 from tests.postgresql import PostgresServer
 from tests.unit.labd.fakes import RESULT, FakeClock, attach, open_lab, report
@@ -98,10 +97,10 @@ def twins(tmp_path: Path, cluster: Cluster, postgresql: PostgresServer) -> Itera
     found.close()
 
 
-def test_a_leader_that_dies_between_a_pod_and_its_config_map(twins: Twins, fake: FakeApiServer) -> None:
-    with fake.faults.answering(503, verb="create", resource="configmaps"):
+def test_a_leader_that_dies_between_a_pod_and_its_config_map(twins: Twins, server: Server) -> None:
+    with server.faults.answering(503, verb="create", resource="configmaps"):
         run_id = twins.submit()
-        until(lambda: fake.faults.requests["create", "configmaps"], "the pod is there, and what it needs is not")
+        until(lambda: server.faults.requests["create", "configmaps"], "the pod is there, and what it needs is not")
         twins.kill(twins.one)
     former = twins.pods()
     until(lambda: _leads(twins.two), "the other one leads")
@@ -139,13 +138,13 @@ def test_an_end_that_only_the_former_leader_saw_is_seen_again(twins: Twins) -> N
     twins.nothing_is_left()
 
 
-def test_a_former_leader_that_wakes_up_makes_no_second_pod(twins: Twins, fake: FakeApiServer) -> None:
+def test_a_former_leader_that_wakes_up_makes_no_second_pod(twins: Twins, server: Server) -> None:
     """It stood still as it was about to make a pod; meanwhile the other one leads, and makes it."""
-    with fake.faults.slow(3.0, verb="create", resource="pods"):
+    with server.faults.slow(3.0, verb="create", resource="pods"):
         run_id = twins.submit()
-        until(lambda: fake.faults.requests["create", "pods"], "it is about to make the pod")
+        until(lambda: server.faults.requests["create", "pods"], "it is about to make the pod")
         twins.kill(twins.one, calls_go_on=True)
-        until(lambda: fake.faults.requests["create", "pods"] > 1, "the other one is, too")
+        until(lambda: server.faults.requests["create", "pods"] > 1, "the other one is, too")
     until(lambda: twins.cluster.names("config_map") == [f"labd-{run_id}-1"], "one of them has made it")
     (uid,) = twins.pods().values()
     (given,) = twins.cluster.core.list_namespaced_config_map(
@@ -156,13 +155,13 @@ def test_a_former_leader_that_wakes_up_makes_no_second_pod(twins: Twins, fake: F
     twins.nothing_is_left()
 
 
-def test_a_pod_that_a_former_leader_makes_for_a_run_that_is_over_goes(twins: Twins, fake: FakeApiServer) -> None:
-    with fake.faults.slow(3.0, verb="create", resource="pods"):
+def test_a_pod_that_a_former_leader_makes_for_a_run_that_is_over_goes(twins: Twins, server: Server) -> None:
+    with server.faults.slow(3.0, verb="create", resource="pods"):
         run_id = twins.submit()
-        until(lambda: fake.faults.requests["create", "pods"], "it is about to make the pod")
+        until(lambda: server.faults.requests["create", "pods"], "it is about to make the pod")
         twins.kill(twins.one, calls_go_on=True)
         twins.two.running.cancel(ANONYMOUS, run_id)
         assert twins.pods() == {}
-    until(lambda: fake.faults.requests["create", "configmaps"], "it was made after the run was over")
+    until(lambda: server.faults.requests["create", "configmaps"], "it was made after the run was over")
     twins.nothing_is_left()
     assert twins.run(run_id).run.state is RunState.CANCELLED

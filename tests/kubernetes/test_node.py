@@ -68,8 +68,7 @@ def test_a_pod_runs_with_what_it_is_given(cluster: Cluster, node: LocalNode) -> 
     assert found.status.phase == "Succeeded"
     assert (end_of(found).reason, end_of(found).exit_code) == ("Completed", 0)
     assert found.status.init_container_statuses[0].state.terminated.exit_code == 0
-    if cluster.fake is not None:
-        assert core.read_namespaced_pod_log("p", place) == "given\nfetched\n1 token on local-node\n"
+    assert core.read_namespaced_pod_log("p", place) == f"given\nfetched\n1 token on {node.name}\n"
     assert [span.container for span in node.spans] == ["first", "main"]
 
 

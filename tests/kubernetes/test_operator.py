@@ -14,7 +14,7 @@ from labd.operator.election import NotLeading
 from labd.operator.reconciler import Rules
 from labd.operator.service import Operator
 from labd.operator.testrun import run_name
-from tests.kubernetes.cluster import Cluster, namespaced
+from tests.kubernetes.cluster import Cluster, Server, namespaced
 from tests.kubernetes.fake import FakeApiServer
 from tests.kubernetes.operating import Labd, Operators, Tests, eventually, installed
 
@@ -232,7 +232,7 @@ def test_an_operator_serves_its_namespaces_and_no_others(
 
 
 def test_operators_of_two_clusters_for_one_labd_keep_to_their_own(
-    cluster: Cluster, fake: FakeApiServer, labd: Labd, tests: Tests, operators: Operators, tmp_path: Path
+    cluster: Cluster, server: Server, labd: Labd, tests: Tests, operators: Operators, tmp_path: Path
 ) -> None:
     second = FakeApiServer()
     try:
@@ -355,7 +355,7 @@ def test_a_run_made_by_an_operator_with_other_options_is_found(labd: Labd, tests
 
 
 def test_without_the_definition_it_says_how_to_install_it_and_waits(
-    cluster: Cluster, fake: FakeApiServer, labd: Labd, operators: Operators, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, server: Server, labd: Labd, operators: Operators, capsys: pytest.CaptureFixture[str]
 ) -> None:
     operator = operators.start()
     said = ""
@@ -374,13 +374,13 @@ def test_without_the_definition_it_says_how_to_install_it_and_waits(
 
 
 def test_the_api_server_away_for_a_while(
-    cluster: Cluster, fake: FakeApiServer, labd: Labd, tests: Tests, operators: Operators
+    cluster: Cluster, server: Server, labd: Labd, tests: Tests, operators: Operators
 ) -> None:
     labd.free()
     operator = operators.start()
     tests.create()
     run_id = str(tests.reach("Running").run_id)
-    with fake.away():
+    with server.away():
         labd.end(run_id)
         eventually(lambda: not operator.election.leading)
     tests.reach("Passed")
@@ -388,12 +388,12 @@ def test_the_api_server_away_for_a_while(
 
 
 def test_watches_that_are_closed_and_too_old_cost_nothing(
-    cluster: Cluster, fake: FakeApiServer, labd: Labd, tests: Tests, operators: Operators
+    cluster: Cluster, server: Server, labd: Labd, tests: Tests, operators: Operators
 ) -> None:
     operators.start()
     for number in range(4):
-        fake.drop_watches()
-        fake.compact()
+        server.drop_watches()
+        server.compact()
         tests.create(f"smoke-{number}")
         tests.until(lambda test: test.run_id is not None, f"smoke-{number}")
     assert len(labd.runs()) == 4

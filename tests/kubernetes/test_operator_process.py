@@ -16,8 +16,7 @@ from urllib.request import urlopen
 import pytest
 from kubernetes import client as kubernetes
 
-from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.fake import FakeApiServer
+from tests.kubernetes.cluster import Cluster, Server
 from tests.kubernetes.operating import PATIENCE_S, Labd, Tests, eventually, installed
 
 LEASE_S = 3
@@ -95,7 +94,7 @@ def test_it_starts_before_labd_runs_until_it_is_told_to_stop_and_gives_the_lease
 
 
 def test_killed_while_it_leads_before_the_status_is_written_and_before_a_finished_one_is_removed(
-    cluster: Cluster, fake: FakeApiServer, labd: Labd, tmp_path: Path
+    cluster: Cluster, server: Server, labd: Labd, tmp_path: Path
 ) -> None:
     """Three operators, one after the other; each is killed with SIGKILL at the worst moment."""
     with installed(cluster), ExitStack() as stack:
@@ -107,7 +106,7 @@ def test_killed_while_it_leads_before_the_status_is_written_and_before_a_finishe
         eventually(lambda: second.state()["ready"])
         assert not second.state()["leading"]
 
-        with fake.faults.answering(503, verb="patch", resource="testruns/status"):
+        with server.faults.answering(503, verb="patch", resource="testruns/status"):
             tests.create()
             eventually(labd.runs)
             first.kill()  # labd has the run, and nobody knows of it
@@ -120,10 +119,10 @@ def test_killed_while_it_leads_before_the_status_is_written_and_before_a_finishe
 
         labd.free()
         tests.reach("Running")
-        with fake.faults.answering(503, verb="delete", resource="testruns"):
+        with server.faults.answering(503, verb="delete", resource="testruns"):
             labd.end(run["id"])
             tests.until(lambda test: test.finished_at is not None and not test.held)
-            eventually(lambda: fake.faults.requests["delete", "testruns"])
+            eventually(lambda: server.faults.requests["delete", "testruns"])
             second.kill()
         assert tests.reach("Passed").run_id == run["id"]
         Process(stack, cluster, labd, tmp_path, *options)

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from labd.cli.main import main
 from labd.operator.testrun import FINALIZER
-from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.cluster import Cluster, Server
 from tests.kubernetes.operating import Labd, Operators, Tests
 from tests.kubernetes.test_fake_kubectl import Failed, Kubectl, kubectl
 from tests.kubernetes.test_operator import labd, operators, tests
@@ -139,11 +139,10 @@ def test_two_of_one_name(tests: Tests, kubectl: Kubectl) -> None:
 
 
 def test_who_may_not_write_events_is_told_once_and_nothing_else_is_missing(
-    labd: Labd, fake: object, cluster: Cluster, tests: Tests, operators: Operators, capsys: pytest.CaptureFixture[str]
+    server: Server, labd: Labd, tests: Tests, operators: Operators, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cluster.fake is not None
     labd.free()
-    with cluster.fake.access.forbidden("create", "events"):
+    with server.forbidden("create", "events"):
         operators.start()
         tests.create()
         labd.end(str(tests.reach("Running").run_id))

@@ -74,7 +74,7 @@ class FakeApiServer:
             self.access.authority = self.ca_file.read_text()
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(self.ca_file, Path(self._folder.name) / "server.key")
-        self._door: _Door | None = None
+        self._door: Door | None = None
         self.port = 0
         self._open()
         for name in ("default", "kube-system"):
@@ -86,7 +86,7 @@ class FakeApiServer:
         return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
 
     def _open(self) -> None:
-        door = _Door(("127.0.0.1", self.port), self._handler(), self._context)
+        door = Door(("127.0.0.1", self.port), self._handler(), self._context)
         self.port = door.server_address[1]
         threading.Thread(target=door.serve_forever, args=(0.02,), name="fake API server", daemon=True).start()
         self._door = door
@@ -143,6 +143,12 @@ class FakeApiServer:
             yield
         finally:
             self._open()
+
+    @contextmanager
+    def forbidden(self, verb: str, resource: str) -> Iterator[None]:
+        """Nobody may do this meanwhile."""
+        with self.access.forbidden(verb, resource):
+            yield
 
     @property
     def bookmark_every_s(self) -> float:
@@ -397,7 +403,9 @@ def _verb(request: Request) -> str:
     return verbs[request.method]
 
 
-class _Door(ThreadingHTTPServer):
+class Door(ThreadingHTTPServer):
+    """Connections that can be reset."""
+
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 256
