@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import secrets
+import signal
 import ssl
 import subprocess
 import sys
@@ -142,6 +143,7 @@ def main() -> int:
     options.add_argument("folder", type=Path, help="where the binaries are")
     options.add_argument("command", nargs=argparse.REMAINDER)
     chosen = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the servers end too
     with served(chosen.folder) as kubeconfig:
         return subprocess.run(chosen.command, check=False, env={**os.environ, "KUBECONFIG": str(kubeconfig)}).returncode
 
