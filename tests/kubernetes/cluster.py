@@ -1,6 +1,7 @@
 """The cluster that tests run against: a real API server where `make test-kubernetes` names one, or the fake."""
 
 import os
+import re
 import socket
 import time
 import uuid
@@ -10,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kubernetes import client, config, watch
 
 from tests.kubernetes.fake import FakeApiServer
 from tests.kubernetes.gate import Gate
 
+SCHEDULER = "labd-tests"
+"""Of the tests' pods: no scheduler of a real cluster takes them from the tests' node."""
 _ACCOUNTS_S = 60.0
 _COMMON = {"kube-root-ca.crt", "default"}
 
@@ -38,6 +42,12 @@ class Cluster:
     @property
     def custom(self) -> Any:
         return client.CustomObjectsApi(self.api)
+
+    def needs(self, minor: int, what: str) -> None:
+        """Skips the test on a server older than 1.``minor``."""
+        version: Any = client.VersionApi(self.api).get_code()
+        if int(re.sub(r"\D.*", "", version.minor)) < minor:
+            pytest.skip(f"{what} needs Kubernetes 1.{minor}: this server is {version.git_version}")
 
     def names(self, plural: str, selector: str = "") -> list[str]:
         """Of the core objects of a kind in the namespace; without those that every namespace has."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 import yaml
 from kubernetes import client as kubernetes
 
@@ -27,6 +28,7 @@ PATIENCE_S = 60.0
 """How long something may take that takes a moment, on a busy machine."""
 FAST = Times(lease_s=2, lead_s=1.2, retry_s=0.2)
 T = TypeVar("T")
+MADE_BY_TESTS = {"labd.dev/test": "true"}
 CRD_FILE = Path(__file__).parents[2] / "labd/operator/testruns.labd.dev.yaml"
 
 
@@ -116,6 +118,14 @@ class Tests:
     def delete(self, name: str = "smoke") -> None:
         self._api.delete_namespaced_custom_object(**self._place, name=name)
 
+    def let_go(self) -> None:
+        """Takes the finalizers off, so that the namespace can go without an operator."""
+        for test in self.all():
+            if test.held:
+                self._api.patch_namespaced_custom_object(
+                    **self._place, name=test.name, body={"metadata": {"finalizers": None}}
+                )
+
     def until(self, holds: Callable[[TestRun], bool], name: str = "smoke") -> TestRun:
         """The TestRun once this holds of it."""
 
@@ -193,18 +203,40 @@ def eventually(look: Callable[[], T | None]) -> T:
     return found
 
 
+def uninstall(cluster: Cluster) -> None:
+    """Takes the definition away that a test left in the cluster; skips the test where it is somebody's own."""
+    crds: Any = kubernetes.ApiextensionsV1Api(cluster.api)
+    name = f"{PLURAL}.{GROUP}"
+    try:
+        found = crds.read_custom_resource_definition(name)
+    except kubernetes.ApiException as error:
+        if error.status != 404:
+            raise
+        return
+    if not MADE_BY_TESTS.items() <= (found.metadata.labels or {}).items():
+        pytest.skip(f"the cluster has {name}, which is not of these tests")
+    crds.delete_custom_resource_definition(name)
+    source = TestRuns(connect(str(cluster.kubeconfig)))
+    eventually(lambda: not _served(source, cluster.namespace))
+
+
 @contextmanager
 def installed(cluster: Cluster) -> Iterator[None]:
     """The definition of TestRuns in the cluster; one that was there stays."""
     crds: Any = kubernetes.ApiextensionsV1Api(cluster.api)
+    definition = yaml.safe_load(CRD_FILE.read_text())
+    definition["metadata"].setdefault("labels", {}).update(MADE_BY_TESTS)
     try:
-        crds.create_custom_resource_definition(yaml.safe_load(CRD_FILE.read_text()))
+        crds.create_custom_resource_definition(definition)
     except kubernetes.ApiException as error:
         if error.status != 409:
             raise
     source = TestRuns(connect(str(cluster.kubeconfig)))
     eventually(lambda: _served(source, cluster.namespace))
-    yield
+    try:
+        yield
+    finally:
+        Tests(cluster).let_go()
 
 
 def _served(source: TestRuns, namespace: str) -> bool:

@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 
 from labd.client.types import Run
 from tests.integration.labd_support import Daemon, StreamAgent, until
-from tests.kubernetes.cluster import free_ports, hurtable, namespaced
+from tests.kubernetes.cluster import SCHEDULER, free_ports, hurtable, namespaced
 from tests.kubernetes.fake import FakeApiServer
 from tests.kubernetes.node import LocalNode
 from tests.kubernetes.small_runner import small_runner
@@ -46,7 +46,7 @@ class Lab:
         urls = ",".join(f"http://{door}" for door in doors)
         clusters.write_text(
             f"clusters: [{{name: lab, kubeconfig: {cluster.kubeconfig}, namespace: {cluster.namespace}, "
-            f'image: "runner:1", url: "{urls}", finished_ttl_s: 0, stop_grace_s: 2}}]\n'
+            f'scheduler: {SCHEDULER}, image: "runner:1", url: "{urls}", finished_ttl_s: 0, stop_grace_s: 2}}]\n'
         )
         options = ["--clusters", str(clusters), "--keys", str(folder / "keys")]
         if database:

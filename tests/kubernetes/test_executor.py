@@ -18,7 +18,7 @@ from labd.executors.kubernetes.settings import Clusters
 from labd.model.check import CheckState
 from labd.model.run import Cause
 from labd.model.source import GitSource
-from tests.kubernetes.cluster import Cluster, Server
+from tests.kubernetes.cluster import SCHEDULER, Cluster, Server
 
 WITHIN_S = 30.0
 LONG_AGO = "2020-01-01T00:00:00Z"
@@ -60,6 +60,7 @@ class Labs:
 
     def settings(self, name: str = "lab", **settings: Any) -> Settings:
         place = {"kubeconfig": self.cluster.kubeconfig, "namespace": self.cluster.namespace, "image": "runner:1"}
+        place["scheduler"] = SCHEDULER
         return Settings(**{"name": name, **place, **settings})
 
     def die(self) -> None:
@@ -531,8 +532,9 @@ def test_many_at_once_are_each_made_once(labs: Labs) -> None:
     assert statuses == {Alive(1)}
 
 
-def test_the_fake_refuses_what_is_not_restricted(labs: Labs) -> None:
+def test_restricted_namespaces_refuse_what_is_not(labs: Labs) -> None:
     """Else the first test here would say nothing."""
+    labs.cluster.needs(23, "Pod Security admission")
     with pytest.raises(ApiException) as refusal:
         labs.cluster.core.create_namespaced_pod(
             labs.cluster.namespace,

@@ -26,6 +26,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: p, labels: {app: test}}
 spec:
+  schedulerName: labd-tests
   restartPolicy: Never
   containers:
   - {name: main, image: "shell:1", command: [sh, -c, "echo hello; exec sleep 100"]}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.cluster import SCHEDULER, Cluster
 
 Object = dict[str, Any]
 
@@ -18,7 +18,12 @@ def config_map(name: str, **data: str) -> Object:
 def pod(name: str, **spec: Any) -> Object:
     return {
         "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "runner:1"}], **spec},
+        "spec": {
+            "schedulerName": SCHEDULER,
+            "restartPolicy": "Never",
+            "containers": [{"name": "main", "image": "runner:1"}],
+            **spec,
+        },
     }
 
 

@@ -4,13 +4,14 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kubernetes.cluster import Cluster, Server, namespaced
+from tests.kubernetes.cluster import SCHEDULER, Cluster, Server, namespaced
 from tests.kubernetes.fake import FakeApiServer
 from tests.kubernetes.json_api import AWAY, MERGE, JsonApi, Object, Refused
 
@@ -64,12 +65,14 @@ def test_an_object_stays_until_its_finalizers_are_gone(cluster: Cluster, api: Js
         api.request("GET", where)
 
 
-def test_a_custom_resource_has_defaults_rules_and_a_status_of_its_own(cluster: Cluster, api: JsonApi) -> None:
-    spec = {
+@contextmanager
+def things(cluster: Cluster, api: JsonApi, **spec: Any) -> Iterator[tuple[str, Object]]:
+    """Where objects of a kind of the test's own are, and one of them."""
+    schema = {
         "type": "object",
         "required": ["size"],
         "properties": {"size": {"type": "integer", "maximum": 5}, "mode": {"type": "string", "default": "fast"}},
-        "x-kubernetes-validations": [{"rule": "self.size == oldSelf.size", "message": "the size cannot be changed"}],
+        **spec,
     }
     status = {"type": "object", "properties": {"state": {"type": "string"}}}
     version = {
@@ -77,7 +80,7 @@ def test_a_custom_resource_has_defaults_rules_and_a_status_of_its_own(cluster: C
         "served": True,
         "storage": True,
         "subresources": {"status": {}},
-        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec, "status": status}}},
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": schema, "status": status}}},
     }
     group = f"{cluster.namespace}.example.com"
     names = {"plural": "things", "kind": "Thing"}
@@ -87,15 +90,20 @@ def test_a_custom_resource_has_defaults_rules_and_a_status_of_its_own(cluster: C
     place = f"/apis/{group}/v1/namespaces/{cluster.namespace}/things"
     try:
         until(lambda: _is_served(api, place))
-        thing = {"apiVersion": f"{group}/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"size": 1, "x": 2}}
-        made = api.request("POST", place, {**thing, "status": {"state": "no"}})
+        yield place, {"apiVersion": f"{group}/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"size": 1}}
+    finally:
+        api.request("DELETE", f"{definitions}/things.{group}")
+    until(lambda: not _is_served(api, place))
+
+
+def test_a_custom_resource_has_defaults_and_a_status_of_its_own(cluster: Cluster, api: JsonApi) -> None:
+    with things(cluster, api) as (place, thing):
+        made = api.request("POST", place, {**thing, "spec": {"size": 1, "x": 2}, "status": {"state": "no"}})
         assert (made["spec"], made.get("status"), made["metadata"]["generation"]) == (
             {"size": 1, "mode": "fast"},
             None,
             1,
         )
-        with pytest.raises(Refused, match=r'^422: Thing.*"t" is invalid: spec: Invalid value: .*the size cannot be'):
-            api.request("PATCH", f"{place}/t", {"spec": {"size": 2}}, kind=MERGE)
         with pytest.raises(Refused, match=r"^422: .*spec.size: Required value"):
             api.request("POST", place, {**thing, "metadata": {"name": "u"}, "spec": {}})
         changed = api.request(
@@ -107,9 +115,15 @@ def test_a_custom_resource_has_defaults_rules_and_a_status_of_its_own(cluster: C
             1,
         )
         assert api.request("PATCH", f"{place}/t", {"spec": {"mode": "slow"}}, kind=MERGE)["metadata"]["generation"] == 2
-    finally:
-        api.request("DELETE", f"{definitions}/things.{group}")
-    until(lambda: not _is_served(api, place))
+
+
+def test_a_custom_resource_keeps_its_rules(cluster: Cluster, api: JsonApi) -> None:
+    cluster.needs(25, "a rule of a CustomResourceDefinition")
+    rule = {"rule": "self.size == oldSelf.size", "message": "the size cannot be changed"}
+    with things(cluster, api, **{"x-kubernetes-validations": [rule]}) as (place, thing):
+        api.request("POST", place, thing)
+        with pytest.raises(Refused, match=r'^422: Thing.*"t" is invalid: spec: Invalid value: .*the size cannot be'):
+            api.request("PATCH", f"{place}/t", {"spec": {"size": 2}}, kind=MERGE)
 
 
 def _is_served(api: JsonApi, place: str) -> bool:
@@ -123,7 +137,11 @@ def _is_served(api: JsonApi, place: str) -> bool:
 
 def test_pods_token_says_which_pod_it_is_until_that_is_gone(cluster: Cluster, api: JsonApi) -> None:
     container = {"name": "main", "image": "a:1"}
-    pod = api.request("POST", path(cluster, "pods"), {"metadata": {"name": "p"}, "spec": {"containers": [container]}})
+    pod = api.request(
+        "POST",
+        path(cluster, "pods"),
+        {"metadata": {"name": "p"}, "spec": {"schedulerName": SCHEDULER, "containers": [container]}},
+    )
     bound = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": pod["metadata"]["uid"]}
     wanted = {"spec": {"audiences": ["labd"], "expirationSeconds": 600, "boundObjectRef": bound}}
     token = api.request("POST", path(cluster, "serviceaccounts", "default/token"), wanted)["status"]["token"]
@@ -218,7 +236,11 @@ def test_requests_fail_as_a_test_wants_it(cluster: Cluster, api: JsonApi, server
 
 def test_patches_of_every_kind(cluster: Cluster, api: JsonApi) -> None:
     containers = [{"name": "a", "image": "a:1"}, {"name": "b", "image": "b:1"}]
-    api.request("POST", path(cluster, "pods"), {"metadata": {"name": "p"}, "spec": {"containers": containers}})
+    api.request(
+        "POST",
+        path(cluster, "pods"),
+        {"metadata": {"name": "p"}, "spec": {"schedulerName": SCHEDULER, "containers": containers}},
+    )
     where = path(cluster, "pods", "p")
     strategic = {"spec": {"containers": [{"name": "b", "image": "b:2"}]}}
     found = api.request("PATCH", where, strategic, kind="application/strategic-merge-patch+json")

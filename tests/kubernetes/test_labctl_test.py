@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from labd.cli.main import main
 from tests.kubernetes.cluster import Cluster, Server
-from tests.kubernetes.operating import Tests, installed
+from tests.kubernetes.operating import Tests, installed, uninstall
 
 Labctl = Callable[..., Result]
 LABD = "http://127.0.0.1:9"
@@ -205,6 +205,7 @@ def test_no_token_goes_where_a_status_says(labctl: Labctl, tests: Tests, monkeyp
 
 
 def test_a_cluster_without_the_definition(cluster: Cluster, server: Server, labctl: Labctl, script: str) -> None:
+    uninstall(cluster)
     for arguments in (["status"], ["status", "smoke"], ["schedule", "--app", "a", "--script", script]):
         result = labctl(*arguments)
         assert result.exit_code == 65

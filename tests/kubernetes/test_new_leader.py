@@ -14,7 +14,7 @@ from labd.model.identity import ANONYMOUS
 from labd.model.run import Cause, ExecutorName, RunState
 from labd.services.lab import Lab
 from labd.services.running import RunView
-from tests.kubernetes.cluster import Cluster, Server
+from tests.kubernetes.cluster import SCHEDULER, Cluster, Server
 from tests.kubernetes.test_executor import ENDS, RUNNING, until
 from tests.postgresql import PostgresServer
 from tests.unit.labd.fakes import RESULT, FakeClock, attach, open_lab, report
@@ -39,6 +39,7 @@ class Twins:
             "kubeconfig": self.cluster.kubeconfig,
             "namespace": self.cluster.namespace,
             "image": "runner:1",
+            "scheduler": SCHEDULER,
         }
         settings = Settings(name="here", stop_grace_s=1, lost_limit_s=1, finished_ttl_s=0, **place)
         pods = KubernetesExecutor(Clusters(clusters=(settings,)), "lab1", lambda _: Door("http://labd.test"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.cluster import SCHEDULER, Cluster
 from tests.kubernetes.node import LocalNode
 
 Object = dict[str, Any]
@@ -17,7 +17,13 @@ def pod(name: str, script: str, *, container: Object | None = None, **spec: Any)
     main = {"name": "main", "image": "shell:1", "command": ["sh", "-c", script], **(container or {})}
     return {
         "metadata": {"name": name},
-        "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 5, "containers": [main], **spec},
+        "spec": {
+            "schedulerName": SCHEDULER,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 5,
+            "containers": [main],
+            **spec,
+        },
     }
 
 

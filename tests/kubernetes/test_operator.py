@@ -16,7 +16,7 @@ from labd.operator.service import Operator
 from labd.operator.testrun import run_name
 from tests.kubernetes.cluster import Cluster, Server, namespaced
 from tests.kubernetes.fake import FakeApiServer
-from tests.kubernetes.operating import Labd, Operators, Tests, eventually, installed
+from tests.kubernetes.operating import Labd, Operators, Tests, eventually, installed, uninstall
 
 
 @pytest.fixture
@@ -357,6 +357,7 @@ def test_a_run_made_by_an_operator_with_other_options_is_found(labd: Labd, tests
 def test_without_the_definition_it_says_how_to_install_it_and_waits(
     cluster: Cluster, server: Server, labd: Labd, operators: Operators, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    uninstall(cluster)
     operator = operators.start()
     said = ""
 

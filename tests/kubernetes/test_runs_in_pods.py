@@ -8,7 +8,7 @@ import pytest
 
 from deploy.demo.lab import DEMO_AGENT, Lab, running_lab
 from labd.client import LabClient, ProblemError
-from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.cluster import SCHEDULER, Cluster
 from tests.kubernetes.node import LocalNode
 from tests.kubernetes.test_executor import until
 
@@ -25,6 +25,7 @@ def lab(cluster: Cluster, node: LocalNode, tmp_path: Path) -> Iterator[Lab]:
         "kubeconfig": str(cluster.kubeconfig),
         "namespace": cluster.namespace,
         "image": "labd-runner:1",
+        "scheduler": SCHEDULER,
         "finished_ttl_s": 0,
         "stop_grace_s": 5,
         "image_pull_limit_s": 1,

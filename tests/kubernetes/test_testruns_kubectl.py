@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from labd.cli.main import main
 from labd.operator.testrun import FINALIZER
-from tests.kubernetes.cluster import Cluster, Server
+from tests.kubernetes.cluster import Server
 from tests.kubernetes.operating import Labd, Operators, Tests
 from tests.kubernetes.test_fake_kubectl import Failed, Kubectl, kubectl
 from tests.kubernetes.test_operator import labd, operators, tests

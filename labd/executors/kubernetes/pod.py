@@ -98,6 +98,8 @@ def pod(job: Job, cluster: Cluster, door: Door, lab: str) -> Json:
         ]
     if cluster.priority_class is not None:
         spec["priorityClassName"] = cluster.priority_class
+    if cluster.scheduler is not None:
+        spec["schedulerName"] = cluster.scheduler
     metadata = _metadata(job, lab)
     metadata["labels"] = {**cluster.labels, **metadata["labels"]}
     if cluster.annotations:

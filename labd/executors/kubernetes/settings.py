@@ -197,6 +197,8 @@ class Cluster(Model):
     node_selector: dict[Key, Value] = Field(default_factory=dict)
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
     priority_class: ObjectName | None = None
+    scheduler: ObjectName | None = None
+    """Which finds a node for the pods; None: the cluster's own."""
     labels: dict[Key, Value] = Field(default_factory=dict)
     """Of the pods, beside labd's own."""
     annotations: dict[Key, Annotated[str, StringConstraints(max_length=4096)]] = Field(default_factory=dict)

@@ -29,6 +29,7 @@ EVERYTHING = Cluster(
         Toleration(key="node.kubernetes.io/unreachable", operator="Exists", effect="NoExecute", seconds=30),
     ),
     priority_class="batch",
+    scheduler="bin-packing",
     labels={"cost": "lab"},
     annotations={"sidecar.istio.io/inject": "false"},
 )
