@@ -124,5 +124,5 @@ def test_they_use_the_source_that_is_provisioned() -> None:
     [provider] = yaml.safe_load((GRAFANA / "provisioning/dashboards/labd.yaml").read_text())["providers"]
     compose = yaml.safe_load((GRAFANA.parent / "compose.yaml").read_text())["services"]["grafana"]
     assert f"./grafana/dashboards:{provider['options']['path']}:ro" in compose["volumes"]
-    needed = set(re.findall(r"\$(\w+)", (GRAFANA / "provisioning/datasources/labd.yaml").read_text()))
+    needed = set(re.findall(r"\$([A-Z]\w+)", (GRAFANA / "provisioning/datasources/labd.yaml").read_text()))
     assert needed <= compose["environment"].keys()

@@ -151,9 +151,17 @@ def test_the_lab_of_the_compose_file_is_secure() -> None:
 
 def test_passwords_come_from_a_file_that_nobody_commits() -> None:
     text = (DEPLOY / "compose.yaml").read_text()
-    used = set(re.findall(r"\$\{(\w+)", text)) | {"LABD_INFLUX_TOKEN"}
+    used = set(re.findall(r"\$\{(\w+)", text))
     example = dict(re.findall(r"^(\w+)=(.*)$", (DEPLOY / "compose.env.example").read_text(), flags=re.MULTILINE))
     assert used == example.keys()
     assert [name for name, value in example.items() if value and re.search("PASSWORD|TOKEN", name)] == []
-    assert "deploy/.env" in (ROOT / ".gitignore").read_text().splitlines()
-    assert "deploy/.env" in (ROOT / ".dockerignore").read_text().splitlines()
+    for ignored in (".gitignore", ".dockerignore"):
+        assert {"deploy/.env", "deploy/secrets/"} <= set((ROOT / ignored).read_text().splitlines())
+
+
+def test_secrets_are_files_which_containers_that_are_read_only_can_have() -> None:
+    document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    assert all(one.keys() == {"file"} and one["file"].startswith("./secrets/") for one in document["secrets"].values())
+    takers = [name for name, one in document["services"].items() if "influx_token" in one.get("secrets", [])]
+    assert takers == ["labd", "influxdb", "grafana"]
+    assert [name for name, one in document["services"].items() if one.get("read_only")] == ["labd", "agent"]
