@@ -395,6 +395,25 @@ def test_several_labds_share_keys_and_may_be_drained_one_by_one() -> None:
     assert not any(one["kind"] == "PodDisruptionBudget" for one in rendered(DEFAULTS))
 
 
+def test_the_pod_that_restores_has_what_labd_has() -> None:
+    page = (ROOT / "docs/how-to/back-up-and-restore.md").read_text()
+    written = page.partition("<!-- file: restore.yaml -->\n```yaml\n")[2].partition("```")[0]
+    pod = yaml.safe_load(written)
+    spec = of_kind(rendered(DEFAULTS), "StatefulSet", "labd")["spec"]
+    for release in KUBERNETES:
+        kubernetes_validate.validate(pod, release, strict=True)
+    [restoring], [labd_pod] = pod["spec"]["containers"], spec["template"]["spec"]["containers"]
+    assert (restoring["image"], restoring["securityContext"]) == (labd_pod["image"], labd_pod["securityContext"])
+    mounts = [one for one in labd_pod["volumeMounts"] if one["name"] != "settings"]
+    assert sorted(map(str, restoring["volumeMounts"])) == sorted(map(str, mounts))
+    [keys, theirs] = [
+        next(one["secret"] for one in of["volumes"] if one["name"] == "keys")
+        for of in (pod["spec"], spec["template"]["spec"])
+    ]
+    assert keys == theirs
+    assert spec["volumeClaimTemplates"][0]["metadata"]["name"] == "data"
+
+
 def test_keys_are_made_before_anything_needs_them() -> None:
     job = of_kind(rendered(DEFAULTS), "Job", "labd-make-keys")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install"
