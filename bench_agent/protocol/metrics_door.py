@@ -3,6 +3,8 @@
 One request after the other, each with a deadline: whoever is slow makes others wait for seconds, and costs no memory.
 """
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,16 @@ PATH = "/metrics"
 class _Handler(WSGIRequestHandler):
     timeout = REQUEST_S
 
+    def handle(self) -> None:
+        """Ends with the deadline also for who sends byte by byte, each of which comes in time."""
+        deadline = threading.Timer(self.timeout, _hang_up, [self.connection])
+        deadline.daemon = True
+        deadline.start()
+        try:
+            super().handle()
+        finally:
+            deadline.cancel()
+
     def log_message(self, *_: Any) -> None:
         """Prometheus comes every few seconds."""
 
@@ -34,6 +46,11 @@ class _Server(WSGIServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Who goes away, or stays silent, has no more to be told."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has gone by itself
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class MetricsDoor:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import can
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench_agent.client import BenchClient, NegativeResponse, UdsTimeout
@@ -190,7 +191,11 @@ def test_prometheus_is_told_the_same(
         for _ in range(2):
             bench.ecu("ECM").call("read", did="VIN")
             measured(running)
-    with urllib.request.urlopen(f"http://127.0.0.1:{door.port}/metrics", timeout=20) as answer:
+    url = f"http://127.0.0.1:{door.port}/metrics"
+    request = urllib.request.Request(url, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - our own
+        assert list(openmetrics_families(answer.read().decode()))  # type: ignore[no-untyped-call]
+    with urllib.request.urlopen(url, timeout=20) as answer:
         text = answer.read().decode()
     samples = {
         (sample.name, *sorted(sample.labels.values())): sample.value

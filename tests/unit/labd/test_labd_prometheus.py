@@ -1,18 +1,23 @@
 """What Prometheus is told, as it parses it."""
 
+import contextlib
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 from prometheus_client import generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from bench_agent.protocol import metrics_door
 from bench_agent.protocol.metrics_door import MetricsDoor
 from labd.model.identity import ANONYMOUS
 from labd.model.point import Point
+from labd.services import event_points
 from labd.services.lab import Lab
 from labd.telemetry import prometheus
 from labd.telemetry.prometheus import Both, Figures
@@ -136,6 +141,61 @@ def test_who_says_nothing_does_not_keep_others_out(monkeypatch: pytest.MonkeyPat
         with urllib.request.urlopen(f"http://127.0.0.1:{door.port}/metrics", timeout=20) as answer:
             assert answer.status == 200
     door.stop()
+
+
+def test_who_speaks_byte_by_byte_does_not_keep_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_door._Handler, "timeout", 1.0)
+    door = MetricsDoor("127.0.0.1", 0, Figures(lambda: True).registry)
+    over = threading.Event()
+
+    def trickle() -> None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", door.port)) as slow:
+            slow.send(b"GET /metrics HTTP/1.1\r\nX: ")
+            started.set()
+            while not over.wait(0.05):
+                slow.send(b"x")
+
+    started, thread = threading.Event(), threading.Thread(target=trickle)
+    thread.start()
+    assert started.wait(20)
+    with urllib.request.urlopen(f"http://127.0.0.1:{door.port}/metrics", timeout=20) as answer:
+        assert answer.status == 200
+    over.set()
+    thread.join()
+    door.stop()
+
+
+def openmetrics(port: int) -> list[Sample]:
+    """What a Prometheus gets that asks for OpenMetrics; each line is valid."""
+    headers = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - our own
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        text = answer.read().decode()
+    return [sample for family in openmetrics_families(text) for sample in family.samples]  # type: ignore[no-untyped-call]
+
+
+def test_openmetrics_is_valid_and_as_long_for_500_benches_as_for_two(lab: Lab, figures: Figures) -> None:
+    door = MetricsDoor("127.0.0.1", 0, figures.registry)
+    attach(lab, report("bench-1"), report("bench-2"))
+    lab.running.create(ANONYMOUS, script="return 1", name="x", files={}, holder="ci", timeout_s=60.0)
+    settle(lab)
+    look(lab)
+    few = openmetrics(door.port)
+    assert {"labd_queue_depth", "topas_active_runners", "labd_runs"} <= {sample.name for sample in few}
+    attach(lab, *(report(f"rig-{number}") for number in range(500)), agent="racks")
+    look(lab)
+    many = openmetrics(door.port)
+    assert {sample.name: sample.value for sample in many}["labd_agents_attached"] == 2
+    assert len(many) == len(few)
+    door.stop()
+
+
+def test_names_that_anybody_chooses_are_bounded(lab: Lab, figures: Figures) -> None:
+    for number in range(event_points.TEAMS + 20):
+        tags = {"priority": "low", "team": lab.measuring._queue._names.team(f"team-{number}")}
+        figures.write([Point("queue", tags, {"depth": 1, "wait_max_s": 1.0}, 1.0)])
+    assert len(told(figures)["labd_waiting_leases"]) == event_points.TEAMS + 1
 
 
 def test_a_port_that_is_taken_is_an_error(door: MetricsDoor) -> None:
