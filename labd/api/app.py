@@ -1,6 +1,5 @@
 """The REST API as an ASGI application."""
 
-import asyncio
 import functools
 from http import HTTPStatus
 from typing import Any
@@ -36,11 +35,6 @@ from labd.api.routing import PREFIX, relate, routes_of
 from labd.model.access import Admits
 from labd.model.access_table import REST
 from labd.services.lab import Lab
-
-CHANGES_AT_ONCE = 16
-"""Requests that change something take a thread each until that is durable. More of them wait without one, so that
-others who need a thread do not wait behind them: who looks at something, and the agents.
-"""
 
 _DESCRIPTION = """
 Leases ECU benches to people and CI, and runs Lua scenarios on them.
@@ -82,7 +76,6 @@ def create_app(lab: Lab, limits: Limits | None = None) -> FastAPI:
     """The application; the lab is started and stopped by the caller."""
     app = _application(limits or Limits())
     app.state.lab = lab
-    app.state.changing = asyncio.Semaphore(CHANGES_AT_ONCE)
     return app
 
 

@@ -10,6 +10,7 @@ import contextvars
 import inspect
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from email.message import Message
 from http import HTTPStatus
@@ -26,14 +27,20 @@ from labd.api.unknown_fields import with_nearest
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
+CHANGING = ThreadPoolExecutor(16, thread_name_prefix="change")
+"""For requests that change something: each takes a thread until that is durable. So those who look at something, and
+the agents, have other threads, and do not wait behind them.
+"""
 _ABSENT = object()
 _JSON = "application/json"
 
 
-async def in_thread(function: Callable[[Argument], Result], argument: Argument) -> Result:
+async def in_thread(
+    function: Callable[[Argument], Result], argument: Argument, threads: ThreadPoolExecutor | None = None
+) -> Result:
     """What the function returns, which may wait for the database."""
     within = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(None, within.run, function, argument)
+    return await asyncio.get_running_loop().run_in_executor(threads, within.run, function, argument)
 
 
 class Received(Request):

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Header, Query, Response, params
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 
-from labd.api.calling import Call, Received, in_thread
+from labd.api.calling import CHANGING, Call, Received, in_thread
 from labd.api.context import ActorOf, LabOf, listed
 from labd.api.etags import etag, matches
 from labd.api.guard import admission_to
@@ -136,8 +136,7 @@ class Route(APIRoute):
         if self.method == "GET":
             return await self._conditional(request)
         request.content = await request.body()
-        async with request.app.state.changing:
-            response = await in_thread(self._answer, request)
+        response = await in_thread(self._answer, request, CHANGING)
         wait_s = float(request.query_params.get("wait", 0)) if self._makes is not None else 0.0
         if not wait_s or response.status_code != self._status:
             return response

@@ -35,8 +35,6 @@ KEEP_ALIVE_S = 30
 """How long an idle connection stays: longer than holders pause between heartbeats, as another handshake costs both."""
 PEER_GONE_S = 30
 """A client whose machine has vanished without a word loses its connections by then, as one does that reads nothing."""
-_OTHER_THREADS = 8
-"""Of the API and the agents' door, beside those in which something is changed."""
 _BACKLOG = 256
 
 
@@ -95,13 +93,12 @@ async def _run(
     context: "ssl.SSLContext | None",
 ) -> None:
     from labd.agents.server import AddressInUse, AgentsServer
-    from labd.api.app import CHANGES_AT_ONCE
     from labd.services.replicas import KeyDiffers
     from labd.store.errors import StoreError
 
     data, agents = settings.data, settings.agents
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(CHANGES_AT_ONCE + _OTHER_THREADS, thread_name_prefix="labd"))
+    loop.set_default_executor(ThreadPoolExecutor(16, thread_name_prefix="labd"))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
