@@ -57,6 +57,34 @@ def test_the_shell_in_it_is_shell(steps: list[str]) -> None:
         subprocess.run(["bash", "-n"], input=step, text=True, check=True, timeout=10)
 
 
+def tag_of(step: str, **variables: str) -> str:
+    """What a step of the shell tags an image with, by a docker that says what it is asked for."""
+    said = f'docker() {{ printf "%s\\n" "$@"; }}\n{step}'
+    shell = ["bash", "-euc", said]
+    done = subprocess.run(shell, env=variables, capture_output=True, text=True, check=True, timeout=10)
+    words = done.stdout.splitlines()
+    return words[words.index("--tag") + 1]
+
+
+def test_a_release_gets_the_tag_that_the_chart_asks_for() -> None:
+    tag = f"v{yaml.safe_load((CI.parent / 'helm/labd/Chart.yaml').read_text())['appVersion']}"
+    given = {"REGISTRY": "r", "CI_REGISTRY_IMAGE": "r", "ROLE": "daemon", "GITHUB_SHA": "c", "CANDIDATE": "c"}
+    assert tag_of(github()[1][-1], GITHUB_REF_NAME=tag, **given) == f"r/daemon:{tag[1:]}"
+    assert tag_of(github()[1][-1], GITHUB_REF_NAME="main", **given) == "r/daemon:main"
+    named = {"CI_COMMIT_TAG": tag, "CI_COMMIT_REF_SLUG": "v0-1-0"}
+    assert tag_of(gitlab()[1][-1], **named, **given) == f"r/daemon:{tag[1:]}"
+    assert tag_of(gitlab()[1][-1], CI_COMMIT_REF_SLUG="main", **given) == "r/daemon:main"
+
+
+@pytest.mark.parametrize("steps", [github()[1], gitlab()[1]], ids=["github", "gitlab"])
+def test_every_platform_that_is_built_is_described_and_looked_through(steps: list[str]) -> None:
+    [build] = [step for step in steps if "--platform linux/" in step]
+    platforms = build.partition("--platform ")[2].split()[0].replace("linux/", "").split(",")
+    for wanted in ("spdx-json", "--fail-on"):
+        [step] = [step for step in steps if wanted in step and "for arch in" in step]
+        assert f"for arch in {' '.join(platforms)};" in step
+
+
 def test_gitlab_jobs_need_jobs_that_there_are() -> None:
     document, _ = gitlab()
     for one in document.values():
