@@ -119,10 +119,11 @@ def run() -> None:
     "executor",
     type=click.Choice(["process", "bench", "kubernetes"]),
     help="Where the script runs: a process beside labd, on the bench's own machine beside the bus, for timing that "
-    "cannot cross a network, or in a pod. Else as the policy says of the team: a process, unless it says otherwise.",
+    "cannot cross a network, or in a pod. Else as the policy says of the team: a process, unless it says otherwise; "
+    "with --git or --cluster, in a pod.",
 )
 @click.option(
-    "--cluster", metavar="NAME", help="Of --on kubernetes: which cluster, by its name at labd; else the default one."
+    "--cluster", metavar="NAME", help="For a pod: in which cluster, by its name at labd; else the default one."
 )
 @click.option("--name", help="What to call it; else the script's file name.")
 @click.option(

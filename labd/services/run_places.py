@@ -19,6 +19,11 @@ class Place:
     git: GitSource | None = None
 
 
+def unless_told(of_team: ExecutorName, cluster: str | None, git: GitSource | None) -> ExecutorName:
+    """The executor of a run that names none: that of its team, but for what takes a pod."""
+    return of_team if cluster is None and git is None else ExecutorName.KUBERNETES
+
+
 def place_of(
     executors: Mapping[ExecutorName, Executor], executor: ExecutorName, cluster: str | None, git: GitSource | None
 ) -> Place:

@@ -22,7 +22,7 @@ from labd.services.identifiers import new_run_id
 from labd.services.leasing import BenchAccess, new_lease
 from labd.services.ledger import Ledger
 from labd.services.limits import RunLimits
-from labd.services.run_places import Place, place_of, require_source
+from labd.services.run_places import Place, place_of, require_source, unless_told
 from labd.services.wishes import benches_wanted, obstacle_now, parse_wanted
 from labd.store.unit import Unit
 from labd.store.units.runs import StoredResult
@@ -106,12 +106,13 @@ class Running:
         """Queues a run; when its benches are free it is RUNNING at once. Raises Invalid.
 
         It executes ``script``, or what is in a repository, ``git``. Without an ``executor`` it lives where its team's
-        runs do.
+        runs do, or in a pod where a ``cluster`` or ``git`` takes one.
         """
         contents = [(path, _digest(content), content) for path, content in (data_files or {}).items()]
         wanted = parse_wanted(selector, benches)
         with self._core.transaction(actor) as ledger:
-            where = place_of(self._executors, executor or ledger.policy.team(team).executor, cluster, git)
+            executor = executor or unless_told(ledger.policy.team(team).executor, cluster, git)
+            where = place_of(self._executors, executor, cluster, git)
             require_source(script, git, {**files, **(data_files or {})}, where.executor)
             lease = self._lease(
                 ledger,

@@ -94,8 +94,8 @@ class RunRequest(Request):
         Annotated[ExecutorName, Field(strict=False)] | None,
         Field(
             description="Where the script runs: `process` beside labd, `bench` on the bench's own machine beside the "
-            "bus, for tests whose timing cannot cross a network, `kubernetes` in a pod of a cluster. null: as the "
-            "policy says of the team."
+            "bus, for tests whose timing cannot cross a network, `kubernetes` in a pod of a cluster. null: in a "
+            "pod with `git` or `cluster`, else as the policy says of the team."
         ),
     ] = None
     cluster: Annotated[

@@ -326,6 +326,13 @@ def test_sources_that_cannot_be_are_refused_by_field(
     assert [one.field for one in refused.value.errors] == [field]
 
 
+@pytest.mark.parametrize("changes", [{"script": None, "git": GIT}, {"cluster": "lab-b"}])
+def test_what_takes_a_pod_gets_one_unless_told_otherwise(lab: Lab, pods: FakeClusters, changes: dict[str, Any]) -> None:
+    attach(lab, report("bench-1"))
+    assert _submit(lab, executor=None, **changes).executor is ExecutorName.KUBERNETES
+    assert _submit(lab, executor=None).executor is ExecutorName.PROCESS, "as the policy says of the team"
+
+
 def test_a_run_that_brought_its_script_has_no_commit(lab: Lab, pods: FakeClusters) -> None:
     attach(lab, report("bench-1"))
     with pytest.raises(Conflict, match="from no Git repository"):
