@@ -187,7 +187,10 @@ def operator(
             namespaces=tuple(teams) or (None,),
             times=Times.of(lease_s),
         )
-        server = serve_health(host, port, running)
+        try:
+            server = serve_health(host, port, running)
+        except OSError as error:
+            raise OSError(f"--health {health}: {error.strerror or error}") from error
     except (ClusterError, LabError, OSError) as error:
         click.echo(f"labd operator: cannot start: {error}", err=True)
         sys.exit(1)

@@ -89,7 +89,7 @@ class InfluxTarget:
         except ApiException as error:
             answer = _answer(error)
         except Exception as error:  # whatever urllib3, ssl and the client raise
-            answer = Answer(Meaning.LATER, _brief(f"{type(error).__name__}: {error}"))
+            answer = Answer(Meaning.LATER, _brief(_words(error)))
         else:
             return Answer(Meaning.WRITTEN)
         if answer.meaning is Meaning.MISCONFIGURED:
@@ -121,6 +121,16 @@ class InfluxTarget:
         )
         self._deadline = Deadline(self._client.api_client.rest_client.pool_manager)
         self._api = self._client.write_api(write_options=SYNCHRONOUS)
+
+
+def _words(error: BaseException) -> str:
+    """What went wrong, by the operating system where its word lies underneath: urllib3 wraps it up more than once."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{cause.strerror}: {cause.filename}" if cause.filename else cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return f"{type(error).__name__}: {error}"
 
 
 _LEFT_OUT = re.compile(r"partial write:.*\bdropped=(\d+)", re.DOTALL)

@@ -209,6 +209,16 @@ def test_a_token_file_that_is_gone_is_trouble_like_any_other(
     assert influx.kept == lines(2)
 
 
+def test_what_keeps_it_from_sending_is_told_in_few_words(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        assert InfluxTarget(InfluxSettings(url, "lab", "labd")).send([b"x y=1"]).message == "Connection refused"
+        gone = tmp_path / "influx.token"
+        answer = InfluxTarget(InfluxSettings(url, "lab", "labd", gone)).send([b"x y=1"])
+    assert answer.message == f"No such file or directory: {gone}"
+
+
 @pytest.mark.parametrize(
     ("header", "wait"), [("7", 7.0), ("86400", RETRY_AFTER_MAX_S), ("0", 1.0), ("soon", 1.0), ("-5", 1.0)]
 )

@@ -13,6 +13,7 @@ from labd.operator.command import operator
         (["-n", "=blue"], "'=blue': expected NAME or NAME=TEAM"),
         (["--executor", "process", "--cluster", "here"], "--cluster is where pods are"),
         (["--health", "8472"], "'8472': expected HOST:PORT, such as 127.0.0.1:8472"),
+        (["--executor", "pod"], "'pod' is not one of 'kubernetes', 'process', 'bench'"),
         (["--ttl", "0"], "0.0 is not in the range x>0"),
     ],
 )
