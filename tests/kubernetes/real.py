@@ -66,6 +66,7 @@ def served(binaries: Path) -> Iterator[Path]:
             service_account_key_file=key,
             service_account_signing_key_file=key,
             service_cluster_ip_range="10.0.0.0/24",
+            allow_privileged="true",
             endpoint_reconciler_type="none",
             # nobody else makes the account `default` that each pod would have to have
             disable_admission_plugins="" if managed else "ServiceAccount",
