@@ -28,6 +28,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
     server: Server = request.getfixturevalue("server")
     fake = server if isinstance(server, FakeApiServer) else None
     with namespaced(server.kubeconfig(tmp_path / "kubeconfig"), fake) as found:
+        server.faults.requests.clear()
         yield found
 
 

@@ -216,7 +216,7 @@ def test_a_run_that_labd_does_not_know_any_more_is_lost(labd: Labd, tests: Tests
 def test_an_operator_serves_its_namespaces_and_no_others(
     cluster: Cluster, labd: Labd, tests: Tests, operators: Operators
 ) -> None:
-    with namespaced(cluster.kubeconfig, cluster.fake) as elsewhere:
+    with namespaced(cluster.kubeconfig, cluster.fake) as elsewhere, installed(elsewhere):
         others = Tests(elsewhere)
         others.create()
         operators.start()
