@@ -484,6 +484,7 @@ REFUSED: list[tuple[str, str]] = [
     ("prometheus.topas=true", "nothing to fetch"),
     ("prometheus.enabled=true,prometheus.agentsPort=8480", "choose another"),
     ("networkPolicy.egress.enabled=true", "labd talks to the API server"),
+    ("runs.enabled=false", "there are no test pods without runs.enabled"),
     ("operator.executor=docker", "/operator/executor"),
     ("labd.access.kubernetes[0].issuer=https://kubernetes.default.svc.cluster.local", "is the operator's already"),
     ("influxdb.mode=external", "say url, org and tokenSecret.name"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,12 @@ def test_the_health_of_an_agent_is_asked_for_where_its_data_is() -> None:
 def test_the_base_can_be_pinned_by_its_digest(role: str) -> None:
     assert stages()[role]["FROM"] == ["${PYTHON_IMAGE}"]
     assert instructions()[0] == ("ARG", "PYTHON_IMAGE=python:3.12-slim-bookworm")
+
+
+def test_images_and_chart_are_of_this_release() -> None:
+    release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert ("ARG", f"VERSION={release}") in instructions()
+    assert yaml.safe_load((DEPLOY / "helm/labd/Chart.yaml").read_text())["appVersion"] == release
 
 
 def test_the_runner_can_fetch_from_git() -> None:

@@ -158,6 +158,9 @@ postgresql://labd@{{ include "labd.fullname" . }}-postgresql:5432/labd
 {{- if and .Values.prometheus.serviceMonitor.enabled (not .Values.prometheus.enabled) -}}
 {{- fail "prometheus.serviceMonitor: there is nothing to fetch without prometheus.enabled" -}}
 {{- end -}}
+{{- if and .Values.operator.enabled (eq .Values.operator.executor "kubernetes") (not .Values.runs.enabled) -}}
+{{- fail "operator.executor: there are no test pods without runs.enabled; say process or bench, or disable the operator" -}}
+{{- end -}}
 {{- if and .Values.prometheus.topas (not .Values.prometheus.enabled) -}}
 {{- fail "prometheus.topas: there is nothing to fetch without prometheus.enabled" -}}
 {{- end -}}
