@@ -79,6 +79,7 @@ def schedule(
     as_json: bool,
 ) -> None:
     """Have a scenario run, from a file or from a Git repository."""
+    from labd.operator.cluster import Changed
     from labd.operator.testrun import APP_LABEL
 
     if same_site:
@@ -90,7 +91,11 @@ def schedule(
         spec["timeout"] = f"{max(1, round(timeout_s))}s"
     spec |= {key: value for key, value in (("priority", priority), ("environment", environment)) if value}
     metadata = {"labels": {APP_LABEL: app}} | ({"name": name} if name else {"generateName": f"{app[:57]}-"})
-    made = where.tests.create(where.namespace, metadata, spec)
+    try:
+        made = where.tests.create(where.namespace, metadata, spec)
+    except Changed as error:
+        text = f"there is a TestRun {name!r} in the namespace {where.namespace!r} already; --name can be left out"
+        raise Failure(text, ExitCode.REFUSED) from error
     if not (wait or follow):
         if as_json:
             print_test(made, as_json)

@@ -32,7 +32,7 @@ def news(test: TestRun, status: Status) -> Iterator[News]:
         yield News("Scheduled", f"labd has it as run {run_id}{wait}")
     former = old.get("attempt") or 1
     if attempt > former:
-        text = f"attempt {former} was lost, attempt {attempt} comes on a bench of its own"
+        text = status.get("reason") or f"attempt {former} was lost"
         yield News("Retried", text, warning=True, number=str(attempt))
     begun = status.get("state") != "Pending" and "startTime" in status
     if begun and (old.get("state", "Pending") == "Pending" or attempt > former):

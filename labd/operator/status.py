@@ -104,9 +104,15 @@ def _reason(run: Run) -> str:
     if run["state"] == "CANCELLED":
         return f"Cancelled: {run['reason']}".removesuffix(": ")
     if run["state"] == "PENDING":
-        return run["obstacle"] or ""
+        return "; ".join(part for part in (_lost(run), run["obstacle"]) if part)
     cause = run.get("cause")
     return f"{cause}: {run['reason']}" if cause and not run["reason"].startswith(str(cause)) else run["reason"]
+
+
+def _lost(run: Run) -> str:
+    """Why there is another attempt than the first; empty during the first."""
+    former = run.get("attempts", ())[-2:-1]
+    return "".join(f"attempt {one['number']} was lost: {one['cause'] or one['reason']}" for one in former)
 
 
 def _result(run: Run) -> str:

@@ -114,6 +114,12 @@ def test_a_script_that_is_too_large(labctl: Labctl, tmp_path: Path) -> None:
     assert (result.exit_code, "at most 262144" in result.output) == (64, True), result.output
 
 
+def test_a_name_that_is_taken(labctl: Labctl, tests: Tests, script: str) -> None:
+    tests.create("nightly")
+    result = labctl("schedule", "--script", script, "--app", "a", "--name", "nightly")
+    assert (result.exit_code, "there is a TestRun 'nightly'" in result.output) == (65, True), result.output
+
+
 def test_what_the_cluster_refuses_is_said(labctl: Labctl, tests: Tests, script: str) -> None:
     result = labctl("schedule", "--app", "My App", "--script", script, "--name", "smoke")
     assert (result.exit_code, "appName" in result.output) == (65, True), result.output

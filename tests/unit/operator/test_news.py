@@ -46,6 +46,7 @@ def test_of_one_whose_first_attempt_is_lost() -> None:
     again = of_run("PENDING", attempts=[FIRST, FIRST])
     told = story(of_run("RUNNING", attempts=[FIRST]), again, of_run("RUNNING", attempts=[FIRST, FIRST]))
     assert [one.reason for one in told] == ["Scheduled", "Started", "Retried", "Started"]
+    assert told[2].message == "attempt 1 was lost: Evicted"
     assert len({one.name(a_testrun()) for one in told}) == 4
 
 

@@ -72,6 +72,12 @@ def test_a_waiting_one_says_what_it_waits_for() -> None:
     assert (status["state"], status["reason"]) == ("Pending", "the benches that match are offline")
 
 
+def test_one_that_is_tried_again_says_why() -> None:
+    attempts = [{"number": 1, "cause": "PodLost", "reason": "its node is gone"}, {"number": 2, "cause": None}]
+    waits = mirror(a_testrun(), "PENDING", attempts=attempts, obstacle="all benches are offline")
+    assert (waits["reason"], waits["attempt"]) == ("attempt 1 was lost: PodLost; all benches are offline", 2)
+
+
 def test_the_cause_of_an_end_comes_first() -> None:
     assert (
         mirror(a_testrun(), "ERROR", cause="PodLost", reason="its node is gone")["reason"]
