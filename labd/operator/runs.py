@@ -108,6 +108,8 @@ class Runs:
     def _wanted(self, test: TestRun, owner: str) -> dict[str, Any]:
         spec, options = test.spec, self._options
         script = spec.get("script")
+        if (script is None) == (spec.get("git") is None):  # a cluster before Kubernetes 1.25 lets it through
+            raise Refused("expected exactly one of script and git")
         if script is not None and len(script.encode()) > SCRIPT_BYTES_MAX:
             raise Refused(f"the script has {len(script.encode())} bytes; a TestRun takes at most {SCRIPT_BYTES_MAX}")
         try:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from labd.cli.main import main
 from labd.operator.testrun import FINALIZER
-from tests.kubernetes.cluster import Server
+from tests.kubernetes.cluster import Cluster, Server
 from tests.kubernetes.operating import Labd, Operators, Tests
 from tests.kubernetes.test_fake_kubectl import Failed, Kubectl, kubectl
 from tests.kubernetes.test_operator import labd, operators, tests
@@ -81,7 +81,10 @@ def test_one_that_is_deleted_while_it_runs(labd: Labd, tests: Tests, operators: 
         ("appName: ecm", "appName: ecm, scirpt: x", 'unknown field "spec.scirpt"'),
     ],
 )
-def test_what_the_cluster_does_not_take(tests: Tests, kubectl: Kubectl, before: str, after: str, said: str) -> None:
+def test_what_the_cluster_does_not_take(
+    cluster: Cluster, tests: Tests, kubectl: Kubectl, before: str, after: str, said: str
+) -> None:
+    cluster.needs(25, "a cluster that checks TestRuns by their rules")
     if after == "print(2)":
         kubectl("apply", "-f", "-", given=SMOKE)
     with pytest.raises(Failed, match=re.escape(said)):
@@ -89,9 +92,16 @@ def test_what_the_cluster_does_not_take(tests: Tests, kubectl: Kubectl, before: 
 
 
 def test_the_commands_of_the_how_to_page(
-    labd: Labd, tests: Tests, operators: Operators, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cluster: Cluster,
+    labd: Labd,
+    tests: Tests,
+    operators: Operators,
+    kubectl: Kubectl,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """Each of them, in their order, with the names that they are about here."""
+    cluster.needs(25, "kubectl apply of the definition of TestRuns")
     page = (DOCS / "how-to/run-tests-from-the-cluster.md").read_text()
     manifest = page.partition("<!-- file: smoke.yaml -->\n```yaml\n")[2].partition("```")[0]
     commands = re.findall(r"^(?:\$ )?((?:labctl test|kubectl) (?:.*\\\n)*.*)$", page, re.MULTILINE)

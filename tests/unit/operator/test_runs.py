@@ -5,7 +5,9 @@ from typing import cast
 import pytest
 
 from labd.client import LabClient, ProblemError
-from labd.operator.runs import LabdAway, RunOptions, Runs
+from labd.operator.runs import LabdAway, Refused, RunOptions, Runs
+from labd.operator.testrun import TestRun
+from tests.unit.operator.examples import a_testrun
 
 
 class Answering:
@@ -35,3 +37,12 @@ def test_other_refusals_say_nothing_of_the_run(status: int, word: str) -> None:
     with pytest.raises(LabdAway) as caught:
         asked(status).get("r-1")
     assert caught.value.trouble.word == word
+
+
+@pytest.mark.parametrize(
+    "spec", [{}, {"script": "print(1)", "git": {"url": "https://g.example.com/t", "path": "a.lua"}}]
+)
+def test_what_an_old_cluster_lets_through_is_refused(spec: dict[str, object]) -> None:
+    test = a_testrun()
+    with pytest.raises(Refused, match="exactly one of script and git"):
+        asked(404).submit(TestRun({**test.document, "spec": {"appName": "ecm", **spec}}), test.uid, test.created_at)
