@@ -15,12 +15,12 @@ class News:
     """In one word of CamelCase."""
     message: str
     warning: bool = False
-    number: str = ""
-    """Tells it from others of the same reason."""
+    place: str = "end"
+    """Tells it from others of the same reason. By name, which kubectl goes by within a second, they are in order."""
 
     def name(self, test: TestRun) -> str:
         """The Event's: the same whoever tells it, and however often, so that it is in the cluster once."""
-        return ".".join(part for part in (test.name, digits(test.uid), self.reason.lower(), self.number) if part)
+        return f"{test.name}.{digits(test.uid)}.{self.place}.{self.reason.lower()}"
 
 
 def news(test: TestRun, status: Status) -> Iterator[News]:
@@ -29,19 +29,19 @@ def news(test: TestRun, status: Status) -> Iterator[News]:
     run_id, attempt = status.get("runID"), status.get("attempt") or 1
     if run_id is not None and run_id != old.get("runID"):
         wait = f": {status['reason']}" if status.get("state") == "Pending" and "reason" in status else ""
-        yield News("Scheduled", f"labd has it as run {run_id}{wait}")
+        yield News("Scheduled", f"labd has it as run {run_id}{wait}", place="0")
     former = old.get("attempt") or 1
     if attempt > former:
         text = status.get("reason") or f"attempt {former} was lost"
-        yield News("Retried", text, warning=True, number=str(attempt))
+        yield News("Retried", text, warning=True, place=str(attempt))
     begun = status.get("state") != "Pending" and "startTime" in status
     if begun and (old.get("state", "Pending") == "Pending" or attempt > former):
         who = f"attempt {attempt}" if attempt > 1 else "it"
-        yield News("Started", f"{who} runs on {status.get('bench', 'no bench')}", number=str(attempt))
+        yield News("Started", f"{who} runs on {status.get('bench', 'no bench')}", place=str(attempt))
     synced = condition(status, SYNCED)
     if synced is not None and synced["status"] == "False" and not _was(test, SYNCED, "False"):
         since = "".join(digit for digit in synced["lastTransitionTime"] if digit.isdecimal())
-        yield News(synced["reason"], synced["message"], warning=True, number=since)
+        yield News(synced["reason"], synced["message"], warning=True, place=since)
     finished = condition(status, FINISHED)
     if finished is not None and finished["status"] == "True" and not _was(test, FINISHED, "True"):
         took = f"after {status['duration']}" if "duration" in status else ""

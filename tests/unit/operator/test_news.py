@@ -40,6 +40,8 @@ def test_of_one_that_is_over_before_anybody_looks() -> None:
     assert [one.reason for one in told] == ["Scheduled", "Started", "Failed"]
     assert "VIN is wrong" in told[-1].message
     assert told[-1].warning
+    names = [one.name(a_testrun()) for one in told]
+    assert names == sorted(names)
 
 
 def test_of_one_whose_first_attempt_is_lost() -> None:
