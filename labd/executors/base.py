@@ -41,6 +41,8 @@ class Job:
     """The trace in which it works (W3C Trace Context)."""
     git: GitSource | None = None
     """Where its script comes from, instead of ``script``."""
+    pods_max: int | None = None
+    """How many pods of the lab's there may be in the cluster, this one included; those on their way out count."""
     begun: bool = False
     """A runner of this attempt has been heard of: it is to be found, and no other one may be started."""
 

@@ -239,6 +239,7 @@ class Conductor:
             script=self._running.script(run),
             git=_source(run),
             others=others,
+            pods_max=self._running.pods_max(run),
             begun=lease.state is LeaseState.ACTIVE,
             traceparent=run.traceparent,
         )

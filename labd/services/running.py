@@ -316,6 +316,15 @@ class Running:
             inputs = unit.inputs(run.id)
         return None if inputs is None else inputs.script
 
+    def pods_max(self, run: Run) -> int | None:
+        """How many pods the policy lets there be in the cluster of a run; None: it says nothing of that."""
+        if run.cluster is None:
+            return None
+        with self._core.view() as unit:
+            limits = unit.policy().runs.limits
+        whole = [one.runs for one in limits if one.cluster == run.cluster and one.team is None and one.selector is None]
+        return min(whole, default=None)
+
     # For the runner of the run only
 
     def authorise(self, run_id: str, token: str | None) -> int:

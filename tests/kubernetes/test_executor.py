@@ -442,6 +442,27 @@ def test_what_is_left_over_is_swept_and_nothing_else(labs: Labs) -> None:
     until(lambda: len(labs.cluster.names("config_map")) == 2, "and what came with it")
 
 
+def test_pods_on_their_way_out_count_for_the_limit_of_a_cluster(labs: Labs) -> None:
+    executor = labs.serve(stop_grace_s=600)
+    executor.start(labs.job("r-1", pods_max=2))
+    executor.start(labs.job("r-2", pods_max=2))
+    for run_id in ("r-1", "r-2"):
+        made(labs, object_name(run_id, 1))
+        labs.bind(object_name(run_id, 1), "a-node")
+        labs.report(object_name(run_id, 1), **RUNNING)
+    executor.stop("r-1")
+    until(lambda: labs.pod("labd-r-1-1").metadata.deletion_timestamp, "it is on its way out")
+    del labs.running["r-1"]
+    executor.forget("r-1")
+    for run_id in ("r-3", "r-4"):
+        executor.start(labs.job(run_id, pods_max=3))
+    until(lambda: len(labs.pods()) == 3, "one more has room")
+    until(lambda: executor._keepers["lab"]._queue._failures, "the other one waits")
+    assert len(labs.pods()) == 3
+    labs.cluster.core.delete_namespaced_pod("labd-r-1-1", labs.cluster.namespace, grace_period_seconds=0)
+    until(lambda: labs.pods() == ["labd-r-2-1", "labd-r-3-1", "labd-r-4-1"], "it has room")
+
+
 def test_what_has_finished_goes_when_its_time_has_come_and_not_at_some_later_list(labs: Labs) -> None:
     executor = labs.serve(finished_ttl_s=2)
     executor.start(labs.job())

@@ -52,6 +52,8 @@ class _Attempt:
     placed: bool = False
     """Its pod and what comes with it are there, or have been."""
     stopping: bool = False
+    has_room: bool = False
+    """No pod on its way out keeps it from the cluster any more."""
 
 
 class ClusterKeeper:
@@ -215,6 +217,7 @@ class ClusterKeeper:
         """Makes what is not there yet. Raises ClusterAway when it is worth another try."""
         job = attempt.job
         try:
+            self._wait_for_room(attempt)
             found = self._find(job, attempt.name) if job.begun else self._make_pod(job, attempt.name)
             if found is None:
                 reason = "the pod is gone: deleted while labd was away, or lost with its node"
@@ -242,6 +245,28 @@ class ClusterKeeper:
                 self._settle(attempt, Exited(reason, Cause.SETUP_FAILED, job.attempt))
         else:
             attempt.placed = True
+
+    def _wait_for_room(self, attempt: _Attempt) -> None:
+        """Raises ClusterAway while pods on their way out fill the cluster: their runs are over and count for none of
+        runs, but a cluster's limit is one of pods.
+        """
+        with self._lock:
+            if attempt.has_room or attempt.job.begun or attempt.job.pods_max is None:
+                return
+            live = {name for name in self._mirror.names() if self._is_live(name)} - {attempt.name}
+            wanted = {
+                name for name, one in self._named.items() if isinstance(one.status, Alive) and not one.stopping
+            } - {attempt.name}
+            leaving = live - wanted
+            there = len(live | {name for name in wanted if self._named[name].has_room})
+            if leaving and there >= attempt.job.pods_max:
+                message = f"{len(leaving)} pods of runs that are over are still there, of {attempt.job.pods_max} in all"
+                raise ClusterAway(message, LOOK_S)
+            attempt.has_room = True
+
+    def _is_live(self, name: str) -> bool:
+        found = self._mirror.get(name)
+        return found is not None and isinstance(judge(found, self.cluster, self.api.now()), Alive)
 
     def _find(self, job: Job, name: str) -> Json | None:
         found = self.api.get("pods", name)
