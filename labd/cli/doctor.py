@@ -11,7 +11,7 @@ from labd.cli.session import Session, pass_session
 @format_option
 @pass_session
 def doctor(session: Session, as_json: bool) -> None:
-    """Look at the lab: database, disk, agents and their clocks, certificates, InfluxDB, Kubernetes clusters.
+    """Look at the lab: configuration, database, disk, agents and their clocks, certificates, InfluxDB, clusters.
 
     Each finding says what to do about it. Ends with 1 when there is an error among them, and with 0 when there are
     warnings at most. For operators of the whole lab. Of several labds of one lab, this is about the one that answers.

@@ -21,6 +21,7 @@ from labd.services.core import Core
 from labd.services.doctor import Doctor
 from labd.services.enrolment import Enrolment
 from labd.services.environments import Environments
+from labd.services.event_log import log_events
 from labd.services.explaining import Explaining
 from labd.services.figures import LastDay
 from labd.services.fleet import Fleet
@@ -110,6 +111,7 @@ class Lab:
         self.doctor = Doctor(self.core, sessions, authority, writer, self._executors.values())
         counters = None if writer is None else writer.counters
         self.measuring = Measuring(self.core, sessions, self.agent_points, counters)
+        self.core.follow(log_events)
         self.idempotency = Idempotency(self.core)
         self.conductor = Conductor(self.core, self.running, self._executors, url)
         if replicas is not None:
