@@ -205,10 +205,7 @@ def report(
         health_reason=reason,
         buses=[{"name": "powertrain", "interface": "virtual", "channel": name, "fd": False, "messages": []}],
         ecus=[],
-        equipment={
-            "consoles": [{"name": "linux", "port": "/dev/ttyUSB0", "baudrate": 115200}],
-            "power": [{"name": "kl30", "supply": "main", "driver": "scpi", "terminal": "kl30"}],
-        },
+        equipment={"consoles": [{"name": "linux", "port": "/dev/ttyUSB0", "baudrate": 115200}]},
         fenced_epoch=fenced,
     )
 

@@ -16,7 +16,7 @@ from labd.agents.server import AgentsServer
 from labd.model.point import Point
 from labd.services import agent_points
 from labd.services.agent_points import AgentPoints, Batch
-from labd.services.attachment import Session
+from labd.services.attachment import BenchReport, Session
 from labd.services.lab import Lab
 from labd.telemetry.writer import Writer
 from tests.points import Collected
@@ -28,6 +28,10 @@ KL30 = bench_pb2.PowerChannelDescription(name="kl30")
 
 def voltage(volts: float = 12.5, *, time: float = EPOCH, **tags: str) -> Point:
     return Point("power", {"bench": "bench-1", "channel": "kl30", **tags}, {"voltage_v": volts}, time)
+
+
+def powered() -> BenchReport:
+    return replace(report("bench-1"), equipment={"power": [{"name": "kl30"}]})
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def sink(lab: Lab) -> Collected:
 
 @pytest.fixture
 def session(lab: Lab) -> Session:
-    return attach(lab, report("bench-1"))[0]
+    return attach(lab, powered())[0]
 
 
 def dropped(lab: Lab) -> dict[str, Any]:
@@ -121,7 +125,7 @@ def test_the_next_labd_knows_what_the_former_has_taken(
 ) -> None:
     sink, lab = Collected(), open_lab(tmp_path, clock, executor)
     lab.core.points = sink
-    session, _ = attach(lab, report("bench-1"))
+    session, _ = attach(lab, powered())
     first = Writer(tmp_path / "points")
     first.start()
     former = AgentPoints(lab.core, first)
@@ -143,7 +147,7 @@ def test_a_batch_is_not_done_with_before_it_is_on_the_disk_also_when_it_comes_ag
 ) -> None:
     writer = Writer(tmp_path / "points", clock=clock.now)
     lab = open_lab(tmp_path, clock, executor, writer=writer)
-    session, _ = attach(lab, report("bench-1"))
+    session, _ = attach(lab, powered())
     receipts = [lab.agent_points.take(session, Batch(SPOOL, 1, [voltage()])) for _ in range(2)]
     assert not any(receipt is None or receipt.kept.done() for receipt in receipts)
     writer.start()
