@@ -97,7 +97,9 @@ def _labd(stack: ExitStack, folder: Path, kubeconfig: Path, namespace: str) -> D
 
 
 def _run(labd: Daemon) -> Run:
-    return labd.client.create_run(script="return 1", name="pod.lua", executor="kubernetes", holder="bench")
+    return labd.client.create_run(
+        script="return 1", name="pod.lua", executor="kubernetes", holder="bench", timeout_s=3600
+    )
 
 
 def _ended(labd: Daemon, run: Run) -> bool:

@@ -20,6 +20,24 @@ page.
 """
 _COLUMNS = "| figure | measured | baseline | ratio | asked | | measured on |\n|---|---|---|---|---|---|---|\n"
 
+_TAIL = """
+
+**Runs** (`run_start`) are submitted, executed by the executor `process` and followed to their verdict through the
+REST API; their script does nothing. "20 runs at once" takes 20 benches of one agent, and as many threads that ask,
+beside labd, agent and runners on the same cores. The baseline is how many bare Python processes a second import what
+a runner needs, two at a time. From its second run on labd forks runners (see [decision
+32](../decisions/0032-runners-are-forked-by-a-nursery.md)).
+
+**Pods** (`pods_in_flight`) are runs of the executor `kubernetes` on the tests' fake API server. No kubelet and no
+container is measured: each pod is a thread of the benchmark's, which reports its status through the API as a node
+does, proves to labd which pod it is, heartbeats its lease, and, when all are in flight, hands over its result at the
+same moment as all others. "labd's slowest answer" is that to another process, which asks for the version, benches and
+runs all the time.
+
+**Points** (`points_spool`) go through labd's spool into VictoriaMetrics by the write API of InfluxDB 2, and are
+counted there.
+"""
+
 
 def publish(page: Path, measured: Mapping[str, Sequence[Figure]], order: Sequence[str]) -> None:
     """Writes the page anew: rows of the modules in ``measured``, and those that it had of the others in ``order``."""
@@ -28,7 +46,7 @@ def publish(page: Path, measured: Mapping[str, Sequence[Figure]], order: Sequenc
     for name, figures in measured.items():
         rows[name] = [_row(figure, where) for figure in figures]
     table = [f"{row} <!-- {name} -->" for name in order for row in rows.get(name, [])]
-    page.write_text(_HEAD + _COLUMNS + "\n".join(table) + "\n")
+    page.write_text(_HEAD + _COLUMNS + "\n".join(table) + "\n" + _TAIL)
 
 
 def machine() -> str:
