@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from labd.executors.kubernetes.settings import Clusters
     from labd.services.authority import Authority
     from labd.services.lab import Lab
+    from labd.services.replicas import Replicas
+    from labd.store.database import Database
     from labd.telemetry.writer import Writer
 
 
@@ -43,12 +45,10 @@ def assembled(settings: Settings, url: str, points: "Writer | None") -> "Iterato
     from labd.services.lab import Lab
     from labd.services.limits import RunLimits
     from labd.services.own_keys import KeysDiffer, OwnKeys
-    from labd.services.replicas import Replicas, replica_name
     from labd.services.signing import KeyUnusable, Signer
     from labd.services.time_sync import wait_until_set
     from labd.services.vault import KEY_FILE, Vault
     from labd.store.errors import StoreError
-    from labd.store.postgresql import PostgreSQL
     from labd.store.store import Store
     from runners import launch
 
@@ -68,9 +68,7 @@ def assembled(settings: Settings, url: str, points: "Writer | None") -> "Iterato
         except (StoreError, KeyUnusable, AuthorityUnusable, KeysDiffer) as error:
             raise StartError(str(error)) from error
         opened.pop_all()
-    replicas = None
-    if isinstance(store.database, PostgreSQL):
-        replicas = Replicas(store.database, replica_name(data), public_url, signer.key_id)
+    replicas = None if settings.database is None else _replicas(store.database, data, public_url, signer.key_id)
     command = None if settings.runner is None else shlex.split(settings.runner)
     try:
         with store.read() as unit:
@@ -109,6 +107,16 @@ def assembled(settings: Settings, url: str, points: "Writer | None") -> "Iterato
         yield lab
     finally:
         store.close()
+
+
+def _replicas(database: "Database", data: Path, url: str, key_id: str) -> "Replicas":
+    """The other labds on a PostgreSQL server, whose driver takes its time to load."""
+    from labd.services.replicas import Replicas, replica_name
+    from labd.store.postgresql import PostgreSQL
+
+    if not isinstance(database, PostgreSQL):
+        raise TypeError(f"{database.name} cannot be shared by several labds")
+    return Replicas(database, replica_name(data), url, key_id)
 
 
 def _pods(clusters: "Clusters", key_id: str, url: str, authority: "Authority | None") -> "KubernetesExecutor":

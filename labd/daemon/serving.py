@@ -93,7 +93,7 @@ async def _run(
     context: "ssl.SSLContext | None",
 ) -> None:
     from labd.agents.server import AddressInUse, AgentsServer
-    from labd.services.replicas import KeyDiffers
+    from labd.services.peers import KeyDiffers
     from labd.store.errors import StoreError
 
     data, agents = settings.data, settings.agents

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labd.executors.base import Executor
 from labd.executors.bench import BenchExecutor
@@ -34,7 +35,6 @@ from labd.services.leasing import Leasing
 from labd.services.limits import RunLimits
 from labd.services.measuring import Measuring
 from labd.services.policing import Policing
-from labd.services.replicas import Replicas
 from labd.services.retaining import Retaining
 from labd.services.running import Running
 from labd.services.sessions import Sessions
@@ -43,6 +43,9 @@ from labd.services.signing import Signer
 from labd.services.vault import Vault
 from labd.store.store import Store
 from labd.telemetry.writer import Writer
+
+if TYPE_CHECKING:
+    from labd.services.replicas import Replicas
 
 
 class Lab:
@@ -63,7 +66,7 @@ class Lab:
         authority: Authority | None = None,
         secure: bool = False,
         providers: Sequence[Provider] = (),
-        replicas: Replicas | None = None,
+        replicas: "Replicas | None" = None,
         anchor: Anchor | None = None,
         points: PointSink | None = None,
         clusters: Mapping[str, PodCluster] | None = None,

@@ -11,6 +11,10 @@ class LeadLost(Exception):
     """Another labd leads now."""
 
 
+class KeyDiffers(Exception):
+    """This labd signs with another key than the lab's."""
+
+
 class Peers(Protocol):
     """The other labds."""
 

@@ -17,7 +17,7 @@ from labd.model.run import Run
 from labd.services import bulletins
 from labd.services.core import STALL_S, Core
 from labd.services.ledger import Effects
-from labd.services.peers import LeadLost
+from labd.services.peers import KeyDiffers, LeadLost
 from labd.store.errors import StoreError
 from labd.store.line import LabTime, Line, open_line
 from labd.store.postgresql import PostgreSQL
@@ -39,10 +39,6 @@ NAME_FILE = "replica"
 """In the data directory."""
 
 _log = structlog.get_logger()
-
-
-class KeyDiffers(Exception):
-    """This labd signs with another key than the lab's."""
 
 
 class Replicas:

@@ -21,7 +21,7 @@ from labd.services.lab import Lab
 from labd.services.leasing import LeaseView
 from labd.services.ledger import ClearOrder
 from labd.services.limits import RunLimits
-from labd.services.replicas import KeyDiffers
+from labd.services.peers import KeyDiffers
 from tests.postgresql import PostgresServer
 from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, FakeLink, attach, open_lab, report
 
