@@ -45,7 +45,7 @@ test-most: $(VENV)/ready ## the tests that need neither a kernel of their own no
 	$(BIN)/python -m tests.alone --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore $(FUZZ)
 
 test-fuzz: $(VENV)/ready ## only random requests to every operation of the API
-	nice $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist load $(FUZZ)
+	nice -n 19 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist load $(FUZZ)
 
 test-kubernetes: $(VENV)/ready tools ## only the tests on Kubernetes: on the cluster of KUBECONFIG when it is set, else on a fake API server
 	LABD_TEST_KUBECONFIG="$$KUBECONFIG" $(BIN)/python -m pytest tests/kubernetes

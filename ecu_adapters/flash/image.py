@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import bincopy  # type: ignore[import-untyped]
+if TYPE_CHECKING:
+    import bincopy  # type: ignore[import-untyped]
 
 Format = Literal["hex", "srec", "elf", "binary"]
 
@@ -51,6 +52,8 @@ def read(content: bytes, name: str, address: int | None = None) -> list[Segment]
         return [Segment(address, content)]
     if address is not None:
         raise ImageError(f"{name} carries its own addresses; 0x{address:X} goes with raw binaries only")
+    import bincopy  # which brings all of pyelftools, which only those need who flash
+
     image = bincopy.BinFile()
     if kind == "elf":
         try:
@@ -79,7 +82,9 @@ def _format(content: bytes, name: str) -> Format:
     return "srec" if start[:1] == b"S" and start[1:].isdigit() else "binary"
 
 
-def _add_records(image: bincopy.BinFile, content: bytes, name: str, kind: Format) -> None:
+def _add_records(image: "bincopy.BinFile", content: bytes, name: str, kind: Format) -> None:
+    import bincopy
+
     try:
         text = content.decode("ascii")
     except UnicodeDecodeError as error:
@@ -108,6 +113,8 @@ def _add_records(image: bincopy.BinFile, content: bytes, name: str, kind: Format
 
 def _record_type(record: str, name: str, number: int, kind: Format) -> str:
     """Checks one record by itself."""
+    import bincopy
+
     try:
         if kind == "srec":
             return str(bincopy.unpack_srec(record)[0])
