@@ -203,6 +203,7 @@ def test_no_token_goes_where_a_status_says(labctl: Labctl, tests: Tests, monkeyp
     tests.create("smoke")
     told(tests, "smoke", {"state": "Running", "runID": "r-1", "log": f"{LABD}/api/v1/runs/r-1/log"})
     monkeypatch.delenv("LABD_URL", raising=False)
+    monkeypatch.setattr("labd.client.log_stream.ATTEMPTS", 1)
     away = labctl("logs", "smoke")
     assert (away.exit_code, LABD in away.output) == (69, True), away.output
     monkeypatch.setenv("LABD_TOKEN", "secret")
