@@ -13,7 +13,8 @@ from labd.services.calendar import CalendarView
 from labd.services.explaining import WhyView
 from labd.services.fleet import BenchView
 from labd.services.leasing import LeaseView
-from labd.services.running import AssignmentView, RunView
+from labd.services.reporting import AssignmentView
+from labd.services.running import RunView
 
 
 def bench_answer(view: BenchView, actor: Actor) -> schemas.Bench:

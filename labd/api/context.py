@@ -112,7 +112,7 @@ ReasonOf = Annotated[str, Depends(_reason)]
 
 
 def _runner(lab: LabOf, run_id: RunId, connection: HTTPConnection) -> int:
-    return lab.running.authorise(run_id, bearer(connection.scope))
+    return lab.reporting.authorise(run_id, bearer(connection.scope))
 
 
 RunnerOnly = Depends(_runner)

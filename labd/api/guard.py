@@ -165,7 +165,7 @@ def identify(
     run_id = names.get("run_id") if rule.admits is Admits.RUNNER else None
     if rule.runner and resource is not None:
         run_id = resource.run_id
-    if run_id is not None and lab.running.attempt_of(run_id, token) is not None:
+    if run_id is not None and lab.reporting.attempt_of(run_id, token) is not None:
         return Actor(f"run {run_id}", ActorKind.RUN, run_id=run_id), resource
     if rule.admits is Admits.RUNNER and "." not in token and not token.startswith("labd_"):
         raise Forbidden(f"the token is not the one of run {run_id!r}")

@@ -35,6 +35,7 @@ from labd.services.leasing import Leasing
 from labd.services.limits import RunLimits
 from labd.services.measuring import Measuring
 from labd.services.policing import Policing
+from labd.services.reporting import Reporting
 from labd.services.retaining import Retaining
 from labd.services.running import Running
 from labd.services.sessions import Sessions
@@ -102,6 +103,7 @@ class Lab:
         self.lease_certificates = LeaseCertificates(self.core, authority)
         self.environments = Environments(self.core, vault)
         self.running = Running(self.core, self.environments, self._executors)
+        self.reporting = Reporting(self.core, self.environments, self.running)
         self.attempt_tokens = AttemptTokens(self.core, clusters or {})
         pods = executors.get(ExecutorName.KUBERNETES)
         if isinstance(pods, KubernetesExecutor):

@@ -1,27 +1,23 @@
 """Runs: submitted, followed, cancelled, reported on."""
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench_agent.protocol import tracing
 from labd.executors.base import Executor
-from labd.model.environment import Given
 from labd.model.filters import Filter
 from labd.model.identity import DEFAULT_TEAM, Actor
 from labd.model.lease import DEFAULT_PRIORITY, Lease, Wanted
-from labd.model.masking import Mask
-from labd.model.run import Attempt, CaseCounts, Cause, ExecutorName, LogLevel, LogLine, Run, RunInput, RunState
-from labd.model.source import GitSource, is_commit
+from labd.model.run import Attempt, Cause, ExecutorName, LogLine, Run, RunInput, RunState
+from labd.model.source import GitSource
 from labd.services.core import Core
 from labd.services.environments import Environments
-from labd.services.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
+from labd.services.errors import Conflict, NotFound
 from labd.services.identifiers import new_run_id
-from labd.services.leasing import BenchAccess, new_lease
+from labd.services.leasing import new_lease
 from labd.services.ledger import Ledger
-from labd.services.limits import RunLimits
 from labd.services.run_places import Place, place_of, require_source, unless_told
 from labd.services.wishes import benches_wanted, obstacle_now, parse_wanted
 from labd.store.unit import Unit
@@ -48,30 +44,6 @@ class RunView:
     """While PENDING: why no bench can come as things are, other than that all are in use."""
     attempts: tuple[tuple[Attempt, tuple[str, ...]], ...] = ()
     """All of them, the present one last, each with its benches."""
-
-
-@dataclass(frozen=True, slots=True)
-class AssignmentView:
-    """What a runner needs."""
-
-    run: Run
-    inputs: RunInput
-    data_files: dict[str, int]
-    """Sizes in bytes, by path relative to the script."""
-    lease: Lease
-    benches: list[tuple[BenchAccess, dict[str, str]]]
-    """Each with its labels."""
-    limits: RunLimits
-    given: Given
-
-
-@dataclass(frozen=True, slots=True)
-class NewLine:
-    """A log line as a runner sends it; ``time`` in seconds since the Unix epoch."""
-
-    time: float
-    level: LogLevel
-    text: str
 
 
 class Running:
@@ -129,7 +101,7 @@ class Running:
             for path, digest, content in contents:
                 ledger.unit.add_data_file(run.id, path, digest, content)
             ledger.schedule()
-            return self._view(ledger.unit, _require(ledger.unit, run.id), fresh=True)
+            return self.view(ledger.unit, require_run(ledger.unit, run.id), fresh=True)
 
     def again(self, actor: Actor, run_id: str, holder: str) -> RunView:
         """Queues a run that does what a former one did. It keeps away from the benches on which that one, or those that
@@ -138,7 +110,7 @@ class Running:
         """
         with self._core.transaction(actor) as ledger:
             unit = ledger.unit
-            former = _require(unit, run_id)
+            former = require_run(unit, run_id)
             lease, inputs, promised = unit.lease(former.lease_id), unit.inputs(run_id), unit.run_environment(run_id)
             if not former.state.final:
                 raise Conflict(f"run {run_id} is {former.state}: it can be run again once it is over")
@@ -162,7 +134,7 @@ class Running:
             run = self._enter(ledger, wish, inputs, former.name, former.timeout_s, where, environment, run_id)
             unit.copy_data_files(run_id, run.id)
             ledger.schedule()
-            return self._view(unit, _require(unit, run.id), fresh=True)
+            return self.view(unit, require_run(unit, run.id), fresh=True)
 
     def _lease(self, ledger: Ledger, timeout_s: float, where: Place, **wish: Any) -> Lease:
         limits = self._core.limits
@@ -229,13 +201,13 @@ class Running:
     def get(self, run_id: str) -> RunView:
         """One run. Raises NotFound."""
         with self._core.view() as unit:
-            return self._view(unit, _require(unit, run_id))
+            return self.view(unit, require_run(unit, run_id))
 
     def newest(self, where: Filter, limit: int, before: int | None = None) -> list[RunView]:
         """Runs that arrived before number ``before``, newest first. Raises Invalid."""
         with self._core.view() as unit:
             runs = unit.newest_runs(where, limit, before, benches_wanted(unit, where.selector))
-            return [self._view(unit, run) for run in runs]
+            return [self.view(unit, run) for run in runs]
 
     def cancel(self, actor: Actor, run_id: str, why: str = "") -> RunView:
         """Ends a run before its time; one that is over stays as it is. Raises NotFound.
@@ -243,13 +215,13 @@ class Running:
         Somebody else than who it is for says why.
         """
         with self._core.transaction(actor) as ledger:
-            run = _require(ledger.unit, run_id)
+            run = require_run(ledger.unit, run_id)
             if not run.state.final:
                 ledger.audit("run.cancelled", f"run/{run_id}", before={"state": run.state}, why=why, team=run.team)
                 own = actor.is_holder(run.holder, run.id)
-                reason = "cancelled on request" if own else _bounded(f"cancelled by {actor.name}: {why}")
+                reason = "cancelled on request" if own else bounded_reason(f"cancelled by {actor.name}: {why}")
                 run = ledger.end_run(run, RunState.CANCELLED, reason)
-            return self._view(ledger.unit, run)
+            return self.view(ledger.unit, run)
 
     def fail(self, run_id: str, reason: str, cause: Cause | None = None, attempt: int = 1) -> None:
         """Ends this attempt of a run, if it is at it: its runner, or labd, cannot go on. The run gets another where
@@ -258,7 +230,7 @@ class Running:
         with self._core.transaction() as ledger:
             run = ledger.unit.run(run_id)
             if run is not None and not run.state.final and run.attempt == attempt:
-                run = ledger.end_attempt(run, _bounded(self._environments.mask(run_id).text(reason)), cause)
+                run = ledger.end_attempt(run, bounded_reason(self._environments.mask(run_id).text(reason)), cause)
                 if not run.state.final:
                     ledger.schedule()
 
@@ -277,13 +249,13 @@ class Running:
     def lines(self, run_id: str, after: int, limit: int) -> tuple[list[LogLine], RunView]:
         """Log lines after sequence number ``after``, and the run, both as of one moment. Raises NotFound."""
         with self._core.view() as unit:
-            run = _require(unit, run_id)
-            return unit.lines(run_id, after, limit), self._view(unit, run)
+            run = require_run(unit, run_id)
+            return unit.lines(run_id, after, limit), self.view(unit, run)
 
     def result(self, run_id: str) -> StoredResult:
         """What the runner reported. Raises NotFound when there is no such run, or it reported nothing."""
         with self._core.view() as unit:
-            run = _require(unit, run_id)
+            run = require_run(unit, run_id)
             result = unit.result(run_id)
         if result is None:
             raise NotFound(
@@ -291,7 +263,8 @@ class Running:
             )
         return result
 
-    def _view(self, unit: Unit, run: Run, *, fresh: bool = False) -> RunView:
+    def view(self, unit: Unit, run: Run, *, fresh: bool = False) -> RunView:
+        """The run as it stands in this unit; ``fresh``: with its place among those that the unit has just added."""
         lease = unit.lease(run.lease_id)
         attempts = [*(unit.former_attempts(run.id) if run.attempt > 1 else []), run.present]
         tries = tuple(
@@ -325,173 +298,10 @@ class Running:
         whole = [one.runs for one in limits if one.cluster == run.cluster and one.team is None and one.selector is None]
         return min(whole, default=None)
 
-    # For the runner of the run only
 
-    def authorise(self, run_id: str, token: str | None) -> int:
-        """Of which attempt of the run the runner is. Raises Unauthenticated without a token, and Forbidden with one
-        that is not this run's, or that of a former attempt.
-        """
-        if token is None:
-            raise Unauthenticated("this route is for the run's runner: send its token as Authorization: Bearer")
-        attempt = self.attempt_of(run_id, token)
-        if attempt is None:
-            raise Forbidden(f"the token is not the one of run {run_id!r}")
-        return attempt
-
-    def attempt_of(self, run_id: str, token: str) -> int | None:
-        """The attempt whose runner has this token; None: no runner of this run. Raises Forbidden for a former one."""
-        with self._core.view() as unit:
-            run = unit.run(run_id)
-        present = 1 if run is None else run.attempt
-        signer = self._core.signer
-        if signer.is_run_token(run_id, token, present):
-            return present
-        former = next((one for one in range(1, present) if signer.is_run_token(run_id, token, one)), None)
-        if former is not None:
-            raise _over(run_id, former)
-        return None
-
-    def assignment(self, run_id: str, attempt: int = 1) -> AssignmentView:
-        """What to execute, and where. Raises NotFound, Forbidden for a runner of a former attempt, and Conflict unless
-        RUNNING.
-        """
-        given = self._environments.give(run_id)
-        with self._core.view() as unit:
-            run = _at(unit, run_id, attempt)
-            lease = unit.lease(run.lease_id)
-            inputs = unit.inputs(run_id)
-            if run.state is not RunState.RUNNING or lease is None or inputs is None:
-                raise Conflict(f"run {run_id} is {run.state}: only a RUNNING one has an assignment")
-            if not lease.state.held:
-                raise Conflict(f"run {run_id} holds no bench: its lease is {lease.state}")
-            benches = []
-            for one in lease.benches:
-                bench = unit.bench(one.bench)
-                if bench is None:
-                    raise Conflict(f"run {run_id} holds bench {one.bench}, which labd does not know any more")
-                access = BenchAccess(one, bench.address, self._core.signer.lease_token(lease, one))
-                benches.append((access, bench.selectable_labels))
-            return AssignmentView(run, inputs, unit.data_files(run_id), lease, benches, self._core.limits, given)
-
-    def data_file(self, run_id: str, path: str) -> bytes:
-        """What is in a data file that came with the run. Raises NotFound."""
-        with self._core.view() as unit:
-            content = unit.data_file(_require(unit, run_id).id, path)
-        if content is None:
-            raise NotFound(f"no data file {path!r} came with run {run_id}")
-        return content
-
-    def record_commit(self, run_id: str, commit: str, attempt: int = 1) -> RunView:
-        """Records what the run's Git revision was when its runner fetched it.
-
-        Raises NotFound, Invalid for what is no commit, Forbidden for a runner of a former attempt, and Conflict when
-        the run takes its script from elsewhere, is over, or ran another commit before.
-        """
-        if not is_commit(commit):
-            message = "expected all 40 or 64 hexadecimal digits of a commit"
-            raise Invalid(f"commit {commit!r}: {message}", FieldError("commit", commit, message))
-        with self._core.transaction() as ledger:
-            run = _at(ledger.unit, run_id, attempt)
-            if run.git is None:
-                raise Conflict(f"the script of run {run_id} came with it, from no Git repository")
-            if run.commit is not None and run.commit != commit:
-                raise Conflict(f"run {run_id} runs commit {run.commit}, not {commit}")
-            if run.commit is None:
-                if run.state is not RunState.RUNNING:
-                    raise Conflict(f"run {run_id} is {run.state}: it fetches nothing")
-                run = replace(run, commit=commit)
-                ledger.unit.save_run(run)
-                ledger.effects.runs.add(run_id)
-            return self._view(ledger.unit, run)
-
-    def append_log(self, run_id: str, first_seq: int, lines: Sequence[NewLine], attempt: int = 1) -> int:
-        """Stores lines; those that are stored already are ignored. Returns the last stored sequence number.
-
-        Raises NotFound, Forbidden for a runner of a former attempt, Conflict on a gap or when the run is over, and
-        TooLarge beyond the run's bound.
-        """
-        mask = self._environments.mask(run_id)
-        with self._core.transaction() as ledger:
-            run = _at(ledger.unit, run_id, attempt)
-            last = run.log_lines
-            if first_seq > last + 1:
-                raise Conflict(
-                    f"the log of run {run_id} ends at {last}: the next line must be {last + 1}, not {first_seq}"
-                )
-            fresh = [
-                LogLine(seq, line.time, line.level, line.text)
-                for seq, line in enumerate(lines, start=first_seq)
-                if seq > last
-            ]
-            if not fresh:
-                return last
-            if run.state is not RunState.RUNNING:
-                raise Conflict(f"run {run_id} is {run.state}: its log is closed at line {last}")
-            if mask:
-                fresh = _masked(ledger.unit, run, fresh, mask)
-            size = sum(len(line.text.encode("utf-8")) for line in fresh)
-            most = self._core.limits.stored_output_bytes
-            if run.log_bytes + size > most:
-                raise TooLarge(f"the log of run {run_id} would exceed {most} bytes")
-            ledger.unit.add_lines(run_id, fresh)
-            ledger.unit.save_run(replace(run, log_lines=fresh[-1].seq, log_bytes=run.log_bytes + size))
-            ledger.effects.logs.add(run_id)
-            return fresh[-1].seq
-
-    def put_result(self, run_id: str, document: dict[str, Any], junit: str, attempt: int = 1) -> RunView:
-        """Ends a RUNNING run with its runner's verdict and frees the bench. The same result twice is one result.
-
-        ``document`` is a valid result document. Raises NotFound, Forbidden for a runner of a former attempt, and
-        Conflict when the run is over otherwise.
-        """
-        mask = self._environments.mask(run_id)
-        document, junit = mask.document(document), mask.text(junit)
-        text = json.dumps(document)
-        with self._core.transaction() as ledger:
-            run = _at(ledger.unit, run_id, attempt)
-            known = ledger.unit.result(run_id)
-            if known is not None:
-                if known != StoredResult(text, junit):
-                    raise Conflict(f"run {run_id} has another result already")
-                return self._view(ledger.unit, run)
-            if run.state is not RunState.RUNNING:
-                raise Conflict(f"run {run_id} is {run.state}: it takes no result")
-            ledger.unit.add_result(run_id, StoredResult(text, junit))
-            run = ledger.end_run(run, _VERDICTS[document["verdict"]], _reason(document), _counts(document))
-            return self._view(ledger.unit, run)
-
-
-_LINES_BEFORE = 256
-"""Stored lines in which the beginning of a secret is looked for when its end comes."""
-_VERDICTS = {"passed": RunState.PASSED, "failed": RunState.FAILED, "error": RunState.ERROR}
-
-
-def _counts(document: dict[str, Any]) -> CaseCounts:
-    verdicts = [case["verdict"] for case in document["cases"]]
-    return CaseCounts(verdicts.count("passed"), verdicts.count("failed"), verdicts.count("error"))
-
-
-def _reason(document: dict[str, Any]) -> str:
-    if document["verdict"] == "passed":
-        return ""
-    failures = [document["failure"], *(case["failure"] for case in document["cases"])]
-    messages = [document["reason"], *(failure["message"] for failure in failures if failure)]
-    return _bounded(next((message for message in messages if message), f"the runner reported {document['verdict']}"))
-
-
-def _bounded(reason: str) -> str:
+def bounded_reason(reason: str) -> str:
+    """The beginning of it, as long as a reason may be."""
     return reason if len(reason) <= REASON_LENGTH else reason[: REASON_LENGTH - 1] + "…"
-
-
-def _masked(unit: Unit, run: Run, fresh: list[LogLine], mask: Mask) -> list[LogLine]:
-    """The lines without secrets; of one that was written in pieces, the pieces in stored lines go too."""
-    looked_at = min(_LINES_BEFORE, mask.reach, run.log_lines)
-    stored = unit.lines(run.id, run.log_lines - looked_at, looked_at)
-    before, texts = mask.lines([line.text for line in fresh], [line.text for line in stored])
-    for line, text in zip(stored, before, strict=True):
-        if text != line.text:
-            unit.replace_line(run.id, replace(line, text=text))
-    return [replace(line, text=text) for line, text in zip(fresh, texts, strict=True)]
 
 
 def _digest(content: bytes) -> str:
@@ -502,19 +312,8 @@ def _benches(lease: Lease | None) -> tuple[str, ...]:
     return () if lease is None else tuple(one.bench for one in lease.benches)
 
 
-def _at(unit: Unit, run_id: str, attempt: int) -> Run:
-    """The run, for the runner of that attempt. Raises NotFound and Forbidden."""
-    run = _require(unit, run_id)
-    if run.attempt != attempt:
-        raise _over(run_id, attempt)
-    return run
-
-
-def _over(run_id: str, attempt: int) -> Forbidden:
-    return Forbidden(f"attempt {attempt} of the run is over: run {run_id} takes nothing from its runner any more")
-
-
-def _require(unit: Unit, run_id: str) -> Run:
+def require_run(unit: Unit, run_id: str) -> Run:
+    """The run. Raises NotFound."""
     run = unit.run(run_id)
     if run is None:
         raise NotFound(f"there is no run {run_id!r}")

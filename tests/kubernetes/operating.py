@@ -75,7 +75,7 @@ class Labd:
     def end(self, run_id: str, verdict: str = "passed") -> None:
         """Has the runner of a RUNNING run report."""
         settle(self.lab)
-        self.lab.running.put_result(run_id, {**RESULT, "verdict": verdict}, "<testsuites/>")
+        self.lab.reporting.put_result(run_id, {**RESULT, "verdict": verdict}, "<testsuites/>")
         settle(self.lab)
 
     def close(self) -> None:

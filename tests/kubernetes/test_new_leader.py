@@ -80,7 +80,7 @@ class Twins:
 
     def passes(self, run_id: str, attempt: int = 1) -> None:
         """The runner reports its result and goes."""
-        assert self.two.running.put_result(run_id, RESULT, "", attempt=attempt).run.state is RunState.PASSED
+        assert self.two.reporting.put_result(run_id, RESULT, "", attempt=attempt).run.state is RunState.PASSED
         self.report(f"labd-{run_id}-{attempt}", **ENDS["no result"][0])
 
     def nothing_is_left(self) -> None:

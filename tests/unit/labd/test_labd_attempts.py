@@ -17,7 +17,7 @@ from labd.model.source import GitSource
 from labd.services.attachment import Session
 from labd.services.errors import Conflict, Forbidden, Invalid
 from labd.services.lab import Lab
-from labd.services.running import NewLine
+from labd.services.reporting import NewLine
 from tests.unit.labd.fakes import (
     RESULT,
     FakeClock,
@@ -101,7 +101,7 @@ def test_a_run_whose_pod_was_lost_gets_another_attempt_with_a_lease_of_its_own(
     attached = attach(lab, report("bench-1"))
     run = _submit(lab)
     first = pods.jobs[0]
-    lab.running.append_log(run.id, 1, [_line("hello")], attempt=1)
+    lab.reporting.append_log(run.id, 1, [_line("hello")], attempt=1)
     pods.die(run.id, "the node was drained", cause)
     settle(lab)
     waiting = lab.running.get(run.id)
@@ -124,8 +124,8 @@ def test_a_run_whose_pod_was_lost_gets_another_attempt_with_a_lease_of_its_own(
         "hello",
         f"attempt 1 of 3 is over ({cause}: the node was drained); the next one waits for a bench",
     ]
-    assert lab.running.assignment(run.id, 2).run.log_lines == 2
-    ended = lab.running.put_result(run.id, RESULT, "", attempt=2)
+    assert lab.reporting.assignment(run.id, 2).run.log_lines == 2
+    ended = lab.reporting.put_result(run.id, RESULT, "", attempt=2)
     assert (ended.run.state, ended.run.cause) == (RunState.PASSED, None)
     assert len(ended.attempts) == 2
 
@@ -185,23 +185,23 @@ def test_a_runner_of_a_former_attempt_is_heard_no_more(lab: Lab, pods: FakeClust
     attached = attach(lab, report("bench-1"))
     run = _submit(lab)
     old = pods.jobs[0].token
-    assert lab.running.authorise(run.id, old) == 1
+    assert lab.reporting.authorise(run.id, old) == 1
     pods.die(run.id, "the node was drained", Cause.EVICTED)
     settle(lab)
     for _ in range(2):  # while the second one waits, and once it runs
         with pytest.raises(Forbidden, match="attempt 1 of the run is over"):
-            lab.running.authorise(run.id, old)
+            lab.reporting.authorise(run.id, old)
         with pytest.raises(Forbidden, match="attempt 1 of the run is over"):
-            lab.running.append_log(run.id, 2, [_line("I live")], attempt=1)
+            lab.reporting.append_log(run.id, 2, [_line("I live")], attempt=1)
         with pytest.raises(Forbidden, match="attempt 1 of the run is over"):
-            lab.running.put_result(run.id, RESULT, "", attempt=1)
+            lab.reporting.put_result(run.id, RESULT, "", attempt=1)
         with pytest.raises(Forbidden, match="attempt 1 of the run is over"):
-            lab.running.assignment(run.id, attempt=1)
+            lab.reporting.assignment(run.id, attempt=1)
         with pytest.raises(Conflict):
             lab.leasing.heartbeat(ANONYMOUS, run.lease_id)
         _fence(lab, attached)
     assert lab.running.get(run.id).run.state is RunState.RUNNING
-    assert lab.running.authorise(run.id, pods.jobs[1].token) == 2
+    assert lab.reporting.authorise(run.id, pods.jobs[1].token) == 2
 
 
 def test_a_pod_of_a_former_attempt_counts_as_none(lab: Lab, pods: FakeClusters) -> None:
@@ -278,21 +278,21 @@ def test_a_script_from_git_is_fetched_by_its_pod_and_each_attempt_runs_the_same_
     attached = attach(lab, report("bench-1"))
     run = _submit(lab, script=None, git=GIT)
     assert (pods.jobs[0].git, pods.jobs[0].script) == (GIT, None)
-    assignment = lab.running.assignment(run.id)
+    assignment = lab.reporting.assignment(run.id)
     assert (assignment.run.git, assignment.inputs.script) == (GIT, "")
     with pytest.raises(Invalid, match="all 40 or 64 hexadecimal digits"):
-        lab.running.record_commit(run.id, "main")
+        lab.reporting.record_commit(run.id, "main")
     for _ in range(2):  # the answer to the first was lost
-        assert lab.running.record_commit(run.id, COMMIT).run.commit == COMMIT
+        assert lab.reporting.record_commit(run.id, COMMIT).run.commit == COMMIT
     with pytest.raises(Conflict, match=f"runs commit {COMMIT}"):
-        lab.running.record_commit(run.id, "0" * 40)
+        lab.reporting.record_commit(run.id, "0" * 40)
     pods.die(run.id, "the node was drained", Cause.EVICTED)
     settle(lab)
     _fence(lab, attached)
     assert pods.jobs[1].git == replace(GIT, revision=COMMIT), "though main may have moved"
     with pytest.raises(Forbidden, match="attempt 1 of the run is over"):
-        lab.running.record_commit(run.id, COMMIT, attempt=1)
-    lab.running.put_result(run.id, RESULT, "", attempt=2)
+        lab.reporting.record_commit(run.id, COMMIT, attempt=1)
+    lab.reporting.put_result(run.id, RESULT, "", attempt=2)
     again = lab.running.again(ANONYMOUS, run.id, "ci").run
     assert (again.git, again.commit) == (GIT, None), "what the branch is then"
 
@@ -336,7 +336,7 @@ def test_what_takes_a_pod_gets_one_unless_told_otherwise(lab: Lab, pods: FakeClu
 def test_a_run_that_brought_its_script_has_no_commit(lab: Lab, pods: FakeClusters) -> None:
     attach(lab, report("bench-1"))
     with pytest.raises(Conflict, match="from no Git repository"):
-        lab.running.record_commit(_submit(lab).id, COMMIT)
+        lab.reporting.record_commit(_submit(lab).id, COMMIT)
 
 
 def test_a_team_may_have_its_runs_in_a_cluster_unless_they_say_otherwise(lab: Lab, pods: FakeClusters) -> None:
@@ -384,7 +384,7 @@ def test_a_run_from_git_over_the_api_is_named_after_its_script_and_shows_its_com
 def test_a_run_again_goes_to_the_same_cluster(lab: Lab, pods: FakeClusters) -> None:
     attached = attach(lab, report("bench-1"))
     run = _submit(lab, cluster="lab-b")
-    lab.running.put_result(run.id, RESULT, "")
+    lab.reporting.put_result(run.id, RESULT, "")
     _fence(lab, attached)
     again = lab.running.again(ANONYMOUS, run.id, "ci").run
     assert (again.executor, again.cluster, again.attempt) == (ExecutorName.KUBERNETES, "lab-b", 1)
@@ -396,7 +396,7 @@ def test_old_attempts_go_with_their_run(lab: Lab, pods: FakeClusters, clock: Fak
     pods.die(run.id, "the node was drained", Cause.EVICTED)
     settle(lab)
     _fence(lab, attached)
-    lab.running.put_result(run.id, RESULT, "", attempt=2)
+    lab.reporting.put_result(run.id, RESULT, "", attempt=2)
     with lab.core.view() as unit:
         assert unit.old_leases("default", clock.now() + 1) == [], "its run is kept"
     with lab.core.transaction() as ledger:

@@ -144,7 +144,7 @@ class AttemptsMachine(RuleBasedStateMachine):
         """Also one of a former attempt, or one that was taken for lost."""
         before = self.lab.running.get(run_id).run
         try:
-            after = self.lab.running.put_result(run_id, {**RESULT, "verdict": verdict}, "", attempt=attempt).run
+            after = self.lab.reporting.put_result(run_id, {**RESULT, "verdict": verdict}, "", attempt=attempt).run
         except Forbidden:
             assert attempt != before.attempt
         except Conflict:

@@ -42,7 +42,7 @@ def test_the_agent_of_the_bench_is_told_to_start_the_runner_with_url_and_tokens(
     assert isinstance(order, StartOrder)
     assert (order.job.run_id, order.job.url, order.job.bench) == (run.id, "http://labd.test", "bench-1")
     assert order.job.lease_token == lab.leasing.get(run.lease_id).token
-    lab.running.authorise(run.id, order.job.token)
+    lab.reporting.authorise(run.id, order.job.token)
     assert executor.jobs == [], "nothing runs beside labd"
     assert lab.running.get(run.id).run.executor is ExecutorName.BENCH
 
@@ -70,7 +70,7 @@ def test_a_runner_that_ends_without_a_result_makes_an_error_and_is_forgotten(lab
 def test_a_runner_that_reports_a_result_and_goes_is_forgotten(lab: Lab) -> None:
     session, link = attach(lab, report("bench-1"))
     run = _submit(lab)
-    lab.running.put_result(run.id, RESULT, "")
+    lab.reporting.put_result(run.id, RESULT, "")
     lab.hearing.runner_changed(session, RunnerReport(run.id, False, "the runner exited with code 0"))
     settle(lab)
     assert lab.running.get(run.id).run.state is RunState.PASSED

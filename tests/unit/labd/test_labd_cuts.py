@@ -15,7 +15,7 @@ from labd.client import AsyncLabClient, LabClient
 from labd.model.identity import WHOLE_LAB, Role
 from labd.model.run import LogLevel
 from labd.services.lab import Lab
-from labd.services.running import NewLine
+from labd.services.reporting import NewLine
 from tests.unit.labd.fakes import FakeClock, attach, open_lab, report, settle
 from tests.unit.labd.serving import serving
 from tests.unit.labd.test_labd_secure import client, token_of
@@ -80,7 +80,7 @@ def test_a_log_goes_on_where_it_was_cut_off(lab: Lab) -> None:
     with serving(lab) as (host, port), LabClient(f"http://{host}:{port}", token=token, timeout_s=60) as root:
         run = root.create_run(script="return", holder="root")["id"]
         settle(lab)
-        lab.running.append_log(run, 1, [NewLine(1.0, LogLevel.INFO, str(number)) for number in range(1, 8)])
+        lab.reporting.append_log(run, 1, [NewLine(1.0, LogLevel.INFO, str(number)) for number in range(1, 8)])
         headers = {"Last-Event-ID": "3"}
         with root._http.stream(f"api/v1/runs/{run}/log", params={}, headers=headers, read_timeout_s=60) as read_line:
             ids: list[str] = []

@@ -22,7 +22,7 @@ def test_a_run_and_its_lease_are_told_with_their_names(lab: Lab) -> None:
         with tracing.span("request", parent=f"00-{TRACE}-b7ad6b7169203331-01"):
             run = lab.running.create(ANONYMOUS, script="return 1", name="x", files={}, holder="ci", timeout_s=60.0).run
         settle(lab)
-        lab.running.put_result(run.id, RESULT, "<testsuites/>")
+        lab.reporting.put_result(run.id, RESULT, "<testsuites/>")
         settle(lab)
     lines = {entry["event"]: entry for entry in said if entry["event"] in ("lease granted", "run over", "lease over")}
     assert len(lines) == 3

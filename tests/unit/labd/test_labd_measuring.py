@@ -59,7 +59,7 @@ def test_a_run_is_measured_at_its_end(lab: Lab, sink: Collected, clock: FakeCloc
     clock.advance(2.0)
     lab.leasing.heartbeat(ANONYMOUS, run.lease_id)
     clock.advance(5.0)
-    lab.running.put_result(run.id, RESULT, "<testsuites/>")
+    lab.reporting.put_result(run.id, RESULT, "<testsuites/>")
     (point,) = sink.of("run")
     assert point.tags == {
         "verdict": "PASSED",
@@ -161,7 +161,7 @@ def test_every_measurement_of_labds_is_made(lab: Lab, sink: Collected) -> None:
     settle(lab)
     TestClient(application(lab), base_url="http://labd.test").get(f"{PREFIX}/benches")
     look_and_tell(lab)
-    lab.running.put_result(run.id, RESULT, "<testsuites/>")
+    lab.reporting.put_result(run.id, RESULT, "<testsuites/>")
     own = {name for name, one in CATALOGUE.items() if one.source is Source.LABD}
     # What takes a lost runner, or a writer that drops, has tests of its own.
     assert {point.measurement for point in sink.points} == own - {"labd_points_dropped", "retry"}

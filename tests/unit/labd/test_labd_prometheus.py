@@ -77,7 +77,7 @@ def test_a_lab_at_work(lab: Lab, figures: Figures, clock: FakeClock) -> None:
     assert now["labd_commits_total"][()] >= 3
     assert now["process_resident_memory_bytes"][()] > 1_000_000
     clock.advance(7.0)
-    lab.running.put_result(run.id, RESULT, "<testsuites/>")
+    lab.reporting.put_result(run.id, RESULT, "<testsuites/>")
     look(lab)
     later = told(figures)
     for prefix in ("labd", "topas"):

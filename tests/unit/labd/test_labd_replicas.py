@@ -188,7 +188,7 @@ def test_who_follows_a_run_at_one_labd_hears_what_the_other_is_told(labs: tuple[
     run = _submit(one, ExecutorName.PROCESS)
     heard: list[None] = []
     with two.core.changes.listen(run.id, lambda: heard.append(None)):
-        one.running.put_result(run.id, RESULT, "<testsuites/>")
+        one.reporting.put_result(run.id, RESULT, "<testsuites/>")
         until(lambda: heard)
 
 

@@ -15,7 +15,7 @@ from labd.model.retention import DAY_S, Retention, Swept, TeamRetention
 from labd.model.run import LogLevel
 from labd.services import audit_retention, retaining
 from labd.services.lab import Lab
-from labd.services.running import NewLine
+from labd.services.reporting import NewLine
 from labd.store.schema import WRITE
 from tests.unit.labd.fakes import FakeClock, application, attach, report
 
@@ -51,7 +51,7 @@ def _run(lab: Lab, *, team: str = "default", lines: int = 3, file: bytes = b"ima
         timeout_s=60,
         data_files={"a.bin": file},
     ).run
-    lab.running.append_log(run.id, 1, [NewLine(1.0, LogLevel.INFO, "0123456789")] * lines)
+    lab.reporting.append_log(run.id, 1, [NewLine(1.0, LogLevel.INFO, "0123456789")] * lines)
     lab.running.cancel(ANONYMOUS, run.id)
     _fence(lab)
     return run.id
@@ -136,7 +136,7 @@ def test_script_log_and_result_count_as_bytes_of_a_run(web: TestClient, lab: Lab
     run = lab.running.create(
         ANONYMOUS, script="-- ü", name="x.lua", files={"ä.lua": "ö"}, holder="ci", timeout_s=60
     ).run
-    lab.running.append_log(run.id, 1, [NewLine(1.0, LogLevel.INFO, "0123456789")])
+    lab.reporting.append_log(run.id, 1, [NewLine(1.0, LogLevel.INFO, "0123456789")])
     with lab.core.view() as unit:
         assert unit.runs_beyond("default", 0) is None, "what is not over is not too much"
     lab.running.cancel(ANONYMOUS, run.id)

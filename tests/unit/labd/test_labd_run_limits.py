@@ -57,7 +57,7 @@ def test_a_run_over_a_limit_waits_without_a_bench_and_says_for_what(lab: WholeLa
     found = lab.explaining.why(third.lease_id).explanation
     assert (str(found.at_limit), found.expected_start) == ("cluster lab-a runs 2 of 2 runs", None)
     assert len(pods.jobs) == 2
-    lab.running.put_result(first.id, RESULT, "")
+    lab.reporting.put_result(first.id, RESULT, "")
     settle(lab)
     assert lab.running.get(third.id).run.state is RunState.RUNNING, "though its predecessor's bench is not clean yet"
 

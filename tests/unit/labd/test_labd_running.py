@@ -10,7 +10,7 @@ from labd.model.run import CaseCounts, Cause, LogLevel, Run, RunState
 from labd.services.conductor import EXIT_GRACE_S
 from labd.services.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 from labd.services.lab import Lab
-from labd.services.running import NewLine
+from labd.services.reporting import NewLine
 from tests.unit.labd.fakes import RESULT, FakeClock, FakeExecutor, attach, report, settle
 
 
@@ -38,8 +38,8 @@ def test_a_run_starts_at_once_on_a_free_bench_and_gets_its_assignment(lab: Lab, 
     assert run.state is RunState.RUNNING
     (job,) = executor.jobs
     assert (job.run_id, job.url) == (run.id, "http://labd.test")
-    lab.running.authorise(run.id, job.token)
-    assignment = lab.running.assignment(run.id)
+    lab.reporting.authorise(run.id, job.token)
+    assignment = lab.reporting.assignment(run.id)
     assert (assignment.inputs.script, assignment.inputs.files) == ("return 1", {"lib/a.lua": "return 2"})
     ((access, labels),) = assignment.benches
     assert labels == {"platform": "meb", "name": "bench-1", "team": "shared"}
@@ -69,7 +69,7 @@ def test_the_runners_verdict_ends_the_run_and_frees_the_bench(
     run = _submit(lab)
     document = {**RESULT, "verdict": verdict, "reason": "" if verdict == "passed" else "1 of 1 cases"}
     for _ in range(2):  # the answer to the first was lost
-        ended = lab.running.put_result(run.id, document, "<testsuites/>").run
+        ended = lab.reporting.put_result(run.id, document, "<testsuites/>").run
     assert (ended.state, ended.reason) == (state, document["reason"])
     assert ended.cases == CaseCounts(1, 0, 0)
     assert lab.leasing.get(run.lease_id).lease.end_reason is LeaseEnd.RELEASED
@@ -80,13 +80,13 @@ def test_the_runners_verdict_ends_the_run_and_frees_the_bench(
     assert executor.status(run.id) is None, "its leavings are cleared up"
     assert lab.running.result(run.id).junit == "<testsuites/>"
     with pytest.raises(Conflict, match="another result"):
-        lab.running.put_result(run.id, {**document, "reason": "changed its mind"}, "<testsuites/>")
+        lab.reporting.put_result(run.id, {**document, "reason": "changed its mind"}, "<testsuites/>")
 
 
 def test_a_runner_that_lingers_after_its_result_is_ended(lab: Lab, executor: FakeExecutor, clock: FakeClock) -> None:
     attach(lab, report("bench-1"))
     run = _submit(lab)
-    lab.running.put_result(run.id, RESULT, "")
+    lab.reporting.put_result(run.id, RESULT, "")
     settle(lab)
     assert executor.stopped == []
     clock.advance(EXIT_GRACE_S)
@@ -148,7 +148,7 @@ def test_cancelling_ends_the_run_at_once_whether_it_waits_or_runs(lab: Lab, exec
     settle(lab)
     assert executor.stopped == [running.id]
     with pytest.raises(Conflict):
-        lab.running.put_result(running.id, RESULT, "")
+        lab.reporting.put_result(running.id, RESULT, "")
 
 
 def test_whoever_takes_the_lease_away_ends_the_run(lab: Lab) -> None:
@@ -164,36 +164,36 @@ def test_whoever_takes_the_lease_away_ends_the_run(lab: Lab) -> None:
 def test_log_lines_are_stored_once_and_without_gaps(lab: Lab) -> None:
     attach(lab, report("bench-1"))
     run = _submit(lab)
-    assert lab.running.append_log(run.id, 1, [_line("a"), _line("b")]) == 2
-    assert lab.running.append_log(run.id, 2, [_line("b, sent again"), _line("c")]) == 3
+    assert lab.reporting.append_log(run.id, 1, [_line("a"), _line("b")]) == 2
+    assert lab.reporting.append_log(run.id, 2, [_line("b, sent again"), _line("c")]) == 3
     with pytest.raises(Conflict, match="must be 4, not 6"):
-        lab.running.append_log(run.id, 6, [_line()])
+        lab.reporting.append_log(run.id, 6, [_line()])
     lines, _ = lab.running.lines(run.id, 0, 10)
     assert [(line.seq, line.text) for line in lines] == [(1, "a"), (2, "b"), (3, "c")]
     lab.running.cancel(ANONYMOUS, run.id)
-    assert lab.running.append_log(run.id, 3, [_line("c")]) == 3
+    assert lab.reporting.append_log(run.id, 3, [_line("c")]) == 3
     with pytest.raises(Conflict, match="its log is closed at line 3"):
-        lab.running.append_log(run.id, 4, [_line()])
+        lab.reporting.append_log(run.id, 4, [_line()])
 
 
 def test_a_log_has_a_bound(lab: Lab) -> None:
     attach(lab, report("bench-1"))
     run = _submit(lab)
     most = lab.core.limits.stored_output_bytes
-    lab.running.append_log(run.id, 1, [_line("ü" * (most // 2))])
+    lab.reporting.append_log(run.id, 1, [_line("ü" * (most // 2))])
     with pytest.raises(TooLarge, match=str(most)):
-        lab.running.append_log(run.id, 2, [_line("xx")])
+        lab.reporting.append_log(run.id, 2, [_line("xx")])
 
 
 def test_run_tokens_open_their_own_run_only(lab: Lab, executor: FakeExecutor) -> None:
     attach(lab, report("bench-1"), report("bench-2"))
     one, two = _submit(lab), _submit(lab)
     token = executor.jobs[0].token
-    lab.running.authorise(one.id, token)
+    lab.reporting.authorise(one.id, token)
     with pytest.raises(Forbidden):
-        lab.running.authorise(two.id, token)
+        lab.reporting.authorise(two.id, token)
     with pytest.raises(Unauthenticated):
-        lab.running.authorise(one.id, None)
+        lab.reporting.authorise(one.id, None)
 
 
 def test_a_run_that_can_never_have_a_bench_is_refused(lab: Lab) -> None:
@@ -221,14 +221,14 @@ def test_a_runner_may_report_late_when_labd_was_away(lab: Lab, clock: FakeClock)
     clock.advance(run.timeout_s + lab.core.limits.grace_s + 5.0)
     lab.core.forgive()
     settle(lab)
-    assert lab.running.put_result(run.id, RESULT, "<testsuites/>").run.state is RunState.PASSED
+    assert lab.reporting.put_result(run.id, RESULT, "<testsuites/>").run.state is RunState.PASSED
 
 
 def test_the_same_file_of_many_runs_is_stored_once(lab: Lab) -> None:
     attach(lab, report("bench-1"))
     image = bytes(1_000_000)
     runs = [_submit(lab, data_files={"app.bin": image}) for _ in range(5)]
-    assert all(lab.running.data_file(run.id, "app.bin") == image for run in runs)
+    assert all(lab.reporting.data_file(run.id, "app.bin") == image for run in runs)
     assert sum(file.stat().st_size for file in lab.core.store.path.parent.iterdir()) < 4_000_000
 
 
@@ -253,9 +253,9 @@ def test_a_run_again_does_the_same_on_another_bench_than_that_on_which_it_broke(
         lease = lab.leasing.get(run.lease_id).lease
         assert (lease.avoid, lease.affinity, lease.holder) == (tuple(used), "fw-7", "ada")
         assert lease.bench not in used, number
-    assignment = lab.running.assignment(run.id)
+    assignment = lab.reporting.assignment(run.id)
     assert (assignment.inputs.script, assignment.inputs.files) == ("return 1", {"lib/a.lua": "return 2"})
-    assert lab.running.data_file(run.id, "fw.hex") == b":00000001FF"
+    assert lab.reporting.data_file(run.id, "fw.hex") == b":00000001FF"
 
 
 def test_a_run_that_failed_may_have_the_same_bench_again_and_one_that_broke_if_there_is_no_other(
@@ -264,7 +264,7 @@ def test_a_run_that_failed_may_have_the_same_bench_again_and_one_that_broke_if_t
     session, _ = attach(lab, report("bench-1"))
     run = _submit(lab)
     for epoch, verdict in ((1, "failed"), (2, "error")):
-        lab.running.put_result(run.id, {**RESULT, "verdict": verdict}, "<testsuites/>")
+        lab.reporting.put_result(run.id, {**RESULT, "verdict": verdict}, "<testsuites/>")
         lab.hearing.fenced(session, "bench-1", epoch)
         run = lab.running.again(ANONYMOUS, run.id, "ada").run
         settle(lab)
