@@ -253,7 +253,7 @@ def list_runs(
             ago(one["created_at"]),
             elapsed(one["started_at"], one["ended_at"]),
             counts(one),
-            one["reason"] or (place(one["position"]) if one["position"] is not None else ""),
+            one["reason"] or (place(one["position"]) if one["position"] is not None else one["obstacle"] or ""),
         )
         for one in runs
     ]
@@ -276,7 +276,7 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
         {
             "run": found["id"],
             "name": found["name"],
-            "state": found["state"] + (f", {waiting(found)}" if found["position"] is not None else ""),
+            "state": _state_text(found),
             "reason": found["reason"],
             "bench": ", ".join(found["benches"]),
             "lease": found["lease_id"] or "",
@@ -299,6 +299,12 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
             click.echo()
             print_cases(document)
         print_failures(document)
+
+
+def _state_text(one: Run) -> str:
+    if one["position"] is not None:
+        return f"{one['state']}, {waiting(one)}"
+    return "; ".join(part for part in (one["state"], one["obstacle"]) if part)
 
 
 def _source_text(one: Run) -> str:

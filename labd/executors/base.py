@@ -92,3 +92,6 @@ class ClusterExecutor(Executor, Protocol):
     @property
     def default_cluster(self) -> str | None:
         """Where runs go that name none; None: each has to name one."""
+
+    def waits_for(self, run_id: str) -> str | None:
+        """What the run's pod waits for before its runner runs, in words; None when for nothing, or it is not known."""

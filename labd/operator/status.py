@@ -103,7 +103,7 @@ def _with(test: TestRun, status: Status, now: float, *said: tuple[str, str, str,
 def _reason(run: Run) -> str:
     if run["state"] == "CANCELLED":
         return f"Cancelled: {run['reason']}".removesuffix(": ")
-    if run["state"] == "PENDING":
+    if run["state"] in ("PENDING", "RUNNING"):
         return "; ".join(part for part in (_lost(run), run["obstacle"]) if part)
     cause = run.get("cause")
     return f"{cause}: {run['reason']}" if cause and not run["reason"].startswith(str(cause)) else run["reason"]

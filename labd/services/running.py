@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench_agent.protocol import tracing
-from labd.executors.base import Executor
+from labd.executors.base import ClusterExecutor, Executor
 from labd.model.filters import Filter
 from labd.model.identity import DEFAULT_TEAM, Actor
 from labd.model.lease import DEFAULT_PRIORITY, Lease, Wanted
@@ -41,7 +41,8 @@ class RunView:
     position: int | None
     """In the queue, while PENDING."""
     obstacle: str | None
-    """While PENDING: why no bench can come as things are, other than that all are in use."""
+    """While PENDING: why no bench can come as things are, other than that all are in use. While RUNNING: what its pod
+    waits for before its runner runs."""
     attempts: tuple[tuple[Attempt, tuple[str, ...]], ...] = ()
     """All of them, the present one last, each with its benches."""
 
@@ -272,8 +273,15 @@ class Running:
         )
         if lease is None:
             return RunView(run, (), None, None, tries)
-        obstacle = obstacle_now(unit, lease, self._core.presence.attached)
+        obstacle = self._awaited(run) or obstacle_now(unit, lease, self._core.presence.attached)
         return RunView(run, _benches(lease), self._core.places.of(unit, lease, fresh), obstacle, tries)
+
+    def _awaited(self, run: Run) -> str | None:
+        executor = self._executors.get(run.executor)
+        if run.state is not RunState.RUNNING or run.cluster is None or not isinstance(executor, ClusterExecutor):
+            return None
+        awaited = executor.waits_for(run.id)
+        return None if awaited is None else f"its pod waits for {awaited}"
 
     def under_way(self, run_ids: Collection[str]) -> dict[str, int]:
         """Those that are RUNNING, each with its attempt."""

@@ -224,6 +224,18 @@ def test_every_end_is_seen_with_its_cause(labs: Labs) -> None:
     }
 
 
+def test_what_a_pod_waits_for_is_told_until_its_runner_runs(labs: Labs) -> None:
+    executor = labs.serve(image_pull_limit_s=1000, unschedulable_limit_s=1000)
+    assert executor.waits_for("r-1") is None
+    executor.start(labs.job())
+    made(labs)
+    until(lambda: (executor.waits_for("r-1") or "").startswith("a node"), "it waits for a node")
+    labs.report("labd-r-1-1", **ENDS["image"][0])
+    until(lambda: executor.waits_for("r-1") == "the image runner:1 (ImagePullBackOff): not found", "and for its image")
+    labs.report("labd-r-1-1", **RUNNING)
+    until(lambda: executor.waits_for("r-1") is None, "and for nothing any more")
+
+
 def test_deleted_by_hand(labs: Labs) -> None:
     executor = labs.serve()
     executor.start(labs.job())

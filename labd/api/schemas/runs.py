@@ -157,7 +157,9 @@ class Run(BaseModel):
     bench: str | None = Field(description="The bench of a run on a single one; null with several.")
     benches: list[str]
     position: int | None
-    obstacle: str | None = Field(description=OBSTACLE)
+    obstacle: str | None = Field(
+        description=f"{OBSTACLE} While RUNNING: what its pod waits for before its runner runs, if this labd knows."
+    )
     created_at: Time
     started_at: Time | None
     ended_at: Time | None

@@ -77,6 +77,11 @@ class KubernetesExecutor:
         keeper = self._keeper(run_id)
         return None if keeper is None else keeper.status(run_id)
 
+    def waits_for(self, run_id: str) -> str | None:
+        """See `ClusterExecutor.waits_for`."""
+        keeper = self._keeper(run_id)
+        return None if keeper is None else keeper.waits_for(run_id)
+
     def stop(self, run_id: str) -> None:
         """See `Executor.stop`."""
         keeper = self._keeper(run_id)

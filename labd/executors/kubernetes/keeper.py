@@ -19,7 +19,16 @@ from labd.executors.kubernetes.mirror import RESYNC_S, PodMirror
 from labd.executors.kubernetes.names import attempt_of, is_of, object_name, run_of, selector
 from labd.executors.kubernetes.pod import Door, config_map, pod, secret
 from labd.executors.kubernetes.settings import Cluster
-from labd.executors.kubernetes.verdict import created_at, deleted_at, is_over, is_settled, judge, judge_gone, over_since
+from labd.executors.kubernetes.verdict import (
+    created_at,
+    deleted_at,
+    is_over,
+    is_settled,
+    judge,
+    judge_gone,
+    over_since,
+    waits_for,
+)
 from labd.executors.kubernetes.work_queue import WorkQueue
 from labd.model.check import Check, CheckState
 from labd.model.run import Cause
@@ -27,12 +36,15 @@ from labd.model.run import Cause
 WORKERS = 4
 LOOK_S = 2.0
 """How often a pod is looked at that may run out of time."""
+ACCESS_S = 300.0
+"""How often labd asks whether it may still do what it needs to."""
 ACCESS_AGAIN_S = 30.0
-"""How often labd asks whether it may now do what it may not."""
+"""And while it may not."""
 CLOSE_S = 1.0
 """How long a call that is under way may take when labd stops."""
 LEFT_OVER_S = 120.0
 """A ConfigMap without a pod is left over after that."""
+_BY_LABD = "labd ended the runner"
 _ACCESS, _CONFIG_MAPS = "*access", "*configmaps"
 """In the queue beside the names of pods, of which none can be such."""
 
@@ -51,6 +63,8 @@ class _Attempt:
     status: Status
     placed: bool = False
     """Its pod and what comes with it are there, or have been."""
+    held_up: str | None = None
+    """Why they could not be made yet."""
     stopping: bool = False
     has_room: bool = False
     """No pod on its way out keeps it from the cluster any more."""
@@ -119,6 +133,17 @@ class ClusterKeeper:
         with self._lock:
             attempt = self._attempts.get(run_id)
             return None if attempt is None else attempt.status
+
+    def waits_for(self, run_id: str) -> str | None:
+        """What the run's pod waits for before its runner runs; None when for nothing, or nothing is known."""
+        with self._lock:
+            attempt = self._attempts.get(run_id)
+        if attempt is None or attempt.stopping or not isinstance(attempt.status, Alive):
+            return None
+        if not attempt.placed:
+            return attempt.held_up
+        found = self._mirror.get(attempt.name)
+        return None if found is None else waits_for(found)
 
     def stop(self, run_id: str) -> None:
         """Has its pod deleted, with grace."""
@@ -205,7 +230,7 @@ class ClusterKeeper:
             return
         deleted = found is not None and "deletionTimestamp" in found["metadata"]
         if attempt.stopping and not deleted and not self._delete(attempt):
-            self._settle(attempt, Exited("labd ended the runner", attempt=attempt.job.attempt))
+            self._settle(attempt, Exited(_BY_LABD, attempt=attempt.job.attempt))
             return
         if attempt.stopping or found is None or not is_settled(found):
             self._queue.add(attempt.name, LOOK_S)
@@ -229,6 +254,7 @@ class ClusterKeeper:
                     self._make("secrets", secret(job, self._lab, found), job)
                 self._make("configmaps", config_map(job, self._door(), self._lab, found), job)
         except ClusterAway as error:
+            attempt.held_up = f"the cluster: {error}"
             late = time.monotonic() - attempt.since >= self.cluster.unschedulable_limit_s
             if not late or job.begun:
                 raise
@@ -238,6 +264,7 @@ class ClusterKeeper:
             if "exceeded quota" in str(error):
                 late = time.monotonic() - attempt.since >= self.cluster.unschedulable_limit_s
                 if not late:
+                    attempt.held_up = f"room in the quota: {error}"
                     raise ClusterAway(str(error), LOOK_S) from error
                 self._settle(attempt, Exited(f"no room in the quota: {error}", Cause.UNSCHEDULABLE, job.attempt))
             else:
@@ -306,10 +333,11 @@ class ClusterKeeper:
             attempt = self._named.get(name)
         if attempt is None or not isinstance(attempt.status, Alive):
             return
-        ended = Exited("labd ended the runner", attempt=attempt.job.attempt)
-        self._settle(attempt, ended if attempt.stopping else judge_gone(last))
+        self._settle(attempt, judge_gone(last))
 
     def _settle(self, attempt: _Attempt, status: Status) -> None:
+        if attempt.stopping and isinstance(status, Exited):
+            status = Exited(_BY_LABD, attempt=attempt.job.attempt)  # whatever the cluster calls it
         with self._lock:
             if attempt.status == status or isinstance(attempt.status, Exited):
                 return
@@ -376,10 +404,11 @@ class ClusterKeeper:
 
     def _look_at_access(self) -> None:
         before, self._lacking = self._lacking, missing(self.api, self.cluster)
-        if self._lacking:
-            self._queue.add(_ACCESS, ACCESS_AGAIN_S)
-            if self._lacking != before:
-                _log.error(self._lacks(self._lacking), cluster=self.cluster.name)
+        self._queue.add(_ACCESS, ACCESS_AGAIN_S if self._lacking else ACCESS_S)
+        if self._lacking and self._lacking != before:
+            _log.error(self._lacks(self._lacking), cluster=self.cluster.name)
+        elif before and not self._lacking:
+            _log.info("labd's account may do what it needs to again", cluster=self.cluster.name)
 
     def _lacks(self, lacking: list[str]) -> str:
         return f"labd's account may not {', '.join(lacking)} in namespace {self.cluster.namespace}"

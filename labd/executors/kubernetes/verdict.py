@@ -43,6 +43,25 @@ def judge_gone(last: Json) -> Exited:
     return Exited("the pod is gone: deleted, or lost with its node", Cause.POD_LOST, attempt)
 
 
+def waits_for(pod: Json) -> str | None:
+    """What a pod waits for whose runner does not run yet, as the cluster has it; None once it does, or will not."""
+    if _is_over(pod) or "running" in _state(_runner(pod)) or "deletionTimestamp" in pod["metadata"]:
+        return None
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") != "True":
+        return "a node" + (_sentence(scheduled.get("message", "")) or ": no scheduler has looked at it")
+    busy = next((one["name"] for one in _containers(pod, init=True) if "running" in _state(one)), None)
+    if busy is not None:
+        return f"its init container {busy}"
+    for one in _containers(pod):
+        wait = _state(one).get("waiting")
+        if wait is not None:
+            why, said = wait.get("reason", "waiting"), _sentence(wait.get("message", ""))
+            what = f"the image {_image(pod, one['name'])}" if why in _PULLING_FAILS else "its containers"
+            return f"{what} ({why}){said}"
+    return "its node to start it"
+
+
 def is_over(pod: Json) -> bool:
     """Whether nothing runs in the pod any more, by what its node says."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")

@@ -128,6 +128,10 @@ class FakeClusters(FakeExecutor):
 
     clusters = ("lab-a", "lab-b")
     default_cluster: str | None = "lab-a"
+    awaited: str | None = None
+
+    def waits_for(self, run_id: str) -> str | None:
+        return self.awaited
 
 
 @functools.cache

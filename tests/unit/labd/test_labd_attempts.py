@@ -94,6 +94,16 @@ def test_clusters_that_are_not_there_are_refused_by_name(lab: Lab, pods: FakeClu
         _submit(lab)
 
 
+def test_a_run_says_what_its_pod_waits_for(lab: Lab, pods: FakeClusters) -> None:
+    pods.awaited = "a node: 0/3 nodes are available"
+    attach(lab, report("bench-1"))
+    first, second = _submit(lab), _submit(lab)
+    assert lab.running.get(first.id).obstacle == "its pod waits for a node: 0/3 nodes are available"
+    assert lab.running.get(second.id).obstacle is None, "it has no pod, but a place in the queue"
+    pods.awaited = None
+    assert lab.running.get(first.id).obstacle is None
+
+
 @pytest.mark.parametrize("cause", [Cause.EVICTED, Cause.POD_LOST])
 def test_a_run_whose_pod_was_lost_gets_another_attempt_with_a_lease_of_its_own(
     lab: Lab, pods: FakeClusters, cause: Cause

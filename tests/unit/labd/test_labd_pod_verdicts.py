@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from labd.executors.base import Alive, Exited, Status
 from labd.executors.kubernetes.names import RUNNER, SOURCE, labels, object_name
 from labd.executors.kubernetes.settings import Cluster
-from labd.executors.kubernetes.verdict import judge, judge_gone, over_since
+from labd.executors.kubernetes.verdict import judge, judge_gone, over_since, waits_for
 from labd.model.run import Cause, RunState
 
 CLUSTER = Cluster(
@@ -236,6 +236,33 @@ def test_gone() -> None:
     assert judge_gone(_pod("Running", RUNNING)).cause is Cause.POD_LOST
     assert judge_gone(_deleted(_pod("Running", RUNNING), 1)).reason == "somebody deleted the pod"
     assert judge_gone(_pod("Running", RUNNING, conditions=(DISRUPTED,))).cause is Cause.EVICTED
+
+
+@pytest.mark.parametrize(
+    ("pod", "awaited"),
+    [
+        (
+            _pod("Pending", conditions=(_condition("PodScheduled", "False", 1, message="0/3 nodes are available"),)),
+            "a node: 0/3 nodes are available",
+        ),
+        (_pod("Pending"), "a node: no scheduler has looked at it"),
+        (_pod("Pending", conditions=(SCHEDULED,)), "its node to start it"),
+        (
+            _pod("Pending", _waiting("ImagePullBackOff", "not found"), conditions=(SCHEDULED,)),
+            "the image runner:1 (ImagePullBackOff): not found",
+        ),
+        (_pod("Pending", _waiting("ContainerCreating"), conditions=(SCHEDULED,)), "its containers (ContainerCreating)"),
+        (
+            _pod("Pending", _waiting("PodInitializing"), init=RUNNING, conditions=(SCHEDULED,)),
+            "its init container source",
+        ),
+        (_pod("Running", RUNNING, conditions=(SCHEDULED,)), None),
+        (_pod("Succeeded", _ended(0)), None),
+        (_deleted(_pod("Pending"), 5), None),
+    ],
+)
+def test_what_a_pod_waits_for_is_told_as_the_cluster_has_it(pod: Json, awaited: str | None) -> None:
+    assert waits_for(pod) == awaited
 
 
 # Odd ones
