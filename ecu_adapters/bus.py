@@ -309,13 +309,14 @@ class BusHub:
         self._remembered += len(seen)
         while self._remembered - len(self._recent[0]) >= self._remember:
             self._remembered -= len(self._recent.popleft())
+        routes = self._routes  # of now: who subscribes once a tap has shown a frame is not to get it as a new one
         for subscription in self._taps:
             if subscription.tap is not None:
                 try:
                     subscription.tap(burst.seen(own=sender is subscription.port))
                 except Exception as error:
                     self._blame(subscription, error)
-        errors, hits = self._routes.sift(burst)
+        errors, hits = routes.sift(burst)
         if errors:
             self._note_errors(burst, errors)
         for position, subscriptions in hits:

@@ -114,6 +114,27 @@ def test_ids_tell_11_bit_from_29_bit_identifiers(hubs: Hubs) -> None:
     assert extended.empty()
 
 
+def test_who_subscribes_once_a_frame_was_shown_does_not_get_it_as_a_new_one(
+    scripted: tuple[ScriptedBus, BusHub],
+) -> None:
+    bus, hub = scripted
+    late: queue.Queue[can.Message] = queue.Queue()
+    early: queue.Queue[can.Message] = queue.Queue()
+
+    def subscribe_late(_: Sequence[can.Message]) -> None:
+        if not joined.is_set():
+            hub.subscribe(late.put, ids=[0x77])
+        joined.set()
+
+    joined = threading.Event()
+    hub.tap(subscribe_late)
+    hub.subscribe(early.put, ids=[0x77])
+    bus.incoming.put(_frame(0x77, b"\x01"))
+    assert early.get(timeout=WAIT_S).data == b"\x01"
+    bus.incoming.put(_frame(0x77, b"\x02"))
+    assert late.get(timeout=WAIT_S).data == b"\x02"
+
+
 def test_a_closed_subscription_gets_nothing_more(hubs: Hubs) -> None:
     sender, receiver = hubs
     gone: list[can.Message] = []
