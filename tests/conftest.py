@@ -20,6 +20,10 @@ settings.register_profile("labd", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("LABD_HYPOTHESIS", "labd"))
 
+# Tests fork, to be another user or to have a terminal, and execute something else at once. gRPC's handlers of forks are
+# no use then, and crash the child now and then while other threads call into gRPC.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 # structlog's own choice shows all variables of a traceback: an expected failure of a request costs half a minute so.
 structlog.configure(
     processors=[

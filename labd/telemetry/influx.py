@@ -88,6 +88,8 @@ class InfluxTarget:
                 self._api.write(bucket=self._settings.bucket, org=self._settings.org, record=b"\n".join(lines))
         except ApiException as error:
             answer = _answer(error)
+        except TimeoutError as error:
+            answer = Answer(Meaning.LATER, str(error))
         except Exception as error:  # whatever urllib3, ssl and the client raise
             answer = Answer(Meaning.LATER, _brief(_words(error)))
         else:

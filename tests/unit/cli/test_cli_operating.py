@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
 from labd.cli.main import main
@@ -42,7 +43,8 @@ def lab(tmp_path: Path, executor: FakeExecutor) -> Iterator[Lab]:
 
 @pytest.fixture
 def labctl(lab: Lab) -> Iterator[Operate]:
-    with serving(lab) as (host, port):
+    # What labd logs, in this process, is no output of labctl.
+    with serving(lab) as (host, port), structlog.testing.capture_logs():
 
         def call(*arguments: str, **options: Any) -> Result:
             command = ["--labd", f"http://{host}:{port}", *arguments]

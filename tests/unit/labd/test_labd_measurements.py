@@ -34,7 +34,7 @@ def test_fields_that_are_not_known_may_be_absent() -> None:
         (drops({"bus": "x" * (TAG_LENGTH + 1)}), f"tag bus has {TAG_LENGTH + 1} characters, at most {TAG_LENGTH}"),
         (drops({"bus": ""}), "tag bus is empty"),
         (drops({"bus": 7}), "tag bus is int, expected text"),
-        (drops({"cause": "because"}), "tag cause is 'because', expected driver, stream, trace"),
+        (drops({"cause": "because"}), "tag cause is 'because', expected driver, stream, events, trace"),
         (drops({"holder": "anna"}), "tag 'holder' is unknown; it has agent, bench, bus, cause"),
         (Point("can_bus_drops", {"agent": "a"}, {"dropped": 1}, 1.0), "tag bench is missing"),
         (drops(fields={"lost": 1}), "field 'lost' is unknown; it has dropped"),
