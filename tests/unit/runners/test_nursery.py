@@ -1,5 +1,6 @@
 """Runners that a nursery forks: told apart from those that are started one by one by nothing but their start."""
 
+import contextlib
 import os
 import queue
 import select
@@ -90,7 +91,10 @@ def children() -> set[int]:
 
 
 def name_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+    """Empty once it is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def gone(pid: int) -> bool:
